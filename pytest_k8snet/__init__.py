@@ -1,0 +1,1 @@
+"""Prove that a Kubernetes cluster's network does what it claims."""

@@ -1,0 +1,1 @@
+"""Ways to reach a node or a probe pod."""

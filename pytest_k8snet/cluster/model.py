@@ -1,0 +1,89 @@
+"""The cluster as read from its API, and what it claims of itself. Plain values: they are recorded and handed to xdist workers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing the cluster says of itself, and where it says so."""
+
+    value: Any
+    source: str  # "ConfigMap kube-system/kube-proxy config.conf mode"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the API server knows it."""
+
+    name: str
+    internal_ip: str | None
+    pod_cidrs: tuple[str, ...]
+    ready: bool
+    not_ready_reason: str | None
+    schedulable: bool
+    control_plane: bool
+    group: str  # equal nodes share it: pool label, OS, kernel, machine type
+    os: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtin values."""
+        return {
+            "name": self.name,
+            "internal_ip": self.internal_ip,
+            "pod_cidrs": list(self.pod_cidrs),
+            "ready": self.ready,
+            "not_ready_reason": self.not_ready_reason,
+            "schedulable": self.schedulable,
+            "control_plane": self.control_plane,
+            "group": self.group,
+            "os": self.os,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Node:
+        """Read what `to_json` gave."""
+        return cls(**{**data, "pod_cidrs": tuple(data["pod_cidrs"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The ``cluster`` document, typed: taken once at the start of a run."""
+
+    version: str
+    nodes: tuple[Node, ...]
+    claims: Mapping[str, Claim]  # keys: proxy.mode, proxy.scheduler, proxy.strict_arp, encapsulation, mtu.pod, mtu.uplink, mtu.tunnel
+    kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector; pods: [{name, node, static}]
+    cni: str | None  # recognised CNI, None when unknown
+
+    def node(self, name: str) -> Node:
+        """Return the node called `name`; raise `KeyError` when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtin values: the content of the ``cluster`` document."""
+        return {
+            "version": self.version,
+            "nodes": [node.to_json() for node in self.nodes],
+            "claims": {key: {"value": claim.value, "source": claim.source} for key, claim in self.claims.items()},
+            "kube_proxy_daemonsets": [dict(item) for item in self.kube_proxy_daemonsets],
+            "cni": self.cni,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cluster:
+        """Read what `to_json` gave."""
+        return cls(
+            version=data["version"],
+            nodes=tuple(Node.from_json(node) for node in data["nodes"]),
+            claims={key: Claim(**claim) for key, claim in data["claims"].items()},
+            kube_proxy_daemonsets=tuple(data["kube_proxy_daemonsets"]),
+            cni=data["cni"],
+        )

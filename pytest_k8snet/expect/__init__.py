@@ -1,0 +1,1 @@
+"""What is expected of a cluster, and where each expectation comes from."""

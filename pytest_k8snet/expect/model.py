@@ -1,0 +1,99 @@
+"""Expectations as judges take them: every value knows where it came from.
+
+A `None` means that nothing is expected: a judge then skips with that reason or gives advice, it never invents a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Generic
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted(Generic[T]):
+    """A wanted value and its origin: ``profile tuned-node.yaml:7``, ``claim ConfigMap kube-system/kube-proxy ...`` or ``built-in``."""
+
+    value: T
+    origin: str
+
+    def __str__(self) -> str:
+        """Return the value and, in brackets, where it comes from."""
+        return f"{self.value} ({self.origin})"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyExpectation:
+    """What the service proxy of a node should be."""
+
+    mode: Wanted[str] | None = None  # ipvs, iptables, nftables, none (no kube-proxy at all)
+    scheduler: Wanted[str] | None = None
+    strict_arp: Wanted[bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MtuExpectation:
+    """MTUs in bytes."""
+
+    pod: Wanted[int] | None = None
+    uplink: Wanted[int] | None = None
+    tunnel: Wanted[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncapsulationExpectation:
+    """``none`` or the kind of tunnel device (vxlan, ipip, geneve, wireguard)."""
+
+    kind: Wanted[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SysctlWant:
+    """A wanted sysctl: an operator (``=``, ``>=``, ``<=``, ``covers``) and a value in the kernel's own notation.
+
+    ``covers`` is for port lists: every port of the value must be in the kernel's list.
+    """
+
+    key: str
+    operator: str
+    value: str
+    origin: str
+
+    def __str__(self) -> str:
+        """Return the want as a reader would say it."""
+        return f"{'' if self.operator == '=' else self.operator + ' '}{self.value} ({self.origin})"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelExpectation:
+    """Tuning of a node's kernel."""
+
+    host_sysctls: tuple[SysctlWant, ...] = ()
+    pod_sysctls: tuple[SysctlWant, ...] = ()
+    qdisc: Wanted[str] | None = None  # leaf qdisc in force on the uplink
+    congestion_control: Wanted[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputExpectation:
+    """Rates in bit/s, shares between 0 and 1."""
+
+    line_rate_bps: Wanted[int] | None = None
+    pod_to_host: Wanted[float] = field(default_factory=lambda: Wanted(0.9, "built-in"))
+    line_share: Wanted[float] = field(default_factory=lambda: Wanted(0.85, "built-in"))
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Everything expected of one node (or, for a pair, of its source node)."""
+
+    proxy: ProxyExpectation = field(default_factory=ProxyExpectation)
+    encapsulation: EncapsulationExpectation = field(default_factory=EncapsulationExpectation)
+    mtu: MtuExpectation = field(default_factory=MtuExpectation)
+    kernel: KernelExpectation = field(default_factory=KernelExpectation)
+    throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
+    custom: Mapping[str, object] = field(default_factory=dict)

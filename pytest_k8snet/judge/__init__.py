@@ -1,0 +1,1 @@
+"""Judgements: pure functions of recorded documents and expectations. No I/O, no pytest, no clock."""

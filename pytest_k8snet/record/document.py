@@ -1,0 +1,65 @@
+"""One measurement as it is recorded: who was measured, when, how, and the raw values or why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.errors import RecordError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A recorded measurement. Exactly one of `values` and `reason` is set.
+
+    ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``throughput``), ``subject`` is ``cluster``, a node's name or
+    a pair ``a:b``, ``started`` is UTC in ISO 8601, ``method`` says how it was taken.
+    """
+
+    kind: str
+    subject: str
+    started: str
+    duration_s: float
+    method: str
+    values: Mapping[str, Any] | None = None
+    reason: str | None = None
+    schema: int = SCHEMA
+
+    @property
+    def failed(self) -> bool:
+        """Whether the measurement could not be taken."""
+        return self.values is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document as builtin values."""
+        return {
+            "schema": self.schema,
+            "kind": self.kind,
+            "subject": self.subject,
+            "started": self.started,
+            "duration_s": self.duration_s,
+            "method": self.method,
+            "values": None if self.values is None else dict(self.values),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any, *, where: str) -> Document:
+        """Read a document; `where` names its place in messages.
+
+        Raises `RecordError` when it is not one, or of a schema this version does not know.
+        """
+        if not isinstance(data, dict) or "schema" not in data:
+            raise RecordError(f"{where}: not a recorded document (no schema)")
+        if data["schema"] != SCHEMA:
+            raise RecordError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; use the version that wrote it")
+        try:
+            document = cls(**data)
+        except TypeError as error:
+            raise RecordError(f"{where}: {error}") from error
+        if (document.values is None) == (document.reason is None):
+            raise RecordError(f"{where}: a document has either values or the reason why there are none")
+        return document

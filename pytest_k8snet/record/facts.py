@@ -1,0 +1,223 @@
+"""Typed views of the ``facts`` document of a node: what judges look at.
+
+The agent writes plain JSON (shapes below, made by `pytest_k8snet/agent/agent.py`); these classes give its parts names. A part that could
+not be read is present with its error, so that a judge can say why and never takes it for an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device, from ``ip -j -d link``."""
+
+    name: str
+    mtu: int
+    kind: str | None  # linkinfo.info_kind: vxlan, veth, bridge, ...; None for a physical device
+    up: bool
+    qdisc: str | None
+    master: str | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Link:
+        """Read one element of ``ip -j -d link``."""
+        return cls(
+            name=data["ifname"],
+            mtu=data["mtu"],
+            kind=data.get("linkinfo", {}).get("info_kind"),
+            up="UP" in data.get("flags", []),
+            qdisc=data.get("qdisc"),
+            master=data.get("master"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route, from ``ip -j route``; `mtu` is the route's own (metrics), else that of its device."""
+
+    dst: str
+    dev: str
+    mtu: int
+    gateway: str | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetNamespace:
+    """One network namespace: the node's own, the probe pod's, or that of a pod that was there before."""
+
+    name: str
+    links: tuple[Link, ...]
+    routes: tuple[Route, ...]
+    sysctls: Mapping[str, str | None]  # None: the kernel has no such file here
+    congestion_control: str | None  # what a fresh TCP socket really uses (getsockopt TCP_CONGESTION)
+
+    def link(self, name: str) -> Link | None:
+        """Return the device called `name`."""
+        return next((link for link in self.links if link.name == name), None)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], name: str) -> NetNamespace:
+        """Read ``{"links": [...], "routes": [...], "sysctls": {...}, "congestion_control": ...}``."""
+        links = tuple(Link.from_json(link) for link in data["links"])
+        mtu_of = {link.name: link.mtu for link in links}
+        routes = tuple(
+            Route(
+                dst=route["dst"],
+                dev=route["dev"],
+                mtu=_route_mtu(route) or mtu_of.get(route["dev"], 0),
+                gateway=route.get("gateway"),
+                source=route.get("prefsrc"),
+            )
+            for route in data["routes"]
+            if "dev" in route
+        )
+        return cls(
+            name=name,
+            links=links,
+            routes=routes,
+            sysctls=dict(data.get("sysctls", {})),
+            congestion_control=data.get("congestion_control"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """One assignment in a sysctl.d file of the node."""
+
+    key: str
+    value: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class KubeProxy:
+    """What of kube-proxy is seen on the node: its own word, and its processes."""
+
+    mode: str | None  # body of /proxyMode when it answered 200
+    mode_error: str | None  # why there is no mode: "connection refused", "HTTP 404", ...
+    listening: bool  # something accepts connections on 127.0.0.1:10249 or [::1]:10249
+    processes: tuple[str, ...]  # "pid 812: /usr/local/bin/kube-proxy --config=..."
+
+
+@dataclass(frozen=True, slots=True)
+class IptablesBackend:
+    """One iptables back end (``legacy`` or ``nft``): its KUBE- chains in table nat, and which of them a packet can reach."""
+
+    tables: tuple[str, ...]
+    chains: tuple[str, ...]  # every KUBE-* chain of table nat
+    reachable: tuple[str, ...]  # those that jumps lead to from a base chain
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRoute:
+    """The kernel's route to an address in another node's pod range (``ip -j route get``)."""
+
+    peer: str  # node name
+    address: str
+    real_pod: bool  # whether the address is a running pod's, or only one of the range
+    dev: str | None
+    gateway: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingPod:
+    """A pod that ran before us, seen from the node through its network namespace."""
+
+    name: str  # namespace/name when known, else its pod uid
+    network: NetNamespace
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """All facts of one node, read in one round trip to its agent and one to the agent in its probe pod."""
+
+    node: str
+    host: NetNamespace
+    pod: NetNamespace | None  # the probe pod's network namespace
+    pod_error: str | None
+    existing_pods: tuple[ExistingPod, ...]
+    uplink: str | None  # device that holds the node's InternalIP
+    physical: tuple[str, ...]  # devices with /sys/class/net/X/device, and the uplink
+    persisted: tuple[Persisted, ...]
+    kube_proxy: KubeProxy
+    ipvs_loaded: bool  # /proc/net/ip_vs exists
+    ipvs_table: str | None  # its text
+    iptables: Mapping[str, IptablesBackend]  # legacy, nft
+    nft_tables: tuple[str, ...]  # "ip kube-proxy", ...
+    nft_error: str | None
+    qdiscs: Sequence[Mapping[str, Any]]  # tc -j qdisc show
+    conntrack: Mapping[str, int | None]  # count, max, buckets
+    uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
+    virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
+    peer_routes: tuple[PeerRoute, ...]
+    kernel: str
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def from_document(cls, document: Document) -> NodeFacts:
+        """Read the typed view of a ``facts`` document.
+
+        Raises `RecordError` with the recorded reason when the facts could not be taken, and when the document is not one of facts.
+        """
+        if document.values is None:
+            raise RecordError(f"{document.subject}: no facts: {document.reason}")
+        data = document.values
+        try:
+            pod = data.get("pod")
+            return cls(
+                node=document.subject,
+                host=NetNamespace.from_json(data["host"], document.subject),
+                pod=NetNamespace.from_json(pod, pod["name"]) if pod else None,
+                pod_error=data.get("pod_error"),
+                existing_pods=tuple(ExistingPod(item["name"], NetNamespace.from_json(item, item["name"])) for item in data["existing_pods"]),
+                uplink=data["uplink"],
+                physical=tuple(data["physical"]),
+                persisted=tuple(Persisted(**item) for item in data["persisted"]),
+                kube_proxy=KubeProxy(
+                    mode=data["kube_proxy"]["mode"],
+                    mode_error=data["kube_proxy"]["mode_error"],
+                    listening=data["kube_proxy"]["listening"],
+                    processes=tuple(data["kube_proxy"]["processes"]),
+                ),
+                ipvs_loaded=data["ipvs"]["loaded"],
+                ipvs_table=data["ipvs"]["table"],
+                iptables={
+                    name: IptablesBackend(
+                        tables=tuple(item["tables"]),
+                        chains=tuple(item["chains"]),
+                        reachable=tuple(item["reachable"]),
+                        error=item.get("error"),
+                    )
+                    for name, item in data["iptables"].items()
+                },
+                nft_tables=tuple(data["nft"]["tables"]),
+                nft_error=data["nft"].get("error"),
+                qdiscs=tuple(data["qdiscs"]),
+                conntrack=dict(data["conntrack"]),
+                uplink_speed_mbit=data.get("uplink_speed_mbit"),
+                virtual=data.get("virtual"),
+                peer_routes=tuple(PeerRoute(**item) for item in data["peer_routes"]),
+                kernel=data["kernel"],
+                raw=data,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"{document.subject}: the facts document is damaged: {error!r}") from error
+
+
+def _route_mtu(route: Mapping[str, Any]) -> int | None:
+    for metrics in route.get("metrics", []):
+        if "mtu" in metrics:
+            return int(metrics["mtu"])
+    return None
