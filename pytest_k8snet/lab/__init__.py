@@ -1,0 +1,1 @@
+"""The embedded cluster: a real Kubernetes cluster on one Linux machine, made of kernels in user space."""
