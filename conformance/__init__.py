@@ -1,0 +1,1 @@
+"""The conformance suite: one folder an area, one function a check."""

@@ -1,0 +1,1 @@
+"""Checks of the absence of kube-proxy."""

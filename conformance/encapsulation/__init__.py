@@ -1,0 +1,1 @@
+"""Checks of encapsulation on the way between nodes."""

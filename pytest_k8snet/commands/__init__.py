@@ -1,0 +1,1 @@
+"""The commands of `k8snet`, one module each, imported when used."""
