@@ -1,0 +1,18 @@
+# The two commands of the README, and `make lint` for a quick look. tox.ini holds the environments behind `make test`.
+.PHONY: demo test lint clean
+
+demo: .venv/.ready
+	@scripts/demo
+
+test: .venv/.ready
+	.venv/bin/tox run
+
+lint: .venv/.ready
+	.venv/bin/tox run -e lint,type
+
+clean:
+	rm -rf .venv .tox build dist
+
+.venv/.ready: pyproject.toml scripts/bootstrap
+	scripts/bootstrap
+	@touch $@
