@@ -1,0 +1,80 @@
+"""The measurements by name, and what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from importlib import import_module
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Literal
+from typing import Protocol
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.base import Access
+    from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.record.document import Document
+
+
+class ServiceSource(Protocol):
+    """Where Services and EndpointSlices come from: `pytest_k8snet.cluster.api.Api` in a real run."""
+
+    def services(self) -> list[dict[str, Any]]:
+        """Return all Services as raw objects."""
+
+    def endpoint_slices(self) -> list[dict[str, Any]]:
+        """Return all EndpointSlices as raw objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSettings:
+    """How long and how hard to measure."""
+
+    facts_timeout_s: float = 60.0
+    facts_threads: int = 16
+    existing_pods: int = 20  # network namespaces of pods looked at per node
+    take_s: int = 3
+    omit_s: int = 1
+    bitrate_bps: int | None = None  # cap of a throughput take; None is as fast as it goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureContext:
+    """What a measurement may use."""
+
+    cluster: Cluster
+    access: Access
+    probes: Mapping[str, Probe]
+    services: ServiceSource
+    sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
+    settings: MeasureSettings = field(default_factory=MeasureSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A kind of document and how it is taken: one document per subject, in any order, none left out."""
+
+    kind: str
+    subject: Literal["node", "pair"]
+    load: bool  # whether it sends full-rate traffic
+    module: str
+
+    def take(self, context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+        """Measure `subjects` (node names, or pairs ``a:b``). What cannot be measured becomes a document with the reason."""
+        take: Callable[[MeasureContext, Sequence[str]], Iterator[Document]] = import_module(self.module).take
+        return take(context, subjects)
+
+
+MEASUREMENTS: Mapping[str, Measurement] = {
+    measurement.kind: measurement
+    for measurement in (
+        Measurement("facts", "node", load=False, module="pytest_k8snet.measure.facts"),
+        Measurement("ipvs", "node", load=False, module="pytest_k8snet.measure.ipvs"),
+        Measurement("throughput", "pair", load=True, module="pytest_k8snet.measure.throughput"),
+    )
+}
