@@ -1,0 +1,1 @@
+"""Things to break on purpose, and what each turns red: the proof that checks see real faults."""

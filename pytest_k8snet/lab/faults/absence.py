@@ -1,0 +1,92 @@
+"""Faults of a cluster that is meant to have no kube-proxy."""
+
+from __future__ import annotations
+
+from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.faults.service_proxy import KUBE_PROXY
+
+FOLDER = "/run/k8snet-fault"
+CONFIGURATION = """
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: iptables
+clientConnection: {kubeconfig: /run/k8snet-fault/kubeconfig}
+conntrack: {maxPerCore: 0, min: 0}
+"""
+START = f"""
+umask 077
+exec setsid -f sh -c 'echo $$ >{FOLDER}/pid; exec {KUBE_PROXY} --config={FOLDER}/config.yaml' </dev/null >{FOLDER}/log 2>&1
+"""
+STOP = f'kill "$(cat {FOLDER}/pid)"; rm -f {FOLDER}/pid'
+
+
+def _start(lab: FaultyLab, node: FaultyNode) -> None:
+    """Run kube-proxy in iptables mode beside the kubelet, as an installation that nobody removed; wait for its chains."""
+    lab.run(node.name, ["mkdir", "-p", "-m", "700", FOLDER])
+    lab.run(node.name, ["tee", f"{FOLDER}/config.yaml"], stdin=CONFIGURATION + f"hostnameOverride: {node.name}\n")
+    lab.run(node.name, ["dd", "status=none", f"of={FOLDER}/kubeconfig"], stdin=lab.node_kubeconfig)
+    lab.run(node.name, ["sh", "-c", START])
+    wait_until(
+        lambda: "-A KUBE-SERVICES" in lab.run(node.name, ["iptables-legacy-save", "-t", "nat"]).stdout,
+        f"kube-proxy on {node.name} to write its chains",
+    )
+
+
+def _stop(lab: FaultyLab, node: FaultyNode) -> None:
+    """End kube-proxy and leave its rules where they are."""
+    lab.run(node.name, ["sh", "-c", STOP])
+
+
+def _start_and_stop(lab: FaultyLab, node: FaultyNode) -> None:
+    _start(lab, node)
+    _stop(lab, node)
+
+
+def _clean(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, [KUBE_PROXY, "--cleanup"])
+    lab.run(node.name, ["rm", "-rf", FOLDER])
+
+
+def _stop_and_clean(lab: FaultyLab, node: FaultyNode) -> None:
+    _stop(lab, node)
+    _clean(lab, node)
+
+
+def _add_virtual_server(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["ipvsadm", "-A", "-t", "10.255.255.254:80", "-s", "rr"])
+
+
+def _remove_virtual_server(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["ipvsadm", "-D", "-t", "10.255.255.254:80"])
+
+
+FAULTS = (
+    Fault(
+        "kube-proxy-left-running",
+        area="absence",
+        summary="a kube-proxy still runs on the node (iptables mode), and so do its chains",
+        turns=(Turns("NET-ABSENCE-001"), Turns("NET-ABSENCE-003")),
+        apply=_start,
+        revert=_stop_and_clean,
+        proxy_modes=("none",),
+    ),
+    Fault(
+        "service-chains-left-over",
+        area="absence",
+        summary="kube-proxy is gone from the node, its KUBE-SVC chains are still reached by packets",
+        turns=(Turns("NET-ABSENCE-003"),),
+        apply=_start_and_stop,
+        revert=_clean,
+        proxy_modes=("none",),
+    ),
+    Fault(
+        "virtual-server-left-over",
+        area="absence",
+        summary="the IPVS table of the node still has a virtual server",
+        turns=(Turns("NET-ABSENCE-005"),),
+        apply=_add_virtual_server,
+        revert=_remove_virtual_server,
+        proxy_modes=("none",),
+    ),
+)

@@ -1,0 +1,86 @@
+"""What a fault is: one thing broken on one node, and exactly the cases of the suite that it turns red."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+NODE = "{node}"
+INTO_NODE = "{into}"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyNode:
+    """A node as faults see it."""
+
+    name: str
+    address: str
+    pod_cidr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command on a node ended."""
+
+    exit_status: int
+    stdout: str
+    stderr: str
+
+
+class FaultyLab(Protocol):
+    """What faults need of a running lab."""
+
+    @property
+    def proxy_mode(self) -> str:
+        """The service proxy the lab was started with: ipvs, iptables or none."""
+
+    @property
+    def nodes(self) -> Sequence[FaultyNode]:
+        """All nodes, in the order of their names."""
+
+    @property
+    def pause_image(self) -> str:
+        """An image that every node has, whose container does nothing for ever."""
+
+    @property
+    def node_kubeconfig(self) -> str:
+        """A kubeconfig of an administrator, as text, that is valid on the nodes."""
+
+    def run(self, node: str, argv: Sequence[str], *, stdin: str | None = None) -> Ran:
+        """Run a command on a node as root; raise `LabError` with its output when it fails."""
+
+    def apply_object(self, manifest: Mapping[str, Any]) -> None:
+        """Create or replace a Kubernetes object."""
+
+    def delete_object(self, manifest: Mapping[str, Any]) -> None:
+        """Delete a Kubernetes object and wait until it is gone; one that is not there is no error."""
+
+    def read_object(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read the object that has the manifest's kind, namespace and name."""
+
+    def label_node(self, node: str, key: str, value: str | None) -> None:
+        """Set a label of a node, or take it away with `None`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """One case that a fault turns. `subject` may hold ``{node}`` and ``{into}`` (the planned pairs whose target is the node)."""
+
+    check: str
+    subject: str = NODE
+    verdict: str = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing to break on one node."""
+
+    name: str
+    area: str
+    summary: str
+    turns: tuple[Turns, ...]
+    apply: Callable[[FaultyLab, FaultyNode], None]
+    revert: Callable[[FaultyLab, FaultyNode], None]
+    proxy_modes: tuple[str, ...] = ("ipvs",)
+    """The labs in which the declared cases turn."""

@@ -1,0 +1,151 @@
+"""Faults of routes, packet sizes and speed."""
+
+from __future__ import annotations
+
+import json
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
+
+UPLINK = "eth0"
+BRIDGE = "cni0"
+CNI_CONFIGURATION = "/etc/cni/net.d/10-k8snet.conflist"
+TUNNEL = "k8snet-fault"
+TUNNEL_NETWORK = "169.254.199"
+KILLER = "/run/k8snet-fault-killer.py"
+
+HALF_THE_LINE_RATE = "25mbit"
+
+
+def _pod_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
+    """Set the bridge plugin's MTU (or take it away), as an operator's template would: pods made later have it."""
+    configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    bridge = next(plugin for plugin in configuration["plugins"] if plugin["type"] == "bridge")
+    if mtu_bytes is None:
+        wanted = configuration.pop("k8snetOriginalMtu")
+        bridge.pop("mtu") if wanted is None else bridge.update(mtu=wanted)
+    else:
+        configuration["k8snetOriginalMtu"] = bridge.get("mtu")
+        bridge["mtu"] = mtu_bytes
+    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
+
+
+def _uplink_mtu(mtu_bytes: int, lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["ip", "link", "set", UPLINK, "mtu", str(mtu_bytes)])
+
+
+def _peer(lab: FaultyLab, node: FaultyNode) -> FaultyNode:
+    """Return the next node, in a ring."""
+    names = [other.name for other in lab.nodes]
+    return lab.nodes[(names.index(node.name) + 1) % len(names)]
+
+
+def _vxlan_route(lab: FaultyLab, node: FaultyNode) -> None:
+    """Send the traffic to one peer's pods through a vxlan device that works: nothing is lost, but it is encapsulated."""
+    peer = _peer(lab, node)
+    for here, there, host in ((node, peer, 1), (peer, node, 2)):
+        lab.run(
+            here.name,
+            ["ip", "link", "add", TUNNEL, "type", "vxlan", "id", "199", "remote", there.address, "dstport", "8472", "dev", UPLINK],
+        )
+        lab.run(here.name, ["ip", "address", "add", f"{TUNNEL_NETWORK}.{host}/30", "dev", TUNNEL])
+        lab.run(here.name, ["ip", "link", "set", TUNNEL, "up"])
+    lab.run(node.name, ["ip", "route", "replace", peer.pod_cidr, "via", f"{TUNNEL_NETWORK}.2", "dev", TUNNEL, "src", node.address])
+
+
+def _native_route(lab: FaultyLab, node: FaultyNode) -> None:
+    peer = _peer(lab, node)
+    lab.run(node.name, ["ip", "route", "replace", peer.pod_cidr, "via", peer.address, "dev", UPLINK])
+    for here in (node, peer):
+        lab.run(here.name, ["ip", "link", "delete", TUNNEL])
+
+
+def _throttle_pods(lab: FaultyLab, node: FaultyNode) -> None:
+    """Limit what enters the node's pods; the bridge is made when no pod has made it yet."""
+    try:
+        lab.run(node.name, ["ip", "link", "show", BRIDGE])
+    except LabError:
+        lab.run(node.name, ["ip", "link", "add", BRIDGE, "type", "bridge"])
+    lab.run(
+        node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", "tbf", "rate", HALF_THE_LINE_RATE, "burst", "64kb", "latency", "100ms"]
+    )
+
+
+def _unthrottle_pods(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["tc", "qdisc", "delete", "dev", BRIDGE, "root"])
+
+
+KILL_SERVERS = """
+# Ends every iperf3 server that is two seconds old: in the middle of its test.
+import os, signal, sys, time
+with open("/run/k8snet-fault-killer.pid", "w") as file:
+    file.write(str(os.getpid()))
+first_seen = {}
+while True:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\\0")
+        except OSError:
+            continue
+        if os.path.basename(words[0]) == b"iperf3" and (b"-s" in words or b"--server" in words):
+            if time.monotonic() - first_seen.setdefault(pid, time.monotonic()) > 2:
+                try:
+                    os.kill(int(pid), signal.SIGKILL)
+                except OSError:
+                    pass
+    time.sleep(0.2)
+"""
+
+
+def _kill_servers(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["tee", KILLER], stdin=KILL_SERVERS)
+    lab.run(node.name, ["sh", "-c", f"setsid -f python3 {KILLER} </dev/null >/dev/null 2>&1"])
+
+
+def _spare_servers(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["sh", "-c", f'kill "$(cat /run/k8snet-fault-killer.pid)" && rm {KILLER} /run/k8snet-fault-killer.pid'])
+
+
+FAULTS = (
+    Fault(
+        "vxlan-route",
+        area="encapsulation",
+        summary="the route to one peer's pod range leads into a (working) vxlan device",
+        turns=(Turns("NET-ENCAP-001"),),
+        apply=_vxlan_route,
+        revert=_native_route,
+    ),
+    Fault(
+        "pod-mtu-1450",
+        area="mtu",
+        summary="the node's CNI configuration gives pods an MTU of 1450 on a flat network",
+        turns=(Turns("NET-MTU-001"),),
+        apply=lambda lab, node: _pod_mtu(1450, lab, node),
+        revert=lambda lab, node: _pod_mtu(None, lab, node),
+    ),
+    Fault(
+        "uplink-mtu-1400",
+        area="mtu",
+        summary="the uplink's MTU is 1400",
+        turns=(Turns("NET-MTU-002"),),
+        apply=lambda lab, node: _uplink_mtu(1400, lab, node),
+        revert=lambda lab, node: _uplink_mtu(1500, lab, node),
+    ),
+    Fault(
+        "pod-path-throttled",
+        area="throughput",
+        summary="traffic into the node's pods is limited to half the line rate; its host path is not",
+        turns=(Turns("NET-THROUGHPUT-001", subject=INTO_NODE), Turns("NET-THROUGHPUT-003", subject=INTO_NODE)),
+        apply=_throttle_pods,
+        revert=_unthrottle_pods,
+    ),
+    Fault(
+        "iperf3-server-killed",
+        area="throughput",
+        summary="iperf3 servers on the node are killed in the middle of every take",
+        turns=tuple(Turns(f"NET-THROUGHPUT-00{n}", subject=INTO_NODE, verdict="error") for n in (1, 2, 3)),
+        apply=_kill_servers,
+        revert=_spare_servers,
+    ),
+)

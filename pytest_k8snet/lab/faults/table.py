@@ -1,0 +1,46 @@
+"""All faults, and what they turn in a lab of given nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.faults import absence, kernel, network, service_proxy
+from pytest_k8snet.lab.faults.model import INTO_NODE, NODE, Fault, Turns
+
+FAULTS: tuple[Fault, ...] = (*service_proxy.FAULTS, *absence.FAULTS, *network.FAULTS, *kernel.FAULTS)
+
+
+def fault(name: str) -> Fault:
+    """Return the fault called `name`; raise `LabError` naming all when there is none."""
+    for known in FAULTS:
+        if known.name == name:
+            return known
+    raise LabError(f"no fault is called {name!r}; there are: {', '.join(known.name for known in FAULTS)}")
+
+
+def turned(known: Fault, node: str, pairs: Sequence[str]) -> frozenset[tuple[str, str, str]]:
+    """Return every (check, subject, verdict) that the fault turns on `node` when `pairs` (``a:b``) are measured."""
+    return frozenset((turns.check, subject, turns.verdict) for turns in known.turns for subject in _subjects(turns, node, pairs))
+
+
+def _subjects(turns: Turns, node: str, pairs: Sequence[str]) -> list[str]:
+    if turns.subject == INTO_NODE:
+        return [pair for pair in pairs if pair.partition(":")[2] == node]
+    return [node if turns.subject == NODE else turns.subject]
+
+
+def to_json(known: Fault, node: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Describe a fault; node subjects stay ``{node}``, pairs are those of `node`."""
+    return {
+        "name": known.name,
+        "area": known.area,
+        "summary": known.summary,
+        "proxy_modes": list(known.proxy_modes),
+        "turns": [
+            {"check": turns.check, "subject": subject, "verdict": turns.verdict}
+            for turns in known.turns
+            for subject in ([NODE] if turns.subject == NODE else _subjects(turns, node, pairs))
+        ],
+    }

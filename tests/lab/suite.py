@@ -1,0 +1,109 @@
+"""Starts labs and runs the suite on them as a user would: by the commands, reading only exit statuses and JUnit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+BIN = Path(sys.executable).parent
+Case = tuple[str, str]
+Verdicts = dict[Case, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of the suite said."""
+
+    exit_status: int
+    verdicts: Verdicts
+    messages: dict[Case, str]
+    output: str
+
+    @property
+    def noteworthy(self) -> set[tuple[str, str, str]]:
+        """Every (check, subject, verdict) that is neither pass nor skip."""
+        return {(check, subject, verdict) for (check, subject), verdict in self.verdicts.items() if verdict not in {"pass", "skip"}}
+
+    @property
+    def skips(self) -> set[Case]:
+        """The cases that were skipped."""
+        return {case for case, verdict in self.verdicts.items() if verdict == "skip"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A running lab and the folder its runs are kept in."""
+
+    name: str
+    kubeconfig: str
+    results: Path
+
+    def command(self, *argv: str, ok: bool = True) -> str:
+        """Run ``k8snet lab ... --name NAME``; return what it printed."""
+        return k8snet("lab", argv[0], "--name", self.name, *argv[1:], ok=ok)
+
+    def run_suite(self, title: str, *arguments: str) -> Outcome:
+        """Run the packaged suite with a JUnit report; return what it says."""
+        report = self.results / f"{title}.xml"
+        ran = subprocess.run(
+            [
+                str(BIN / "pytest"),
+                f"--k8snet-kubeconfig={self.kubeconfig}",
+                f"--k8snet-run-dir={self.results / title}",
+                f"--junitxml={report}",
+                "-p",
+                "no:cacheprovider",
+                *arguments,
+            ],
+            cwd=self.results,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        output = ran.stdout + ran.stderr
+        (self.results / f"{title}.txt").write_text(output)
+        assert report.exists(), output
+        verdicts, messages = read_junit(report)
+        return Outcome(ran.returncode, verdicts, messages, output)
+
+
+def k8snet(*argv: str, ok: bool = True) -> str:
+    """Run the ``k8snet`` command; fail with its output when it fails."""
+    ran = subprocess.run([str(BIN / "k8snet"), *argv], capture_output=True, text=True, timeout=3000, check=False)
+    assert not ok or ran.returncode == 0, f"k8snet {' '.join(argv)}: exit {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    return ran.stdout
+
+
+def read_junit(report: Path) -> tuple[Verdicts, dict[Case, str]]:
+    """Read the verdict and message of every case; check that names and properties agree and that no name appears twice."""
+    verdicts: Verdicts = {}
+    messages: dict[Case, str] = {}
+    for element in ET.parse(report).iter("testcase"):  # noqa: S314 - our own file
+        properties = {item.get("name"): item.get("value") for item in element.iter("property")}
+        case = (str(properties["k8snet_check"]), str(properties["k8snet_subject"]))
+        assert element.get("name") == f"{case[0]}[{case[1]}]"
+        assert case not in verdicts, f"{case} is reported twice"
+        verdicts[case] = str(properties["k8snet_verdict"])
+        messages[case] = " ".join(str(child.get("message") or "") + (child.text or "") for child in element if child.tag != "properties")
+    return verdicts, messages
+
+
+@contextmanager
+def running_lab(name: str, results: Path, *options: str) -> Iterator[Lab]:
+    """Start a lab, and stop it whatever happens; afterwards nothing of it is left."""
+    results.mkdir(parents=True, exist_ok=True)
+    k8snet("lab", "down", "--name", name)
+    try:
+        started = k8snet("lab", "up", "--name", name, *options)
+        (results / f"up-{name}.txt").write_text(started)
+        yield Lab(name=name, kubeconfig=k8snet("lab", "kubeconfig", "--name", name).strip(), results=results)
+    finally:
+        k8snet("lab", "down", "--name", name)
+    assert name not in json.dumps(json.loads(k8snet("lab", "status", "--json"))), f"lab {name} is still known after down"
