@@ -1,18 +1,32 @@
 """Everything a lab needs before it starts: kernel, node root, binaries, images. The running half of the lab calls only this.
 
-Each function gives one piece, from the cache when it is there; `prepare` gives all of them.
+`prepare` gives all of them, from the cache when they are there (then in milliseconds) and else makes what is missing.
+
+The node root has empty folders to mount things over: /k8snet/{bin,cni,content,node,overlay}, /oldroot, /opt/cni/bin and /etc/cni/net.d. A
+folder of the host comes into a node by `mount -t hostfs none /k8snet/bin -o HOST_FOLDER`. iptables is there in both back ends:
+/usr/sbin/iptables-legacy and /usr/sbin/iptables-nft (`update-alternatives`, or links in /usr/local/sbin, choose one).
 """
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_k8snet.lab import debian, sources
+from pytest_k8snet.lab.cache import Cache, cache_folder, key_of
+from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, CONTAINERD, ETCD, KUBERNETES
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from pytest_k8snet.lab.component import Component
     from pytest_k8snet.lab.progress import Progress
+
+_NODE_RECIPE = "1"
+_COLD_SPACE_BYTES = 3_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,7 @@ class Prepared:
     binaries: Path
     """Folder with kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, etcd, containerd, containerd-shim-runc-v2, ctr."""
     cni: Path
-    """Folder with bridge, host-local, loopback, portmap, ptp."""
+    """Folder with bridge, host-local, loopback, portmap, ptp, tuning."""
     content: Path
     """A containerd root with every image imported and unpacked."""
     images: Mapping[str, str]
@@ -37,4 +51,78 @@ class Prepared:
 
 def prepare(*, components_dir: Path | None = None, progress: Progress) -> Prepared:
     """Give everything a lab needs, making what is not in the cache yet."""
-    raise NotImplementedError
+    return Preparation(Cache(cache_folder()), components_dir, progress).run()
+
+
+class Preparation:
+    """One call of `prepare`."""
+
+    def __init__(self, cache: Cache, components_dir: Path | None, progress: Progress) -> None:
+        self._cache = cache
+        self._components_dir = components_dir
+        self._progress = progress
+
+    def run(self) -> Prepared:
+        """Make what is missing: the Go builds one after the other, what is Debian's beside them."""
+        missing = [component for component in COMPONENTS if sources.find(component, self._cache, self._components_dir) is None]
+        if missing:
+            self._announce(missing)
+            self._cache.require_space("components", _COLD_SPACE_BYTES)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-debian") as beside:
+            debian_side = beside.submit(self._debian)
+            folders = {
+                component.name: sources.get(component, self._cache, self._components_dir, self._progress) for component in COMPONENTS
+            }
+            kernel, node_root = debian_side.result()
+        binaries = self._binaries([folders[component.name] for component in (KUBERNETES, ETCD, CONTAINERD)])
+        return Prepared(
+            kernel=kernel / "linux.uml",
+            kernel_modules=kernel,
+            node_root=node_root,
+            binaries=binaries,
+            cni=folders[CNI_PLUGINS.name],
+            content=node_root,
+            images={},
+        )
+
+    def _announce(self, missing: list[Component]) -> None:
+        minutes = sum(component.build_minutes for component in missing)
+        names = ", ".join(f"{component.name} {component.version}" for component in missing)
+        self._progress.say(
+            f"Not in the cache yet: {names}. Where their releases cannot be downloaded they are built from source: about {minutes:.0f} min "
+            f"on two cores, once. Kept in {self._cache.folder}."
+        )
+
+    def _debian(self) -> tuple[Path, Path]:
+        kernel_key = key_of(_NODE_RECIPE, debian.SUITE, debian.KERNEL_PACKAGE)
+        root_key = key_of(kernel_key, *debian.NODE_PACKAGES, *debian.MOUNT_POINTS)
+        kernel, root = self._cache.find("kernel", kernel_key), self._cache.find("node-root", root_key)
+        if kernel is not None and root is not None:
+            return kernel, root
+        with self._progress.step("node kernel (user-mode-linux)") as step:
+            debian.require_tools(step)
+            kernel = self._cache.piece("kernel", kernel_key, lambda target: debian.make_kernel(target, step))
+        with self._progress.step("node root file system") as step:
+            root = self._cache.piece("node-root", root_key, lambda target: debian.make_node_root(target, kernel, step))
+        return kernel, root
+
+    def _binaries(self, folders: Iterable[Path]) -> Path:
+        """Give one folder with the binaries of several components: hard links, so that it costs nothing."""
+        folders = list(folders)
+
+        def make(target: Path) -> None:
+            for folder in folders:
+                for path in folder.iterdir():
+                    if path.is_symlink():
+                        (target / path.name).symlink_to(path.readlink())
+                    else:
+                        _link(path, target / path.name)
+
+        return self._cache.piece("binaries", key_of(*(folder.name for folder in folders)), make)
+
+
+def _link(path: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, place)

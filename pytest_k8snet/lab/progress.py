@@ -49,7 +49,7 @@ class SilentProgress:
     """Shows nothing: for tests and for programs that only want the result."""
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Step]:  # noqa: ARG002
+    def step(self, name: str) -> Iterator[Step]:
         """Show nothing."""
         yield _NoNote()
 

@@ -1,0 +1,173 @@
+"""What the lab takes from Debian: the kernel of the nodes and their root file system.
+
+mmdebstrap fetches and checks the packages by the signatures of the Debian archive, whatever distribution the machine itself runs.
+Its tar is unpacked without owners, so that root and a user without root get the same folder; the node, where that owner is root, sees root.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from pytest_k8snet.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from pytest_k8snet.lab.progress import Step
+
+SUITE = "bookworm"
+"""Debian release of kernel, nodes and images."""
+
+KERNEL_PACKAGE = "user-mode-linux"
+
+NODE_PACKAGES = (
+    "conntrack",
+    "ethtool",
+    "iperf3",
+    "iproute2",
+    "ipset",
+    "iptables",
+    "iputils-ping",
+    "ipvsadm",
+    "kmod",
+    "nftables",
+    "openssh-server",
+    "procps",
+    "python3",
+    "runc",
+    "tcpdump",
+)
+"""What a node has installed beside Debian's minimal base."""
+
+MOUNT_POINTS = (
+    "k8snet",
+    "k8snet/bin",
+    "k8snet/cni",
+    "k8snet/content",
+    "k8snet/node",
+    "k8snet/overlay",
+    "oldroot",
+    "opt/cni/bin",
+    "etc/cni/net.d",
+)
+"""Empty folders of the read-only node root, for what is mounted over them: host folders by hostfs, the overlay, the root left by pivot_root."""
+
+TOOLS = {"mmdebstrap": "mmdebstrap", "tar": "tar", "unshare": "util-linux"}
+"""Program to Debian package, needed by everybody."""
+
+TOOLS_WITHOUT_ROOT = {"newuidmap": "uidmap"}
+"""What a user without root needs as well."""
+
+_KEYRING_PACKAGE = "debian-archive-keyring"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_UNPACK_SPEC = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
+
+
+def missing_packages(*, is_root: bool, extra: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """Give the Debian packages whose programs this machine lacks."""
+    tools = [*TOOLS.items(), *([] if is_root else TOOLS_WITHOUT_ROOT.items()), *extra]
+    missing = {package for program, package in tools if shutil.which(program, path=_search_path()) is None}
+    if not os.path.exists(_KEYRING):  # noqa: PTH110
+        missing.add(_KEYRING_PACKAGE)
+    return sorted(missing)
+
+
+def require_tools(step: Step) -> None:
+    """Install what is missing when this is root, else raise a LabError that prints the command."""
+    is_root = os.geteuid() == 0
+    missing = missing_packages(is_root=is_root)
+    if not missing:
+        return
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    advice = f"the lab needs the Debian packages {', '.join(missing)}; install them:\n    sudo {' '.join(install)}"
+    if not is_root or shutil.which("apt-get") is None:
+        raise LabError(advice)
+    step.note(f"installing {', '.join(missing)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # A machine that never ran apt-get has no package lists; those of an old one may name versions that are gone.
+    subprocess.run(["apt-get", "update"], env=environment, capture_output=True, check=False)
+    done = subprocess.run(install, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"{advice}\napt-get said:\n{_tail(done.stderr)}")
+
+
+def make_kernel(target: Path, step: Step) -> None:
+    """Fill the folder with the package user-mode-linux: linux.uml and lib/modules/RELEASE."""
+    step.note("fetching")
+    tree = target / "package"
+    _bootstrap(tree, variant="extract", packages=[KERNEL_PACKAGE], step=step)
+    (tree / "usr/bin/linux.uml").rename(target / "linux.uml")
+    modules = tree / "usr/lib/uml/modules"
+    (target / "lib").mkdir()
+    modules.rename(target / "lib/modules")
+    shutil.rmtree(tree)
+
+
+def make_node_root(target: Path, kernel: Path, step: Step) -> None:
+    """Fill the folder with the root of the nodes: Debian, the kernel's modules, empty mount points."""
+    _bootstrap(target, variant="minbase", packages=NODE_PACKAGES, step=step)
+    step.note("kernel modules")
+    for release in (kernel / "lib/modules").iterdir():
+        shutil.copytree(release, target / "usr/lib/modules" / release.name, symlinks=True)
+        depmod = shutil.which("depmod", path=_search_path())
+        if depmod is not None:
+            _run([depmod, "--basedir", str(target), release.name], "depmod failed")
+    for folder in MOUNT_POINTS:
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    # The node writes its own.
+    for name in ("etc/hostname", "etc/resolv.conf"):
+        (target / name).unlink(missing_ok=True)
+        (target / name).touch()
+
+
+def _bootstrap(target: Path, *, variant: str, packages: Sequence[str], step: Step) -> None:
+    """Unpack these Debian packages with all they depend on into the folder, every file owned by the user who runs this."""
+    target.mkdir(exist_ok=True)
+    archive = target.parent / f"{target.name}.tar"
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    command = ["mmdebstrap", f"--mode={mode}", f"--variant={variant}", "--format=tar", f"--include={','.join(packages)}"]
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNPACK_SPEC]
+    command += ['--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"', SUITE, str(archive)]
+    if mirror := os.environ.get("K8SNET_DEBIAN_MIRROR"):
+        command.append(mirror)
+    step.note("fetching and unpacking Debian packages")
+    try:
+        _run(
+            command,
+            "mmdebstrap could not make a Debian root; does this machine reach a Debian mirror? (K8SNET_DEBIAN_MIRROR names another one)",
+        )
+        step.note("unpacking")
+        extract = [
+            "tar",
+            "--extract",
+            "--file",
+            str(archive),
+            "--directory",
+            str(target),
+            "--no-same-owner",
+            "--preserve-permissions",
+            "--exclude=./dev/*",
+        ]
+        _run(extract, f"could not unpack into {target}")
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _run(command: Sequence[str], problem: str) -> None:
+    environment = {**os.environ, "PATH": _search_path(), "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"{problem}\n{command[0]} exited with {done.returncode}:\n{_tail(done.stderr)}")
+
+
+def _search_path() -> str:
+    """Give PATH with the folders of system programs, which a user's often lacks."""
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def _tail(text: str, lines: int = 15) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
