@@ -14,7 +14,7 @@ TUNNEL = "k8snet-fault"
 TUNNEL_NETWORK = "169.254.199"
 KILLER = "/run/k8snet-fault-killer.py"
 
-HALF_THE_LINE_RATE = "25mbit"
+HALF_THE_LINE_RATE = ("tbf", "rate", "25mbit", "burst", "64kb", "latency", "100ms")
 
 
 def _pod_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:

@@ -1,7 +1,7 @@
 """Faults of the service proxy: what kube-proxy does not heal by itself, and kube-proxies that are configured otherwise.
 
-kube-proxy repairs a changed scheduler or a deleted real server within one sync; it leaves a weight alone. So the scheduler is changed in the
-configuration of that node's kube-proxy, and a stale endpoint is made by cutting it off from the API server.
+kube-proxy repairs a changed scheduler or a deleted real server within one sync; it leaves a weight alone. So the scheduler is changed in
+the configuration of that node's kube-proxy, and a stale endpoint is made by cutting it off from the API server.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LABEL = "k8snet.lab/kube-proxy"
 KUBE_PROXY = "/opt/k8snet/bin/kube-proxy"
 PROXY_MODE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10249/proxyMode', timeout=5).read().decode())"
 
-DAEMON_SET = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": "kube-system", "name": "kube-proxy"}}
-CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "kube-proxy"}}
+DAEMON_SET: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": "kube-system", "name": "kube-proxy"}}
+CONFIG_MAP: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "kube-proxy"}}
 OTHER = "kube-proxy-other"
 
 SERVICE = "k8snet-lab-fault"
