@@ -1,0 +1,175 @@
+"""Join what is always true, what the cluster claims of itself and what the profiles want into the expectations that judges take."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_k8snet.expect.model import (
+    EncapsulationExpectation,
+    Expectation,
+    KernelExpectation,
+    MtuExpectation,
+    ProxyExpectation,
+    SysctlWant,
+    ThroughputExpectation,
+    Wanted,
+)
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.expect.profile import Profile
+
+T = TypeVar("T")
+
+BUILT_IN = "built-in"
+
+#: Least share of the host path's rate that the pod path reaches, without encapsulation and with.
+POD_TO_HOST_NATIVE = 0.9
+POD_TO_HOST_ENCAPSULATED = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A failure that a profile accepts for a time. An expired one excuses nothing."""
+
+    check: str  # id, wildcards allowed
+    nodes: tuple[str, ...]  # names, wildcards allowed
+    reason: str
+    expires: datetime.date
+    origin: str
+    expired: bool
+
+    def covers(self, check_id: str, subject: str) -> bool:
+        """Whether it speaks of this check on this subject: a node, a pair by its name or by one of its ends, or ``cluster``."""
+        names = {subject, *subject.split(":")}
+        return fnmatchcase(check_id, self.check) and any(fnmatchcase(name, pattern) for name in names for pattern in self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What is expected of the cluster and of each of its nodes."""
+
+    common: Expectation = field(default_factory=Expectation)
+    nodes: Mapping[str, Expectation] = field(default_factory=dict)
+    waivers: tuple[Waiver, ...] = ()
+
+    def node(self, name: str) -> Expectation:
+        """Return what is expected of the node called `name`."""
+        return self.nodes.get(name, self.common)
+
+    def waiver(self, check_id: str, subject: str, today: datetime.date) -> Waiver | None:
+        """Return the waiver of this check on this subject: one in force if there is one, else an expired one, else None."""
+        covering = [waiver for waiver in self.waivers if waiver.covers(check_id, subject)]
+        for waiver in covering:
+            if waiver.expires >= today:
+                return waiver
+        return replace(covering[-1], expired=True) if covering else None
+
+    def sysctl_keys(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the sysctls that have to be measured: in the node's own network namespace, and in pods'."""
+        expectations = (self.common, *self.nodes.values())
+        return (
+            frozenset(want.key for expectation in expectations for want in expectation.kernel.host_sysctls),
+            frozenset(want.key for expectation in expectations for want in expectation.kernel.pod_sysctls),
+        )
+
+
+def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
+    """Return the expectations: built-in ones, over them the cluster's claims, over those the profile. Origins are kept."""
+    source = _Source(profile, cluster)
+    kind = source.value("encapsulation", str, "encapsulation")
+    common = Expectation(
+        proxy=ProxyExpectation(
+            # An empty mode is kube-proxy's default, iptables (platformApplyDefaults, cmd/kube-proxy/app/server_linux.go; written
+            # out by kubeadm since 1.37); an empty scheduler is rr (pkg/proxy/ipvs/proxier.go).
+            mode=source.value("proxy.mode", lambda mode: str(mode) or "iptables", "proxy", "mode"),
+            scheduler=source.value("proxy.scheduler", lambda name: str(name) or "rr", "proxy", "scheduler"),
+            strict_arp=source.value("proxy.strict_arp", bool, "proxy", "strict_arp"),
+        ),
+        encapsulation=EncapsulationExpectation(kind=kind),
+        mtu=MtuExpectation(
+            pod=source.value("mtu.pod", _bytes, "mtu", "pod"),
+            uplink=source.value("mtu.uplink", _bytes, "mtu", "uplink"),
+            tunnel=source.value("mtu.tunnel", _bytes, "mtu", "tunnel"),
+        ),
+        kernel=_kernel(profile),
+        throughput=_throughput(profile, kind),
+        custom=dict(profile.model.custom) if profile else {},
+    )
+    waivers: tuple[Waiver, ...] = ()
+    if profile is not None:
+        waivers = tuple(
+            Waiver(item.check, tuple(item.nodes), item.reason, item.expires, profile.origin("waivers", index), expired=False)
+            for index, item in enumerate(profile.model.waivers)
+        )
+    return Expectations(common=common, nodes={node.name: common for node in cluster.nodes}, waivers=waivers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    profile: Profile | None
+    cluster: Cluster
+
+    def value(self, claim: str, convert: Callable[[object], T], *location: str) -> Wanted[T] | None:
+        """Return the profile's value at `location`, else the cluster's claim, else None."""
+        if self.profile is not None:
+            value: object = self.profile.model
+            for key in location:
+                value = getattr(value, key)
+            if value is not None:
+                return Wanted(convert(value), self.profile.origin(*location))
+        claimed = self.cluster.claims.get(claim)
+        if claimed is None or claimed.value is None:
+            return None
+        return Wanted(convert(claimed.value), f"claim {claimed.source}")
+
+
+def _bytes(value: object) -> int:
+    return int(str(value))
+
+
+def _kernel(profile: Profile | None) -> KernelExpectation:
+    if profile is None:
+        return KernelExpectation()
+    kernel = profile.model.kernel
+    return KernelExpectation(
+        host_sysctls=_sysctls(profile, "host", kernel.sysctl.host),
+        pod_sysctls=_sysctls(profile, "pod", kernel.sysctl.pod),
+        qdisc=None if kernel.qdisc is None else Wanted(kernel.qdisc, profile.origin("kernel", "qdisc")),
+        congestion_control=None
+        if kernel.congestion_control is None
+        else Wanted(kernel.congestion_control, profile.origin("kernel", "congestion_control")),
+    )
+
+
+def _sysctls(profile: Profile, where: str, wanted: Mapping[str, str | None]) -> tuple[SysctlWant, ...]:
+    from pytest_k8snet.expect.schema import split_want
+
+    return tuple(
+        SysctlWant(key, *split_want(text), origin=profile.origin("kernel", "sysctl", where, key))
+        for key, text in wanted.items()
+        if text is not None
+    )
+
+
+def _throughput(profile: Profile | None, kind: Wanted[str] | None) -> ThroughputExpectation:
+    default = ThroughputExpectation()
+    section = profile.model.throughput if profile else None
+    line_rate, pod_to_host, line_share = None, default.pod_to_host, default.line_share
+    if kind is not None:
+        share = POD_TO_HOST_NATIVE if kind.value == "none" else POD_TO_HOST_ENCAPSULATED
+        pod_to_host = Wanted(share, f"{BUILT_IN}, encapsulation {kind.value}")
+    if profile is not None and section is not None:
+        if section.line_rate is not None:
+            from pytest_k8snet.expect.schema import rate_bps
+
+            line_rate = Wanted(rate_bps(section.line_rate), profile.origin("throughput", "line_rate"))
+        if section.pod_to_host is not None:
+            pod_to_host = Wanted(section.pod_to_host, profile.origin("throughput", "pod_to_host"))
+        if section.line_share is not None:
+            line_share = Wanted(section.line_share, profile.origin("throughput", "line_share"))
+    return ThroughputExpectation(line_rate_bps=line_rate, pod_to_host=pod_to_host, line_share=line_share)

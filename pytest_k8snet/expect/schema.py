@@ -1,0 +1,156 @@
+"""The pydantic models of a profile: which keys there are and which values they take.
+
+Only `pytest_k8snet.expect.profile` imports this, and only when a profile is read: pydantic is slow to import.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+_RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*(bit|kbit|mbit|gbit)$")
+_FACTOR = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+_SYSCTL_KEY = r"^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$"
+_WANT = re.compile(r"^\s*(>=|<=|=|covers\b)?\s*(.*?)\s*$")
+
+
+def rate_bps(text: str) -> int:
+    """Return the bit/s of a rate written as ``50mbit`` or ``10gbit``, as `tc` writes them."""
+    match = _RATE.match(text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a rate; write it like 50mbit or 10gbit")
+    rate = round(float(match.group(1)) * _FACTOR[match.group(2)])
+    if rate <= 0:
+        raise ValueError("a rate must be more than nothing")
+    return rate
+
+
+def split_want(text: str) -> tuple[str, str]:
+    """Return operator and value of a wanted sysctl: ``">= 131072"`` is ``(">=", "131072")``, a bare value wants equality."""
+    match = _WANT.match(text)
+    assert match is not None  # noqa: S101 - every text matches
+    operator, value = match.group(1) or "=", " ".join(match.group(2).split())
+    if not value:
+        raise ValueError(f"{text!r} has no value")
+    if operator in (">=", "<=") and not re.fullmatch(r"-?\d+", value):
+        raise ValueError(f"{text!r}: {operator} compares one whole number, not {value!r}")
+    if operator == "covers":
+        port_ranges(value)
+    return operator, value
+
+
+def port_ranges(text: str) -> list[tuple[int, int]]:
+    """Return first and last port of each part of ``30000-32767,10250``, sorted; the kernel's notation of a port list."""
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if match is None:
+            raise ValueError(f"{part.strip()!r} is neither a port nor a range of ports")
+        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+        if not 0 <= first <= last <= 65535:
+            raise ValueError(f"{part.strip()!r} is no range of ports")
+        ranges.append((first, last))
+    return sorted(ranges)
+
+
+def _rate(text: str) -> str:
+    rate_bps(text)
+    return text
+
+
+def _sysctl_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("write 1 or 0: a sysctl has no true and false")
+    return str(value) if isinstance(value, int) else value
+
+
+def _sysctl_want(text: str) -> str:
+    split_want(text)
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_rate), Field(pattern=_RATE.pattern, description="A rate as tc writes it: 50mbit, 10gbit.")]
+SysctlKey = Annotated[str, Field(pattern=_SYSCTL_KEY)]
+SysctlValue = Annotated[
+    str,
+    BeforeValidator(_sysctl_text),
+    AfterValidator(_sysctl_want),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}],
+            "description": 'A value in the kernel\'s notation, ">= N", "<= N", or "covers" and ports that must be in the kernel\'s list.',
+        }
+    ),
+]
+Mtu = Annotated[int, Field(ge=576, le=65536, strict=True, description="Bytes, IP header included.")]
+Share = Annotated[float, Field(gt=0, le=1.5)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Proxy(_Section):
+    """The service proxy of every node."""
+
+    mode: Literal["iptables", "ipvs", "nftables", "none"] | None = Field(default=None, description="none: no kube-proxy at all.")
+    scheduler: Annotated[str, Field(pattern=r"^[a-z]+$")] | None = Field(default=None, description="Of every virtual server.")
+    strict_arp: Annotated[bool, Field(strict=True)] | None = None
+
+
+class Mtus(_Section):
+    """What the MTUs are to be."""
+
+    pod: Mtu | None = None
+    uplink: Mtu | None = None
+    tunnel: Mtu | None = None
+
+
+class Throughput(_Section):
+    """What the network carries, and which share of it is enough."""
+
+    line_rate: Rate | None = None
+    pod_to_host: Share | None = Field(default=None, description="Least share of the host path's rate that the pod path reaches.")
+    line_share: Share | None = Field(default=None, description="Least share of the payload that the line rate can carry.")
+
+
+class Sysctls(_Section):
+    """Wanted sysctls: in the node's own network namespace and in pods'. Most do not reach pods from the node."""
+
+    host: dict[SysctlKey, SysctlValue | None] = Field(default_factory=dict)
+    pod: dict[SysctlKey, SysctlValue | None] = Field(default_factory=dict)
+
+
+class Kernel(_Section):
+    """Tuning of the nodes' kernels."""
+
+    sysctl: Sysctls = Field(default_factory=Sysctls)
+    qdisc: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] | None = Field(default=None, description="In force on the uplink.")
+    congestion_control: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")] | None = None
+
+
+class WaiverModel(_Section):
+    """A failure that is known and accepted until a date."""
+
+    check: Annotated[str, Field(min_length=1, description="Id of the check, wildcards allowed: NET-MTU-*.")]
+    nodes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = ["*"]
+    reason: Annotated[str, Field(min_length=1)]
+    expires: datetime.date
+
+
+class ProfileModel(_Section):
+    """What a cluster's network is meant to be."""
+
+    name: str | None = None
+    description: str | None = None
+    extends: str | None = Field(default=None, description="Name of a shipped profile, or a path relative to this file.")
+    proxy: Proxy = Field(default_factory=Proxy)
+    encapsulation: Literal["none", "vxlan", "ipip", "geneve", "wireguard"] | None = None
+    mtu: Mtus = Field(default_factory=Mtus)
+    throughput: Throughput = Field(default_factory=Throughput)
+    kernel: Kernel = Field(default_factory=Kernel)
+    waivers: list[WaiverModel] = Field(default_factory=list)
+    custom: dict[str, Any] = Field(default_factory=dict, description="Free: for one's own checks.")
