@@ -66,9 +66,7 @@ def _throttle_pods(lab: FaultyLab, node: FaultyNode) -> None:
         lab.run(node.name, ["ip", "link", "show", BRIDGE])
     except LabError:
         lab.run(node.name, ["ip", "link", "add", BRIDGE, "type", "bridge"])
-    lab.run(
-        node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", "tbf", "rate", HALF_THE_LINE_RATE, "burst", "64kb", "latency", "100ms"]
-    )
+    lab.run(node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", *HALF_THE_LINE_RATE])
 
 
 def _unthrottle_pods(lab: FaultyLab, node: FaultyNode) -> None:
