@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from pytest_k8snet.lab.faults.model import Fault
+
 BIN = Path(sys.executable).parent
 Case = tuple[str, str]
 Verdicts = dict[Case, str]
@@ -31,9 +33,23 @@ class Outcome:
         return {(check, subject, verdict) for (check, subject), verdict in self.verdicts.items() if verdict not in {"pass", "skip"}}
 
     @property
-    def skips(self) -> set[Case]:
-        """The cases that were skipped."""
-        return {case for case, verdict in self.verdicts.items() if verdict == "skip"}
+    def skipped_checks(self) -> set[str]:
+        """The checks that were skipped, on every subject; one that was skipped on some subjects only is named with them."""
+        skipped: dict[str, set[str]] = {}
+        judged: set[str] = set()
+        for (check, subject), verdict in self.verdicts.items():
+            if verdict == "skip":
+                skipped.setdefault(check, set()).add(subject)
+            else:
+                judged.add(check)
+        return {check if check not in judged else f"{check}{sorted(subjects)}" for check, subjects in skipped.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class FaultOutcome(Outcome):
+    """What a run on a broken lab said, and what the fault declares that it turns."""
+
+    declared: set[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +62,7 @@ class Lab:
 
     def command(self, *argv: str, ok: bool = True) -> str:
         """Run ``k8snet lab ... --name NAME``; return what it printed."""
-        return k8snet("lab", argv[0], "--name", self.name, *argv[1:], ok=ok)
+        return k8snet("lab", *argv, "--name", self.name, ok=ok)
 
     def run_suite(self, title: str, *arguments: str) -> Outcome:
         """Run the packaged suite with a JUnit report; return what it says."""
@@ -72,6 +88,18 @@ class Lab:
         assert report.exists(), output
         verdicts, messages = read_junit(report)
         return Outcome(ran.returncode, verdicts, messages, output)
+
+
+def turned_on(lab: Lab, fault: Fault, node: str, *arguments: str) -> FaultOutcome:
+    """Apply a fault, run the suite, revert the fault whatever happened."""
+    listed = {item["name"]: item for item in json.loads(k8snet("lab", "fault", "list", "--json"))}
+    lab.command("fault", "apply", fault.name, "--node", node)
+    try:
+        outcome = lab.run_suite(fault.name, *arguments)
+    finally:
+        lab.command("fault", "revert", fault.name, "--node", node)
+    turns = {(turn["check"], turn["subject"].format(node=node), turn["verdict"]) for turn in listed[fault.name]["turns"]}
+    return FaultOutcome(outcome.exit_status, outcome.verdicts, outcome.messages, outcome.output, turns)
 
 
 def k8snet(*argv: str, ok: bool = True) -> str:

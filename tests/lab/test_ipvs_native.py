@@ -1,0 +1,42 @@
+"""IPVS and native routing: the healthy cluster is green, and every fault turns exactly its checks red."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.lab.faults.model import Fault
+from pytest_k8snet.lab.faults.table import FAULTS
+from tests.lab.suite import Lab, running_lab, turned_on
+
+PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=ipvs", "--k8snet-profile=native", "--k8snet-profile=tuned-node")
+NODE = "node-2"
+
+
+@pytest.fixture(scope="module")
+def lab(results: Path) -> Iterator[Lab]:
+    with running_lab("test-ipvs", results, "--nodes", "3", "--proxy-mode", "ipvs", "--line-rate", "50mbit") as lab:
+        yield lab
+
+
+def test_healthy(lab: Lab) -> None:
+    outcome = lab.run_suite("healthy", *PROFILES)
+    assert outcome.noteworthy == set(), outcome.output
+    assert outcome.exit_status == 0
+    assert outcome.skipped_checks == {
+        "NET-ABSENCE-001",
+        "NET-ABSENCE-002",
+        "NET-ABSENCE-003",
+        "NET-ABSENCE-004",
+        "NET-ABSENCE-005",
+        "NET-MTU-003",
+    }
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if "ipvs" in fault.proxy_modes], ids=lambda fault: fault.name)
+def test_fault_turns_exactly_its_checks(lab: Lab, fault: Fault) -> None:
+    outcome = turned_on(lab, fault, NODE, *PROFILES)
+    assert outcome.noteworthy == outcome.declared, outcome.output
+    assert outcome.exit_status == 1
