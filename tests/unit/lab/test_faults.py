@@ -1,0 +1,44 @@
+"""The table of faults says what its users rely on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.faults.model import Fault
+from pytest_k8snet.lab.faults.table import FAULTS, fault, to_json, turned
+
+PAIRS = ("node-1:node-2", "node-2:node-3", "node-3:node-1", "node-2:node-1")
+
+
+def test_names_are_unique_and_safe() -> None:
+    names = [known.name for known in FAULTS]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
+
+
+@pytest.mark.parametrize("known", FAULTS, ids=lambda known: known.name)
+def test_every_fault_turns_something_on_the_node(known: Fault) -> None:
+    assert turned(known, "node-2", PAIRS)
+
+
+def test_unknown_fault_names_those_that_exist() -> None:
+    with pytest.raises(LabError, match=r"no fault is called 'flood'; there are: proxy-mode-iptables, "):
+        fault("flood")
+
+
+def test_turned_resolves_node_cluster_and_pairs() -> None:
+    assert turned(fault("proxy-mode-iptables"), "node-2", PAIRS) == {
+        ("NET-PROXY-001", "node-2", "fail"),
+        ("NET-PROXY-002", "cluster", "fail"),
+    }
+    assert turned(fault("pod-path-throttled"), "node-1", PAIRS) == {
+        (check, pair, "fail") for check in ("NET-THROUGHPUT-001", "NET-THROUGHPUT-003") for pair in ("node-3:node-1", "node-2:node-1")
+    }
+
+
+def test_json_keeps_the_node_open_and_names_pairs() -> None:
+    assert to_json(fault("pod-mtu-1450"), "node-2", PAIRS)["turns"] == [{"check": "NET-MTU-001", "subject": "{node}", "verdict": "fail"}]
+    assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", PAIRS)["turns"]] == ["node-1:node-2"] * 3
