@@ -1,0 +1,862 @@
+"""The program that runs in the host namespaces of a node and in its probe pod.
+
+It is one file of the standard library only, sent over stdin by a constant bootstrap, so that any image with python3 (3.7 or later) will do.
+It reads one JSON object a line from stdin, ``{"id": 1, "op": "facts", "params": {...}}``, and writes one a line to stdout:
+``{"id": 1, "result": ...}`` or ``{"id": 1, "error": {"kind": "timeout" | "tool" | "request" | "failed", "message": "..."}}``. Its
+first line is ``{"ready": 1, "python": "3.11.2"}``; empty lines are heartbeats that keep idle connections open. It ends when stdin ends.
+
+Operations and their parameters:
+
+- ``facts``: everything checks want to know, in one round trip. ``role`` (host, pod), ``sysctls`` (keys; ``{uplink}`` in one stands for the
+  uplink's name), ``uplink_ip``, ``peers`` (list of peer, address, real_pod), ``existing_pods`` (how many at most), ``skip_namespace``
+- ``ipvs``: the text of /proc/net/ip_vs, whether kube-ipvs0 is there, kube-proxy's /configz
+- ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
+- ``counters``: ``device``; its rx_bytes and tx_bytes and the time they were read at
+- ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
+- ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``bitrate_bps``; gives exit_status and iperf3's JSON
+- ``stop``: ``pid`` of a server started before; gives its exit_status and output
+
+Reading changes nothing on the node: a tool that would load a kernel module by being asked is not asked before it is seen to be there.
+"""
+# pathlib and contextlib are not imported on nodes: starting fast matters there.
+# ruff: noqa: PTH110, PTH112, PTH115, PTH123, PTH208, SIM105
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+
+TYPE_CHECKING = False  # typing is not imported on nodes: starting fast matters there
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+PROTOCOL = 1
+HOST_ROOT = "/proc/1/root"  # the node's own files; the probe pod shares the node's process namespace
+TOOL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+HEARTBEAT_S = 20.0
+TCP_CONGESTION = 13  # linux/tcp.h
+CLONE_NEWNET = 0x40000000
+VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
+ANY_ERROR = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+# In the order of precedence for files of the same name; all files are then applied in the order of their names, /etc/sysctl.conf last.
+SYSCTL_DIRECTORIES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
+
+
+class Failed(Exception):  # noqa: N818 - it is the word in the answer
+    """What was asked could not be done; `kind` is for programs, the message for people."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+# ---- programs
+
+
+def find_tool(name: str) -> tuple[str, str | None]:
+    """Return the path of a program, and the root to run it in when only the node has it."""
+    for directory in TOOL_PATH:
+        path = directory + "/" + name
+        if os.access(path, os.X_OK):
+            return path, None
+    for directory in TOOL_PATH:
+        path = directory + "/" + name
+        if os.access(HOST_ROOT + path, os.X_OK):
+            return path, HOST_ROOT
+    raise Failed("tool", name + ": neither in the probe image nor on the node")
+
+
+def start(argv: Sequence[str], stdin: Any = None) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, with stdout and stderr as pipes."""
+    import subprocess
+
+    if not argv:
+        raise Failed("request", "no command")
+    path, root = (argv[0], None) if "/" in argv[0] else find_tool(argv[0])
+
+    def enter() -> None:
+        if root is not None:
+            os.chroot(root)
+            os.chdir("/")
+
+    try:
+        return subprocess.Popen(
+            [path, *argv[1:]],
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=enter if root is not None else None,
+            env=dict(os.environ, LC_ALL="C"),
+        )
+    except OSError as error:
+        raise Failed("tool", argv[0] + ": " + str(error.strerror)) from error
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program and everything it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except OSError:
+        pass
+    process.wait()
+
+
+def run(argv: Sequence[str], timeout_s: float = 20.0, stdin: str | None = None) -> tuple[int, str, str]:
+    """Run a program to its end and return its exit status, stdout and stderr; kill it when it takes too long."""
+    import subprocess
+
+    process = start(argv, stdin)
+    data = stdin.encode() if stdin is not None else None
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            out, err = process.communicate(data, timeout=max(0.0, min(HEARTBEAT_S, until - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            data = None  # what was given is kept by communicate
+            if time.monotonic() < until:
+                heartbeat()
+                continue
+            kill(process)
+            process.communicate()
+            raise Failed("timeout", f"{' '.join(argv)[:200]}: no end within {timeout_s:g} s") from None
+        return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def output(argv: Sequence[str], timeout_s: float = 20.0) -> str:
+    """Return what a program prints; fail when it does."""
+    status, out, err = run(argv, timeout_s)
+    if status != 0:
+        raise Failed("failed", f"{' '.join(argv)}: exit status {status}: {(err.strip() or out.strip())[-500:]}")
+    return out
+
+
+def in_child(function: Callable[[], Any], timeout_s: float) -> Any:
+    """Call `function` in a forked child, which may change its root or its namespaces, and return its JSON value."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            answer = {"result": function()}
+        except ANY_ERROR as error:
+            answer = {"error": str(error) or repr(error)}
+        except Failed as error:
+            answer = {"error": str(error)}
+        try:
+            write_all(writer, json.dumps(answer).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    data = b""
+    until = time.monotonic() + timeout_s
+    try:
+        while True:
+            ready = select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]
+            chunk = os.read(reader, 65536) if ready else None
+            if chunk is None:
+                raise Failed("timeout", f"no answer within {timeout_s:g} s")
+            if not chunk:
+                break
+            data += chunk
+    finally:
+        os.close(reader)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+        os.waitpid(pid, 0)
+    if not data:
+        raise Failed("failed", "a child of the agent ended without an answer")
+    parsed = json.loads(data.decode())
+    if "error" in parsed:
+        raise Failed("failed", parsed["error"])
+    return parsed["result"]
+
+
+# ---- files
+
+
+def read(path: str) -> str:
+    """Return the text of a file."""
+    with open(path, "rb") as file:
+        return file.read().decode("utf-8", "replace")
+
+
+def read_or_none(path: str) -> str | None:
+    """Return the text of a file, None when it cannot be read."""
+    try:
+        return read(path)
+    except OSError:
+        return None
+
+
+def read_number(path: str) -> int | None:
+    """Return the number in a file, None when there is none."""
+    try:
+        return int(read(path))
+    except (OSError, ValueError):
+        return None
+
+
+def sysctl_path(key: str) -> str:
+    """Return the file of a sysctl: dots and slashes change places, as a device's name may hold a dot."""
+    return "/proc/sys/" + key.translate({ord("."): "/", ord("/"): "."})
+
+
+def read_sysctl(key: str) -> str | None:
+    """Return a sysctl's value with single spaces, None when the kernel has none of that name here."""
+    text = read_or_none(sysctl_path(key))
+    return None if text is None else " ".join(text.split())
+
+
+# ---- network namespaces
+
+
+def ip_batch(lines: Sequence[str]) -> tuple[list[Any], str]:
+    """Run several ``ip -j -d`` commands in one process; return what they print, in their order without the failed ones, and the errors."""
+    _, out, err = run(["ip", "-j", "-d", "-force", "-batch", "-"], stdin="\n".join(lines) + "\n")
+    return parse_documents(out), err.strip()
+
+
+def parse_documents(text: str) -> list[Any]:
+    """Return the JSON documents that follow each other in `text`."""
+    decoder = json.JSONDecoder()
+    documents: list[Any] = []
+    position = 0
+    while True:
+        while position < len(text) and text[position].isspace():
+            position += 1
+        if position == len(text):
+            return documents
+        document, position = decoder.raw_decode(text, position)
+        documents.append(document)
+
+
+def namespace_facts(keys: Iterable[str]) -> dict[str, Any]:
+    """Return links, routes, sysctls and congestion control of the network namespace this runs in."""
+    documents, errors = ip_batch(["link show", "route show"])
+    if len(documents) != 2:
+        raise Failed("failed", "ip -j link, ip -j route: " + (errors or "unexpected output"))
+    routes = documents[1]
+    if has_ipv6():
+        routes = routes + json.loads(output(["ip", "-j", "-6", "route", "show"]) or "[]")
+    return {
+        "links": [trim_link(link) for link in documents[0] if link.get("ifname")],
+        "routes": [hop for route in routes for hop in flat_route(route)],
+        "sysctls": {key: read_sysctl(key) for key in keys},
+        "congestion_control": congestion_control(),
+    }
+
+
+def has_ipv6() -> bool:
+    """Whether an address that is not link-local or loopback (scopes 20, 10) exists."""
+    return any(line.split()[3] not in ("20", "10") for line in (read_or_none("/proc/net/if_inet6") or "").splitlines())
+
+
+def trim_link(link: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of ``ip -j -d link`` what says what a device is; a node with hundreds of pods has hundreds of them."""
+    keep = ("ifindex", "ifname", "flags", "mtu", "qdisc", "master", "operstate", "link_type", "address", "link_index", "link_netnsid")
+    trimmed = {key: link[key] for key in keep if key in link}
+    info = link.get("linkinfo", {})
+    if "info_kind" in info:
+        trimmed["linkinfo"] = {"info_kind": info["info_kind"]}
+        if info["info_kind"] not in ("bridge", "bond", "veth"):
+            trimmed["linkinfo"]["info_data"] = info.get("info_data", {})
+    return trimmed
+
+
+def flat_route(route: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one route per next hop; none for the link-local and multicast routes that every IPv6 device has."""
+    if str(route.get("dst", "")).startswith(("fe80:", "ff00:")):
+        return []
+    hops = [hop for hop in route.get("nexthops", ()) if "dev" in hop]
+    rest = {key: value for key, value in route.items() if key != "nexthops"}
+    return [dict(rest, **hop) for hop in hops] or [rest]
+
+
+def congestion_control() -> str | None:
+    """Return what a fresh TCP socket really uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        name = sock.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
+    return name.split(b"\0")[0].decode() or None
+
+
+# ---- the node
+
+
+def facts(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``facts``."""
+    uplink_ip = params.get("uplink_ip")
+    uplink = find_uplink(uplink_ip) if uplink_ip else None
+    keys = [key.replace("{uplink}", uplink.replace(".", "/") if uplink else "default") for key in params.get("sysctls", ())]
+    own = namespace_facts(keys)
+    if params.get("role") == "pod":
+        return own
+    errors: dict[str, str] = {}
+
+    def part(name: str, function: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return function()
+        except Failed as error:
+            errors[name] = str(error)
+        except ANY_ERROR as error:
+            errors[name] = repr(error)
+        return otherwise
+
+    nft = nft_tables()
+    return {
+        "host": own,
+        "uplink": uplink,
+        "physical": physical_devices(uplink),
+        "persisted": part("persisted", lambda: in_child(persisted_in_host_root, 20.0), []),
+        "kube_proxy": kube_proxy(),
+        "ipvs": part("ipvs", ipvs_table, {"loaded": False, "table": None}),
+        "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
+        "nft": nft,
+        "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
+        "conntrack": conntrack(),
+        "uplink_speed_mbit": link_speed(uplink),
+        "virtual": virtual_reason(uplink),
+        "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers", ())), []),
+        "existing_pods": part(
+            "existing_pods", lambda: existing_pods(keys, int(params.get("existing_pods", 0)), params.get("skip_namespace")), []
+        ),
+        "kernel": os.uname().release,
+        "errors": errors,
+    }
+
+
+def find_uplink(address: str) -> str | None:
+    """Return the device that holds `address`."""
+    found = json.loads(output(["ip", "-j", "addr", "show", "to", address]) or "[]")
+    # kube-proxy puts external addresses of Services, which may be the node's, on kube-ipvs0 as well.
+    names = [device["ifname"] for device in found if device.get("ifname") not in (None, "kube-ipvs0")]
+    return names[0] if names else None
+
+
+def physical_devices(uplink: str | None) -> list[str]:
+    """Return the devices that are hardware to this kernel, and the uplink whatever it is."""
+    found = {name for name in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{name}/device")}
+    if uplink:
+        found.add(uplink)
+    return sorted(found)
+
+
+def link_speed(device: str | None) -> int | None:
+    """Return the speed (Mbit/s) the driver claims."""
+    speed = read_number(f"/sys/class/net/{device}/speed") if device else None
+    return speed if speed and speed > 0 else None
+
+
+def virtual_reason(uplink: str | None) -> str | None:
+    """Return what makes this machine a virtual one, None on bare metal. A virtual NIC's speed is fiction."""
+    vendor = (read_or_none("/sys/class/dmi/id/sys_vendor") or "").strip()
+    product = (read_or_none("/sys/class/dmi/id/product_name") or "").strip()
+    if vendor == "Amazon EC2" and ".metal" in product:
+        return None
+    hypervisor = read_or_none("/sys/hypervisor/type")
+    if hypervisor:
+        return "/sys/hypervisor/type is " + hypervisor.strip()
+    cpu = read_or_none("/proc/cpuinfo") or ""
+    if "User Mode Linux" in cpu:
+        return "/proc/cpuinfo says User Mode Linux"
+    if re.search(r"^flags\s*:.*\bhypervisor\b", cpu, re.MULTILINE):
+        return "/proc/cpuinfo has the flag hypervisor" + (f" ({vendor} {product})" if vendor else "")
+    if re.search(
+        r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer", vendor + " " + product
+    ):
+        return f"DMI says {vendor} {product}"
+    if uplink and not os.path.exists(f"/sys/class/net/{uplink}/device"):
+        for kind in ("bonding", "bridge", "brport"):
+            if os.path.exists(f"/sys/class/net/{uplink}/{kind}"):
+                return None
+        if not os.path.exists("/proc/net/vlan/" + uplink):
+            return f"the uplink {uplink} is no hardware device"
+    return None
+
+
+def conntrack() -> dict[str, int | None]:
+    """Return size and use of the connection tracking table; None where there is none."""
+    return {name: read_number("/proc/sys/net/netfilter/nf_conntrack_" + name) for name in ("count", "max", "buckets")}
+
+
+def peer_routes(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ask the kernel for its route to each peer's address, in one process."""
+    if not peers:
+        return []
+    documents, errors = ip_batch(["route get " + peer["address"] for peer in peers])
+    routes = {document[0].get("dst"): document[0] for document in documents if document}
+    reason = dict(re.findall(r"(?s)(?:RTNETLINK answers: |Error: )([^\n]+)\nCommand failed -:(\d+)", errors))
+    line_of = {line: text for text, line in reason.items()}
+    answer = []
+    for number, peer in enumerate(peers, 1):
+        route = routes.get(peer["address"])
+        entry: dict[str, Any] = {"peer": peer["peer"], "address": peer["address"], "real_pod": bool(peer.get("real_pod"))}
+        if route is None or "dev" not in route:
+            kind = (route or {}).get("type")
+            failed = line_of.get(str(number)) or (
+                "the route is " + str(kind) if kind else errors.splitlines()[0] if errors else "no answer"
+            )
+            entry.update(dev=None, gateway=None, error=failed)
+        else:
+            entry.update(dev=route["dev"], gateway=route.get("gateway") or (route.get("via") or {}).get("host"), error=None)
+        answer.append(entry)
+    return answer
+
+
+# ---- persisted sysctls
+
+
+def persisted_in_host_root() -> list[dict[str, Any]]:
+    """Return the assignments of the node's sysctl files; called in a child, as links in them are those of the node's root."""
+    os.chroot(HOST_ROOT)
+    os.chdir("/")
+    return persisted_sysctls(SYSCTL_DIRECTORIES, "/etc/sysctl.conf")
+
+
+def persisted_sysctls(directories: Sequence[str], last: str) -> list[dict[str, Any]]:
+    """Return every assignment in the order it is applied: of those with the same key the last one wins."""
+    files: dict[str, str] = {}
+    seen = set()
+    for directory in directories:
+        real = os.path.realpath(directory)
+        if real in seen or not os.path.isdir(real):
+            continue
+        seen.add(real)
+        for name in os.listdir(real):
+            if name.endswith(".conf"):
+                files.setdefault(name, directory + "/" + name)
+    assignments = []
+    for path in [files[name] for name in sorted(files)] + [last]:
+        for number, line in enumerate((read_or_none(path) or "").splitlines(), 1):
+            text = line.strip()
+            if not text or text[0] in "#;" or "=" not in text:
+                continue
+            key, value = text.split("=", 1)
+            assignments.append({"key": dotted(key.strip().lstrip("-")), "value": " ".join(value.split()), "file": path, "line": number})
+    return assignments
+
+
+def dotted(key: str) -> str:
+    """Return a key as sysctl prints it: the first separator says which kind it uses."""
+    first = re.search(r"[./]", key)
+    return key.translate({ord("."): "/", ord("/"): "."}) if first and first.group() == "/" else key
+
+
+# ---- kube-proxy and what it leaves in the kernel
+
+
+def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tuple[int, str]:
+    """Return status and body; http.client would cost a slow node a second to import."""
+    with socket.create_connection((address, port), timeout_s) as sock:
+        sock.sendall((f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").encode())
+        data = b""
+        until = time.monotonic() + timeout_s
+        while len(data) < 1 << 20 and time.monotonic() < until:
+            chunk = sock.recv(65536)
+            if not chunk:
+                break
+            data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    found = re.match(rb"HTTP/1\.[01] (\d+)", head)
+    if not found:
+        raise Failed("failed", "no HTTP answer")
+    return int(found.group(1)), body.decode("utf-8", "replace")
+
+
+def kube_proxy() -> dict[str, Any]:
+    """Return kube-proxy's own word for its mode, and its processes."""
+    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False, "processes": kube_proxy_processes()}
+    for address in ("127.0.0.1", "::1"):
+        try:
+            status, body = http_get(address, 10249, "/proxyMode")
+        except (OSError, Failed) as error:
+            refused = isinstance(error, OSError) and not isinstance(error, socket.timeout)
+            # An answer that does not come or is none means that something listens.
+            answer["listening"] = answer["listening"] or not refused
+            text = ((getattr(error, "strerror", None) or str(error)) or type(error).__name__).lower()
+            if answer["mode_error"] is None:
+                answer["mode_error"] = text
+            continue
+        answer["listening"] = True
+        if status == 200:
+            answer.update(mode=body.strip(), mode_error=None)
+            break
+        answer["mode_error"] = f"HTTP {status}"
+    return answer
+
+
+def processes() -> Iterable[str]:
+    """Return the ids of all processes."""
+    return (name for name in os.listdir("/proc") if name.isdigit())
+
+
+def net_namespace(pid: str) -> str | None:
+    """Return the identity of a process's network namespace."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+
+
+def kube_proxy_processes() -> list[str]:
+    """Return the kube-proxy processes in this network namespace; kube-proxy inside k3s has none of its own."""
+    own = net_namespace("self")
+    found = []
+    for pid in processes():
+        arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
+        if is_kube_proxy(arguments) and net_namespace(pid) in (own, None):
+            found.append((int(pid), " ".join(arguments).strip()[:300]))
+    return [f"pid {pid}: {command}" for pid, command in sorted(found)]
+
+
+def is_kube_proxy(arguments: Sequence[str]) -> bool:
+    """Whether a command line is kube-proxy's, not one that only names it."""
+    name = arguments[0].rsplit("/", 1)[-1]
+    return name == "kube-proxy" or (name == "hyperkube" and len(arguments) > 1 and arguments[1] in ("kube-proxy", "proxy"))
+
+
+def ipvs_table() -> dict[str, Any]:
+    """Return /proc/net/ip_vs; the file is there as soon as the module is."""
+    if not os.path.exists("/proc/net/ip_vs"):
+        return {"loaded": False, "table": None}
+    return {"loaded": True, "table": read("/proc/net/ip_vs")}
+
+
+def ipvs(_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``ipvs``."""
+    try:
+        status, body = http_get("127.0.0.1", 10249, "/configz")
+        configz = json.loads(body) if status == 200 else None
+    except (OSError, ValueError, Failed):
+        configz = None
+    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=configz)
+
+
+def iptables_legacy() -> dict[str, Any]:
+    """Return the legacy back end's KUBE chains; iptables-legacy is asked only for a table that exists, as it would make one."""
+    backend: dict[str, Any] = {"tables": [], "chains": [], "reachable": [], "error": None}
+    tables: set[str] = set()
+    texts = []
+    try:
+        for names, tool in (("/proc/net/ip_tables_names", "iptables-legacy-save"), ("/proc/net/ip6_tables_names", "ip6tables-legacy-save")):
+            present = (read(names) if os.path.exists(names) else "").split()
+            tables.update(present)
+            if "nat" in present:
+                texts.append(output([tool, "-t", "nat"]))
+    except (OSError, Failed) as error:
+        backend["error"] = str(error)
+    return dict(backend, tables=sorted(tables), **kube_chains(texts))
+
+
+def iptables_nft(nft: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nft back end's KUBE chains."""
+    backend: dict[str, Any] = {"tables": [], "chains": [], "reachable": [], "error": nft["error"]}
+    known = ("filter", "nat", "mangle", "raw", "security")
+    names = [table.split(" ", 1) for table in nft["tables"]]
+    tables = {name for family, name in names if family in ("ip", "ip6") and name in known}
+    texts = []
+    try:
+        for family, tool in (("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")):
+            if [family, "nat"] in names:
+                text = output([tool, "-t", "nat"])
+                if "incompatible, use 'nft' tool" in text:
+                    raise Failed("failed", tool + ": the table nat is not one that iptables can read")
+                texts.append(text)
+    except (OSError, Failed) as error:
+        backend["error"] = str(error)
+    return dict(backend, tables=sorted(tables), **kube_chains(texts))
+
+
+def kube_chains(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return the KUBE chains in outputs of iptables-save, and those of them that a packet can get to."""
+    chains: set[str] = set()
+    reachable: set[str] = set()
+    for text in texts:
+        jumps: dict[str, set[str]] = {}
+        reached = set()
+        for line in text.splitlines():
+            words = line.split()
+            if line.startswith(":"):
+                jumps.setdefault(words[0][1:], set())
+                if words[1] != "-":  # only base chains have a policy
+                    reached.add(words[0][1:])
+            elif line.startswith("-A "):
+                targets = {words[index + 1] for index, word in enumerate(words[:-1]) if word in ("-j", "-g", "--jump", "--goto")}
+                jumps.setdefault(words[1], set()).update(targets)
+        todo = list(reached)
+        while todo:
+            for target in jumps.get(todo.pop(), ()):
+                if target in jumps and target not in reached:
+                    reached.add(target)
+                    todo.append(target)
+        chains.update(name for name in jumps if name.startswith("KUBE-"))
+        reachable.update(name for name in reached if name.startswith("KUBE-"))
+    return {"chains": sorted(chains), "reachable": sorted(reachable)}
+
+
+def nft_tables() -> dict[str, Any]:
+    """Return the nft tables. A kernel without nf_tables has none, and asking must not load it."""
+    if not has_nf_tables():
+        return {"tables": [], "error": None}
+    try:
+        status, out, err = run(["nft", "-j", "list", "tables"])
+        if status != 0:
+            if re.search(r"Protocol not supported|Operation not supported|Address family not supported", err):
+                return {"tables": [], "error": None}
+            return {"tables": [], "error": f"nft -j list tables: exit status {status}: {err.strip()[-300:]}"}
+        tables = [item["table"] for item in json.loads(out)["nftables"] if "table" in item]
+        return {"tables": [table["family"] + " " + table["name"] for table in tables], "error": None}
+    except (Failed, OSError, ValueError, LookupError, TypeError) as error:
+        return {"tables": [], "error": f"nft -j list tables: {error}"}
+
+
+def has_nf_tables() -> bool:
+    """Whether the kernel has nf_tables in it, as a loaded module or built in."""
+    if os.path.exists("/sys/module/nf_tables"):
+        return True
+    built_in = read_or_none(f"{HOST_ROOT}/lib/modules/{os.uname().release}/modules.builtin")
+    # Without a list of modules there is nothing that asking could load.
+    return built_in is None or "/nf_tables.ko" in built_in
+
+
+# ---- pods that were there before us
+
+
+def existing_pods(keys: Sequence[str], limit: int, skip_namespace: str | None) -> list[dict[str, Any]]:
+    """Look into the network namespaces of running pods, from a child that enters them one after the other."""
+    if limit <= 0:
+        return []
+    names = pod_names()
+    pods: dict[str, tuple[str, str]] = {}
+    seen = {net_namespace("self"), net_namespace("1")}
+    for pid in processes():
+        namespace = net_namespace(pid)
+        if namespace is None or namespace in seen:
+            continue
+        uid = pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "")
+        if uid is None:
+            continue
+        seen.add(namespace)
+        name = names.get(uid, uid)
+        if not skip_namespace or not name.startswith(skip_namespace + "/"):
+            pods[name] = (pid, namespace)
+    chosen = sorted(pods.items())[:limit]
+
+    def look() -> list[dict[str, Any]]:
+        found = []
+        for name, (pid, namespace) in chosen:
+            try:
+                descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+            except OSError:
+                continue  # it has ended meanwhile
+            try:
+                if os.readlink(f"/proc/self/fd/{descriptor}") != namespace:
+                    continue
+                enter_net_namespace(descriptor)
+                found.append(dict(namespace_facts(keys), name=name))
+            finally:
+                os.close(descriptor)
+        return found
+
+    answer: list[dict[str, Any]] = in_child(look, 30.0) if chosen else []
+    return answer
+
+
+def enter_net_namespace(descriptor: int) -> None:
+    """Make a network namespace this process's own."""
+    if hasattr(os, "setns"):  # Python 3.12
+        os.setns(descriptor, CLONE_NEWNET)
+        return
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def pod_uid(cgroup: str) -> str | None:
+    """Return the pod's uid in the text of /proc/PID/cgroup, for both cgroup drivers."""
+    found = re.search(r"pod([0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})", cgroup)
+    return found.group(1).replace("_", "-") if found else None
+
+
+def pod_names() -> dict[str, str]:
+    """Return uid to namespace/name of the pods that have logs on this node."""
+    try:
+        entries = os.listdir(HOST_ROOT + "/var/log/pods")
+    except OSError:
+        return {}
+    parts = [entry.split("_") for entry in entries]
+    return {part[2]: part[0] + "/" + part[1] for part in parts if len(part) == 3}
+
+
+# ---- throughput
+
+servers: dict[int, tuple[Any, float]] = {}  # process id to process and the time by which it must have ended
+
+
+def counters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``counters``."""
+    base = "/sys/class/net/" + params["device"] + "/statistics/"
+    return {"rx_bytes": int(read(base + "rx_bytes")), "tx_bytes": int(read(base + "tx_bytes")), "at_s": time.monotonic()}
+
+
+def iperf3_server(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``iperf3_server``: start one for a single test and wait until it listens."""
+    reap()
+    address = params.get("address")
+    first, last = params["ports"]
+    port = free_port(address, first, last)
+    argv = ["iperf3", "-s", "-1", "-p", str(port)] + (["-B", address] if address else [])
+    process = start(argv)
+    servers[process.pid] = (process, time.monotonic() + float(params.get("max_s", 60)))
+    until = time.monotonic() + 10.0
+    while not is_listening(port):
+        if process.poll() is not None:
+            ended = stop({"pid": process.pid})
+            raise Failed("failed", f"{' '.join(argv)}: exit status {ended['exit_status']}: {ended['output'].strip()}")
+        if time.monotonic() > until:
+            stop({"pid": process.pid})
+            raise Failed("timeout", " ".join(argv) + ": does not listen after 10 s")
+        time.sleep(0.02)
+    return {"pid": process.pid, "port": port}
+
+
+def free_port(address: str | None, first: int, last: int) -> int:
+    """Return the first port of a range that nothing listens on."""
+    for port in range(first, last + 1):
+        family = socket.AF_INET6 if ":" in (address or "") else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address or "", port))
+            except OSError:
+                continue
+        if not is_listening(port):
+            return port
+    raise Failed("failed", f"no free port between {first} and {last}")
+
+
+def is_listening(port: int) -> bool:
+    """Whether a TCP socket of this network namespace listens on `port`; connecting would spend a one-off server."""
+    pattern = re.compile(rf"^\s*\d+: [0-9A-F]+:{port:04X} [0-9A-F]+:0000 0A ", re.MULTILINE)
+    return any(pattern.search(read_or_none(path) or "") for path in ("/proc/net/tcp", "/proc/net/tcp6"))
+
+
+def iperf3_client(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``iperf3_client``. Exit status 0 says nothing (3.12 gives it when refused): the JSON's ``error`` does."""
+    seconds, omit = int(params["seconds"]), int(params.get("omit_s", 0))
+    argv = ["iperf3", "-c", params["address"], "-p", str(params["port"]), "-J", "-t", str(seconds), "-O", str(omit)]
+    argv += ["--connect-timeout", "5000"]
+    if params.get("bitrate_bps"):
+        argv += ["-b", str(int(params["bitrate_bps"]))]
+    status, out, err = run(argv, seconds + omit + 15.0)
+    try:
+        result = json.loads(out)
+    except ValueError:
+        result = {"error": "no JSON: " + (err.strip() or out.strip())[-300:]}
+    return {"exit_status": status, "result": result, "stderr": err[-500:]}
+
+
+def stop(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``stop``: end a server started before; one that is gone is fine."""
+    process, _ = servers.pop(int(params["pid"]), (None, 0.0))
+    if process is None:
+        return {"exit_status": None, "output": ""}
+    ended = process.poll()
+    kill(process)
+    out, err = process.communicate()
+    return {"exit_status": ended, "output": (err + out).decode("utf-8", "replace")[-1000:]}
+
+
+def reap(everything: bool = False) -> None:
+    """End servers whose time is over."""
+    for pid, (_, until) in list(servers.items()):
+        if everything or time.monotonic() > until:
+            stop({"pid": pid})
+
+
+# ---- requests
+
+
+def run_command(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``run``."""
+    started = time.monotonic()
+    status, out, err = run([str(word) for word in params["argv"]], float(params.get("timeout_s", 30.0)), params.get("stdin"))
+    return {"exit_status": status, "stdout": out, "stderr": err, "duration_s": round(time.monotonic() - started, 3)}
+
+
+OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "facts": facts,
+    "ipvs": ipvs,
+    "run": run_command,
+    "counters": counters,
+    "iperf3_server": iperf3_server,
+    "iperf3_client": iperf3_client,
+    "stop": stop,
+}
+
+
+def answer_line(line: bytes) -> dict[str, Any]:
+    """Return the answer to one line of input, whatever is in it."""
+    number = None
+    try:
+        request = json.loads(line.decode())
+        number = request.get("id")
+        operation = OPERATIONS.get(request.get("op"))
+        if operation is None:
+            raise Failed("request", f"no operation {request.get('op')!r}")
+        return {"id": number, "result": operation(request.get("params") or {})}
+    except Failed as error:
+        return {"id": number, "error": {"kind": error.kind, "message": str(error)}}
+    except ANY_ERROR as error:
+        return {"id": number, "error": {"kind": "failed", "message": repr(error)}}
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def heartbeat() -> None:
+    """Write an empty line, which means nothing but that the agent lives."""
+    write_all(1, b"\n")
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    write_all(1, json.dumps({"ready": PROTOCOL, "python": ".".join(map(str, sys.version_info[:3]))}).encode() + b"\n")
+    rest = b""
+    try:
+        while True:
+            if not select.select([0], [], [], HEARTBEAT_S)[0]:
+                heartbeat()
+                reap()
+                continue
+            chunk = os.read(0, 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    write_all(1, json.dumps(answer_line(line)).encode() + b"\n")
+    except (BrokenPipeError, KeyboardInterrupt):
+        return
+    finally:
+        reap(everything=True)
+
+
+if __name__ == "__main__":
+    main()
