@@ -27,6 +27,20 @@ T = TypeVar("T")
 
 BUILT_IN = "built-in"
 
+#: Sysctls that are judged on every cluster, whatever the profiles say.
+BUILT_IN_SYSCTLS = (
+    "net.ipv4.conf.all.arp_announce",
+    "net.ipv4.conf.all.arp_ignore",
+    "net.ipv4.ip_forward",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.vs.conntrack",
+    "net.ipv4.vs.expire_nodest_conn",
+    "net.ipv4.vs.expire_quiescent_template",
+    "net.ipv6.conf.all.forwarding",
+    "net.netfilter.nf_conntrack_buckets",
+    "net.netfilter.nf_conntrack_max",
+)
+
 #: Least share of the host path's rate that the pod path reaches, without encapsulation and with.
 POD_TO_HOST_NATIVE = 0.9
 POD_TO_HOST_ENCAPSULATED = 0.8
@@ -69,13 +83,11 @@ class Expectations:
                 return waiver
         return replace(covering[-1], expired=True) if covering else None
 
-    def sysctl_keys(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the sysctls that have to be measured: in the node's own network namespace, and in pods'."""
-        expectations = (self.common, *self.nodes.values())
-        return (
-            frozenset(want.key for expectation in expectations for want in expectation.kernel.host_sysctls),
-            frozenset(want.key for expectation in expectations for want in expectation.kernel.pod_sysctls),
-        )
+    def sysctl_keys(self) -> tuple[str, ...]:
+        """Return the sysctls that have to be measured, on nodes and in pods: wanted ones, and those that built-in judgements look at."""
+        kernels = [expectation.kernel for expectation in (self.common, *self.nodes.values())]
+        wanted = {want.key for kernel in kernels for want in (*kernel.host_sysctls, *kernel.pod_sysctls)}
+        return tuple(sorted(wanted.union(BUILT_IN_SYSCTLS)))
 
 
 def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:

@@ -1,0 +1,67 @@
+"""Typed view of the ``ipvs`` document of a node: readings of its IPVS table beside the objects it is made from."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.cluster.virtual_servers import VirtualServer, parse_table
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class IpvsReading:
+    """One reading of the table, and the Services and EndpointSlices listed right after it."""
+
+    at: datetime.datetime
+    servers: tuple[VirtualServer, ...]
+    services: tuple[Mapping[str, Any], ...]
+    endpoint_slices: tuple[Mapping[str, Any], ...]
+    changed: tuple[str, ...]  # objects that changed between the list before and the list after the reading
+
+
+@dataclass(frozen=True, slots=True)
+class IpvsRecord:
+    """The readings of one node: one when it held at once, else the first and the last."""
+
+    node: str
+    loaded: bool
+    sync_period_s: float
+    kube_ipvs0: bool
+    readings: tuple[IpvsReading, ...]
+    node_ips: tuple[str, ...]  # where NodePorts are wanted; empty when the document does not say
+    zone: str | None
+
+    @classmethod
+    def from_document(cls, document: Document) -> IpvsRecord:
+        """Read the typed view of an ``ipvs`` document.
+
+        Raises `RecordError` with the recorded reason when the table could not be read, and when the document is damaged.
+        """
+        if document.values is None:
+            raise RecordError(f"{document.subject}: no IPVS table: {document.reason}")
+        data = document.values
+        try:
+            return cls(
+                node=document.subject,
+                loaded=data["loaded"],
+                sync_period_s=float(data["sync_period_s"]),
+                kube_ipvs0=data["kube_ipvs0"],
+                readings=tuple(
+                    IpvsReading(
+                        at=datetime.datetime.fromisoformat(reading["at"]),
+                        servers=parse_table(reading["table"]),
+                        services=tuple(reading["services"]),
+                        endpoint_slices=tuple(reading["endpoint_slices"]),
+                        changed=tuple(reading["changed"]),
+                    )
+                    for reading in data["readings"]
+                ),
+                node_ips=tuple(data.get("node_ips") or ()),
+                zone=data.get("zone"),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the ipvs document is damaged: {error!r}") from error

@@ -1,0 +1,98 @@
+"""Typed view of the ``throughput`` document of a pair: takes over the host path and the pod path, one right after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Counters of both uplinks over a take: everybody's bytes, not only ours."""
+
+    source_tx_bytes: int
+    target_rx_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One run of iperf3. With an error it has no figures."""
+
+    path: Literal["host", "pod"]
+    error: str | None
+    received_bps: float | None
+    received_bytes: int | None
+    sent_bytes: int | None
+    retransmits: int | None  # None: unknown, not zero
+    mss_bytes: int | None
+    cpu_sender_percent: float | None
+    cpu_receiver_percent: float | None
+    wire: Wire | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Take:
+        """Read one element of ``takes``."""
+        if data["path"] not in ("host", "pod"):
+            raise ValueError(f"path {data['path']!r} is neither host nor pod")
+        if data["error"] is None and not isinstance(data["received_bps"], int | float):
+            raise ValueError(f"a take without error has no received_bps but {data['received_bps']!r}")
+        wire = data.get("wire")
+        return cls(
+            path=data["path"],
+            error=data["error"],
+            received_bps=data["received_bps"] if data["error"] is None else None,
+            received_bytes=data.get("received_bytes"),
+            sent_bytes=data.get("sent_bytes"),
+            retransmits=data.get("retransmits"),
+            mss_bytes=data.get("mss_bytes"),
+            cpu_sender_percent=data.get("cpu_sender_percent"),
+            cpu_receiver_percent=data.get("cpu_receiver_percent"),
+            wire=None if wire is None else Wire(wire["source_tx_bytes"], wire["target_rx_bytes"], float(wire["seconds"])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputRecord:
+    """What one node sent to another: host path, pod path, host path again."""
+
+    source: str
+    target: str
+    seconds: float
+    omit_s: float
+    encapsulated: bool | None  # whether the route to the target's pods leaves by a tunnel; None when it is not known
+    takes: tuple[Take, ...]
+
+    @property
+    def pair(self) -> str:
+        """The pair's name."""
+        return f"{self.source}:{self.target}"
+
+    def of(self, path: Literal["host", "pod"]) -> tuple[Take, ...]:
+        """Return the takes over one path, in their order."""
+        return tuple(take for take in self.takes if take.path == path)
+
+    @classmethod
+    def from_document(cls, document: Document) -> ThroughputRecord:
+        """Read the typed view of a ``throughput`` document.
+
+        Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
+        """
+        if document.values is None:
+            raise RecordError(f"{document.subject}: no throughput: {document.reason}")
+        data = document.values
+        try:
+            return cls(
+                source=data["source"],
+                target=data["target"],
+                seconds=float(data["seconds"]),
+                omit_s=float(data["omit_s"]),
+                encapsulated=data["encapsulated"],
+                takes=tuple(Take.from_json(take) for take in data["takes"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the throughput document is damaged: {error!r}") from error
