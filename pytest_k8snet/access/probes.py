@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
+from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.errors import ClusterError, ConfigurationError, K8sNetError, ProbeError
 
 if TYPE_CHECKING:
-    from pytest_k8snet.access.base import Deadline
     from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.cluster.model import Cluster, Node
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "pytest-k8snet"
+RUN_ID = "k8snet/run-id"
+NODE = "k8snet/node"
+EXPIRES = "k8snet/expires"
+PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+
+_THREADS = 16
+_POLL_S = 0.5
+_GRACE_S = 15.0  # how long a reason that may pass is given to pass
+_NOBODY = 65532
+
+# Reasons of a waiting container that no patience changes.
+_HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "RunContainerError"})
+_PASSING = frozenset({"CreateContainerError", "CrashLoopBackOff", "ErrImagePull"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +73,372 @@ class Probe:
 class RunningProbes:
     """The probe pods of a run from their creation to their removal."""
 
+    def __init__(self, api: Api, settings: ProbeSettings, nodes: Sequence[Node]) -> None:
+        self._api = api
+        self._settings = settings
+        self._nodes = nodes
+        self.namespace = settings.namespace or f"k8snet-{settings.run_id}"
+        self._priority_class: str | None = None
+        self._deleted = False
+        self._lock = threading.Lock()
+        self._probes = {
+            node.name: Probe(node.name, self.namespace, pod_name("host", node.name), pod_name("probe", node.name), None) for node in nodes
+        }
+
+    def create(self) -> None:
+        """Create namespace and pods; what is refused for one node is kept as that node's error."""
+        self._create_priority_class()
+        if self._settings.namespace is None:
+            self._create_namespace()
+        else:
+            self._look_at_namespace()
+        usable = []
+        for node in self._nodes:
+            reason = unusable(node)
+            if reason is None:
+                usable.append(node)
+            else:
+                self._fail(node.name, f"{node.name}: {reason}")
+        with ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="k8snet-probes") as pool:
+            for _ in pool.map(self._create_pods, usable):
+                pass
+
     def wait(self, deadline: Deadline) -> Mapping[str, Probe]:
         """Wait until every pod runs or is known not to; return one probe per node asked for."""
-        raise NotImplementedError
+        started = time.monotonic()
+        while True:
+            pending = {name: probe for name, probe in self._probes.items() if probe.error is None and probe.pod_ip is None}
+            if not pending:
+                break
+            pods = {
+                pod["metadata"]["name"]: pod for pod in self._api.list(self._pods_path, labelSelector=f"{RUN_ID}={self._settings.run_id}")
+            }
+            waited = time.monotonic() - started
+            unsettled: list[tuple[Probe, str]] = []
+            for probe in pending.values():
+                states = {name: pod_state(pods.get(name)) for name in (probe.host_pod, probe.pod)}
+                problem = next((f"pod {self.namespace}/{name}: {state.error}" for name, state in states.items() if state.error), None)
+                passing = next((state for state in states.values() if state.passing), None)
+                if problem is not None:
+                    self._fail(probe.node, f"{probe.node}: {problem}", pods=states)
+                elif all(state.running for state in states.values()):
+                    self._probes[probe.node] = replace(probe, pod_ip=pods[probe.pod]["status"]["podIP"])
+                else:
+                    name = next(name for name, state in states.items() if not state.running)
+                    unsettled.append((probe, name))
+                    if passing is not None and waited > _GRACE_S:
+                        self._fail(probe.node, f"{probe.node}: pod {self.namespace}/{name}: {passing.passing}", pods=states)
+            if unsettled and waited > _GRACE_S:
+                self._fail_by_events(unsettled, pods)
+            if deadline.expired:
+                self._fail_late(unsettled, pods, deadline)
+                break
+            time.sleep(_POLL_S)
+        return dict(self._probes)
 
     def delete(self) -> None:
         """Remove what was made, however much that is; it may be called twice. Does not wait for the pods to be gone."""
-        raise NotImplementedError
+        with self._lock:
+            if self._deleted:
+                return
+            selector = f"{MANAGED_BY}={MANAGER},{RUN_ID}={self._settings.run_id}"
+            if self._settings.namespace is None:
+                self._api.delete(f"/api/v1/namespaces/{self.namespace}")
+            else:
+                self._api.delete(self._pods_path, labelSelector=selector, gracePeriodSeconds=0)
+            if self._priority_class is not None:
+                self._api.delete(f"{PRIORITY_CLASSES}/{self._priority_class}")
+            self._deleted = True
+
+    @property
+    def _pods_path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods"
+
+    def _metadata(self, name: str, *, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+        expires = datetime.now(UTC) + timedelta(seconds=self._settings.deadline_s)
+        metadata = {
+            "name": name,
+            "labels": {**self._settings.labels, **(labels or {}), MANAGED_BY: MANAGER, RUN_ID: self._settings.run_id},
+            "annotations": {EXPIRES: expires.isoformat(timespec="seconds")},
+        }
+        return {**metadata, "namespace": namespace} if namespace else metadata
+
+    def _create_priority_class(self) -> None:
+        """Make a class below everything that gives no priority, never preempting. Who may not make one goes without."""
+        name = f"k8snet-{self._settings.run_id}"
+        try:
+            self._api.post(
+                PRIORITY_CLASSES,
+                {
+                    "apiVersion": "scheduling.k8s.io/v1",
+                    "kind": "PriorityClass",
+                    "metadata": self._metadata(name),
+                    "value": -1,
+                    "preemptionPolicy": "Never",
+                    "description": "Probe pods of a pytest-k8snet run: first to go, never in anybody's way.",
+                },
+            )
+        except ApiError as error:
+            if error.status == 403:
+                return
+            if error.status != 409:
+                raise
+        self._priority_class = name
+
+    def _create_namespace(self) -> None:
+        labels = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "audit", "warn")}
+        body: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": self._metadata(self.namespace, labels={**labels, "istio-injection": "disabled"}),
+        }
+        body["metadata"]["annotations"]["linkerd.io/inject"] = "disabled"
+        self._api.post("/api/v1/namespaces", body)
+        # Admission refuses pods until the controller has made the namespace's service account.
+        deadline = Deadline.after(30.0)
+        while True:
+            try:
+                self._api.get(f"/api/v1/namespaces/{self.namespace}/serviceaccounts/default")
+            except ApiError as error:
+                if error.status == 403:
+                    return
+                if error.status != 404 or deadline.expired:
+                    raise
+            else:
+                return
+            time.sleep(0.1)
+
+    def _look_at_namespace(self) -> None:
+        try:
+            self._api.get(f"/api/v1/namespaces/{self.namespace}")
+        except ApiError as error:
+            if error.status == 404:
+                raise ConfigurationError(
+                    f"namespace {self.namespace}: the cluster has none of that name; create it, or name none"
+                ) from error
+            if error.status != 403:
+                raise
+
+    def _create_pods(self, node: Node) -> None:
+        probe = self._probes[node.name]
+        for name, host in ((probe.host_pod, True), (probe.pod, False)):
+            try:
+                self._post_pod(self._pod(name, node.name, host=host))
+            except ApiError as error:
+                self._fail(node.name, f"{node.name}: pod {self.namespace}/{name} was refused: {error}")
+                return
+            except ClusterError as error:
+                self._fail(node.name, f"{node.name}: pod {self.namespace}/{name} could not be made: {error}")
+                return
+
+    def _post_pod(self, body: Mapping[str, Any]) -> None:
+        deadline = Deadline.after(10.0)
+        while True:
+            try:
+                self._api.post(self._pods_path, body)
+            except ApiError as error:
+                # The service account or the priority class has not reached admission's cache yet.
+                early = (
+                    error.status == 403 and "not found" in str(error) and ("serviceaccount" in str(error) or "PriorityClass" in str(error))
+                )
+                if not early or deadline.expired:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def _pod(self, name: str, node: str, *, host: bool) -> dict[str, Any]:
+        settings = self._settings
+        security: dict[str, Any] = (
+            {"privileged": True}
+            if host
+            else {
+                "runAsNonRoot": True,
+                "runAsUser": _NOBODY,
+                "runAsGroup": _NOBODY,
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+        )
+        metadata = self._metadata(name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false"})
+        metadata["annotations"].update(
+            {
+                NODE: node,
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+                "sidecar.istio.io/inject": "false",
+                "linkerd.io/inject": "disabled",
+            }
+        )
+        spec: dict[str, Any] = {
+            "restartPolicy": "Never",
+            "hostNetwork": host,
+            "hostPID": host,
+            "dnsPolicy": "Default",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "activeDeadlineSeconds": settings.deadline_s,
+            "tolerations": [{"operator": "Exists"}],
+            # Not nodeName: the scheduler then says why a pod cannot be on its node.
+            "affinity": {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]
+                    }
+                }
+            },
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": settings.image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sleep", str(settings.deadline_s)],
+                    "workingDir": "/",
+                    "securityContext": security,
+                    "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+                }
+            ],
+        }
+        if self._priority_class is not None:
+            spec["priorityClassName"] = self._priority_class
+        if settings.image_pull_secret is not None:
+            spec["imagePullSecrets"] = [{"name": settings.image_pull_secret}]
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+    def _fail(self, node: str, message: str, *, pods: Mapping[str, PodState] | None = None) -> None:
+        """Keep the reason, with the newest event where the pod's status is too short to tell."""
+        for name, state in (pods or {}).items():
+            if state.error and not state.told:
+                event = newest_event(self._events(), name, state.uid)
+                if event and event not in message:
+                    message = f"{message}: {event}"
+        self._probes[node] = replace(self._probes[node], error=message)
+
+    def _fail_by_events(self, unsettled: Iterable[tuple[Probe, str]], pods: Mapping[str, Any]) -> None:
+        """Give up on pods whose events say that making them keeps failing."""
+        events = self._events()
+        for probe, name in unsettled:
+            if self._probes[probe.node].error is not None:
+                continue
+            uid = pods.get(name, {}).get("metadata", {}).get("uid")
+            event = newest_event(events, name, uid, reasons=("FailedCreatePodSandBox", "FailedMount", "FailedKillPod", "Failed"))
+            if event is not None:
+                self._fail(probe.node, f"{probe.node}: pod {self.namespace}/{name}: {event}")
+
+    def _fail_late(self, unsettled: Iterable[tuple[Probe, str]], pods: Mapping[str, Any], deadline: Deadline) -> None:
+        events = self._events()
+        for probe, name in unsettled:
+            if self._probes[probe.node].error is None:
+                uid = pods.get(name, {}).get("metadata", {}).get("uid")
+                last = newest_event(events, name, uid) or "no event says why; is the node's kubelet alive?"
+                self._fail(probe.node, f"{probe.node}: pod {self.namespace}/{name}: not running after {deadline.seconds:g} s: {last}")
+
+    def _events(self) -> list[dict[str, Any]]:
+        try:
+            return [*self._api.list(f"/api/v1/namespaces/{self.namespace}/events")]
+        except ApiError:
+            return []  # they only make the message better
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """What a pod's status says: it runs, it never will (`error`), or something stands in its way that may pass (`passing`)."""
+
+    running: bool = False
+    error: str | None = None
+    passing: str | None = None
+    told: bool = True  # whether the error's text is complete without events
+    uid: str | None = None
 
 
 def start_probes(api: Api, cluster: Cluster, settings: ProbeSettings, *, nodes: Sequence[str] | None = None) -> RunningProbes:
     """Create the probe pods on `nodes` (all of the cluster by default). When it fails or is interrupted it removes what it made."""
-    raise NotImplementedError
+    chosen = cluster.nodes if nodes is None else [cluster.node(name) for name in nodes]
+    probes = RunningProbes(api, settings, chosen)
+    try:
+        probes.create()
+    except BaseException as error:
+        try:
+            probes.delete()
+        except K8sNetError as second:
+            error.add_note(f"and the probe pods could not be removed: {second}; k8snet cleanup does it later")
+        if isinstance(error, ApiError) and not isinstance(error, ProbeError):
+            raise ProbeError(f"probe pods: {error}") from error
+        raise
+    return probes
+
+
+def pod_name(role: str, node: str) -> str:
+    """Return a pod's name; a node's name that is too long for it is cut and told apart by a hash."""
+    name = f"{role}-{node}"
+    if len(name) <= 63:
+        return name
+    return f"{name[:54].rstrip('-.')}-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
+
+
+def unusable(node: Node) -> str | None:
+    """Return why no probe pod is tried on `node`."""
+    if node.os != "linux":
+        return f"runs {node.os}; only Linux nodes are measured"
+    if not node.ready:
+        return f"the node is NotReady: {node.not_ready_reason or 'no reason given'}"
+    return None
+
+
+def pod_state(pod: Mapping[str, Any] | None) -> PodState:
+    """Read a pod's status."""
+    if pod is None:
+        return PodState(error="is gone; something deleted it")
+    uid = pod["metadata"].get("uid")
+    status = pod.get("status", {})
+    phase = status.get("phase")
+    if phase in ("Failed", "Succeeded"):
+        reason = status.get("reason") or _termination(status) or phase
+        return PodState(error=f"{reason}: {status.get('message') or 'no message'}", told=bool(status.get("message")), uid=uid)
+    if pod["metadata"].get("deletionTimestamp"):
+        return PodState(error="is being deleted", told=False, uid=uid)
+    for container in status.get("containerStatuses") or ():
+        waiting = container.get("state", {}).get("waiting") or {}
+        reason = waiting.get("reason")
+        text = f"{reason}: {waiting.get('message') or 'no message'}"
+        if reason in _HOPELESS:
+            return PodState(error=text, told=reason not in ("ImagePullBackOff", "RunContainerError"), uid=uid)
+        if reason in _PASSING:
+            return PodState(passing=text, uid=uid)
+        if container.get("state", {}).get("running") and status.get("podIP"):
+            return PodState(running=True, uid=uid)
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return PodState(passing=f"{condition.get('reason')}: {condition.get('message')}", uid=uid)
+    return PodState(uid=uid)
+
+
+def newest_event(events: Iterable[Mapping[str, Any]], pod: str, uid: str | None, *, reasons: Sequence[str] | None = None) -> str | None:
+    """Return the newest warning about a pod, as ``reason: message``."""
+    about = [
+        event
+        for event in events
+        if event.get("type") == "Warning"
+        and event.get("involvedObject", {}).get("name") == pod
+        and uid in (None, event.get("involvedObject", {}).get("uid"))
+        and (reasons is None or event.get("reason") in reasons)
+    ]
+    if not about:
+        return None
+    # "Error: ImagePullBackOff" is newer than the event that says what went wrong.
+    telling = [event for event in about if not str(event.get("message", "")).startswith("Error: ")] or about
+    event = max(telling, key=_event_time)
+    return f"{event.get('reason')}: {' '.join(str(event.get('message', '')).split())[:600]}"
+
+
+def _event_time(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("metadata", {}).get("creationTimestamp") or "")
+
+
+def _termination(status: Mapping[str, Any]) -> str | None:
+    for container in status.get("containerStatuses") or ():
+        ended = container.get("state", {}).get("terminated")
+        if ended:
+            return f"{ended.get('reason')} (exit status {ended.get('exitCode')})"
+    return None

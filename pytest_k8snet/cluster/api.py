@@ -24,7 +24,8 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.exec_provider import ExecProvider
 from kubernetes.config.kube_config import ConfigNode
 
-from pytest_k8snet.errors import AuthenticationError, ClusterError, ConfigurationError, ConnectError
+from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError, ApiUnreachableError
+from pytest_k8snet.errors import AuthenticationError, ClusterError, ConfigurationError
 
 IN_CLUSTER = "in-cluster"
 
@@ -33,23 +34,6 @@ Objects = list[dict[str, Any]]  # raw objects; a name of its own because `Api.li
 _PAGE = 500
 _CONNECT_S = 10.0
 _READ_S = 60.0
-
-
-class ApiError(ClusterError):
-    """The API server answered with an error; `status` is the HTTP status, `reason` the API's own word for it."""
-
-    def __init__(self, message: str, *, status: int, reason: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-
-
-class ApiRefusedError(ApiError, AuthenticationError):
-    """The API server does not know us (401) or does not allow what was asked (403)."""
-
-
-class ApiUnreachableError(ClusterError, ConnectError):
-    """No answer from the API server."""
 
 
 class Api:

@@ -1,0 +1,324 @@
+"""The way to nodes and pods through the API server: one exec per probe pod, and over it the agent's JSON lines.
+
+The frames of an exec are read here and not by the `kubernetes` package's stream(): that one changes the client it is given for all threads,
+returns partial output as if it were all, and takes a stream that ended without a status for a success.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+from urllib.parse import urlencode
+
+import websocket
+from kubernetes.stream import ws_client
+
+from pytest_k8snet.access.base import Agent, Deadline
+from pytest_k8snet.access.probes import Probe
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.errors import AccessError, AuthenticationError, CommandTimeout, ConnectError, ExecTransportError, ProbeError
+
+PROTOCOL = 1
+
+CONTAINER = "probe"
+
+# Reads eight digits, then as many bytes of program, and becomes it. Unbuffered, so that no byte of the first request is lost.
+BOOTSTRAP = (
+    "import os\n"
+    "def r(n):\n"
+    "    b=b''\n"
+    "    while len(b)<n:\n"
+    "        c=os.read(0,n-len(b))\n"
+    "        if not c: raise SystemExit(3)\n"
+    "        b+=c\n"
+    "    return b\n"
+    "exec(compile(r(int(r(8))),'agent','exec'),{'__name__':'__main__'})"
+)
+AGENT_ARGV = ("python3", "-I", "-S", "-u", "-c", BOOTSTRAP)
+
+_STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
+_CHUNK = 32 * 1024
+_START_S = 60.0  # python's first start on a small node can take seconds
+
+
+class ExecStream:
+    """One command running in a pod, with its stdin and stdout. Not for several threads at once."""
+
+    def __init__(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline) -> None:
+        self.where = f"pod {namespace}/{pod}"
+        self._buffer = b""
+        self._stderr = b""
+        self._status: dict[str, Any] | None = None
+        self._socket = self._connect(api, namespace, pod, argv, deadline)
+
+    def write(self, data: bytes) -> None:
+        """Send `data` to the command's stdin."""
+        try:
+            for start in range(0, len(data), _CHUNK):
+                self._socket.send(bytes([_STDIN]) + data[start : start + _CHUNK], opcode=websocket.ABNF.OPCODE_BINARY)
+        except (websocket.WebSocketException, OSError) as error:
+            raise ExecTransportError(f"{self.where}: the exec stream broke: {_text(error)}") from error
+
+    def read_line(self, deadline: Deadline) -> bytes:
+        """Return the next line of stdout without its end.
+
+        Raises `CommandTimeout` at the deadline, `AccessError` when the command ended, `ExecTransportError` when the stream did without a status.
+        """
+        while b"\n" not in self._buffer:
+            self._read_frame(deadline)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing says that the stream has ended: looks at what has arrived, without waiting."""
+        if not self._socket.connected:
+            return False
+        try:
+            while True:
+                self._read_frame(Deadline.after(0.0))
+        except CommandTimeout:
+            return True
+        except AccessError:
+            return False
+
+    def close(self) -> None:
+        """End the stream; the command sees the end of its stdin."""
+        try:
+            self._socket.close(timeout=1)
+        except (websocket.WebSocketException, OSError):
+            abort: Any = self._socket.shutdown
+            abort()
+
+    def _read_frame(self, deadline: Deadline) -> None:
+        try:
+            # A zero timeout would make the socket non-blocking, which it cannot be in the middle of a TLS record.
+            self._socket.settimeout(max(deadline.remaining, 0.001))
+            opcode, data = self._socket.recv_data(control_frame=False)
+        except (websocket.WebSocketTimeoutException, TimeoutError, ssl.SSLWantReadError) as error:
+            raise CommandTimeout(f"{self.where}: no answer within {deadline.seconds:g} s") from error
+        except (websocket.WebSocketException, OSError) as error:
+            raise self._ended(_text(error)) from error
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise self._ended("closed")
+        if not data:
+            return
+        channel, payload = data[0], data[1:]
+        if channel == _STDOUT:
+            self._buffer += payload
+        elif channel == _STDERR:
+            self._stderr = (self._stderr + payload)[-2000:]
+        elif channel == _STATUS:
+            try:
+                self._status = json.loads(payload)
+            except ValueError:
+                self._status = {"message": payload.decode("utf-8", "replace")}
+
+    def _ended(self, how: str) -> AccessError:
+        stderr = self._stderr.decode("utf-8", "replace").strip()[-500:]
+        if self._status is None:
+            return ExecTransportError(
+                f"{self.where}: the exec stream ended without telling how its command ended ({how})" + (f": {stderr}" if stderr else "")
+            )
+        message = self._status.get("message") or self._status.get("status") or "ended"
+        return AccessError(f"{self.where}: the agent ended: {message}" + (f": {stderr}" if stderr and stderr not in message else ""))
+
+    def _connect(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline) -> websocket.WebSocket:
+        configuration = api.configuration
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
+        query = [("container", CONTAINER), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
+        base = "ws" + api.server.rstrip("/").removeprefix("http")
+        headers = [f"{key}: {value}" for key, value in api.authorization().items()]
+        headers.append("sec-websocket-protocol: v5.channel.k8s.io,v4.channel.k8s.io")
+        tls: dict[str, Any] = {"cert_reqs": ssl.CERT_NONE}
+        if configuration.verify_ssl:
+            tls = {"cert_reqs": ssl.CERT_REQUIRED}
+            if configuration.ssl_ca_cert:
+                tls["ca_certs"] = configuration.ssl_ca_cert
+            if configuration.assert_hostname is not None:
+                tls["check_hostname"] = configuration.assert_hostname
+        for option, value in (
+            ("certfile", configuration.cert_file),
+            ("keyfile", configuration.key_file),
+            ("server_hostname", configuration.tls_server_name),
+        ):
+            if value:
+                tls[option] = value
+        url = f"{base}{path}?{urlencode([*(('command', word) for word in argv), *query])}"
+        options: dict[str, Any] = {"header": headers, "timeout": max(deadline.remaining, 0.1)}
+        if configuration.proxy or configuration.proxy_headers:
+            proxied: Any = ws_client.websocket_proxycare
+            options = proxied(options, configuration, url, None)
+        connection = websocket.WebSocket(sslopt=tls, sockopt=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
+        connect: Any = connection.connect
+        try:
+            connect(url, **options)
+        except websocket.WebSocketBadStatusException as error:
+            raise self._refused(api, path, error) from error
+        except (websocket.WebSocketTimeoutException, TimeoutError) as error:
+            raise CommandTimeout(f"{self.where}: exec not open within {deadline.seconds:g} s") from error
+        except (websocket.WebSocketException, OSError) as error:
+            raise ConnectError(f"{self.where}: no exec through {api.server}: {_text(error)}") from error
+        return connection
+
+    def _refused(self, api: Api, path: str, error: websocket.WebSocketBadStatusException) -> AccessError:
+        status = error.status_code
+        body = getattr(error, "resp_body", None) or b""
+        try:
+            message = str(json.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            message = (body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)).strip()[:500] or "no message"
+        text = f"{self.where}: exec refused with HTTP {status}: {message}"
+        if status == 401:
+            return AuthenticationError(f"{text}. {api.server} does not accept the credentials of {api.origin}")
+        if status == 403:
+            return AuthenticationError(f"{text}. Exec needs the verbs create and get. {api.hint('POST', path)}")
+        if status == 404:
+            return ProbeError(f"{text}. The probe pod is gone: was it evicted, or its namespace deleted?")
+        return ExecTransportError(text)
+
+
+class PodAgent:
+    """The agent in one probe pod. It starts with the first request and again after its stream broke."""
+
+    def __init__(self, api: Api, where: str, probe: Probe, pod: str) -> None:
+        self._api = api
+        self._where = where
+        self._probe = probe
+        self._pod = pod
+        self._stream: ExecStream | None = None
+        self._number = 0
+        self._lock = threading.Lock()
+
+    @property
+    def where(self) -> str:
+        """The node, and which of its two pods."""
+        return self._where
+
+    def request(self, op: str, params: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
+        """Send one request and return its result; requests to one agent follow each other."""
+        with self._lock:
+            deadline = Deadline.after(timeout_s)
+            try:
+                stream = self._open(deadline)
+                self._number += 1
+                line = json.dumps({"id": self._number, "op": op, "params": dict(params or {})}).encode() + b"\n"
+                deadline = Deadline.after(timeout_s)
+                stream.write(line)
+                answer = self._read_answer(stream, deadline)
+            except AccessError as error:
+                # What the agent does now is not known: the next request gets a new one.
+                self._drop()
+                raise type(error)(f"{self._where}: {op}: {error}") from error
+        failure = answer.get("error")
+        if failure is None:
+            return answer.get("result")
+        kind = CommandTimeout if failure.get("kind") == "timeout" else AccessError
+        raise kind(f"{self._where}: {op}: {failure.get('message')}")
+
+    def close(self) -> None:
+        """End the agent."""
+        with self._lock:
+            self._drop()
+
+    def _open(self, deadline: Deadline) -> ExecStream:
+        if self._stream is not None and self._stream.alive:
+            return self._stream
+        self._drop()
+        start = Deadline.after(max(_START_S, deadline.remaining))
+        try:
+            self._stream = self._start(start)
+        except ExecTransportError:
+            # Only the way is tried again, and once: what was asked for has not been sent yet.
+            self._drop()
+            self._stream = self._start(start)
+        return self._stream
+
+    def _start(self, deadline: Deadline) -> ExecStream:
+        stream = ExecStream(self._api, self._probe.namespace, self._pod, AGENT_ARGV, deadline)
+        try:
+            program = agent_source()
+            stream.write(b"%08d" % len(program) + program)
+            ready = self._read_json(stream, deadline)
+            if ready.get("ready") != PROTOCOL:
+                raise AccessError(f"{stream.where}: the agent did not start: {str(ready)[:200]}")
+        except AccessError:
+            stream.close()
+            raise
+        return stream
+
+    def _read_answer(self, stream: ExecStream, deadline: Deadline) -> dict[str, Any]:
+        while True:
+            answer = self._read_json(stream, deadline)
+            if answer.get("id") == self._number:
+                return answer
+
+    def _read_json(self, stream: ExecStream, deadline: Deadline) -> dict[str, Any]:
+        line = b""
+        while not line.strip():  # empty lines are heartbeats
+            line = stream.read_line(deadline)
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            raise AccessError(f"{stream.where}: the agent wrote no JSON: {line[:200].decode('utf-8', 'replace')!r}") from error
+        if not isinstance(answer, dict):
+            raise AccessError(f"{stream.where}: the agent wrote no object: {line[:200].decode('utf-8', 'replace')!r}")
+        return answer
+
+    def _drop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+
+class PodAccess:
+    """Access to the nodes of a run through their probe pods."""
+
+    def __init__(self, api: Api, probes: Mapping[str, Probe]) -> None:
+        self._api = api
+        self._probes = probes
+        self._agents: dict[tuple[str, str], PodAgent] = {}
+        self._lock = threading.Lock()
+
+    def host(self, node: str) -> Agent:
+        """Return the agent in the host namespaces of `node`; `ProbeError` when its probe pods do not run."""
+        return self._agent(node, "host")
+
+    def pod(self, node: str) -> Agent:
+        """Return the agent in the unprivileged probe pod on `node`; `ProbeError` when its probe pods do not run."""
+        return self._agent(node, "pod")
+
+    def close(self) -> None:
+        """End all agents."""
+        with self._lock:
+            agents, self._agents = [*self._agents.values()], {}
+        for agent in agents:
+            agent.close()
+
+    def _agent(self, node: str, role: str) -> PodAgent:
+        probe = self._probes.get(node)
+        if probe is None:
+            raise ProbeError(f"{node}: no probe pods were made on this node")
+        if probe.error is not None:
+            raise ProbeError(probe.error)
+        with self._lock:
+            agent = self._agents.get((node, role))
+            if agent is None:
+                pod = probe.host_pod if role == "host" else probe.pod
+                where = f"{node} (host)" if role == "host" else f"{node} (pod {pod})"
+                agent = self._agents[node, role] = PodAgent(self._api, where, probe, pod)
+            return agent
+
+
+def agent_source() -> bytes:
+    """Return the agent program as it is sent."""
+    return resources.files("pytest_k8snet.agent").joinpath("agent.py").read_bytes()
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
