@@ -67,7 +67,7 @@ class ExecStream:
     def read_line(self, deadline: Deadline) -> bytes:
         """Return the next line of stdout without its end.
 
-        Raises `CommandTimeout` at the deadline, `AccessError` when the command ended, `ExecTransportError` when the stream did without a status.
+        Raises `CommandTimeout` at the deadline, `AccessError` when the command ended, `ExecTransportError` when the stream did.
         """
         while b"\n" not in self._buffer:
             self._read_frame(deadline)

@@ -1,0 +1,148 @@
+"""What the cluster says of itself, from the configuration objects of kube-proxy and the CNI. A claim is not yet a truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from pytest_k8snet.cluster.model import Claim
+from pytest_k8snet.errors import ClusterError
+
+ConfigMaps = Mapping[tuple[str, str], Mapping[str, str]]  # (namespace, name) to data
+
+LAB_NETWORK = ("kube-system", "k8snet-lab-network")
+KUBE_PROXY = ("kube-system", "kube-proxy")  # kubeadm, kind: key config.conf
+KUBE_PROXY_EKS = ("kube-system", "kube-proxy-config")  # key config
+CILIUM = ("kube-system", "cilium-config")
+
+# DaemonSets that say which CNI a cluster runs.
+CNI_DAEMONSETS = {
+    "calico-node": "calico",
+    "canal": "canal",
+    "cilium": "cilium",
+    "kube-flannel-ds": "flannel",
+    "kube-flannel": "flannel",
+    "antrea-agent": "antrea",
+    "aws-node": "aws-vpc-cni",
+    "kube-router": "kube-router",
+    "ovnkube-node": "ovn-kubernetes",
+    "weave-net": "weave",
+}
+FLANNEL_BACKENDS = {"vxlan": "vxlan", "host-gw": "none", "ipip": "ipip", "wireguard": "wireguard"}
+
+
+def recognise_cni(daemonsets: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the CNI whose DaemonSet the cluster has, None when none is known."""
+    for item in daemonsets:
+        if item["metadata"]["name"] in CNI_DAEMONSETS:
+            return CNI_DAEMONSETS[item["metadata"]["name"]]
+    return None
+
+
+def wanted_config_maps(daemonsets: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Return which ConfigMaps may hold claims."""
+    flannel = tuple(
+        (item["metadata"]["namespace"], "kube-flannel-cfg") for item in daemonsets if item["metadata"]["name"].startswith("kube-flannel")
+    )
+    return (LAB_NETWORK, KUBE_PROXY, KUBE_PROXY_EKS, CILIUM, *flannel)
+
+
+def read_claims(maps: ConfigMaps, daemonsets: Sequence[Mapping[str, Any]], proxies: Sequence[Mapping[str, Any]]) -> dict[str, Claim]:
+    """Return all claims. Keys: proxy.mode, proxy.scheduler, proxy.strict_arp, encapsulation, mtu.pod, mtu.uplink, mtu.tunnel."""
+    return {**proxy_claims(maps, daemonsets, proxies), **network_claims(maps)}
+
+
+def proxy_claims(maps: ConfigMaps, daemonsets: Sequence[Mapping[str, Any]], proxies: Sequence[Mapping[str, Any]]) -> dict[str, Claim]:
+    """Return kube-proxy's claims. Its ConfigMap often outlives it and claims nothing where nothing of kube-proxy is scheduled."""
+    if not any(proxy["desired"] or proxy["pods"] for proxy in proxies):
+        if _is_true(maps.get(CILIUM, {}).get("kube-proxy-replacement")):
+            return {"proxy.mode": Claim("none", "ConfigMap kube-system/cilium-config kube-proxy-replacement")}
+        if proxies:
+            proxy = proxies[0]
+            return {"proxy.mode": Claim("none", f"DaemonSet {proxy['namespace']}/{proxy['name']} wants 0 pods")}
+        return {}
+    for key, entry in ((KUBE_PROXY, "config.conf"), (KUBE_PROXY_EKS, "config")):
+        text = maps.get(key, {}).get(entry)
+        if text is not None:
+            return _from_configuration(text, f"ConfigMap {key[0]}/{key[1]} {entry}")
+    return _from_flags(daemonsets, {(proxy["namespace"], proxy["name"]) for proxy in proxies})
+
+
+def network_claims(maps: ConfigMaps) -> dict[str, Claim]:
+    """Return what the CNI claims of encapsulation and MTU."""
+    found: dict[str, Claim] = {}
+    text = maps.get(LAB_NETWORK, {}).get("network.json")
+    if text is not None:
+        source = "ConfigMap kube-system/k8snet-lab-network network.json"
+        network = _json(text, source)
+        if "encapsulation" in network:
+            found["encapsulation"] = Claim(network["encapsulation"], f"{source} encapsulation")
+        found.update({f"mtu.{key}": Claim(int(value), f"{source} mtu.{key}") for key, value in network.get("mtu", {}).items() if value})
+        return found
+    for (namespace, name), data in maps.items():
+        if name == "kube-flannel-cfg" and "net-conf.json" in data:
+            source = f"ConfigMap {namespace}/{name} net-conf.json"
+            backend = _json(data["net-conf.json"], source).get("Backend") or {}
+            kind = FLANNEL_BACKENDS.get(str(backend.get("Type")))
+            # With DirectRouting it depends on the pair of nodes.
+            if kind is not None and not backend.get("DirectRouting"):
+                found["encapsulation"] = Claim(kind, f"{source} Backend.Type")
+            if backend.get("MTU"):
+                found["mtu.pod"] = Claim(int(backend["MTU"]), f"{source} Backend.MTU")
+    cilium = maps.get(CILIUM, {})
+    if cilium.get("routing-mode") == "native":
+        found["encapsulation"] = Claim("none", "ConfigMap kube-system/cilium-config routing-mode")
+    elif cilium.get("routing-mode") == "tunnel" and cilium.get("tunnel-protocol"):
+        found["encapsulation"] = Claim(cilium["tunnel-protocol"], "ConfigMap kube-system/cilium-config tunnel-protocol")
+    return found
+
+
+def _from_configuration(text: str, source: str) -> dict[str, Claim]:
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ClusterError(f"{source}: not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ClusterError(f"{source}: not a KubeProxyConfiguration")
+    mode = data.get("mode")
+    found = {"proxy.mode": Claim(mode, f"{source} mode") if mode else Claim("iptables", f"{source} mode (empty means iptables)")}
+    if mode == "ipvs":
+        ipvs = data.get("ipvs") or {}
+        scheduler = ipvs.get("scheduler")
+        found["proxy.scheduler"] = (
+            Claim(scheduler, f"{source} ipvs.scheduler") if scheduler else Claim("rr", f"{source} ipvs.scheduler (empty means rr)")
+        )
+        if isinstance(ipvs.get("strictARP"), bool):
+            found["proxy.strict_arp"] = Claim(ipvs["strictARP"], f"{source} ipvs.strictARP")
+    return found
+
+
+def _from_flags(daemonsets: Iterable[Mapping[str, Any]], proxies: set[tuple[str, str]]) -> dict[str, Claim]:
+    """Read flags on the command line; they count only without --config."""
+    for item in daemonsets:
+        key = (item["metadata"]["namespace"], item["metadata"]["name"])
+        if key not in proxies:
+            continue
+        for container in item["spec"]["template"]["spec"].get("containers") or ():
+            words = [*(container.get("command") or ()), *(container.get("args") or ())]
+            flags = dict(word.lstrip("-").split("=", 1) for word in words if word.startswith("--") and "=" in word)
+            if "proxy-mode" in flags and "config" not in flags:
+                return {"proxy.mode": Claim(flags["proxy-mode"], f"DaemonSet {key[0]}/{key[1]} --proxy-mode")}
+    return {}
+
+
+def _json(text: str, source: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ClusterError(f"{source}: not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ClusterError(f"{source}: not an object")
+    return data
+
+
+def _is_true(value: str | None) -> bool:
+    return value in ("true", "strict")

@@ -1,0 +1,137 @@
+"""What the API server knows of the cluster: nodes, kube-proxy, CNI and what they claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.cluster import claims
+from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.model import Cluster, Node
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+CONTROL_PLANE_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+POOL_LABELS = (
+    "cloud.google.com/gke-nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "kubernetes.azure.com/agentpool",
+    "karpenter.sh/nodepool",
+    "node.kubernetes.io/instance-type",
+)
+LEAVING_TAINTS = (
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "node.kubernetes.io/out-of-service",
+    "node.cloudprovider.kubernetes.io/shutdown",
+)
+
+
+def read_cluster(api: Api) -> Cluster:
+    """Read the cluster once: nodes by name, kube-proxy's DaemonSets and pods, and the claims.
+
+    Raises a `ClusterError` that says what is missing when the API refuses or does not answer.
+    """
+    version = api.get("/version")["gitVersion"]
+    nodes = sorted((read_node(item) for item in api.list("/api/v1/nodes")), key=lambda node: node.name)
+    daemonsets = [*api.list("/apis/apps/v1/daemonsets")]
+    pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
+    proxies = kube_proxies(daemonsets, pods)
+    cni = claims.recognise_cni(daemonsets)
+    config_maps = claims.wanted_config_maps(daemonsets)
+    found = {key: content for key in config_maps if (content := _config_map(api, *key)) is not None}
+    if claims.LAB_NETWORK in found:
+        cni = "k8snet-lab"
+    return Cluster(
+        version=version,
+        nodes=tuple(nodes),
+        claims=claims.read_claims(found, daemonsets, proxies),
+        kube_proxy_daemonsets=proxies,
+        cni=cni,
+    )
+
+
+def read_node(item: Mapping[str, Any]) -> Node:
+    """Read a raw Node."""
+    metadata, spec, status = item["metadata"], item.get("spec", {}), item.get("status", {})
+    labels = metadata.get("labels") or {}
+    info = status.get("nodeInfo", {})
+    addresses = [address["address"] for address in status.get("addresses") or () if address.get("type") == "InternalIP"]
+    reason = _not_ready_reason(metadata, spec, status)
+    kinds = [labels[label] for label in POOL_LABELS if label in labels]
+    return Node(
+        name=metadata["name"],
+        internal_ip=addresses[0] if addresses else None,
+        pod_cidrs=tuple(spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])),
+        ready=reason is None,
+        not_ready_reason=reason,
+        schedulable=not spec.get("unschedulable", False),
+        control_plane=any(label in labels for label in CONTROL_PLANE_LABELS),
+        group=", ".join([*kinds, *(info[key] for key in ("osImage", "kernelVersion", "architecture") if info.get(key))]) or "all",
+        os=info.get("operatingSystem") or labels.get("kubernetes.io/os") or "linux",
+    )
+
+
+def kube_proxies(daemonsets: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the kube-proxy DaemonSets with their pods; pods of none of them (static ones) come under a name of their own."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in daemonsets:
+        if is_kube_proxy(item["metadata"], item["spec"]["template"]["spec"].get("containers") or ()):
+            spec, status = item["spec"]["template"]["spec"], item.get("status", {})
+            key = (item["metadata"]["namespace"], item["metadata"]["name"])
+            found[key] = {
+                "name": key[1],
+                "namespace": key[0],
+                "desired": status.get("desiredNumberScheduled", 0),
+                "ready": status.get("numberReady", 0),
+                "node_selector": dict(spec.get("nodeSelector") or {}),
+                "pods": [],
+            }
+    for item in pods:
+        metadata = item["metadata"]
+        if not is_kube_proxy(metadata, item["spec"].get("containers") or ()):
+            continue
+        owners = [owner["name"] for owner in metadata.get("ownerReferences") or () if owner.get("kind") == "DaemonSet"]
+        static = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
+        key = (metadata["namespace"], owners[0] if owners else "(static pods)" if static else "(pods)")
+        entry = found.setdefault(key, {"name": key[1], "namespace": key[0], "desired": 0, "ready": 0, "node_selector": {}, "pods": []})
+        entry["pods"].append({"name": metadata["name"], "node": item["spec"].get("nodeName"), "static": static})
+        if not owners:
+            entry["desired"] += 1
+            entry["ready"] += item.get("status", {}).get("phase") == "Running"
+    return [found[key] for key in sorted(found)]
+
+
+def is_kube_proxy(metadata: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an object is kube-proxy by label, by name or by the image it runs."""
+    labels = metadata.get("labels") or {}
+    if "kube-proxy" in (labels.get("k8s-app"), labels.get("component")):
+        return True
+    if metadata["name"] == "kube-proxy" or metadata["name"].startswith("kube-proxy-"):
+        return True
+    return any(str(container.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0] == "kube-proxy" for container in containers)
+
+
+def _not_ready_reason(metadata: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:
+    if metadata.get("deletionTimestamp"):
+        return "is being deleted"
+    for taint in spec.get("taints") or ():
+        if taint.get("key") in LEAVING_TAINTS:
+            return f"is being removed (taint {taint['key']})"
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "Ready":
+            if condition.get("status") == "True":
+                return None
+            return f"{condition.get('reason')}: {condition.get('message')}"
+    return "has reported no condition Ready"
+
+
+def _config_map(api: Api, namespace: str, name: str) -> dict[str, str] | None:
+    try:
+        return dict(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}").get("data") or {})
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
