@@ -121,7 +121,7 @@ class Cache:
 
 def _remove(tree: Path) -> None:
     """Remove a folder if it is there, its unwritable folders too."""
-    if not tree.exists():
+    if not tree.is_dir():
         return
     for folder, names, _ in os.walk(tree):
         for name in names:

@@ -155,5 +155,7 @@ COREDNS = Component(
     build_minutes=1.5,
 )
 
-COMPONENTS: tuple[Component, ...] = (ETCD, CONTAINERD, CNI_PLUGINS, COREDNS, KUBERNETES)
+PAUSE = Component(name="pause", version="v1", binaries=("pause",), packages=(".",), build_minutes=0.1)
+
+COMPONENTS: tuple[Component, ...] = (PAUSE, ETCD, CONTAINERD, CNI_PLUGINS, COREDNS, KUBERNETES)
 """All of them, the quickest to build first, so that what needs only those can go on early."""

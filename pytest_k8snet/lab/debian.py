@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SUITE = "bookworm"
 """Debian release of kernel, nodes and images."""
 
+RECIPE = "2"
+"""Raised when what is made of the packages changes, so that caches made before are not used."""
+
 KERNEL_PACKAGE = "user-mode-linux"
 
 NODE_PACKAGES = (
@@ -54,7 +57,7 @@ MOUNT_POINTS = (
     "opt/cni/bin",
     "etc/cni/net.d",
 )
-"""Empty folders of the read-only node root, for what is mounted over them: host folders by hostfs, the overlay, the root left by pivot_root."""
+"""Empty folders of the read-only node root to mount things over: host folders by hostfs, the overlay, the root left by pivot_root."""
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "tar": "tar", "unshare": "util-linux"}
 """Program to Debian package, needed by everybody."""
@@ -108,20 +111,19 @@ def make_kernel(target: Path, step: Step) -> None:
 
 
 def make_node_root(target: Path, kernel: Path, step: Step) -> None:
-    """Fill the folder with the root of the nodes: Debian, the kernel's modules, empty mount points."""
-    _bootstrap(target, variant="minbase", packages=NODE_PACKAGES, step=step)
+    """Fill the folder with `root`, the root of the nodes: Debian, the kernel's modules, empty mount points."""
+    root = target / "root"
+    _bootstrap(root, variant="minbase", packages=NODE_PACKAGES, step=step)
     step.note("kernel modules")
+    # The package brings them with depmod done.
     for release in (kernel / "lib/modules").iterdir():
-        shutil.copytree(release, target / "usr/lib/modules" / release.name, symlinks=True)
-        depmod = shutil.which("depmod", path=_search_path())
-        if depmod is not None:
-            _run([depmod, "--basedir", str(target), release.name], "depmod failed")
+        shutil.copytree(release, root / "usr/lib/modules" / release.name, symlinks=True)
     for folder in MOUNT_POINTS:
-        (target / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder).mkdir(parents=True, exist_ok=True)
     # The node writes its own.
     for name in ("etc/hostname", "etc/resolv.conf"):
-        (target / name).unlink(missing_ok=True)
-        (target / name).touch()
+        (root / name).unlink(missing_ok=True)
+        (root / name).touch()
 
 
 def _bootstrap(target: Path, *, variant: str, packages: Sequence[str], step: Step) -> None:

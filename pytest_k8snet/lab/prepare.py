@@ -5,6 +5,9 @@
 The node root has empty folders to mount things over: /k8snet/{bin,cni,content,node,overlay}, /oldroot, /opt/cni/bin and /etc/cni/net.d. A
 folder of the host comes into a node by `mount -t hostfs none /k8snet/bin -o HOST_FOLDER`. iptables is there in both back ends:
 /usr/sbin/iptables-legacy and /usr/sbin/iptables-nft (`update-alternatives`, or links in /usr/local/sbin, choose one).
+
+Images: mount `content` over /k8snet/content and copy its seed, a few files and links, into an empty /var/lib/containerd that is on tmpfs:
+`cp -a /k8snet/content/seed/. /var/lib/containerd/`. The layers stay on the host, below every node's own overlays.
 """
 
 from __future__ import annotations
@@ -12,21 +15,23 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.lab import debian, sources
+from pytest_k8snet.access.image import DEFAULT_IMAGE
+from pytest_k8snet.lab import content, debian, images, sources
 from pytest_k8snet.lab.cache import Cache, cache_folder, key_of
-from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, CONTAINERD, ETCD, KUBERNETES
+from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, CONTAINERD, COREDNS, ETCD, KUBERNETES, PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from pytest_k8snet.lab.component import Component
     from pytest_k8snet.lab.progress import Progress
 
-_NODE_RECIPE = "1"
 _COLD_SPACE_BYTES = 3_000_000_000
+_IN_CONTENT = (KUBERNETES, COREDNS, PAUSE, CONTAINERD)
+_ON_NODES = (KUBERNETES, ETCD, CONTAINERD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Prepared:
     cni: Path
     """Folder with bridge, host-local, loopback, portmap, ptp, tuning."""
     content: Path
-    """A containerd root with every image imported and unpacked."""
+    """Every image imported and unpacked: `root`, to be mounted in a node as /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
     images: Mapping[str, str]
     """Role (pause, probe, coredns, kube-proxy) to image reference."""
 
@@ -70,19 +75,20 @@ class Preparation:
             self._cache.require_space("components", _COLD_SPACE_BYTES)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-debian") as beside:
             debian_side = beside.submit(self._debian)
-            folders = {
-                component.name: sources.get(component, self._cache, self._components_dir, self._progress) for component in COMPONENTS
-            }
+            folders = {}
+            for component in COMPONENTS:
+                folders[component.name] = sources.get(component, self._cache, self._components_dir, self._progress)
+                if debian_side.done():
+                    debian_side.result()  # tells now, not minutes later, that it failed
             kernel, node_root = debian_side.result()
-        binaries = self._binaries([folders[component.name] for component in (KUBERNETES, ETCD, CONTAINERD)])
         return Prepared(
             kernel=kernel / "linux.uml",
             kernel_modules=kernel,
             node_root=node_root,
-            binaries=binaries,
+            binaries=self._binaries([folders[component.name] for component in _ON_NODES]),
             cni=folders[CNI_PLUGINS.name],
-            content=node_root,
-            images={},
+            content=self._content(folders, node_root),
+            images=images.references(),
         )
 
     def _announce(self, missing: list[Component]) -> None:
@@ -94,17 +100,33 @@ class Preparation:
         )
 
     def _debian(self) -> tuple[Path, Path]:
-        kernel_key = key_of(_NODE_RECIPE, debian.SUITE, debian.KERNEL_PACKAGE)
+        kernel_key = key_of(debian.RECIPE, debian.SUITE, debian.KERNEL_PACKAGE)
         root_key = key_of(kernel_key, *debian.NODE_PACKAGES, *debian.MOUNT_POINTS)
         kernel, root = self._cache.find("kernel", kernel_key), self._cache.find("node-root", root_key)
         if kernel is not None and root is not None:
-            return kernel, root
+            return kernel, root / "root"
         with self._progress.step("node kernel (user-mode-linux)") as step:
             debian.require_tools(step)
             kernel = self._cache.piece("kernel", kernel_key, lambda target: debian.make_kernel(target, step))
         with self._progress.step("node root file system") as step:
             root = self._cache.piece("node-root", root_key, lambda target: debian.make_node_root(target, kernel, step))
-        return kernel, root
+        return kernel, root / "root"
+
+    def _content(self, folders: Mapping[str, Path], node_root: Path) -> Path:
+        """Give the images, imported; made again when what they hold or how they are made has changed."""
+        recipe = [Path(module.__file__ or "").read_bytes() for module in (images, content)]
+        inputs = [node_root.parent.name, *(folders[component.name].name for component in _IN_CONTENT), DEFAULT_IMAGE]
+        key = key_of(*recipe, *inputs)
+        if found := self._cache.find("content", key):
+            return found
+        made = images.lab_images(
+            node_root,
+            kube_proxy=folders[KUBERNETES.name] / "kube-proxy",
+            coredns=folders[COREDNS.name] / "coredns",
+            pause=folders[PAUSE.name] / "pause",
+        )
+        with self._progress.step("images") as step:
+            return self._cache.piece("content", key, lambda target: content.make_content(target, made, folders[CONTAINERD.name], step))
 
     def _binaries(self, folders: Iterable[Path]) -> Path:
         """Give one folder with the binaries of several components: hard links, so that it costs nothing."""

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab import debian
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Step:
+    def note(self, detail: str) -> None:
+        pass
+
+
+def test_a_user_without_root_is_told_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda program, path=None: None)
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    with pytest.raises(LabError) as raised:
+        debian.require_tools(_Step())
+    command = "sudo apt-get install --yes --no-install-recommends debian-archive-keyring mmdebstrap tar uidmap util-linux"
+    assert command in str(raised.value)
+
+
+def test_root_needs_no_id_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program, path=None: None)
+    monkeypatch.setattr("os.path.exists", lambda path: True)
+    assert debian.missing_packages(is_root=True) == ["mmdebstrap", "tar", "util-linux"]
+    assert debian.missing_packages(is_root=False) == ["mmdebstrap", "tar", "uidmap", "util-linux"]
+
+
+def test_programs_of_system_folders_are_found_with_a_users_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert debian._search_path() == f"{tmp_path}:/usr/sbin:/sbin"
