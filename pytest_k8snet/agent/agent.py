@@ -9,7 +9,7 @@ Operations and their parameters:
 
 - ``facts``: everything checks want to know, in one round trip. ``role`` (host, pod), ``sysctls`` (keys; ``{uplink}`` in one stands for the
   uplink's name), ``uplink_ip``, ``peers`` (list of peer, address, real_pod), ``existing_pods`` (how many at most), ``skip_namespace``
-- ``ipvs``: the text of /proc/net/ip_vs, whether kube-ipvs0 is there, kube-proxy's /configz
+- ``ipvs``: the text of /proc/net/ip_vs, whether kube-ipvs0 is there, kube-proxy's mode and /configz
 - ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
 - ``counters``: ``device``; its rx_bytes and tx_bytes and the time they were read at
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
@@ -319,7 +319,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "uplink": uplink,
         "physical": physical_devices(uplink),
         "persisted": part("persisted", lambda: in_child(persisted_in_host_root, 20.0), []),
-        "kube_proxy": kube_proxy(),
+        "kube_proxy": dict(kube_proxy_mode(), processes=kube_proxy_processes()),
         "ipvs": part("ipvs", ipvs_table, {"loaded": False, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
         "nft": nft,
@@ -396,15 +396,14 @@ def peer_routes(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return []
     documents, errors = ip_batch(["route get " + peer["address"] for peer in peers])
     routes = {document[0].get("dst"): document[0] for document in documents if document}
-    reason = dict(re.findall(r"(?s)(?:RTNETLINK answers: |Error: )([^\n]+)\nCommand failed -:(\d+)", errors))
-    line_of = {line: text for text, line in reason.items()}
+    reasons = {line: text for text, line in re.findall(r"([^\n]+)\nCommand failed -:(\d+)", errors)}
     answer = []
     for number, peer in enumerate(peers, 1):
         route = routes.get(peer["address"])
         entry: dict[str, Any] = {"peer": peer["peer"], "address": peer["address"], "real_pod": bool(peer.get("real_pod"))}
         if route is None or "dev" not in route:
             kind = (route or {}).get("type")
-            failed = line_of.get(str(number)) or (
+            failed = reasons.get(str(number)) or (
                 "the route is " + str(kind) if kind else errors.splitlines()[0] if errors else "no answer"
             )
             entry.update(dev=None, gateway=None, error=failed)
@@ -474,9 +473,9 @@ def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tupl
     return int(found.group(1)), body.decode("utf-8", "replace")
 
 
-def kube_proxy() -> dict[str, Any]:
-    """Return kube-proxy's own word for its mode, and its processes."""
-    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False, "processes": kube_proxy_processes()}
+def kube_proxy_mode() -> dict[str, Any]:
+    """Return kube-proxy's own word for its mode."""
+    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False}
     for address in ("127.0.0.1", "::1"):
         try:
             status, body = http_get(address, 10249, "/proxyMode")
@@ -540,7 +539,7 @@ def ipvs(_params: Mapping[str, Any]) -> dict[str, Any]:
         configz = json.loads(body) if status == 200 else None
     except (OSError, ValueError, Failed):
         configz = None
-    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=configz)
+    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=configz, mode=kube_proxy_mode()["mode"])
 
 
 def iptables_legacy() -> dict[str, Any]:

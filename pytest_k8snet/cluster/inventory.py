@@ -71,6 +71,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
         control_plane=any(label in labels for label in CONTROL_PLANE_LABELS),
         group=", ".join([*kinds, *(info[key] for key in ("osImage", "kernelVersion", "architecture") if info.get(key))]) or "all",
         os=info.get("operatingSystem") or labels.get("kubernetes.io/os") or "linux",
+        zone=labels.get("topology.kubernetes.io/zone"),
     )
 
 

@@ -28,6 +28,7 @@ class Node:
     control_plane: bool
     group: str  # equal nodes share it: pool label, OS, kernel, machine type
     os: str
+    zone: str | None = None  # label topology.kubernetes.io/zone
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -41,6 +42,7 @@ class Node:
             "control_plane": self.control_plane,
             "group": self.group,
             "os": self.os,
+            "zone": self.zone,
         }
 
     @classmethod

@@ -1,0 +1,85 @@
+"""Find and remove what killed runs left in a cluster: by label and age, never by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.access.probes import EXPIRES, MANAGED_BY, MANAGER, PRIORITY_CLASSES, RUN_ID
+from pytest_k8snet.cluster.api_error import ApiError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.api import Api
+
+SELECTOR = f"{MANAGED_BY}={MANAGER},{RUN_ID}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An object of a run that is in the cluster."""
+
+    kind: str  # Namespace, Pod, PriorityClass
+    name: str  # with its namespace, for a pod
+    path: str
+    run_id: str
+    created: datetime
+    expires: datetime | None
+
+    def __str__(self) -> str:
+        """Return it as a reader would say it."""
+        return f"{self.kind} {self.name} (run {self.run_id}, made {self.created:%Y-%m-%d %H:%M} UTC)"
+
+
+def find(api: Api) -> list[Leftover]:
+    """Return all objects with the labels of a run: namespaces, pods in namespaces that were there before, priority classes."""
+    found = [_leftover("Namespace", item, "/api/v1/namespaces/{name}") for item in api.list("/api/v1/namespaces", labelSelector=SELECTOR)]
+    ours = {item.name for item in found}
+    pods = [
+        _leftover("Pod", item, "/api/v1/namespaces/{namespace}/pods/{name}") for item in api.list("/api/v1/pods", labelSelector=SELECTOR)
+    ]
+    # A pod goes with a namespace that was made for it.
+    found += [pod for pod in pods if pod.name.split("/")[0] not in ours]
+    try:
+        classes = [*api.list(PRIORITY_CLASSES, labelSelector=SELECTOR)]
+    except ApiError as error:
+        if error.status != 403:  # who may not list them has made none
+            raise
+        classes = []
+    return found + [_leftover("PriorityClass", item, PRIORITY_CLASSES + "/{name}") for item in classes]
+
+
+def choose(found: Iterable[Leftover], *, older_than: timedelta | None, everything: bool, now: datetime | None = None) -> list[Leftover]:
+    """Return what to remove: what is past its own deadline, or older than said, or everything."""
+    moment = now or datetime.now(UTC)
+    if everything:
+        return [*found]
+    if older_than is not None:
+        return [item for item in found if moment - item.created > older_than]
+    return [item for item in found if item.expires is not None and item.expires < moment]
+
+
+def remove(api: Api, leftover: Leftover) -> None:
+    """Remove one object; one that is gone meanwhile is fine."""
+    api.delete(leftover.path, gracePeriodSeconds=0 if leftover.kind == "Pod" else None)
+
+
+def _leftover(kind: str, item: Mapping[str, Any], path: str) -> Leftover:
+    metadata = item["metadata"]
+    namespace = metadata.get("namespace")
+    return Leftover(
+        kind=kind,
+        name=f"{namespace}/{metadata['name']}" if namespace else metadata["name"],
+        path=path.format(name=metadata["name"], namespace=namespace),
+        run_id=metadata["labels"][RUN_ID],
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        expires=_time((metadata.get("annotations") or {}).get(EXPIRES)),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,66 @@
+"""``k8snet cleanup``: remove what killed runs left in a cluster."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import click
+
+from pytest_k8snet.errors import K8sNetError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Age(click.ParamType):
+    """An age as ``90s``, ``30m``, ``1h`` or ``2d``."""
+
+    name = "age"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read an age."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d+)([smhd])", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not an age: a number and one of s, m, h, d, such as 1h", param, ctx)
+        return timedelta(seconds=int(found.group(1)) * _UNITS[found.group(2)])
+
+
+@click.command("cleanup")
+@click.option("--kubeconfig", required=True, metavar="FILE", help="Kubeconfig of the cluster, or in-cluster")
+@click.option("--context", default=None, metavar="NAME", help="Context of the kubeconfig; its current one by default")
+@click.option(
+    "--older-than", type=Age(), default=None, help="Remove what is older than this, such as 1h, not only what is past its deadline"
+)
+@click.option("--all", "everything", is_flag=True, help="Remove everything, also what a run that is going on uses")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed")
+def command(kubeconfig: str, context: str | None, older_than: timedelta | None, everything: bool, dry_run: bool) -> None:
+    """Remove namespaces, pods and priority classes that killed runs left in a cluster.
+
+    Objects are recognised by their labels. Without --older-than and --all only those past their own deadline are removed.
+    """
+    # Not before the command is known to be this one: it imports the Kubernetes client.
+    from pytest_k8snet import cleanup
+    from pytest_k8snet.cluster.api import Api
+
+    if everything and older_than is not None:
+        raise click.UsageError("--all and --older-than exclude each other")
+    try:
+        api = Api.from_kubeconfig(kubeconfig, context)
+        try:
+            found = cleanup.find(api)
+            chosen = cleanup.choose(found, older_than=older_than, everything=everything)
+            for item in chosen:
+                if not dry_run:
+                    cleanup.remove(api, item)
+                click.echo(f"{'would remove' if dry_run else 'removed'} {item}")
+        finally:
+            api.close()
+    except K8sNetError as error:
+        raise click.ClickException(str(error)) from error
+    kept = len(found) - len(chosen)
+    if not chosen:
+        click.echo("nothing to remove")
+    if kept:
+        click.echo(f"kept {kept} that {'is' if kept == 1 else 'are'} younger; --older-than or --all removes more")

@@ -1,0 +1,175 @@
+"""IPVS tables beside the Services and EndpointSlices they are made from.
+
+A table that differs is read again until a sync must have mended it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.cluster.virtual_servers import differences, parse_table
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.model import Node
+    from pytest_k8snet.measure.registry import MeasureContext, ServiceSource
+    from pytest_k8snet.record.document import Document
+
+SYNC_PERIOD_S = 30.0
+SLACK_S = 5.0
+
+_POLL_S = 2.0
+_TIMEOUT_S = 30.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(slots=True)
+class _Table:
+    """What is known of one node's table so far."""
+
+    node: Node
+    answer: dict[str, Any] | None = None
+    error: Exception | None = None
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    settled: bool = False
+
+    def values(self) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        answer = self.answer or {}
+        return {
+            "loaded": answer["loaded"],
+            "sync_period_s": sync_period_s(answer.get("configz")),
+            "kube_ipvs0": answer["kube_ipvs0"],
+            "mode": answer.get("mode"),
+            "node_ips": _node_ips(self.node),
+            "zone": self.node.zone,
+            "readings": self.readings,
+        }
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Read the tables of the nodes `subjects` against one and the same list of objects."""
+    started, start = now(), time.monotonic()
+    tables = [_Table(context.cluster.node(name)) for name in subjects]
+    deadline = Deadline.after(SYNC_PERIOD_S + SLACK_S)
+    try:
+        _read(context, tables)
+        period = max((sync_period_s((table.answer or {}).get("configz")) for table in tables), default=SYNC_PERIOD_S)
+        deadline = Deadline(deadline.at - SYNC_PERIOD_S + period, period + SLACK_S)
+        while any(not table.settled for table in tables) and not deadline.expired:
+            time.sleep(_POLL_S)
+            _read(context, [table for table in tables if not table.settled])
+    except MEASURE_ERRORS as error:  # the API: no node has a reading that can be judged
+        for table in tables:
+            if not table.settled:
+                table.error = error
+    for table in tables:
+        probe = context.probes.get(table.node.name)
+        method = f"/proc/net/ip_vs by the agent in pod {probe.namespace}/{probe.host_pod}" if probe else "/proc/net/ip_vs by the agent"
+        document = take_document("ipvs", table.node.name, method, table.values)
+        yield _timed(document, started, time.monotonic() - start)
+
+
+def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
+    """Read the tables once, between two lists of the objects."""
+    before = _versions(*_objects(context.services))
+
+    def read(table: _Table) -> None:
+        try:
+            table.answer = context.access.host(table.node.name).request("ipvs", timeout_s=_TIMEOUT_S)
+        except MEASURE_ERRORS as error:
+            table.error, table.settled = error, True
+
+    with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-ipvs") as pool:
+        for _ in pool.map(read, tables):
+            pass
+    at = now()
+    services, slices = _objects(context.services)
+    after = _versions(services, slices)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    for table in tables:
+        if table.error is not None or table.answer is None:
+            continue
+        if not table.answer["loaded"]:
+            table.settled = True
+            continue
+        text = table.answer["table"]
+        table.readings[1:] = [{"at": at, "table": text, "services": services, "endpoint_slices": slices, "changed": changed}]
+        # Of a proxy in another mode nobody expects a table.
+        table.settled = table.answer.get("mode") != "ipvs" or not _differs(table, text, services, slices, changed)
+
+
+def _differs(
+    table: _Table, text: str, services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]], changed: Sequence[str]
+) -> bool:
+    try:
+        servers = parse_table(text)
+    except RecordError as error:
+        table.error = error
+        return False
+    node = table.node
+    return bool(differences(servers, services, slices, changed, node=node.name, node_ips=_node_ips(node), zone=node.zone))
+
+
+def _node_ips(node: Node) -> list[str]:
+    return [node.internal_ip] if node.internal_ip else []
+
+
+def _objects(source: ServiceSource) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    return [trimmed(item) for item in source.services()], [trimmed(item) for item in source.endpoint_slices()]
+
+
+def _versions(services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    versions = {}
+    for kind, items in (("Service", services), ("EndpointSlice", slices)):
+        for item in items:
+            metadata = item["metadata"]
+            versions[f"{kind} {metadata['namespace']}/{metadata['name']}"] = f"{metadata.get('uid')} {metadata.get('resourceVersion')}"
+    return versions
+
+
+def trimmed(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a raw Service or EndpointSlice without what no judge looks at."""
+    metadata = {key: item["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion", "labels") if key in item["metadata"]}
+    annotations = {
+        key: value
+        for key, value in (item["metadata"].get("annotations") or {}).items()
+        if key.split("/")[0].endswith("kubernetes.io") and key != "kubectl.kubernetes.io/last-applied-configuration"
+    }
+    if annotations:
+        metadata["annotations"] = annotations
+    kept = {key: item[key] for key in ("spec", "addressType", "endpoints", "ports") if key in item}
+    load_balancer = item.get("status", {}).get("loadBalancer")
+    return {"metadata": metadata, **kept, **({"status": {"loadBalancer": load_balancer}} if load_balancer else {})}
+
+
+def sync_period_s(configz: Mapping[str, Any] | None) -> float:
+    """Return the sync period that kube-proxy's /configz tells (its shape changed in 1.36), 30 s when it does not."""
+    lowered = _lower(configz or {}).get("kubeproxy.config.k8s.io") or {}
+    for holder in (lowered.get("ipvs"), lowered.get("ipvsconfiguration"), lowered):
+        value = (holder or {}).get("syncperiod")
+        seconds = value / 1e9 if isinstance(value, int | float) else _duration_s(value) if isinstance(value, str) else 0.0
+        if seconds > 0:
+            return seconds
+    return SYNC_PERIOD_S
+
+
+def _lower(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower(): _lower(item) if isinstance(item, Mapping) else item for key, item in value.items()}
+
+
+def _duration_s(text: str) -> float:
+    """Read a duration as Go writes it, ``1m30s``."""
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", text))
+
+
+def _timed(document: Document, started: str, duration_s: float) -> Document:
+    return replace(document, started=started, duration_s=round(duration_s, 3))

@@ -1,0 +1,199 @@
+"""Throughput of pairs by iperf3: the host path, the pod path, the host path again, and never two takes at a time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_k8snet.access.base import run
+from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.measure.taking import now, take_document
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.base import Agent
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+PORTS = (5201, 5299)  # iperf3's own first: the one a firewall is most likely to know
+ORDER: tuple[Literal["host", "pod"], ...] = ("host", "pod", "host")
+TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
+
+_SERVER_TRIES = 3
+_SHORT_S = 15.0
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Measure the pairs `subjects`, one after the other."""
+    uplinks: dict[str, str | None] = {}
+    settings = context.settings
+    method = f"iperf3, one TCP stream, {settings.take_s} s after {settings.omit_s} s omitted, paths " + ", ".join(ORDER)
+    for subject in subjects:
+        yield take_document("throughput", subject, method, partial(_pair, context, subject, uplinks))
+
+
+def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None]) -> dict[str, Any]:
+    source, _, target = subject.partition(":")
+    # Both ends of both paths have to be there before any traffic is sent.
+    for name in (source, target):
+        context.access.pod(name)
+        if name not in uplinks:
+            uplinks[name] = _uplink(context, name)
+    return {
+        "source": source,
+        "target": target,
+        "seconds": context.settings.take_s,
+        "omit_s": context.settings.omit_s,
+        "encapsulated": _encapsulated(context, source, target, uplinks[source]),
+        "takes": [_take(context, source, target, path, uplinks) for path in ORDER],
+    }
+
+
+def _take(
+    context: MeasureContext, source: str, target: str, path: Literal["host", "pod"], uplinks: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Run iperf3 once. Whatever goes wrong becomes the take's error, never a figure."""
+    values: dict[str, Any] = {"path": path, "at": now(), **dict.fromkeys(FIGURES), "error": None, "wire": None, "iperf3": None}
+    try:
+        address = _address(context, target, path)
+        server = context.access.host(target) if path == "host" else context.access.pod(target)
+        client = context.access.host(source) if path == "host" else context.access.pod(source)
+        before = _counters(context, source, target, uplinks)
+        started = time.monotonic()
+        result = _iperf3(context, server, client, address)
+        seconds = time.monotonic() - started
+        after = _counters(context, source, target, uplinks)
+        values.update(read_result(result))
+    except (AccessError, MeasurementError) as error:
+        values["error"] = str(error)
+        return values
+    if before is not None and after is not None:
+        values["wire"] = {"source_tx_bytes": after[0] - before[0], "target_rx_bytes": after[1] - before[1], "seconds": round(seconds, 3)}
+    return values
+
+
+FIGURES = ("received_bps", "received_bytes", "sent_bytes", "retransmits", "mss_bytes", "cpu_sender_percent", "cpu_receiver_percent")
+
+
+def read_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures in iperf3's JSON.
+
+    Raises `MeasurementError` when it holds an error, whatever the exit status was, and when the receiver's own count is missing.
+    """
+    if result.get("error"):
+        raise MeasurementError(f"iperf3: {result['error']}")
+    end = result.get("end") or {}
+    received = end.get("sum_received") or {}
+    sent = end.get("sum_sent") or {}
+    if not isinstance(received.get("bits_per_second"), int | float) or not received.get("bytes"):
+        raise MeasurementError("iperf3: no sum_received in its result: the receiver's count never came back")
+    cpu = end.get("cpu_utilization_percent") or {}
+    return {
+        "received_bps": received["bits_per_second"],
+        "received_bytes": received["bytes"],
+        "sent_bytes": sent.get("bytes"),
+        "retransmits": sent.get("retransmits"),
+        "mss_bytes": (result.get("start") or {}).get("tcp_mss_default"),
+        "cpu_sender_percent": cpu.get("host_total"),
+        "cpu_receiver_percent": cpu.get("remote_total"),
+        # The wire counters have seen the omitted seconds as well.
+        "sent_with_omitted_bytes": sum((interval.get("sum") or {}).get("bytes", 0) for interval in result.get("intervals") or ()),
+        "iperf3": {
+            "version": (result.get("start") or {}).get("version"),
+            "sum_sent": sent,
+            "sum_received": received,
+            "cpu_utilization_percent": cpu,
+            "sender_tcp_congestion": end.get("sender_tcp_congestion"),
+            "receiver_tcp_congestion": end.get("receiver_tcp_congestion"),
+        },
+    }
+
+
+def _iperf3(context: MeasureContext, server: Agent, client: Agent, address: str) -> Mapping[str, Any]:
+    """Run a one-off server and a client against it; a server that somebody else's test got hold of is replaced."""
+    settings = context.settings
+    length = settings.take_s + settings.omit_s
+    for attempt in range(_SERVER_TRIES):
+        running = server.request("iperf3_server", {"address": address, "ports": PORTS, "max_s": length + 60}, timeout_s=_SHORT_S)
+        try:
+            answer = client.request(
+                "iperf3_client",
+                {
+                    "address": address,
+                    "port": running["port"],
+                    "seconds": settings.take_s,
+                    "omit_s": settings.omit_s,
+                    "bitrate_bps": settings.bitrate_bps,
+                },
+                timeout_s=length + 30,
+            )
+        finally:
+            with suppress(AccessError):  # it ends by itself when its time is over
+                server.request("stop", {"pid": running["pid"]}, timeout_s=_SHORT_S)
+        result: Mapping[str, Any] = answer["result"]
+        error = str(result.get("error") or "")
+        if "busy" in error and attempt + 1 < _SERVER_TRIES:
+            continue
+        if "unable to connect" in error:
+            raise MeasurementError(
+                f"iperf3: {error} ({client.where} to {server.where}, {address} port {running['port']}): "
+                "is this port kept closed by a firewall or a NetworkPolicy?"
+            )
+        if answer["exit_status"] != 0 and not error:
+            raise MeasurementError(f"iperf3: exit status {answer['exit_status']}: {answer['stderr'].strip()}")
+        return result
+    raise MeasurementError(f"iperf3: the server on {server.where} was busy {_SERVER_TRIES} times")
+
+
+def _address(context: MeasureContext, node: str, path: Literal["host", "pod"]) -> str:
+    if path == "host":
+        address = context.cluster.node(node).internal_ip
+        if address is None:
+            raise MeasurementError(f"{node}: the node has no InternalIP")
+        return address
+    probe = context.probes.get(node)
+    if probe is None or probe.pod_ip is None:
+        raise MeasurementError(f"{node}: no address of the probe pod is known")
+    return probe.pod_ip
+
+
+def _uplink(context: MeasureContext, node: str) -> str | None:
+    address = context.cluster.node(node).internal_ip
+    if address is None:
+        return None
+    result = run(context.access.host(node), ["ip", "-j", "addr", "show", "to", address])
+    devices = json.loads(result.stdout or "[]") if result.exit_status == 0 else []
+    names = [device["ifname"] for device in devices if device.get("ifname") not in (None, "kube-ipvs0")]
+    return names[0] if names else None
+
+
+def _encapsulated(context: MeasureContext, source: str, target: str, uplink: str | None) -> bool | None:
+    """Whether the kernel's route to the target's pod leaves by a tunnel; None when its device does not tell."""
+    probe = context.probes.get(target)
+    if probe is None or probe.pod_ip is None:
+        return None
+    host = context.access.host(source)
+    result = run(host, ["ip", "-j", "route", "get", probe.pod_ip])
+    routes = json.loads(result.stdout or "[]") if result.exit_status == 0 else []
+    device = routes[0].get("dev") if routes else None
+    if device is None:
+        return None
+    if device == uplink:
+        return False
+    result = run(host, ["ip", "-j", "-d", "link", "show", "dev", device])
+    links = json.loads(result.stdout or "[]") if result.exit_status == 0 else []
+    kind = links[0].get("linkinfo", {}).get("info_kind") if links else None
+    return True if kind in TUNNELS else None
+
+
+def _counters(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None]) -> tuple[int, int] | None:
+    """Return what the source's uplink has sent and the target's has received, by everybody."""
+    out, into = uplinks[source], uplinks[target]
+    if out is None or into is None:
+        return None
+    sent = context.access.host(source).request("counters", {"device": out}, timeout_s=_SHORT_S)
+    received = context.access.host(target).request("counters", {"device": into}, timeout_s=_SHORT_S)
+    return int(sent["tx_bytes"]), int(received["rx_bytes"])
