@@ -12,26 +12,19 @@ from pytest_k8snet.errors import K8sNetError
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Age(click.ParamType):
-    """An age as ``90s``, ``30m``, ``1h`` or ``2d``."""
-
-    name = "age"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read an age."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"(\d+)([smhd])", str(value))
-        if found is None:
-            self.fail(f"{value!r} is not an age: a number and one of s, m, h, d, such as 1h", param, ctx)
-        return timedelta(seconds=int(found.group(1)) * _UNITS[found.group(2)])
+def age(text: str) -> timedelta:
+    """Read an age as ``90s``, ``30m``, ``1h`` or ``2d``."""
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not an age: a number and one of s, m, h, d, such as 1h")
+    return timedelta(seconds=int(found.group(1)) * _UNITS[found.group(2)])
 
 
 @click.command("cleanup")
 @click.option("--kubeconfig", required=True, metavar="FILE", help="Kubeconfig of the cluster, or in-cluster")
 @click.option("--context", default=None, metavar="NAME", help="Context of the kubeconfig; its current one by default")
 @click.option(
-    "--older-than", type=Age(), default=None, help="Remove what is older than this, such as 1h, not only what is past its deadline"
+    "--older-than", type=age, metavar="AGE", default=None, help="Remove what is older, such as 1h, not only what is past its deadline"
 )
 @click.option("--all", "everything", is_flag=True, help="Remove everything, also what a run that is going on uses")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed")
