@@ -110,8 +110,8 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
     if process.returncode != 0:
         tail = "\n".join(said[-15:])
         message = (
-            f"{component.name} {component.version}: go build exited with {process.returncode}; is there room on the disk, and does this machine "
-            f"reach a Go module proxy? A folder with ready binaries can be named instead.\n{tail}"
+            f"{component.name} {component.version}: go build exited with {process.returncode}; is there room on the disk, "
+            f"and does this machine reach a Go module proxy? A folder with ready binaries can be named instead.\n{tail}"
         )
         raise LabError(message)
     _place(component, out, target)

@@ -26,7 +26,6 @@ from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, CONTAINERD, COR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_k8snet.lab.component import Component
     from pytest_k8snet.lab.progress import Progress
 
 _COLD_SPACE_BYTES = 3_000_000_000
@@ -49,7 +48,7 @@ class Prepared:
     cni: Path
     """Folder with bridge, host-local, loopback, portmap, ptp, tuning."""
     content: Path
-    """Every image imported and unpacked: `root`, seen by nodes as /k8snet/content/root, and `seed`, copied by them to /var/lib/containerd."""
+    """Every image, imported and unpacked: `root`, for nodes at /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
     images: Mapping[str, str]
     """Role (pause, probe, coredns, kube-proxy) to image reference."""
 
@@ -69,10 +68,7 @@ class Preparation:
 
     def run(self) -> Prepared:
         """Make what is missing: the Go builds one after the other, what is Debian's beside them."""
-        missing = [component for component in COMPONENTS if sources.find(component, self._cache, self._components_dir) is None]
-        if missing:
-            self._announce(missing)
-            self._cache.require_space("components", _COLD_SPACE_BYTES)
+        self._announce()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-debian") as beside:
             debian_side = beside.submit(self._debian)
             folders = {}
@@ -91,25 +87,37 @@ class Preparation:
             images=images.references(),
         )
 
-    def _announce(self, missing: list[Component]) -> None:
-        minutes = sum(component.build_minutes for component in missing)
-        names = ", ".join(f"{component.name} {component.version}" for component in missing)
-        self._progress.say(
-            f"Not in the cache yet: {names}. Where their releases cannot be downloaded they are built from source: about {minutes:.0f} min "
-            f"on two cores, once. Kept in {self._cache.folder}."
-        )
+    def _announce(self) -> None:
+        """Say what will be made and about how long that takes, if it is anything that takes long."""
+        own = self._components_dir
+        missing = [component for component in COMPONENTS if sources.find(component, self._cache, own) is None]
+        to_make = [component for component in missing if own is None or not sources.own_binaries(component, own)]
+        if not to_make and all(self._cache.find(*piece) for piece in self._debian_pieces()):
+            return
+        self._cache.require_space("preparation", _COLD_SPACE_BYTES)
+        if to_make:
+            names = ", ".join(f"{component.name} {component.version}" for component in to_make)
+            minutes = max(1, round(sum(component.build_minutes for component in to_make)))
+            self._progress.say(
+                f"Not in the cache yet: {names}. Where the makers' releases cannot be downloaded they are built from source, "
+                f"which takes about {minutes} min on two cores."
+            )
+        self._progress.say(f"This is done once; everything is kept in {self._cache.folder}.")
+
+    def _debian_pieces(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Give names and keys of the kernel and the node root."""
+        kernel_key = key_of(debian.RECIPE, debian.SUITE, debian.KERNEL_PACKAGE)
+        return ("kernel", kernel_key), ("node-root", key_of(kernel_key, *debian.NODE_PACKAGES, *debian.MOUNT_POINTS))
 
     def _debian(self) -> tuple[Path, Path]:
-        kernel_key = key_of(debian.RECIPE, debian.SUITE, debian.KERNEL_PACKAGE)
-        root_key = key_of(kernel_key, *debian.NODE_PACKAGES, *debian.MOUNT_POINTS)
-        kernel, root = self._cache.find("kernel", kernel_key), self._cache.find("node-root", root_key)
-        if kernel is not None and root is not None:
-            return kernel, root / "root"
-        with self._progress.step("node kernel (user-mode-linux)") as step:
-            debian.require_tools(step)
-            kernel = self._cache.piece("kernel", kernel_key, lambda target: debian.make_kernel(target, step))
-        with self._progress.step("node root file system") as step:
-            root = self._cache.piece("node-root", root_key, lambda target: debian.make_node_root(target, kernel, step))
+        kernel_piece, root_piece = self._debian_pieces()
+        kernel, root = self._cache.find(*kernel_piece), self._cache.find(*root_piece)
+        if kernel is None or root is None:
+            with self._progress.step("node kernel (user-mode-linux)") as step:
+                debian.require_tools(step)
+                kernel = self._cache.piece(*kernel_piece, lambda target: debian.make_kernel(target, step))
+            with self._progress.step("node root file system") as step:
+                root = self._cache.piece(*root_piece, lambda target: debian.make_node_root(target, kernel, step))
         return kernel, root / "root"
 
     def _content(self, folders: Mapping[str, Path], node_root: Path) -> Path:

@@ -76,9 +76,15 @@ def _own_key(component: Component, own: dict[str, Path]) -> str:
 
 
 def _copy(own: dict[str, Path], target: Path) -> None:
+    """Copy the binaries; several names of one file stay names of one file."""
+    first: dict[Path, str] = {}
     for name, path in own.items():
-        shutil.copyfile(path, target / name)
-        (target / name).chmod(0o755)
+        one = first.setdefault(path.resolve(), name)
+        if one == name:
+            shutil.copyfile(path, target / name)
+            (target / name).chmod(0o755)
+        else:
+            (target / name).symlink_to(one)
 
 
 def is_reachable(release: Release, *, connect: Callable[..., socket.socket] = socket.create_connection) -> bool:

@@ -69,6 +69,15 @@ def test_a_changed_own_binary_is_taken_again(tmp_path: Path) -> None:
     assert (sources.get(ETCD, cache, tmp_path / "own", SilentProgress()) / "etcd").read_text() == "changed"
 
 
+def test_names_of_one_file_stay_names_of_one_file(tmp_path: Path) -> None:
+    own(tmp_path / "own", "one")
+    for name in KUBERNETES.binaries:
+        (tmp_path / "own" / name).symlink_to("one")
+    got = sources.get(KUBERNETES, Cache(tmp_path / "cache"), tmp_path / "own", SilentProgress())
+    assert [(got / name).is_symlink() for name in KUBERNETES.binaries] == [False, True, True, True, True]
+    assert {(got / name).read_text() for name in KUBERNETES.binaries} == {"own one"}
+
+
 def test_the_build_comes_after_the_release_and_the_cache_before_both(tmp_path: Path, asked: list[str]) -> None:
     cache = Cache(tmp_path / "cache")
     (tmp_path / "empty").mkdir()
