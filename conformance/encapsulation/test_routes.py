@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.judge import encapsulation
+
+
+@pytest.mark.k8snet_check(id="NET-ENCAP-001", level="read", title="routes to other nodes' pods leave as the network is meant to")
+def test_routes(node, cluster, expect, verdict):
+    """The kernel's route to a pod of every other node leaves by a physical device, or by the tunnel that is expected.
+
+    Why
+        A CNI that falls back to a tunnel for one peer costs MTU, CPU and throughput on that path only, and nothing reports
+        it.
+    How it is measured
+        `ip -j route get` to a real pod's address on every other node (an address of its pod range when there is none), and
+        `ip -j -d link` for the kind of the device. The pod range of the node object is not trusted: Calico, Cilium and AWS
+        have their own.
+    Expected
+        encapsulation of the profile; else the CNI's claim. none: the uplink to the node's InternalIP (NIC, bond, VLAN,
+        bridge or veth) or another physical device. vxlan, ipip, geneve, wireguard: a device of that kind. Behind a gateway
+        device (cilium_host, antrea-gw0, ovn-k8s-mp0, OVS) routes tell nothing: inconclusive.
+    Fix
+        Calico: ipipMode and vxlanMode of the IPPool. Flannel: Backend.Type and DirectRouting. Cilium: routing-mode. Then
+        look for the route by hand: `ip route get <address>`.
+    References
+        cilium pkg/mtu; calico api/pkg/apis/projectcalico/v3/ippool.go; flannel Documentation/backends.md.
+    """
+    peers = [peer.name for peer in cluster.nodes if peer.ready and peer.name != node.name]
+    verdict(encapsulation.routes_to_peers(node.facts, expect.encapsulation, peers))

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from pytest_k8snet.judge import kernel
+
+
+@pytest.mark.k8snet_check(id="NET-KERNEL-006", level="read", title="nodes forward packets")
+def test_forwarding(node, expect, verdict):
+    """The node forwards packets of every address family that its pods use.
+
+    Why
+        Without it no packet leaves a pod for another node. A hardening script or a restarted network service that resets it
+        takes the node's pods off the network while the node stays Ready.
+    How it is measured
+        net.ipv4.ip_forward and net.ipv6.conf.all.forwarding in the node's network namespace.
+    Expected
+        1 for every family of the node's pod ranges (IPv4 when it has none); true on every healthy cluster, so built in.
+    Fix
+        `net.ipv4.ip_forward = 1` (and `net.ipv6.conf.all.forwarding = 1`) in /etc/sysctl.d.
+    References
+        kubernetes documentation, container runtimes: network configuration.
+    """
+    families = {ipaddress.ip_network(cidr).version for cidr in node.node.pod_cidrs}
+    verdict(kernel.forwarding(node.facts, expect.kernel, families or {4}))

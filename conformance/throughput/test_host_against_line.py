@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.judge import throughput
+from pytest_k8snet.record.throughput import ThroughputRecord
+
+
+@pytest.mark.k8snet_check(id="NET-THROUGHPUT-002", level="load", title="nodes reach each other at the speed of the line")
+def test_host_against_line(pair, expect, verdict):
+    """The host path between two nodes carries nearly the payload that the line can carry.
+
+    Why
+        A link that negotiated 1 Gbit/s instead of 10, a bond with one dead member, a shaped virtual NIC: nothing in
+        Kubernetes shows it.
+    How it is measured
+        The two host takes of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate.
+    Expected
+        throughput.line_share of the profile (0.85) of that payload. The line rate is throughput.line_rate of the profile;
+        else the NIC's speed on bare metal. Virtual NICs report fiction: without a profile the check is skipped there, with
+        that reason.
+    Fix
+        `ethtool <uplink>` on both nodes, the switch port, limits of the machine type; drops in `ip -s link`.
+    References
+        linux Documentation/ABI/testing/sysfs-class-net (speed).
+    """
+    record = ThroughputRecord.from_document(pair.document("throughput"))
+    line = throughput.line_of(pair.source.facts, pair.target.facts, expect.throughput)
+    verdict(throughput.host_against_line(record, expect.throughput, line))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.judge import throughput
+from pytest_k8snet.record.throughput import ThroughputRecord
+
+
+@pytest.mark.k8snet_check(id="NET-THROUGHPUT-001", level="load", title="pods reach each other as fast as their nodes do")
+def test_pod_against_host(pair, expect, verdict):
+    """The pod path carries nearly what the host path between the same two nodes carries at the same time.
+
+    Why
+        What lies between is the CNI's doing: encapsulation, a wrong MTU, a bandwidth limit, a path through user space,
+        missing offloads.
+    How it is measured
+        iperf3 over TCP, one stream, host path, pod path, host path again in one go; received rate counts. Bytes on both
+        uplinks are read around each take, to see traffic that is not ours. Retransmits are recorded.
+    Expected
+        throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the two host
+        takes differ by more than 15 % and that decides, when more than 10 % of the bytes were somebody else's and that
+        could, and when the host path is far below a known line rate. A take that went wrong is an error, never a number.
+    Fix
+        Look at NET-MTU-001 and NET-ENCAP-001 first; then at bandwidth annotations and tc on the pods' devices, offloads
+        (ethtool -k), and the CPU of both nodes during the take.
+    References
+        iperf3 RELNOTES 3.14 (exit status 0 with an error in the JSON).
+    """
+    record = ThroughputRecord.from_document(pair.document("throughput"))
+    line = throughput.line_of(pair.source.facts, pair.target.facts, expect.throughput)
+    verdict(throughput.pod_against_host(record, expect.throughput, line))

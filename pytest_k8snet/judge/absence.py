@@ -1,0 +1,182 @@
+"""Judge that no kube-proxy is there and that nothing of one is left in force. Only where the wanted mode is none."""
+
+from __future__ import annotations
+
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.virtual_servers import parse_table
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.expect.model import ProxyExpectation, Wanted
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.facts import NodeFacts
+
+#: Chains that kube-proxy makes in table nat, in any of its modes (pkg/proxy/iptables/proxier.go, pkg/proxy/ipvs/proxier.go). What is
+#: not here is not kube-proxy's: KUBE-FIREWALL, KUBE-KUBELET-CANARY, KUBE-IPTABLES-HINT, KUBE-MARK-* and KUBE-POSTROUTING are kubelet's
+#: (pkg/kubelet/kubelet_network_linux.go, KEP-3178), KUBE-ROUTER-*, KUBE-NWPLCY-* and KUBE-POD-FW-* are kube-router's.
+PROXY_CHAINS = (
+    "KUBE-SVC-",
+    "KUBE-SVL-",
+    "KUBE-SEP-",
+    "KUBE-EXT-",
+    "KUBE-FW-",
+    "KUBE-XLB-",
+    "KUBE-SERVICES",
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-NODEPORTS",
+    "KUBE-NODE-PORT",
+    "KUBE-LOAD-BALANCER",
+    "KUBE-PROXY-",
+)
+
+
+def processes(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge that no kube-proxy runs on the node, as a process or within another (k3s): nothing answers /proxyMode on port 10249.
+
+    Port 10256 would prove nothing: Cilium and Calico serve it as well.
+    """
+    wanted = _wanted(expect)
+    if isinstance(wanted, Judgement):
+        return wanted
+    proxy = facts.kube_proxy
+    judgement = Judgement(want=f"no process and no answer on port 10249, mode {wanted}")
+    judgement.check(
+        not proxy.processes,
+        f"{facts.node}: kube-proxy runs ({'; '.join(proxy.processes)}), want mode {wanted}",
+        measured="; ".join(proxy.processes),
+        command="ps -e -o pid,args",
+    )
+    judgement.check(
+        proxy.mode is None,
+        f"{facts.node}: 127.0.0.1:10249/proxyMode answers {proxy.mode}, want mode {wanted}",
+        measured=proxy.mode,
+        command="curl http://127.0.0.1:10249/proxyMode",
+    )
+    if proxy.listening and proxy.mode is None:
+        told = f"{facts.node}: something listens on port 10249 and tells no mode ({proxy.mode_error})"
+        if (proxy.mode_error or "").startswith("HTTP"):
+            judgement.remark(f"{told}: not kube-proxy")
+        else:
+            judgement.inconclusive(told, command="curl http://127.0.0.1:10249/proxyMode")
+    return judgement
+
+
+def workloads(cluster: Cluster, expect: ProxyExpectation) -> Judgement:
+    """Judge that no DaemonSet and no static pod brings kube-proxy. A DaemonSet that wants no pod is absence, as Calico documents it."""
+    wanted = _wanted(expect)
+    if isinstance(wanted, Judgement):
+        return wanted
+    judgement = Judgement(want=f"no pod of kube-proxy, mode {wanted}", checked=1)
+    for item in cluster.kube_proxy_daemonsets:
+        name = f"{item['namespace']}/{item['name']}"
+        pods = item.get("pods") or []
+        if not item["desired"] and not pods:
+            judgement.remark(f"DaemonSet {name} is there and wants no pod (node selector {item.get('node_selector')})")
+            continue
+        where = ", ".join(sorted(f"{pod['name']} on {pod['node']}{', static' if pod.get('static') else ''}" for pod in pods)[:3])
+        judgement.check(
+            False,
+            f"DaemonSet {name} wants {item['desired']} pods{f', {len(pods)} are there ({where})' if pods else ''}, want mode {wanted}",
+            measured=item["desired"],
+            wanted=0,
+            command=f"kubectl -n {item['namespace']} get daemonset {item['name']}",
+        )
+    return judgement
+
+
+def iptables_chains(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge the nat tables of both iptables back ends: kube-proxy's chains that a packet can reach are a fault, others a remark."""
+    wanted = _wanted(expect)
+    if isinstance(wanted, Judgement):
+        return wanted
+    judgement = Judgement(want=f"no chains of kube-proxy, mode {wanted}")
+    for name in ("legacy", "nft"):
+        backend = facts.iptables.get(name)
+        command = f"iptables-{name}-save -t nat"
+        if backend is None or backend.error is not None:
+            judgement.error(f"{facts.node}: iptables-{name} was not read: {backend.error if backend else 'not measured'}", command=command)
+            continue
+        chains = [chain for chain in backend.chains if chain.startswith(PROXY_CHAINS)]
+        reachable = [chain for chain in chains if chain in backend.reachable]
+        judgement.check(
+            not reachable,
+            f"{facts.node}: {len(reachable)} chains of kube-proxy are in force in iptables-{name} ({_few(reachable)}), want none "
+            f"({wanted.origin})",
+            measured=len(reachable),
+            wanted=0,
+            command=command,
+        )
+        if len(chains) > len(reachable):
+            idle = [chain for chain in chains if chain not in reachable]
+            judgement.remark(
+                f"{facts.node}: {len(idle)} chains of kube-proxy are left over in iptables-{name}, no packet reaches them ({_few(idle)})",
+                command=command,
+            )
+    return judgement
+
+
+def nft_tables(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge that nftables mode left no table ``kube-proxy`` (KEP-3866). An nft that cannot tell proves nothing (KEP-5343)."""
+    wanted = _wanted(expect)
+    if isinstance(wanted, Judgement):
+        return wanted
+    judgement = Judgement(want=f"no nftables table kube-proxy, mode {wanted}")
+    if facts.nft_error is not None:
+        judgement.inconclusive(f"{facts.node}: the nftables tables could not be listed: {facts.nft_error}", command="nft list tables")
+        return judgement
+    left = [table for table in facts.nft_tables if table.split()[-1] == "kube-proxy"]
+    judgement.check(
+        not left,
+        f"{facts.node}: nftables has table {' and '.join(left)}, want none ({wanted.origin})",
+        measured=len(left),
+        wanted=0,
+        command="nft list tables",
+    )
+    return judgement
+
+
+def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge that no virtual server and no device kube-ipvs0 is left. kube-router's own (device kube-dummy-if) are not kube-proxy's."""
+    wanted = _wanted(expect)
+    if isinstance(wanted, Judgement):
+        return wanted
+    judgement = Judgement(want=f"no IPVS table and no kube-ipvs0, mode {wanted}")
+    judgement.check(
+        facts.host.link("kube-ipvs0") is None,
+        f"{facts.node}: device kube-ipvs0 is there, want none ({wanted.origin})",
+        command="ip link show kube-ipvs0",
+    )
+    if not facts.ipvs_loaded:
+        return judgement
+    command = "cat /proc/net/ip_vs"
+    if facts.ipvs_table is None:
+        judgement.error(f"{facts.node}: /proc/net/ip_vs was not read", command=command)
+        return judgement
+    try:
+        servers = parse_table(facts.ipvs_table)
+    except RecordError as error:
+        judgement.error(f"{facts.node}: {error}", command=command)
+        return judgement
+    if servers and facts.host.link("kube-dummy-if") is not None:
+        judgement.remark(f"{facts.node}: {len(servers)} virtual servers are kube-router's (device kube-dummy-if)")
+        return judgement
+    judgement.check(
+        not servers,
+        f"{facts.node}: {len(servers)} virtual servers in the IPVS table ({_few([str(server.key) for server in servers])}), want none "
+        f"({wanted.origin})",
+        measured=len(servers),
+        wanted=0,
+        command=command,
+    )
+    return judgement
+
+
+def _wanted(expect: ProxyExpectation) -> Wanted[str] | Judgement:
+    """Return the wanted mode none, or the skipped judgement when it is another one."""
+    if expect.mode is None:
+        return Judgement.skipped("nothing says that there should be no kube-proxy")
+    if expect.mode.value != "none":
+        return Judgement.skipped(f"kube-proxy is wanted, in mode {expect.mode}")
+    return expect.mode
+
+
+def _few(items: list[str]) -> str:
+    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

@@ -1,0 +1,143 @@
+"""Judge MTUs: what a packet really meets, in pods, on the uplink and on the tunnel device. All in bytes, IP header included."""
+
+from __future__ import annotations
+
+from pytest_k8snet.expect.model import EncapsulationExpectation, MtuExpectation, Wanted
+from pytest_k8snet.judge.encapsulation import KINDS_OF
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.facts import NetNamespace, NodeFacts, Route
+
+#: Bytes that an encapsulation over IPv4 takes from the underlay's MTU: the least it can be (IPv6 takes 20 more, options more still).
+#: VXLAN 20 IP + 8 UDP + 8 VXLAN + 14 Ethernet [cilium pkg/mtu/mtu.go; calico felix/dataplane/linux/int_dataplane.go].
+OVERHEAD = {"none": 0, "ipip": 20, "vxlan": 50, "geneve": 50, "wireguard": 60}
+
+_ROUTES = "ip -j route"
+
+
+def pod_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Judgement:
+    """Judge the MTU of the probe pod's routes: what a packet meets, whatever the interface says.
+
+    Cilium leaves the interface at the uplink's MTU and lowers the route, so the interface alone would mislead.
+    """
+    judgement = Judgement(want=_told(expect.pod))
+    if facts.pod is None:
+        judgement.error(f"{facts.node}: the probe pod was not measured: {facts.pod_error or 'no reason recorded'}")
+        return judgement
+    if expect.pod is None:
+        return _by_arithmetic(judgement, facts, facts.pod, "probe pod", expect, encapsulation)
+    _routes(judgement, facts.node, facts.pod, "probe pod", expect.pod)
+    return judgement
+
+
+def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
+    """Judge the MTU of the pods that were there before: a changed CNI configuration reaches only pods that are made later."""
+    if expect.pod is None:
+        return Judgement.skipped("nothing says which MTU pods should have: the CNI claims none and no profile gives one")
+    if not facts.existing_pods:
+        return Judgement.skipped("no other pod with a network of its own runs on this node")
+    judgement = Judgement(want=_told(expect.pod))
+    judgement.evidence["pods"] = len(facts.existing_pods)
+    for pod in facts.existing_pods:
+        _routes(judgement, facts.node, pod.network, f"pod {pod.name}", expect.pod)
+    return judgement
+
+
+def uplink_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
+    """Judge the MTU of the device that holds the node's InternalIP."""
+    if expect.uplink is None:
+        return Judgement.skipped("nothing says which MTU the uplink should have: the CNI claims none and no profile gives one")
+    judgement = Judgement(want=_told(expect.uplink))
+    link = facts.host.link(facts.uplink) if facts.uplink else None
+    if link is None:
+        judgement.error(f"{facts.node}: no device holds the node's InternalIP")
+        return judgement
+    _check(judgement, f"{facts.node}: {link.name}", link.mtu, expect.uplink, f"ip -j link show {link.name}")
+    return judgement
+
+
+def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Judgement:
+    """Judge the MTU of the tunnel devices that pods' traffic takes; without a wanted one, that packets of that size fit the uplink.
+
+    Linux gives a vxlan device made without ``dev`` the MTU 1500 over an uplink of 1500: a real fault that no configuration shows.
+    """
+    kind = encapsulation.kind
+    if kind is None or kind.value == "none":
+        return Judgement.skipped(f"no tunnel is expected ({'nothing says so' if kind is None else kind.origin})")
+    used = {route.dev for route in facts.peer_routes}
+    links = [link for link in facts.host.links if link.kind in KINDS_OF[kind.value] and (link.name in used or link.up)]
+    if not links:
+        return Judgement.skipped(f"there is no {kind.value} device in use: NET-ENCAP-001 judges that")
+    judgement = Judgement(want=_told(expect.tunnel))
+    links = [link for link in links if link.name in used] or links
+    if expect.tunnel is not None:
+        for link in links:
+            _check(judgement, f"{facts.node}: {link.name}", link.mtu, expect.tunnel, f"ip -j link show {link.name}")
+        return judgement
+    underlay = _underlay(facts, expect)
+    if underlay is None:
+        judgement.error(f"{facts.node}: no device holds the node's InternalIP")
+        return judgement
+    for link in links:
+        _fits(judgement, f"{facts.node}: {link.name}", link.mtu, underlay - OVERHEAD[kind.value], f"ip -j link show {link.name}")
+    return judgement
+
+
+def _routes(judgement: Judgement, node: str, network: NetNamespace, who: str, want: Wanted[int]) -> None:
+    routes = _far_routes(network)
+    if not routes:
+        judgement.error(f"{node}: {who}: no route that leads anywhere", command=_ROUTES)
+    for route in routes:
+        _check(judgement, f"{node}: {who}: route {route.dst} dev {route.dev}", route.mtu, want, _ROUTES)
+
+
+def _far_routes(network: NetNamespace) -> list[Route]:
+    """Return the routes of a pod that lead beyond its gateway: the host route to the gateway itself keeps the device's MTU."""
+    gateways = {route.gateway for route in network.routes}
+    return [route for route in network.routes if route.dev != "lo" and route.dst not in gateways]
+
+
+def _check(judgement: Judgement, subject: str, mtu: int, want: Wanted[int], command: str) -> None:
+    judgement.check(mtu == want.value, f"{subject} MTU {mtu}, want {want}", measured=mtu, wanted=want.value, command=command)
+
+
+def _by_arithmetic(
+    judgement: Judgement,
+    facts: NodeFacts,
+    network: NetNamespace,
+    who: str,
+    expect: MtuExpectation,
+    encapsulation: EncapsulationExpectation,
+) -> Judgement:
+    """Judge without a claim: what cannot fit the uplink is a fault, what could be larger is advice."""
+    underlay = _underlay(facts, expect)
+    if underlay is None:
+        judgement.error(f"{facts.node}: no device holds the node's InternalIP")
+        return judgement
+    kind = encapsulation.kind
+    judgement.want = f"no more than the uplink's {underlay} bytes carry"
+    for route in _far_routes(network):
+        subject = f"{facts.node}: {who}: route {route.dst} dev {route.dev}"
+        if kind is None:
+            judgement.check(route.mtu <= underlay, f"{subject} MTU {route.mtu}, want {underlay} at most (uplink)", command=_ROUTES)
+        else:
+            _fits(judgement, subject, route.mtu, underlay - OVERHEAD[kind.value], _ROUTES)
+    return judgement
+
+
+def _fits(judgement: Judgement, subject: str, mtu: int, room: int, command: str) -> None:
+    origin = "uplink less encapsulation"
+    judgement.check(mtu <= room, f"{subject} MTU {mtu}, want {room} at most ({origin})", measured=mtu, wanted=room, command=command)
+    if mtu < room:
+        judgement.advise(f"{subject} MTU {mtu}, {room} would fit ({origin})", measured=mtu, wanted=room, command=command)
+
+
+def _underlay(facts: NodeFacts, expect: MtuExpectation) -> int | None:
+    """Return the underlay's MTU: the wanted one, so that a wrong uplink reddens its own check and not what is derived from it."""
+    if expect.uplink is not None:
+        return expect.uplink.value
+    link = facts.host.link(facts.uplink) if facts.uplink else None
+    return link.mtu if link else None
+
+
+def _told(want: Wanted[int] | None) -> str | None:
+    return None if want is None else f"MTU {want}"

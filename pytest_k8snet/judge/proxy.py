@@ -1,0 +1,338 @@
+"""Judge the service proxy: mode in force, agreement of equal nodes, and what ipvs mode needs and does."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.virtual_servers import VirtualServer, differences, parse_table
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.expect.model import ProxyExpectation
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.facts import KubeProxy, NodeFacts
+from pytest_k8snet.record.ipvs import IpvsRecord
+
+_ASK_MODE = "curl http://127.0.0.1:10249/proxyMode"
+_READ_TABLE = "cat /proc/net/ip_vs"
+
+#: What kube-proxy sets at its start in ipvs mode and never looks at again (PrivilegedInit, pkg/proxy/ipvs/backend.go).
+IPVS_SYSCTLS = {
+    "net.ipv4.vs.conntrack": "1",
+    "net.ipv4.vs.expire_nodest_conn": "1",
+    "net.ipv4.vs.expire_quiescent_template": "1",
+}
+
+#: Differences of one table that are told one by one; the rest is counted.
+_TOLD = 10
+
+
+def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> Judgement:
+    """Judge the mode that kube-proxy says it runs in: its own word at run time, not its configuration.
+
+    Chains of iptables mode that a packet can still reach under another mode are a fault, unreferenced ones a remark: a switch from
+    iptables to ipvs never cleans them. So is the IPVS table that ipvs mode leaves behind (``Cleanup``, pkg/proxy/ipvs/backend.go).
+    """
+    if reason := _no_proxy_wanted(expect):
+        return Judgement.skipped(reason)
+    if expect.mode is None:
+        return Judgement.skipped("nothing says which mode kube-proxy should run in: the cluster claims none and no profile gives one")
+    judgement = Judgement(want=f"kube-proxy in mode {expect.mode}")
+    proxy = facts.kube_proxy
+    if proxy.mode is None:
+        problem = f"{facts.node}: kube-proxy does not tell its mode ({proxy.mode_error})"
+        if _absent(proxy):
+            judgement.check(
+                False, f"{problem} and no process of it runs, want mode {expect.mode}", wanted=expect.mode.value, command=_ASK_MODE
+            )
+        else:
+            judgement.error(problem, command=_ASK_MODE)
+        return judgement
+    judgement.evidence["mode"] = proxy.mode
+    judgement.check(
+        proxy.mode == expect.mode.value,
+        f"{facts.node}: kube-proxy runs in mode {proxy.mode}, want {expect.mode}",
+        measured=proxy.mode,
+        wanted=expect.mode.value,
+        command=_ASK_MODE,
+    )
+    if proxy.mode != "iptables":
+        _service_chains(judgement, facts, proxy.mode)
+    if proxy.mode != "ipvs" and facts.host.link("kube-ipvs0") is not None:
+        judgement.remark(
+            f"{facts.node}: kube-ipvs0 and its virtual servers are left over from ipvs mode", command="ip link show kube-ipvs0"
+        )
+    if proxy.mode == "ipvs" and _minor(version) >= 35:
+        judgement.advise(
+            f"{facts.node}: mode ipvs is deprecated since Kubernetes 1.35, off by default from 1.40 and gone in 1.43 (KEP-5495); "
+            "nftables mode replaces it"
+        )
+    return judgement
+
+
+def nodes_agree(documents: Mapping[str, Document], cluster: Cluster, expect: ProxyExpectation) -> Judgement:
+    """Judge that equal nodes (pool, OS, kernel, machine type) run the proxy in the same mode, and name the odd one out."""
+    if reason := _no_proxy_wanted(expect):
+        return Judgement.skipped(reason)
+    judgement = Judgement(want="one mode on all nodes of a group")
+    groups: dict[str, dict[str, str]] = {}
+    for name, document in sorted(documents.items()):
+        try:
+            proxy = NodeFacts.from_document(document).kube_proxy
+        except RecordError as error:
+            judgement.error(str(error))
+            continue
+        if proxy.mode is None and not _absent(proxy):
+            judgement.error(f"{name}: kube-proxy does not tell its mode ({proxy.mode_error})", command=_ASK_MODE)
+            continue
+        groups.setdefault(cluster.node(name).group, {})[name] = proxy.mode or "none"
+    judgement.evidence["modes"] = {name: mode for modes in groups.values() for name, mode in modes.items()}
+    for modes in groups.values():
+        if len(modes) > 1:
+            _odd_ones(judgement, modes)
+    if not judgement.checked and not judgement.findings:
+        return Judgement.skipped("no two nodes are equal (pool, OS, kernel, machine type): nothing to compare")
+    return judgement
+
+
+def scheduler(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge the scheduler of every virtual server: column 3 of the kernel's table, the only truth about it."""
+    if left_out := _not_ipvs(facts, expect):
+        return left_out
+    if expect.scheduler is None:
+        return Judgement.skipped("nothing says which IPVS scheduler is wanted: the cluster claims none and no profile gives one")
+    judgement = Judgement(want=f"scheduler {expect.scheduler}")
+    servers = _table(judgement, facts)
+    if servers is None:
+        return judgement
+    if not servers:
+        judgement.inconclusive(f"{facts.node}: the IPVS table is empty, there is no scheduler to look at", command=_READ_TABLE)
+    judgement.evidence["schedulers"] = dict(Counter(server.scheduler for server in servers))
+    for name in sorted({server.scheduler for server in servers}):
+        having = [server for server in servers if server.scheduler == name]
+        judgement.check(
+            name == expect.scheduler.value,
+            f"{facts.node}: scheduler {name} on {len(having)} of {len(servers)} virtual servers ({_examples(having)}), "
+            f"want {expect.scheduler}",
+            measured=name,
+            wanted=expect.scheduler.value,
+            command=_READ_TABLE,
+        )
+    return judgement
+
+
+def kernel_support(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge that the kernel serves IPVS, whether built in or as a module: lists of modules prove nothing (kubernetes#114669).
+
+    Also what kube-proxy sets for it once at its start: a later reset is not healed.
+    """
+    if left_out := _not_ipvs(facts, expect):
+        return left_out
+    judgement = Judgement(want="/proc/net/ip_vs, device kube-ipvs0, net.ipv4.vs.conntrack 1")
+    judgement.check(facts.ipvs_loaded, f"{facts.node}: the kernel has no /proc/net/ip_vs, want IPVS", command=_READ_TABLE)
+    if facts.ipvs_loaded:
+        _table(judgement, facts)
+    judgement.check(
+        facts.host.link("kube-ipvs0") is not None,
+        f"{facts.node}: no device kube-ipvs0, want the one that holds the Services' addresses",
+        command="ip link show kube-ipvs0",
+    )
+    for key, want in IPVS_SYSCTLS.items():
+        if key not in facts.host.sysctls:
+            judgement.error(f"{facts.node}: {key} was not measured")
+            continue
+        have = facts.host.sysctls[key]
+        judgement.check(
+            have == want,
+            f"{facts.node}: {key} {'is not there' if have is None else have}, want {want} (set by kube-proxy at its start)",
+            measured=have,
+            wanted=want,
+            command=f"sysctl {key}",
+        )
+    return judgement
+
+
+def strict_arp(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge strict ARP on the uplink: arp_ignore 1 and arp_announce 2, each the larger of ``all`` and the device's own.
+
+    So the kernel takes it (Documentation/networking/ip-sysctl: "the max value from conf/{all,interface}/arp_ignore is used").
+    kube-proxy sets ``all`` once at its start; strictARP: false resets nothing and so wants nothing.
+    """
+    if left_out := _not_ipvs(facts, expect):
+        return left_out
+    if expect.strict_arp is None or not expect.strict_arp.value:
+        return Judgement.skipped("strict ARP is neither claimed nor wanted")
+    judgement = Judgement(want=f"arp_ignore 1 and arp_announce 2 ({expect.strict_arp.origin})")
+    if facts.uplink is None:
+        judgement.error(f"{facts.node}: no device holds the node's InternalIP")
+        return judgement
+    device = facts.uplink.replace(".", "/")
+    for name, want in (("arp_ignore", 1), ("arp_announce", 2)):
+        keys = (f"net.ipv4.conf.all.{name}", f"net.ipv4.conf.{device}.{name}")
+        values = [int(value) for key in keys if (value := facts.host.sysctls.get(key)) is not None]
+        if keys[0] not in facts.host.sysctls or not values:
+            judgement.error(f"{facts.node}: {keys[0]} was not measured")
+            continue
+        effective = max(values)
+        # arp_ignore 2 is stricter still: it also wants the sender in the same subnet.
+        judgement.check(
+            effective in ((1, 2) if name == "arp_ignore" else (2,)),
+            f"{facts.node}: {facts.uplink} {name} {effective} in force, want {want} (strictARP, {expect.strict_arp.origin})",
+            measured=effective,
+            wanted=want,
+            command=f"sysctl {' '.join(keys)}",
+        )
+    return judgement
+
+
+def table_matches(record: IpvsRecord, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
+    """Judge that the table is what Services and EndpointSlices ask for (`pytest_k8snet.cluster.virtual_servers` says what that is).
+
+    A difference is a fault when the first and the last reading have it and lie one sync period apart: kube-proxy heals what is younger.
+    """
+    if left_out := _not_ipvs(facts, expect):
+        return left_out
+    judgement = Judgement(want="a virtual server for every Service port, a real server of weight 1 for every endpoint")
+    if not record.loaded or not record.readings:
+        judgement.error(f"{record.node}: the IPVS table was not read", command=_READ_TABLE)
+        return judgement
+    addresses = record.node_ips or ((internal_ip,) if internal_ip else ())
+    if not addresses:
+        judgement.error(f"{record.node}: the node has no InternalIP, so its NodePorts are not known")
+        return judgement
+    found = [
+        {
+            difference.message
+            for difference in differences(
+                reading.servers,
+                reading.services,
+                reading.endpoint_slices,
+                reading.changed,
+                node=record.node,
+                node_ips=addresses,
+                zone=record.zone,
+            )
+        }
+        for reading in record.readings
+    ]
+    last = record.readings[-1]
+    judgement.evidence.update(
+        virtual_servers=len(last.servers), real_servers=sum(len(server.real) for server in last.servers), readings=len(record.readings)
+    )
+    judgement.checked = max(1, len(last.servers))
+    if last.changed:
+        judgement.remark(f"{record.node}: {len(last.changed)} objects changed during the reading and are not judged: {_few(last.changed)}")
+    span_s = (last.at - record.readings[0].at).total_seconds()
+    lasting = sorted(found[0] & found[-1])
+    young = sorted(found[-1] - found[0])
+    if span_s >= record.sync_period_s:
+        for message in lasting[:_TOLD]:
+            judgement.check(False, f"{record.node}: {message}, for {span_s:.0f} s", command=_READ_TABLE)
+        if len(lasting) > _TOLD:
+            judgement.check(False, f"{record.node}: and {len(lasting) - _TOLD} more differences", command=_READ_TABLE)
+    else:
+        young = sorted(found[-1])
+    if young and span_s >= record.sync_period_s:
+        judgement.remark(f"{record.node}: younger than one sync period ({record.sync_period_s:.0f} s), not judged: {_few(young)}")
+    elif young:
+        judgement.inconclusive(
+            f"{record.node}: seen over {span_s:.0f} s only, kube-proxy has one sync period ({record.sync_period_s:.0f} s) to heal it: "
+            f"{_few(young)}",
+            command=_READ_TABLE,
+        )
+    return judgement
+
+
+def _no_proxy_wanted(expect: ProxyExpectation) -> str | None:
+    if expect.mode is not None and expect.mode.value == "none":
+        return f"no kube-proxy is wanted ({expect.mode.origin}): the absence checks judge that"
+    return None
+
+
+def _not_ipvs(facts: NodeFacts, expect: ProxyExpectation) -> Judgement | None:
+    """Return the judgement of a check of ipvs mode on a node that does not run in it, None when it does."""
+    if reason := _no_proxy_wanted(expect):
+        return Judgement.skipped(reason)
+    proxy = facts.kube_proxy
+    if proxy.mode == "ipvs":
+        return None
+    if proxy.mode is not None:
+        return Judgement.skipped(f"kube-proxy runs in mode {proxy.mode} here, not ipvs")
+    if _absent(proxy):
+        return Judgement.skipped("kube-proxy does not run here, in ipvs mode or any other")
+    judgement = Judgement()
+    judgement.error(f"{facts.node}: kube-proxy does not tell its mode ({proxy.mode_error})", command=_ASK_MODE)
+    return judgement
+
+
+def _absent(proxy: KubeProxy) -> bool:
+    return not proxy.listening and not proxy.processes
+
+
+def _table(judgement: Judgement, facts: NodeFacts) -> tuple[VirtualServer, ...] | None:
+    if facts.ipvs_table is None:
+        judgement.error(f"{facts.node}: /proc/net/ip_vs was not read", command=_READ_TABLE)
+        return None
+    try:
+        servers = parse_table(facts.ipvs_table)
+    except RecordError as error:
+        judgement.error(f"{facts.node}: {error}", command=_READ_TABLE)
+        return None
+    return servers
+
+
+def _service_chains(judgement: Judgement, facts: NodeFacts, mode: str) -> None:
+    for name, backend in sorted(facts.iptables.items()):
+        command = f"iptables-{name}-save -t nat"
+        reachable = [chain for chain in backend.reachable if chain.startswith(("KUBE-SVC-", "KUBE-SEP-"))]
+        unreferenced = [
+            chain for chain in backend.chains if chain.startswith(("KUBE-SVC-", "KUBE-SEP-")) and chain not in backend.reachable
+        ]
+        if reachable:
+            judgement.check(
+                False,
+                f"{facts.node}: {len(reachable)} chains of iptables mode are still in force beside mode {mode} "
+                f"(iptables-{name}: {_few(reachable)}), want none",
+                command=command,
+            )
+        if unreferenced:
+            judgement.remark(
+                f"{facts.node}: {len(unreferenced)} chains of iptables mode are left over, no packet reaches them "
+                f"(iptables-{name}: {_few(unreferenced)})",
+                command=command,
+            )
+
+
+def _odd_ones(judgement: Judgement, modes: Mapping[str, str]) -> None:
+    """Check one group: every node whose mode is not that of most is odd; without a majority the modes are told as they are."""
+    count = Counter(modes.values())
+    (usual, most), *rest = count.most_common()
+    if rest and rest[0][1] == most:
+        told = "; ".join(f"{mode} on {', '.join(name for name in sorted(modes) if modes[name] == mode)}" for mode in sorted(count))
+        judgement.check(False, f"equal nodes run kube-proxy in different modes: {told}", command=_ASK_MODE)
+        return
+    others = ", ".join(name for name in sorted(modes) if modes[name] == usual)
+    for name, mode in sorted(modes.items()):
+        judgement.check(
+            mode == usual,
+            f"{name}: kube-proxy runs in mode {mode}, want {usual} as its equals have it ({others})",
+            measured=mode,
+            wanted=usual,
+            command=_ASK_MODE,
+        )
+
+
+def _examples(servers: Sequence[VirtualServer]) -> str:
+    return _few([str(server.key) for server in sorted(servers, key=lambda server: server.key)])
+
+
+def _few(items: Iterable[str], limit: int = 3) -> str:
+    items = list(items)
+    return ", ".join(items[:limit]) + (", ..." if len(items) > limit else "")
+
+
+def _minor(version: str) -> int:
+    match = re.match(r"v?1\.(\d+)", version)
+    return int(match.group(1)) if match else 0

@@ -1,0 +1,226 @@
+"""Judge TCP throughput of a pair of nodes: pod path against host path of the same minute, and both against the line.
+
+A/B/A: host path, pod path, host path. What the two host takes disagree about cannot be held against the pod path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_k8snet.expect.model import ThroughputExpectation, Wanted
+from pytest_k8snet.expect.resolve import BUILT_IN, POD_TO_HOST_ENCAPSULATED
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.mtu import OVERHEAD
+from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.throughput import Take, ThroughputRecord
+
+#: Two host takes further apart than this carry no verdict that depends on which of them is right.
+_HOST_SPREAD = 0.15
+
+#: Share of the bytes on an uplink that may be somebody else's.
+_FOREIGN = 0.10
+
+#: A host path below this share of what the line carries says too little about the pod path for a pass.
+_FAR_BELOW_LINE = 0.25
+
+#: IPv4 and TCP headers with the timestamp option; Ethernet header, FCS, preamble and gap between frames.
+_HEADERS = 20 + 20 + 12
+_ETHERNET = 14 + 4 + 8 + 12
+_ETHERNET_COUNTED = 14  # what an interface counts of them
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the wire between two nodes carries, in bit/s, Ethernet included."""
+
+    rate: Wanted[int]
+
+    def payload_bps(self, mss_bytes: int, overhead_bytes: int) -> float:
+        """Return the TCP payload that full frames carry at that rate."""
+        return self.rate.value * mss_bytes / (mss_bytes + _HEADERS + overhead_bytes + _ETHERNET)
+
+
+def line_of(source: NodeFacts, target: NodeFacts, expect: ThroughputExpectation) -> Line | str:
+    """Return the line between two nodes, or why it is not known.
+
+    The profile's rate counts; else the slower uplink's speed, on bare metal only: virtual NICs report fiction
+    ("only valid for interfaces that implement get_link_ksettings", Linux Documentation/ABI/testing/sysfs-class-net).
+    """
+    if expect.line_rate_bps is not None:
+        return Line(expect.line_rate_bps)
+    for facts in (source, target):
+        if facts.virtual is not None:
+            return f"no profile gives the line rate, and what {facts.node}'s NIC reports is not believed: {facts.virtual}"
+        if facts.uplink_speed_mbit is None or facts.uplink_speed_mbit <= 0:
+            return f"no profile gives the line rate, and {facts.node}'s uplink {facts.uplink} reports none"
+    slower = min((source, target), key=lambda facts: facts.uplink_speed_mbit or 0)
+    return Line(Wanted((slower.uplink_speed_mbit or 0) * 10**6, f"speed of {slower.node}'s {slower.uplink}"))
+
+
+def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
+    """Judge which share of the host path's rate the pod path reaches."""
+    want = expect.pod_to_host
+    if want.origin == BUILT_IN and record.encapsulated:
+        want = Wanted(POD_TO_HOST_ENCAPSULATED, f"{BUILT_IN}, encapsulated")
+    judgement = Judgement(want=f"pod path at least {want} of the host path")
+    _record_evidence(judgement, record)
+    hosts, pods = _rates(judgement, record, "host"), _rates(judgement, record, "pod")
+    if hosts is None or pods is None:
+        return judgement
+    pod, host = sum(pods) / len(pods), sum(hosts) / len(hosts)
+    judgement.evidence["pod_to_host"] = round(pod / host, 3)
+    told = f"{record.pair}: pods {_rate(pod)}, hosts {' and '.join(_rate(rate) for rate in hosts)}"
+    spread = 1 - min(hosts) / max(hosts)
+    low, high = pod / max(hosts), pod / min(hosts)
+    if spread > _HOST_SPREAD and low < want.value <= high:
+        judgement.inconclusive(
+            f"{told}: the host takes differ by {spread:.0%}, too much to tell whether the pod path reaches {want}",
+            measured=f"{low:.2f} to {high:.2f}",
+            wanted=want.value,
+        )
+        return judgement
+    ratio = pod / host
+    holds = ratio >= want.value
+    # Foreign traffic slows what it shares the wire with: a slowed host path flatters the pod path, a slowed pod path wrongs it.
+    disturbed = _foreign(record, "host" if holds else "pod")
+    if disturbed is not None:
+        judgement.inconclusive(f"{told}: {disturbed}, so {ratio:.2f} carries no verdict, want at least {want}", measured=f"{ratio:.2f}")
+        return judgement
+    if holds and isinstance(line, Line):
+        carries = line.payload_bps(*_packet(record, "host"))
+        if host < _FAR_BELOW_LINE * carries:
+            judgement.inconclusive(
+                f"{told}: the host path itself is far below the {_rate(carries)} that the line carries ({line.rate.origin}): "
+                "that the pod path keeps up with it says little",
+                measured=f"{ratio:.2f}",
+                wanted=want.value,
+            )
+            return judgement
+    judgement.check(
+        holds, f"{told}: pod path {ratio:.2f} of the host path, want at least {want}", measured=f"{ratio:.2f}", wanted=want.value
+    )
+    _cpu_bound(judgement, record, "pod")
+    return judgement
+
+
+def host_against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
+    """Judge which share of the payload that the line carries the host path reaches."""
+    return _against_line(record, expect, line, "host")
+
+
+def pod_against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
+    """Judge which share of the payload that the line carries the pod path reaches.
+
+    When the host path does not reach it either, that is no finding about pods.
+    """
+    return _against_line(record, expect, line, "pod")
+
+
+def _against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str, path: Literal["host", "pod"]) -> Judgement:
+    if isinstance(line, str):
+        return Judgement.skipped(line)
+    share = expect.line_share
+    carries = line.payload_bps(*_packet(record, path))
+    least = share.value * carries
+    judgement = Judgement(want=f"at least {share} of the {_rate(carries)} payload that {_rate(line.rate.value)} carry ({line.rate.origin})")
+    _record_evidence(judgement, record)
+    rates = _rates(judgement, record, path)
+    if rates is None:
+        return judgement
+    mean = sum(rates) / len(rates)
+    judgement.evidence["line_share"] = round(mean / carries, 3)
+    told = f"{record.pair}: {path} path {_rate(mean)}"
+    want = f"want at least {_rate(least)}: {share} of the payload that {_rate(line.rate.value)} carry ({line.rate.origin})"
+    if mean < least:
+        if disturbed := _foreign(record, path):
+            judgement.inconclusive(f"{told}: {disturbed}, {want}", measured=round(mean), wanted=round(least))
+            return judgement
+        hosts = [take.received_bps for take in record.of("host") if take.received_bps is not None]
+        if path == "pod" and hosts and (host := sum(hosts) / len(hosts)) < share.value * line.payload_bps(*_packet(record, "host")):
+            judgement.inconclusive(
+                f"{told}: the host path carries only {_rate(host)} itself, which NET-THROUGHPUT-002 judges; {want}",
+                measured=round(mean),
+                wanted=round(least),
+            )
+            return judgement
+    judgement.check(mean >= least, f"{told}, {want}", measured=round(mean), wanted=round(least))
+    _cpu_bound(judgement, record, path)
+    return judgement
+
+
+def _rates(judgement: Judgement, record: ThroughputRecord, path: Literal["host", "pod"]) -> list[float] | None:
+    """Return the rates of one path, or None when a take of it went wrong: the errors are noted then."""
+    takes = record.of(path)
+    if not takes:
+        judgement.error(f"{record.pair}: no take of the {path} path was recorded")
+        return None
+    for number, take in enumerate(takes, start=1):
+        if take.error is not None:
+            judgement.error(f"{record.pair}: take {number} of {len(takes)} of the {path} path: {take.error}", command="iperf3")
+        elif not take.received_bps:
+            judgement.error(f"{record.pair}: take {number} of {len(takes)} of the {path} path received nothing", command="iperf3")
+    if any(take.error is not None or not take.received_bps for take in takes):
+        return None
+    return [take.received_bps for take in takes if take.received_bps]
+
+
+def _packet(record: ThroughputRecord, path: Literal["host", "pod"]) -> tuple[int, int]:
+    """Return payload bytes of a full packet of a path, and the bytes that encapsulation adds to it."""
+    known = [take.mss_bytes for take in record.of(path) if take.mss_bytes]
+    mss = min(known) if known else 1500 - _HEADERS
+    return mss, OVERHEAD["vxlan"] if path == "pod" and record.encapsulated else 0
+
+
+def _foreign(record: ThroughputRecord, path: Literal["host", "pod"]) -> str | None:
+    """Return in words that too much of what crossed the uplinks during a take of `path` was somebody else's, None when not."""
+    for take in record.of(path):
+        share = _foreign_share(record, take)
+        if share is not None and share > _FOREIGN:
+            return f"{share:.0%} of the bytes on the uplinks during the {path} take were not ours"
+    return None
+
+
+def _foreign_share(record: ThroughputRecord, take: Take) -> float | None:
+    """Return which share of the busier uplink's bytes was not ours, by what iperf3 says it carried.
+
+    Counters run over the whole take, iperf3 leaves out the seconds it omits: its rate is taken for them too. That rather overrates what
+    is ours.
+    """
+    if take.wire is None or take.received_bps is None:
+        return None
+    mss, overhead = _packet(record, take.path)
+    payload = max(take.received_bps / 8 * (record.seconds + record.omit_s), take.received_bytes or 0, take.sent_bytes or 0)
+    ours = (payload + (take.retransmits or 0) * mss) * (mss + _HEADERS + overhead + _ETHERNET_COUNTED) / mss
+    busiest = max(take.wire.source_tx_bytes, take.wire.target_rx_bytes)
+    return max(0.0, 1 - ours / busiest) if busiest else 0.0
+
+
+def _record_evidence(judgement: Judgement, record: ThroughputRecord) -> None:
+    judgement.evidence["takes"] = [
+        {
+            "path": take.path,
+            "received_bps": take.received_bps,
+            "retransmits": take.retransmits,
+            "error": take.error,
+            "foreign_share": None if (share := _foreign_share(record, take)) is None else round(share, 3),
+        }
+        for take in record.takes
+    ]
+
+
+def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["host", "pod"]) -> None:
+    """Note that iperf3 itself used up a core: it and not the network may be what limits. Its figure leaves out softirq work."""
+    used: Sequence[float] = [
+        percent for take in record.of(path) for percent in (take.cpu_sender_percent, take.cpu_receiver_percent) if percent is not None
+    ]
+    if used and max(used) > 95:
+        judgement.remark(f"{record.pair}: iperf3 used {max(used):.0f} % of a core on the {path} path: it may be what limits")
+
+
+def _rate(bps: float) -> str:
+    for unit, factor in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if bps >= factor:
+            return f"{bps / factor:.3g} {unit}"
+    return f"{bps:.0f} bit/s"
