@@ -1,7 +1,8 @@
 """The lab's cache: every prepared piece in a folder of its own, named after what it was made from.
 
 A piece is made beside its place and renamed into it, under a lock of its own: a folder that is there is whole, two processes never make
-the same piece, and what a killed run left half made is removed by the next one.
+the same piece, and what a killed run left half made is removed by the next one. A piece that nobody asked for in thirty days goes when a
+new one is made.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _KEY_DIGITS = 16
+_UNUSED_S = 30 * 24 * 3600.0
 
 
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
@@ -54,7 +57,11 @@ class Cache:
     def find(self, name: str, key: str) -> Path | None:
         """Give the folder of a piece, None when it is not made yet."""
         place = self._pieces / f"{name}-{key}"
-        return place if place.is_dir() else None
+        if not place.is_dir():
+            return None
+        with suppress(OSError):  # a cache that is only readable is fine too
+            os.utime(place)
+        return place
 
     def piece(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
         """Give the folder of a piece; `make` fills an empty folder when it is not there yet."""
@@ -73,6 +80,7 @@ class Cache:
             try:
                 unfinished.mkdir()
                 make(unfinished)
+                os.utime(unfinished)
                 unfinished.rename(place)
             except OSError as error:
                 _remove(unfinished)
@@ -109,8 +117,10 @@ class Cache:
             yield
 
     def _sweep(self) -> None:
-        """Remove what killed runs left half made: unfinished pieces whose lock nobody holds."""
-        for left in self._unfinished.iterdir():
+        """Remove what killed runs left half made and pieces of old versions, unless somebody holds their lock."""
+        now = time.time()
+        unused = [place for place in self._pieces.iterdir() if now - place.stat().st_mtime > _UNUSED_S]
+        for left in [*self._unfinished.iterdir(), *unused]:
             with (self._locks / f"{left.name}.lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ import http.client
 import os
 import shutil
 import socket
+import ssl
 import tarfile
 import urllib.error
 import urllib.request
@@ -118,7 +119,7 @@ def download(component: Component, release: Release, target: Path, step: Step) -
                     with content, (target / binary).open("wb") as out:
                         shutil.copyfileobj(content, out)
             archive.unlink()
-    except (urllib.error.URLError, TimeoutError, http.client.HTTPException, KeyError) as error:
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException, KeyError) as error:
         # Not there, blocked, cut off, or laid out differently than known: the build can still give it.
         step.note(f"not to be had ({error})")
         for left in target.iterdir():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import multiprocessing
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,17 @@ def test_what_a_killed_run_left_is_removed_unless_it_is_being_made(tmp_path: Pat
         made = cache.piece("piece", "1", write_hello)
     assert [path.name for path in made.iterdir()] == ["hello"]
     assert [path.name for path in (tmp_path / "unfinished").iterdir()] == ["running-1"]
+
+
+def test_a_piece_that_nobody_asked_for_in_a_month_goes(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    month_ago = time.time() - 31 * 24 * 3600
+    for key in ("unused", "used"):
+        os.utime(cache.piece("old", key, write_hello), (month_ago, month_ago))
+    cache.find("old", "used")
+    cache.piece("new", "1", write_hello)
+    assert cache.find("old", "unused") is None
+    assert cache.find("old", "used") is not None
 
 
 def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
