@@ -318,7 +318,9 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "host": own,
         "uplink": uplink,
         "physical": physical_devices(uplink),
-        "persisted": part("persisted", lambda: in_child(persisted_in_host_root, 20.0), []),
+        "persisted": part(
+            "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
+        ),
         "kube_proxy": dict(kube_proxy_mode(), processes=kube_proxy_processes()),
         "ipvs": part("ipvs", ipvs_table, {"loaded": False, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
@@ -414,6 +416,11 @@ def peer_routes(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 # ---- persisted sysctls
+
+
+def is_of_interest(key: str, keys: Iterable[str]) -> bool:
+    """Whether an assignment is worth keeping: files hold hundreds about other things than networks."""
+    return key.startswith("net.") or key in keys
 
 
 def persisted_in_host_root() -> list[dict[str, Any]]:
