@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
@@ -62,7 +63,7 @@ class ExecStream:
             for start in range(0, len(data), _CHUNK):
                 self._socket.send(bytes([_STDIN]) + data[start : start + _CHUNK], opcode=websocket.ABNF.OPCODE_BINARY)
         except (websocket.WebSocketException, OSError) as error:
-            raise ExecTransportError(f"{self.where}: the exec stream broke: {_text(error)}") from error
+            raise self._why(error) from error
 
     def read_line(self, deadline: Deadline) -> bytes:
         """Return the next line of stdout without its end.
@@ -89,11 +90,21 @@ class ExecStream:
 
     def close(self) -> None:
         """End the stream; the command sees the end of its stdin."""
-        try:
+        with suppress(websocket.WebSocketException, OSError):
             self._socket.close(timeout=1)
-        except (websocket.WebSocketException, OSError):
-            abort: Any = self._socket.shutdown
-            abort()
+        # After a close from the other side the line above leaves the socket open.
+        shutdown: Any = self._socket.shutdown
+        shutdown()
+
+    def _why(self, error: Exception) -> AccessError:
+        """Return why nothing more can be written: a command that ended has said so in what is still to be read."""
+        try:
+            while True:
+                self._read_frame(Deadline.after(0.5))
+        except CommandTimeout:
+            return ExecTransportError(f"{self.where}: the exec stream broke: {_text(error)}")
+        except AccessError as ended:
+            return ended
 
     def _read_frame(self, deadline: Deadline) -> None:
         try:
