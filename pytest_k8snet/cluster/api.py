@@ -167,7 +167,7 @@ class Api:
         cause: BaseException | None = error
         text = str(error)
         while cause is not None:
-            if isinstance(cause, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(cause):
+            if isinstance(cause, ssl.SSLError | urllib3.exceptions.SSLError):
                 return ApiUnreachableError(
                     f"{self.server}: TLS: {_short(cause)}. Is the certificate authority in {self.origin} the one of this cluster, "
                     "and is the server's name in its certificate?"

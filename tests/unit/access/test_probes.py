@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.access import probes as probes_module
+from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.probes import Probe, ProbeSettings, RunningProbes, newest_event, pod_name, pod_state, start_probes
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.errors import ConfigurationError, ProbeError
+from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+
+NAMESPACE = "/api/v1/namespaces/k8snet-r1"
+PODS = f"{NAMESPACE}/pods"
+
+
+def node(name: str, *, ready: bool = True, os: str = "linux") -> Node:
+    return Node(name, "10.0.0.1", ("10.244.0.0/24",), ready, None if ready else "KubeletNotReady: cni", True, False, "all", os)
+
+
+def cluster(*nodes: Node) -> Cluster:
+    return Cluster("v1.37.2", nodes, {}, (), None)
+
+
+class Cell:
+    """A namespace of the fake API server, whose pods get the status a test gives them."""
+
+    def __init__(self, server: FakeApiServer) -> None:
+        self.server = server
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self.refuse: dict[str, tuple[int, Any]] = {}
+        server.routes["POST", "/apis/scheduling.k8s.io/v1/priorityclasses"] = lambda path, query, body: (201, body)
+        server.routes["DELETE", "/apis/scheduling.k8s.io/v1/priorityclasses/k8snet-r1"] = (200, {})
+        server.routes["POST", "/api/v1/namespaces"] = lambda path, query, body: (201, body)
+        server.routes["DELETE", NAMESPACE] = (200, {})
+        server.routes["GET", f"{NAMESPACE}/serviceaccounts/default"] = (200, {})
+        server.routes["POST", PODS] = self._create
+        server.routes["GET", PODS] = self._list
+        server.items(f"{NAMESPACE}/events")
+
+    def _create(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        name = body["metadata"]["name"]
+        if name in self.refuse:
+            return self.refuse[name]
+        self.pods[name] = body
+        return 201, body
+
+    def _list(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        items = []
+        for index, (name, pod) in enumerate(sorted(self.pods.items())):
+            items.append(
+                {**pod, "metadata": {**pod["metadata"], "uid": f"uid-{name}"}, "status": self.statuses.get(name) or running(index)}
+            )
+        return 200, {"items": items, "metadata": {}}
+
+
+def running(index: int) -> dict[str, Any]:
+    return {"phase": "Running", "podIP": f"10.244.0.{index}", "containerStatuses": [{"state": {"running": {"startedAt": "x"}}}]}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeApiServer]:
+    with fake_api() as server:
+        yield server
+
+
+@pytest.fixture
+def api(server: FakeApiServer, tmp_path: Path) -> Iterator[Api]:
+    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
+    yield api
+    api.close()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(probes_module, "_GRACE_S", 0.05)
+
+
+def start(api: Api, *nodes: Node, **settings: Any) -> RunningProbes:
+    return start_probes(api, cluster(*nodes), ProbeSettings(run_id="r1", **settings))
+
+
+def test_two_pods_a_node(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    settings = {"image_pull_secret": "regcred", "labels": {"team": "net"}}
+    running_probes = start(api, node("node-1"), node("node-2"), **settings)
+    found = running_probes.wait(Deadline.after(5))
+    assert found["node-2"] == Probe("node-2", "k8snet-r1", "host-node-2", "probe-node-2", "10.244.0.3")
+    assert Probe.from_json(found["node-1"].to_json()) == found["node-1"]
+    host, pod = cell.pods["host-node-1"], cell.pods["probe-node-1"]
+    for item in (host, pod):
+        labels, annotations, spec = item["metadata"]["labels"], item["metadata"]["annotations"], item["spec"]
+        assert labels["app.kubernetes.io/managed-by"] == "pytest-k8snet"
+        assert (labels["k8snet/run-id"], labels["team"]) == ("r1", "net")
+        assert labels["sidecar.istio.io/inject"] == "false"
+        assert annotations["linkerd.io/inject"] == "disabled"
+        assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "true"
+        assert spec["tolerations"] == [{"operator": "Exists"}]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert spec["terminationGracePeriodSeconds"] == 0
+        assert spec["activeDeadlineSeconds"] == 3600
+        assert spec["priorityClassName"] == "k8snet-r1"
+        assert spec["imagePullSecrets"] == [{"name": "regcred"}]
+        terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert terms == [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}]}]
+    assert (host["spec"]["hostNetwork"], host["spec"]["hostPID"]) == (True, True)
+    assert host["spec"]["containers"][0]["securityContext"] == {"privileged": True}
+    assert (pod["spec"]["hostNetwork"], pod["spec"]["hostPID"]) == (False, False)
+    unprivileged = pod["spec"]["containers"][0]["securityContext"]
+    assert unprivileged["capabilities"] == {"drop": ["ALL"]}
+    assert unprivileged["runAsNonRoot"] is True
+    assert unprivileged["seccompProfile"] == {"type": "RuntimeDefault"}
+    namespace = next(body for method, path, _, body in server.requests if (method, path) == ("POST", "/api/v1/namespaces"))
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    running_probes.delete()
+    running_probes.delete()
+    assert server.asked("DELETE") == [NAMESPACE, "/apis/scheduling.k8s.io/v1/priorityclasses/k8snet-r1"]
+
+
+CASES = {
+    "image": (
+        waiting("ImagePullBackOff", 'Back-off pulling image "x"'),
+        [("Failed", 'Failed to pull image "x": not found'), ("Failed", "Error: ImagePullBackOff")],
+        'ImagePullBackOff: Back-off pulling image "x": Failed: Failed to pull image "x": not found',
+    ),
+    "never-pull": (waiting("ErrImageNeverPull", "image is not present"), [], "ErrImageNeverPull: image is not present"),
+    "unschedulable": (
+        {
+            "phase": "Pending",
+            "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}],
+        },
+        [],
+        "Unschedulable: 0/2 nodes",
+    ),
+    "sandbox": (
+        {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]},
+        [("FailedCreatePodSandBox", "plugin type=calico failed: no IPs available")],
+        "FailedCreatePodSandBox: plugin type=calico failed: no IPs available",
+    ),
+    "out-of-pods": ({"phase": "Failed", "reason": "OutOfpods", "message": "Node has 110 pods"}, [], "OutOfpods: Node has 110 pods"),
+    "ended": (
+        {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "Error", "exitCode": 127}}}]},
+        [],
+        r"Error \(exit status 127\): no message",
+    ),
+}
+
+
+@pytest.mark.parametrize(("pod_status", "events", "words"), CASES.values(), ids=CASES)
+def test_pod_that_does_not_start(
+    server: FakeApiServer, api: Api, pod_status: dict[str, Any], events: list[tuple[str, str]], words: str
+) -> None:
+    cell = Cell(server)
+    cell.statuses["probe-node-1"] = pod_status
+    server.items(
+        f"{NAMESPACE}/events",
+        *(
+            {
+                "type": "Warning",
+                "reason": reason,
+                "message": message,
+                "lastTimestamp": f"2026-11-24T00:00:0{index}Z",
+                "involvedObject": {"name": "probe-node-1", "uid": "uid-probe-node-1"},
+            }
+            for index, (reason, message) in enumerate(events)
+        ),
+    )
+    found = start(api, node("node-1"), node("node-2")).wait(Deadline.after(5))
+    assert found["node-2"].error is None
+    with pytest.raises(ProbeError, match=f"^node-1: pod k8snet-r1/probe-node-1: {words}$"):
+        raise ProbeError(found["node-1"].error)
+
+
+def test_deadline_names_the_last_event(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    cell.statuses["host-node-1"] = waiting("ContainerCreating")
+    found = start(api, node("node-1")).wait(Deadline.after(0.2))
+    assert found["node-1"].error == (
+        "node-1: pod k8snet-r1/host-node-1: not running after 0.2 s: no event says why; is the node's kubelet alive?"
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'pods "probe-node-1" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=10, limited: pods=10',
+        'admission webhook "validate.kyverno.svc-fail" denied the request: hostNetwork is not allowed',
+        'pods "probe-node-1" is forbidden: violates PodSecurity "baseline:latest": privileged',
+    ],
+    ids=["quota", "webhook", "pod-security"],
+)
+def test_pod_that_is_refused(server: FakeApiServer, api: Api, message: str) -> None:
+    cell = Cell(server)
+    cell.refuse["probe-node-1"] = status(403, "Forbidden", message)
+    found = start(api, node("node-1"), node("node-2")).wait(Deadline.after(5))
+    assert found["node-1"].error == (
+        f"node-1: pod k8snet-r1/probe-node-1 was refused: POST /api/v1/namespaces/k8snet-r1/pods: HTTP 403: {message}"
+    )
+    assert found["node-2"].error is None
+
+
+def test_nodes_that_are_not_tried(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    found = start(api, node("node-1", ready=False), node("win-1", os="windows"), node("node-2")).wait(Deadline.after(5))
+    assert found["node-1"].error == "node-1: the node is NotReady: KubeletNotReady: cni"
+    assert found["win-1"].error == "win-1: runs windows; only Linux nodes are measured"
+    assert sorted(cell.pods) == ["host-node-2", "probe-node-2"]
+
+
+def test_without_the_right_to_make_a_priority_class(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    server.routes["POST", "/apis/scheduling.k8s.io/v1/priorityclasses"] = status(403, "Forbidden", "cannot create resource")
+    probes = start(api, node("node-1"))
+    assert "priorityClassName" not in cell.pods["host-node-1"]["spec"]
+    probes.delete()
+    assert server.asked("DELETE") == [NAMESPACE]
+
+
+def test_without_the_right_to_make_a_namespace(server: FakeApiServer, api: Api) -> None:
+    Cell(server)
+    server.routes["POST", "/api/v1/namespaces"] = status(
+        403, "Forbidden", 'namespaces is forbidden: User "me" cannot create resource "namespaces"'
+    )
+    with pytest.raises(ProbeError, match=r"probe pods: POST /api/v1/namespaces: HTTP 403: .* needs the verb create on namespaces"):
+        start(api, node("node-1"))
+    assert NAMESPACE in server.asked("DELETE")
+
+
+def test_namespace_that_exists_is_kept(server: FakeApiServer, api: Api) -> None:
+    Cell(server)
+    server.routes["GET", "/api/v1/namespaces/team"] = (200, {})
+    server.routes["POST", "/api/v1/namespaces/team/pods"] = (201, {})
+    server.routes["DELETE", "/api/v1/namespaces/team/pods"] = (200, {})
+    start(api, node("node-1"), namespace="team").delete()
+    assert "/api/v1/namespaces/team" not in server.asked("DELETE")
+    query = next(query for method, path, query, _ in server.requests if (method, path) == ("DELETE", "/api/v1/namespaces/team/pods"))
+    assert query["labelSelector"] == "app.kubernetes.io/managed-by=pytest-k8snet,k8snet/run-id=r1"
+
+
+def test_namespace_that_does_not_exist(server: FakeApiServer, api: Api) -> None:
+    Cell(server)
+    with pytest.raises(ConfigurationError, match="namespace nowhere: the cluster has none of that name"):
+        start(api, node("node-1"), namespace="nowhere")
+
+
+def test_pod_names_fit() -> None:
+    assert pod_name("host", "node-1") == "host-node-1"
+    long = pod_name("probe", "ip-10-0-0-1.eu-central-1.compute.internal.some.very.long.domain.example.com")
+    assert len(long) <= 63
+    assert long != pod_name("probe", "ip-10-0-0-1.eu-central-1.compute.internal.some.very.long.domain.example.org")
+
+
+def test_state_of_a_pod_that_is_gone() -> None:
+    assert pod_state(None).error == "is gone; something deleted it"
+
+
+def test_events_of_an_earlier_pod_do_not_count() -> None:
+    event = {"type": "Warning", "reason": "Failed", "message": "x", "involvedObject": {"name": "p", "uid": "old"}}
+    assert newest_event([event], "p", "new") is None

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.cluster.api import Api, permission
+from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError, ApiUnreachableError
+from pytest_k8snet.errors import AuthenticationError, ClusterError, ConfigurationError
+from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+
+
+@pytest.fixture
+def server() -> Iterator[FakeApiServer]:
+    with fake_api() as server:
+        yield server
+
+
+@pytest.fixture
+def api(server: FakeApiServer, tmp_path: Path) -> Iterator[Api]:
+    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
+    yield api
+    api.close()
+
+
+def test_lists_page_by_page(server: FakeApiServer, api: Api) -> None:
+    def pages(path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        if "continue" not in query:
+            return 200, {"items": [{"n": 1}], "metadata": {"continue": "more"}}
+        return 200, {"items": [{"n": 2}], "metadata": {}}
+
+    server.routes["GET", "/api/v1/nodes"] = pages
+    assert [item["n"] for item in api.list("/api/v1/nodes", labelSelector="a=b")] == [1, 2]
+    assert [query["labelSelector"] for _, _, query, _ in server.requests] == ["a=b", "a=b"]
+
+
+def test_list_without_items(server: FakeApiServer, api: Api) -> None:
+    server.routes["GET", "/api/v1/services"] = (200, {"items": None, "metadata": {}})
+    assert api.services() == []
+
+
+def test_one_client_a_thread(server: FakeApiServer, api: Api) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.2"})
+    threads = [threading.Thread(target=api.get, args=("/version",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(api._clients) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (status(401, "Unauthorized", "Unauthorized"), ApiRefusedError, "does not accept the credentials of kubeconfig"),
+        (
+            status(403, "Forbidden", 'nodes is forbidden: User "me" cannot list resource "nodes" in API group ""'),
+            ApiRefusedError,
+            "needs the verb list on nodes; pytest_k8snet/manifests/rbac.yaml",
+        ),
+        (
+            status(403, "Forbidden", 'admission webhook "x" denied the request'),
+            ApiError,
+            'HTTP 403: admission webhook "x" denied the request$',
+        ),
+        (status(500, "InternalError", "etcdserver: request timed out"), ApiError, "HTTP 500: etcdserver: request timed out"),
+        ((200, b"<html>"), ClusterError, "did not answer with JSON; is this a Kubernetes API server"),
+    ],
+    ids=["401", "403", "admission", "500", "html"],
+)
+def test_answers_that_are_errors(server: FakeApiServer, api: Api, answer: tuple[int, Any], error: type[Exception], words: str) -> None:
+    server.routes["GET", "/api/v1/nodes"] = answer
+    with pytest.raises(error, match=words) as caught:
+        api.get("/api/v1/nodes")
+    assert "top-secret" not in str(caught.value)
+
+
+def test_deleting_what_is_gone(api: Api) -> None:
+    api.delete("/api/v1/namespaces/gone")
+
+
+def test_no_server(server: FakeApiServer, api: Api) -> None:
+    server.close()
+    with pytest.raises(ApiUnreachableError, match=r"http://127.0.0.1:\d+: no connection: .*Connection refused.*Is the cluster up"):
+        api.get("/version")
+
+
+def test_tls_against_plain_http(server: FakeApiServer, tmp_path: Path) -> None:
+    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url.replace("http:", "https:"))))
+    with pytest.raises(ApiUnreachableError, match="TLS: "):
+        api.get("/version")
+    api.close()
+
+
+def test_kubeconfig_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        Api.from_kubeconfig(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("users: [\n  token: top-secret: x", r"config:2: not YAML$"),
+        ("just text", "not a kubeconfig"),
+        ("contexts: []", "no current-context"),
+        ("contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: b", "no context 'b'; it has: a"),
+        ("contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: a\nclusters: []", "of cluster 'c', which the file does not have"),
+    ],
+    ids=["yaml", "text", "no-current", "no-context", "no-cluster"],
+)
+def test_kubeconfig_that_is_damaged(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        Api.from_kubeconfig(str(file))
+    assert "top-secret" not in str(caught.value)
+
+
+def test_context_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no context 'prod'; it has: lab"):
+        Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", "http://127.0.0.1:1")), "prod")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        (
+            ["sh", "-c", "echo token expired, log in >&2; exit 1"],
+            "credential plugin 'sh' failed: exec: process returned 1. token expired, log in",
+        ),
+        (["no-such-plugin"], "credential plugin 'no-such-plugin' failed: .*No such file"),
+        (["echo", "no json"], "credential plugin 'echo' failed: exec: failed to decode"),
+    ],
+    ids=["fails", "missing", "garbage"],
+)
+def test_credential_plugin(tmp_path: Path, plugin: list[str], words: str) -> None:
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": plugin[0], "args": plugin[1:]}}
+    with pytest.raises(AuthenticationError, match=words):
+        Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", "http://127.0.0.1:1", user)))
+
+
+def test_in_cluster_outside_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(ConfigurationError, match=r"kubeconfig in-cluster: .*This only works in a pod"):
+        Api.from_kubeconfig("in-cluster")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("GET", "/api/v1/nodes", ("list", "nodes")),
+        ("GET", "/api/v1/namespaces/kube-system/configmaps/kube-proxy", ("get", "configmaps")),
+        ("POST", "/api/v1/namespaces/x/pods", ("create", "pods")),
+        ("POST", "/api/v1/namespaces/x/pods/y/exec", ("create", "pods/exec")),
+        ("DELETE", "/api/v1/namespaces/x", ("delete", "namespaces")),
+        ("DELETE", "/api/v1/namespaces/x/pods", ("deletecollection", "pods")),
+        ("GET", "/apis/apps/v1/daemonsets", ("list", "daemonsets.apps")),
+    ],
+)
+def test_permission(method: str, path: str, wanted: tuple[str, str]) -> None:
+    assert permission(method, path) == wanted
