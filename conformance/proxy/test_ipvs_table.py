@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from pytest_k8snet.judge import proxy
-from pytest_k8snet.record.ipvs import IpvsRecord
 
 
 @pytest.mark.k8snet_check(id="NET-PROXY-006", level="read", title="the IPVS table is what Services and EndpointSlices ask for")
@@ -27,5 +26,4 @@ def test_ipvs_table(node, expect, verdict):
         kubernetes pkg/proxy/ipvs/proxier.go (syncProxyRules, syncEndpoint), pkg/proxy/topology.go,
         pkg/proxy/ipvs/graceful_termination.go.
     """
-    record = IpvsRecord.from_document(node.document("ipvs"))
-    verdict(proxy.table_matches(record, node.facts, expect.proxy, node.node.internal_ip))
+    verdict(proxy.table_matches(node.document("ipvs"), node.facts, expect.proxy, node.node.internal_ip))

@@ -176,6 +176,9 @@ def strict_arp(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
             judgement.error(f"{facts.node}: {keys[0]} was not measured")
             continue
         effective = max(values)
+        if effective < want and keys[1] not in facts.host.sysctls:
+            judgement.error(f"{facts.node}: {keys[1]} was not measured")
+            continue
         # arp_ignore 2 is stricter still: it also wants the sender in the same subnet.
         judgement.check(
             effective in ((1, 2) if name == "arp_ignore" else (2,)),
@@ -187,13 +190,15 @@ def strict_arp(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     return judgement
 
 
-def table_matches(record: IpvsRecord, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
+def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
     """Judge that the table is what Services and EndpointSlices ask for (`pytest_k8snet.cluster.virtual_servers` says what that is).
 
     A difference is a fault when the first and the last reading have it and lie one sync period apart: kube-proxy heals what is younger.
+    Raises `RecordError` when the node runs ipvs mode and its table was not recorded.
     """
     if left_out := _not_ipvs(facts, expect):
         return left_out
+    record = IpvsRecord.from_document(document)
     judgement = Judgement(want="a virtual server for every Service port, a real server of weight 1 for every endpoint")
     if not record.loaded or not record.readings:
         judgement.error(f"{record.node}: the IPVS table was not read", command=_READ_TABLE)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
+from pytest_k8snet.judge import encapsulation
+from tests.unit.judge.builder import facts, link, outcome, told
+
+NATIVE = EncapsulationExpectation(kind=Wanted("none", "profile native.yaml:3"))
+PEERS = ["node-2", "node-3"]
+GET = "ip -j route get 10.244.2.5"
+
+
+def wants(kind: str) -> EncapsulationExpectation:
+    return EncapsulationExpectation(kind=Wanted(kind, "profile x.yaml:3"))
+
+
+def route(peer: str, dev: str | None = "eth0", **more: Any) -> dict[str, Any]:
+    return {"peer": peer, "address": f"10.244.{peer[-1]}.5", "real_pod": True, "dev": dev, "gateway": None, **more}
+
+
+def via(dev: str, kind: str | None, **more: Any) -> dict[str, Any]:
+    """Return changes: the route to node-2 leaves by `dev`."""
+    return {"host__links": [link("eth0"), link(dev, kind=kind)], "peer_routes": [route("node-2", dev), route("node-3")], **more}
+
+
+def all_via(dev: str, kind: str | None) -> dict[str, Any]:
+    return {"host__links": [link("eth0"), link(dev, kind=kind)], "peer_routes": [route("node-2", dev), route("node-3", dev)]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, NATIVE, ("pass", ""), id="native"),
+        pytest.param(all_via("vxlan0", "vxlan"), wants("vxlan"), ("pass", ""), id="vxlan"),
+        pytest.param(all_via("tunl0", "ipip"), wants("ipip"), ("pass", ""), id="ipip"),
+        pytest.param(via("flannel-wg", "wireguard"), wants("geneve"), None, id="another-tunnel"),
+        pytest.param({**via("bond0", "bond"), "uplink": "bond0"}, NATIVE, ("pass", ""), id="bond"),
+        pytest.param(via("eth1.20", "vlan"), NATIVE, ("pass", ""), id="vlan-beside-the-uplink"),
+        pytest.param({**via("br-ex", "bridge"), "uplink": "br-ex"}, NATIVE, ("pass", ""), id="uplink-is-a-bridge"),
+        pytest.param(
+            {"host__links": [link("eth0", kind="veth")], "physical": []}, NATIVE, ("pass", ""), id="uplink-is-a-veth-in-a-container-node"
+        ),
+        pytest.param({**via("ens6", None), "physical": ["eth0", "ens6"]}, NATIVE, ("pass", ""), id="second-nic"),
+        pytest.param(
+            via("vxlan0", "vxlan"),
+            NATIVE,
+            (
+                "fail",
+                (
+                    "node-1: the route to 10.244.2.5 (a pod of node-2) leaves by vxlan0 (vxlan), a tunnel; "
+                    f"want encapsulation none (profile native.yaml:3) ({GET})"
+                ),
+            ),
+            id="vxlan-route-on-native",
+        ),
+        pytest.param(
+            via("cni0", "bridge"),
+            NATIVE,
+            (
+                "fail",
+                (
+                    "node-1: the route to 10.244.2.5 (a pod of node-2) leaves by cni0 (bridge), neither uplink nor physical; "
+                    f"want encapsulation none (profile native.yaml:3) ({GET})"
+                ),
+            ),
+            id="route-into-the-pod-bridge",
+        ),
+        pytest.param(
+            {"host__links": [link("eth0"), link("vxlan0", kind="vxlan")], "peer_routes": [route("node-2"), route("node-3", "vxlan0")]},
+            wants("vxlan"),
+            (
+                "fail",
+                (
+                    "node-1: the route to 10.244.2.5 (a pod of node-2) leaves by eth0 (no virtual device), want a vxlan device: "
+                    f"encapsulation vxlan (profile x.yaml:3) ({GET})"
+                ),
+            ),
+            id="native-route-on-vxlan",
+        ),
+        pytest.param(
+            {"peer_routes": [route("node-2", None, error="RTNETLINK answers: Network is unreachable"), route("node-3")]},
+            NATIVE,
+            ("fail", f"node-1: no route to 10.244.2.5 (a pod of node-2): RTNETLINK answers: Network is unreachable ({GET})"),
+            id="no-route",
+        ),
+        pytest.param(
+            {"peer_routes": [route("node-2", None, error="ip: command not found"), route("node-3")]},
+            NATIVE,
+            ("error", f"node-1: the route to 10.244.2.5 (a pod of node-2) was not read: ip: command not found ({GET})"),
+            id="route-not-read",
+        ),
+        pytest.param(
+            {"peer_routes": [route("node-3")]},
+            NATIVE,
+            ("error", "node-1: no route to a pod of node-2 was measured"),
+            id="peer-not-measured",
+        ),
+        pytest.param(
+            {"peer_routes": [route("node-2", "eth9"), route("node-3")]},
+            NATIVE,
+            ("error", f"node-1: the route to 10.244.2.5 (a pod of node-2) names no known device (eth9) ({GET})"),
+            id="device-not-known",
+        ),
+        pytest.param(
+            via("cilium_host", "veth"),
+            NATIVE,
+            (
+                "inconclusive",
+                (
+                    "node-1: the route to 10.244.2.5 (a pod of node-2) leads to cilium_host (veth), behind which the CNI decides; "
+                    f"only packets on the wire can tell, want none (profile native.yaml:3) ({GET})"
+                ),
+            ),
+            id="cni-gateway",
+        ),
+        pytest.param(
+            via("br-int", "openvswitch"),
+            NATIVE,
+            (
+                "inconclusive",
+                (
+                    "node-1: the route to 10.244.2.5 (a pod of node-2) leads to br-int (openvswitch), behind which the CNI decides; "
+                    f"only packets on the wire can tell, want none (profile native.yaml:3) ({GET})"
+                ),
+            ),
+            id="ovs",
+        ),
+        pytest.param(
+            {},
+            EncapsulationExpectation(),
+            (
+                "skip",
+                "nothing says whether pods' traffic should be encapsulated: the CNI claims nothing and no profile gives it",
+            ),
+            id="nothing-wanted",
+        ),
+    ],
+)
+def test_routes_to_peers(changes: dict[str, Any], expect: EncapsulationExpectation, expected: tuple[str, str] | None) -> None:
+    judgement = encapsulation.routes_to_peers(facts(**changes), expect, PEERS)
+    if expected is None:
+        assert outcome(judgement)[0] == "fail"
+    else:
+        assert outcome(judgement) == expected
+
+
+def test_the_only_node_has_no_peers() -> None:
+    assert outcome(encapsulation.routes_to_peers(facts(), NATIVE, [])) == ("skip", "there is no other node to have a route to")
+
+
+def test_a_stand_in_address_is_told() -> None:
+    judgement = encapsulation.routes_to_peers(facts(peer_routes=[route("node-2", real_pod=False)]), NATIVE, ["node-2"])
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["node-1: no running pod of node-2 was found, an address of its pod range stands in for one"]

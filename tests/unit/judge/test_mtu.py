@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.expect.model import EncapsulationExpectation, MtuExpectation, Wanted
+from pytest_k8snet.judge import mtu
+from tests.unit.judge.builder import facts, link, network, outcome, told
+
+FLAT = MtuExpectation(pod=Wanted(1500, "profile flat-l2.yaml:5"), uplink=Wanted(1500, "profile flat-l2.yaml:6"))
+NOTHING = MtuExpectation()
+UNKNOWN = EncapsulationExpectation()
+NATIVE = EncapsulationExpectation(kind=Wanted("none", "profile native.yaml:3"))
+VXLAN = EncapsulationExpectation(kind=Wanted("vxlan", "profile vxlan.yaml:3"))
+WANT = "want 1500 (profile flat-l2.yaml:5) (ip -j route)"
+
+CILIUM = network(
+    routes=[
+        {"dst": "default", "gateway": "10.0.1.7", "dev": "eth0", "metrics": [{"mtu": 1450}]},
+        {"dst": "10.0.1.7", "dev": "eth0"},
+    ]
+)
+
+
+def probe(**more: Any) -> dict[str, Any]:
+    return {"pod": {"name": "probe-node-1", **network(**more)}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "encapsulation", "expected"),
+    [
+        pytest.param({}, FLAT, NATIVE, ("pass", ""), id="healthy"),
+        pytest.param(
+            probe(mtu=1450),
+            FLAT,
+            NATIVE,
+            (
+                "fail",
+                (
+                    f"node-1: probe pod: route default dev eth0 MTU 1450, {WANT}\n"
+                    f"node-1: probe pod: route 10.244.1.0/24 dev eth0 MTU 1450, {WANT}"
+                ),
+            ),
+            id="too-small",
+        ),
+        pytest.param(
+            probe(mtu=9000, routes=[{"dst": "default", "gateway": "10.244.1.1", "dev": "eth0"}]),
+            FLAT,
+            NATIVE,
+            ("fail", f"node-1: probe pod: route default dev eth0 MTU 9000, {WANT}"),
+            id="too-big",
+        ),
+        pytest.param(
+            {"pod": {"name": "probe-node-1", **CILIUM}}, MtuExpectation(pod=Wanted(1450, "claim x")), VXLAN, ("pass", ""), id="cilium-route"
+        ),
+        pytest.param(
+            {"pod": {"name": "probe-node-1", **CILIUM}},
+            FLAT,
+            NATIVE,
+            ("fail", f"node-1: probe pod: route default dev eth0 MTU 1450, {WANT}"),
+            id="cilium-route-too-small",
+        ),
+        pytest.param(
+            {"pod": None, "pod_error": "pod probe-node-1: ErrImagePull"},
+            FLAT,
+            NATIVE,
+            ("error", "node-1: the probe pod was not measured: pod probe-node-1: ErrImagePull"),
+            id="no-probe-pod",
+        ),
+        pytest.param(
+            probe(routes=[]), FLAT, NATIVE, ("error", "node-1: probe pod: no route that leads anywhere (ip -j route)"), id="no-routes"
+        ),
+        pytest.param(probe(mtu=1450), NOTHING, UNKNOWN, ("pass", ""), id="nothing-claimed-and-smaller"),
+        pytest.param(
+            probe(mtu=9000, routes=[{"dst": "default", "gateway": "10.244.1.1", "dev": "eth0"}]),
+            NOTHING,
+            UNKNOWN,
+            ("fail", "node-1: probe pod: route default dev eth0 MTU 9000, want 1500 at most (uplink) (ip -j route)"),
+            id="nothing-claimed-and-too-big",
+        ),
+        pytest.param(
+            probe(routes=[{"dst": "default", "gateway": "10.244.1.1", "dev": "eth0"}]),
+            NOTHING,
+            VXLAN,
+            (
+                "fail",
+                "node-1: probe pod: route default dev eth0 MTU 1500, want 1450 at most (uplink less encapsulation) (ip -j route)",
+            ),
+            id="too-big-for-the-tunnel",
+        ),
+        pytest.param(
+            {"uplink": None},
+            NOTHING,
+            NATIVE,
+            ("error", "node-1: no device holds the node's InternalIP"),
+            id="nothing-claimed-and-no-uplink",
+        ),
+    ],
+)
+def test_pod_mtu(
+    changes: dict[str, Any], expect: MtuExpectation, encapsulation: EncapsulationExpectation, expected: tuple[str, str]
+) -> None:
+    assert outcome(mtu.pod_mtu(facts(**changes), expect, encapsulation)) == expected
+
+
+def test_smaller_than_the_arithmetic_alone_is_advice() -> None:
+    judgement = mtu.pod_mtu(facts(**probe(mtu=1400, routes=[{"dst": "default", "dev": "eth0"}])), NOTHING, NATIVE)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "advice") == ["node-1: probe pod: route default dev eth0 MTU 1400, 1500 would fit (uplink less encapsulation)"]
+
+
+def test_a_wrong_uplink_does_not_redden_the_pod_check_that_is_derived_from_it() -> None:
+    wrong = facts(host__links=[link("eth0", 1400)])
+    claimed = MtuExpectation(uplink=Wanted(1500, "claim x"))
+    assert outcome(mtu.pod_mtu(wrong, claimed, NATIVE)) == ("pass", "")
+    assert outcome(mtu.uplink_mtu(wrong, claimed))[0] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, FLAT, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"existing_pods": [{"name": "default/old", **network(1450, routes=[{"dst": "default", "dev": "eth0"}])}]},
+            FLAT,
+            ("fail", f"node-1: pod default/old: route default dev eth0 MTU 1450, {WANT}"),
+            id="older-than-the-configuration",
+        ),
+        pytest.param({"existing_pods": []}, FLAT, ("skip", "no other pod with a network of its own runs on this node"), id="no-other-pods"),
+        pytest.param(
+            {},
+            NOTHING,
+            ("skip", "nothing says which MTU pods should have: the CNI claims none and no profile gives one"),
+            id="nothing-wanted",
+        ),
+    ],
+)
+def test_existing_pods_mtu(changes: dict[str, Any], expect: MtuExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(mtu.existing_pods_mtu(facts(**changes), expect)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, FLAT, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"host__links": [link("eth0", 1400)]},
+            FLAT,
+            ("fail", "node-1: eth0 MTU 1400, want 1500 (profile flat-l2.yaml:6) (ip -j link show eth0)"),
+            id="too-small",
+        ),
+        pytest.param(
+            {"host__links": [link("eth0", 9000)]},
+            FLAT,
+            ("fail", "node-1: eth0 MTU 9000, want 1500 (profile flat-l2.yaml:6) (ip -j link show eth0)"),
+            id="too-big",
+        ),
+        pytest.param({"uplink": None}, FLAT, ("error", "node-1: no device holds the node's InternalIP"), id="no-uplink"),
+        pytest.param(
+            {},
+            NOTHING,
+            ("skip", "nothing says which MTU the uplink should have: the CNI claims none and no profile gives one"),
+            id="nothing-wanted",
+        ),
+    ],
+)
+def test_uplink_mtu(changes: dict[str, Any], expect: MtuExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(mtu.uplink_mtu(facts(**changes), expect)) == expected
+
+
+def tunnel(size: int, **more: Any) -> dict[str, Any]:
+    routes = [{"peer": "node-2", "address": "10.244.2.5", "real_pod": True, "dev": "vxlan0", "gateway": None}]
+    return {"host__links": [link("eth0"), link("vxlan0", size, "vxlan"), link("spare", 1300, "vxlan")], "peer_routes": routes, **more}
+
+
+TUNNEL = MtuExpectation(tunnel=Wanted(1450, "profile vxlan.yaml:7"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "encapsulation", "expected"),
+    [
+        pytest.param(tunnel(1450), TUNNEL, VXLAN, ("pass", ""), id="healthy"),
+        pytest.param(
+            tunnel(1500),
+            TUNNEL,
+            VXLAN,
+            ("fail", "node-1: vxlan0 MTU 1500, want 1450 (profile vxlan.yaml:7) (ip -j link show vxlan0)"),
+            id="too-big",
+        ),
+        pytest.param(
+            tunnel(1400),
+            TUNNEL,
+            VXLAN,
+            ("fail", "node-1: vxlan0 MTU 1400, want 1450 (profile vxlan.yaml:7) (ip -j link show vxlan0)"),
+            id="too-small",
+        ),
+        pytest.param(
+            tunnel(1500),
+            NOTHING,
+            VXLAN,
+            ("fail", "node-1: vxlan0 MTU 1500, want 1450 at most (uplink less encapsulation) (ip -j link show vxlan0)"),
+            id="does-not-fit-the-uplink",
+        ),
+        pytest.param(tunnel(1400), NOTHING, VXLAN, ("pass", ""), id="smaller-than-fits"),
+        pytest.param(tunnel(1400, uplink=None), NOTHING, VXLAN, ("error", "node-1: no device holds the node's InternalIP"), id="no-uplink"),
+        pytest.param({}, TUNNEL, VXLAN, ("skip", "there is no vxlan device in use: NET-ENCAP-001 judges that"), id="no-tunnel"),
+        pytest.param({}, TUNNEL, NATIVE, ("skip", "no tunnel is expected (profile native.yaml:3)"), id="none-expected"),
+        pytest.param({}, TUNNEL, UNKNOWN, ("skip", "no tunnel is expected (nothing says so)"), id="nothing-expected"),
+    ],
+)
+def test_tunnel_mtu(
+    changes: dict[str, Any], expect: MtuExpectation, encapsulation: EncapsulationExpectation, expected: tuple[str, str]
+) -> None:
+    assert outcome(mtu.tunnel_mtu(facts(**changes), expect, encapsulation)) == expected

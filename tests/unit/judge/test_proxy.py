@@ -1,0 +1,530 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.expect.model import ProxyExpectation, Wanted
+from pytest_k8snet.judge import proxy
+from pytest_k8snet.record.document import Document
+from tests.unit.judge.builder import TABLE, TABLE_HEAD, document, facts, facts_document, link, outcome, sysctls, told
+
+CLAIM = "claim ConfigMap kube-system/kube-proxy config.conf mode"
+IPVS = ProxyExpectation(
+    mode=Wanted("ipvs", CLAIM), scheduler=Wanted("rr", "profile ipvs.yaml:5"), strict_arp=Wanted(True, "profile x.yaml:4")
+)
+IPTABLES = ProxyExpectation(mode=Wanted("iptables", CLAIM))
+NONE = ProxyExpectation(mode=Wanted("none", "profile kube-proxy-free.yaml:4"))
+NO_PROXY_WANTED = "no kube-proxy is wanted (profile kube-proxy-free.yaml:4): the absence checks judge that"
+
+GONE = {"mode": None, "mode_error": "connection refused", "listening": False, "processes": []}
+MUTE = {"mode": None, "mode_error": "timed out after 2 s", "listening": True, "processes": ["pid 812: kube-proxy"]}
+RUNS_IPTABLES = {"mode": "iptables", "mode_error": None, "listening": True, "processes": ["pid 812: kube-proxy"]}
+NO_IPVS_LINKS = [link("lo", 65536), link("eth0")]
+CHAINS = ["KUBE-SERVICES", "KUBE-SVC-AAAA", "KUBE-SEP-BBBB"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, IPVS, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"kube_proxy": RUNS_IPTABLES},
+            IPVS,
+            (
+                "fail",
+                f"node-1: kube-proxy runs in mode iptables, want ipvs ({CLAIM}) (curl http://127.0.0.1:10249/proxyMode)",
+            ),
+            id="other-mode",
+        ),
+        pytest.param(
+            {"kube_proxy": GONE},
+            IPVS,
+            (
+                "fail",
+                (
+                    "node-1: kube-proxy does not tell its mode (connection refused) and no process of it runs, "
+                    f"want mode ipvs ({CLAIM}) (curl http://127.0.0.1:10249/proxyMode)"
+                ),
+            ),
+            id="not-running",
+        ),
+        pytest.param(
+            {"kube_proxy": MUTE},
+            IPVS,
+            ("error", "node-1: kube-proxy does not tell its mode (timed out after 2 s) (curl http://127.0.0.1:10249/proxyMode)"),
+            id="does-not-answer",
+        ),
+        pytest.param(
+            {"kube_proxy": {**GONE, "processes": ["pid 812: kube-proxy --metrics-bind-address=192.168.10.11"]}},
+            IPVS,
+            ("error", "node-1: kube-proxy does not tell its mode (connection refused) (curl http://127.0.0.1:10249/proxyMode)"),
+            id="answers-on-another-address",
+        ),
+        pytest.param(
+            {"iptables__legacy": {"tables": ["nat"], "chains": CHAINS, "reachable": CHAINS}},
+            IPVS,
+            (
+                "fail",
+                (
+                    "node-1: 2 chains of iptables mode are still in force beside mode ipvs "
+                    "(iptables-legacy: KUBE-SVC-AAAA, KUBE-SEP-BBBB), want none (iptables-legacy-save -t nat)"
+                ),
+            ),
+            id="chains-of-iptables-mode-in-force",
+        ),
+        pytest.param({}, NONE, ("skip", NO_PROXY_WANTED), id="none-wanted"),
+        pytest.param(
+            {},
+            ProxyExpectation(),
+            ("skip", "nothing says which mode kube-proxy should run in: the cluster claims none and no profile gives one"),
+            id="nothing-wanted",
+        ),
+    ],
+)
+def test_mode_in_force(changes: dict[str, Any], expect: ProxyExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(proxy.mode_in_force(facts(**changes), expect, "v1.34.1")) == expected
+
+
+def test_unreferenced_chains_of_iptables_mode_are_a_remark() -> None:
+    judgement = proxy.mode_in_force(
+        facts(iptables__legacy={"tables": ["nat"], "chains": CHAINS, "reachable": ["KUBE-SERVICES"]}), IPVS, "v1.34.1"
+    )
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        "node-1: 2 chains of iptables mode are left over, no packet reaches them (iptables-legacy: KUBE-SVC-AAAA, KUBE-SEP-BBBB)"
+    ]
+
+
+def test_chains_of_iptables_mode_in_iptables_mode_are_no_finding() -> None:
+    judgement = proxy.mode_in_force(
+        facts(
+            kube_proxy=RUNS_IPTABLES,
+            host__links=NO_IPVS_LINKS,
+            iptables__legacy={"tables": ["nat"], "chains": CHAINS, "reachable": CHAINS},
+        ),
+        IPTABLES,
+        "v1.37.2",
+    )
+    assert (outcome(judgement), judgement.findings) == (("pass", ""), [])
+
+
+def test_the_dummy_device_that_ipvs_mode_left_is_a_remark() -> None:
+    judgement = proxy.mode_in_force(facts(kube_proxy=RUNS_IPTABLES), IPTABLES, "v1.37.2")
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["node-1: kube-ipvs0 and its virtual servers are left over from ipvs mode"]
+
+
+@pytest.mark.parametrize(("version", "advised"), [("v1.34.9", False), ("v1.35.0", True), ("v1.37.2+k3s1", True), ("unknown", False)])
+def test_ipvs_mode_is_advised_against_from_the_release_that_deprecated_it(version: str, advised: bool) -> None:
+    judgement = proxy.mode_in_force(facts(), IPVS, version)
+    assert outcome(judgement) == ("pass", "")
+    assert bool(told(judgement, "advice")) is advised
+
+
+def cluster(**groups: str) -> Cluster:
+    nodes = tuple(
+        Node(name.replace("_", "-"), "192.168.10.11", (), True, None, True, False, group, "linux") for name, group in groups.items()
+    )
+    return Cluster("v1.37.2", nodes, {}, (), None)
+
+
+THREE = cluster(node_1="a", node_2="a", node_3="a")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "documents", "expected"),
+    [
+        pytest.param(
+            THREE,
+            {"node-1": facts_document("node-1"), "node-2": facts_document("node-2"), "node-3": facts_document("node-3")},
+            ("pass", ""),
+        ),
+        pytest.param(
+            THREE,
+            {
+                "node-1": facts_document("node-1"),
+                "node-2": facts_document("node-2", kube_proxy=RUNS_IPTABLES),
+                "node-3": facts_document("node-3"),
+            },
+            (
+                "fail",
+                (
+                    "node-2: kube-proxy runs in mode iptables, want ipvs as its equals have it (node-1, node-3) "
+                    "(curl http://127.0.0.1:10249/proxyMode)"
+                ),
+            ),
+            id="odd-one-out",
+        ),
+        pytest.param(
+            cluster(node_1="a", node_2="a"),
+            {"node-1": facts_document("node-1"), "node-2": facts_document("node-2", kube_proxy=GONE)},
+            (
+                "fail",
+                "equal nodes run kube-proxy in different modes: ipvs on node-1; none on node-2 (curl http://127.0.0.1:10249/proxyMode)",
+            ),
+            id="no-majority",
+        ),
+        pytest.param(
+            cluster(node_1="a", node_2="b"),
+            {"node-1": facts_document("node-1"), "node-2": facts_document("node-2", kube_proxy=RUNS_IPTABLES)},
+            ("skip", "no two nodes are equal (pool, OS, kernel, machine type): nothing to compare"),
+            id="different-groups",
+        ),
+        pytest.param(
+            THREE,
+            {
+                "node-1": facts_document("node-1"),
+                "node-2": facts_document("node-2"),
+                "node-3": document("facts", "node-3", None, "pods of node-3: image cannot be pulled"),
+            },
+            ("error", "node-3: no facts: pods of node-3: image cannot be pulled"),
+            id="a-node-not-measured",
+        ),
+        pytest.param(
+            THREE,
+            {
+                "node-1": facts_document("node-1"),
+                "node-2": facts_document("node-2"),
+                "node-3": facts_document("node-3", kube_proxy=MUTE),
+            },
+            ("error", "node-3: kube-proxy does not tell its mode (timed out after 2 s) (curl http://127.0.0.1:10249/proxyMode)"),
+            id="a-node-does-not-answer",
+        ),
+    ],
+)
+def test_nodes_agree(nodes: Cluster, documents: dict[str, Document], expected: tuple[str, str]) -> None:
+    assert outcome(proxy.nodes_agree(documents, nodes, IPVS)) == expected
+
+
+def test_nodes_are_not_compared_where_no_proxy_is_wanted() -> None:
+    assert outcome(proxy.nodes_agree({}, THREE, NONE)) == ("skip", NO_PROXY_WANTED)
+
+
+NOT_IPVS = [
+    pytest.param({"kube_proxy": RUNS_IPTABLES}, IPVS, ("skip", "kube-proxy runs in mode iptables here, not ipvs"), id="iptables"),
+    pytest.param({"kube_proxy": GONE}, IPVS, ("skip", "kube-proxy does not run here, in ipvs mode or any other"), id="not-running"),
+    pytest.param(
+        {"kube_proxy": MUTE},
+        IPVS,
+        ("error", "node-1: kube-proxy does not tell its mode (timed out after 2 s) (curl http://127.0.0.1:10249/proxyMode)"),
+        id="does-not-answer",
+    ),
+    pytest.param({}, NONE, ("skip", NO_PROXY_WANTED), id="none-wanted"),
+]
+
+
+@pytest.mark.parametrize(("changes", "expect", "expected"), NOT_IPVS)
+def test_checks_of_ipvs_mode_apply_where_it_is_in_force(
+    changes: dict[str, Any], expect: ProxyExpectation, expected: tuple[str, str]
+) -> None:
+    node = facts(**changes)
+    failed = document("ipvs", "node-1", None, "not an ipvs node")
+    for judgement in (
+        proxy.scheduler(node, expect),
+        proxy.kernel_support(node, expect),
+        proxy.strict_arp(node, expect),
+        proxy.table_matches(failed, node, expect, "192.168.10.11"),
+    ):
+        assert outcome(judgement) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, IPVS, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"ipvs__table": TABLE.replace(" rr\n", " wrr\n")},
+            IPVS,
+            (
+                "fail",
+                (
+                    "node-1: scheduler wrr on 2 of 2 virtual servers (TCP 10.96.0.1:443, TCP 10.96.0.10:53), "
+                    "want rr (profile ipvs.yaml:5) (cat /proc/net/ip_vs)"
+                ),
+            ),
+            id="another-scheduler",
+        ),
+        pytest.param(
+            {"ipvs__table": TABLE.replace("0035 rr\n", "0035 sh\n", 1)},
+            IPVS,
+            (
+                "fail",
+                "node-1: scheduler sh on 1 of 2 virtual servers (TCP 10.96.0.10:53), want rr (profile ipvs.yaml:5) (cat /proc/net/ip_vs)",
+            ),
+            id="another-scheduler-on-one",
+        ),
+        pytest.param(
+            {"ipvs__table": TABLE_HEAD},
+            IPVS,
+            ("inconclusive", "node-1: the IPVS table is empty, there is no scheduler to look at (cat /proc/net/ip_vs)"),
+            id="empty-table",
+        ),
+        pytest.param(
+            {"ipvs__table": None}, IPVS, ("error", "node-1: /proc/net/ip_vs was not read (cat /proc/net/ip_vs)"), id="table-not-read"
+        ),
+        pytest.param(
+            {"ipvs__table": "Permission denied"},
+            IPVS,
+            (
+                "error",
+                "node-1: not a table of /proc/net/ip_vs: it starts with 'Permission denied' (cat /proc/net/ip_vs)",
+            ),
+            id="not-a-table",
+        ),
+        pytest.param(
+            {},
+            ProxyExpectation(mode=Wanted("ipvs", CLAIM)),
+            ("skip", "nothing says which IPVS scheduler is wanted: the cluster claims none and no profile gives one"),
+            id="nothing-wanted",
+        ),
+    ],
+)
+def test_scheduler(changes: dict[str, Any], expect: ProxyExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(proxy.scheduler(facts(**changes), expect)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"ipvs": {"loaded": False, "table": None}},
+            ("fail", "node-1: the kernel has no /proc/net/ip_vs, want IPVS (cat /proc/net/ip_vs)"),
+            id="no-ipvs",
+        ),
+        pytest.param(
+            {"host__links": NO_IPVS_LINKS},
+            ("fail", "node-1: no device kube-ipvs0, want the one that holds the Services' addresses (ip link show kube-ipvs0)"),
+            id="no-kube-ipvs0",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__vs__conntrack="0")},
+            ("fail", "node-1: net.ipv4.vs.conntrack 0, want 1 (set by kube-proxy at its start) (sysctl net.ipv4.vs.conntrack)"),
+            id="reset-after-start",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__vs__conntrack=None)},
+            (
+                "fail",
+                "node-1: net.ipv4.vs.conntrack is not there, want 1 (set by kube-proxy at its start) (sysctl net.ipv4.vs.conntrack)",
+            ),
+            id="kernel-without-conntrack-for-ipvs",
+        ),
+        pytest.param(
+            {"host__sysctls": {"net.ipv4.vs.conntrack": "1", "net.ipv4.vs.expire_nodest_conn": "1"}},
+            ("error", "node-1: net.ipv4.vs.expire_quiescent_template was not measured"),
+            id="not-measured",
+        ),
+        pytest.param({"ipvs__table": None}, ("error", "node-1: /proc/net/ip_vs was not read (cat /proc/net/ip_vs)"), id="table-not-read"),
+    ],
+)
+def test_kernel_support(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(proxy.kernel_support(facts(**changes), IPVS)) == expected
+
+
+ARP = "sysctl net.ipv4.conf.all.{0} net.ipv4.conf.eth0.{0}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, IPVS, ("pass", ""), id="all-sets-it"),
+        pytest.param(
+            {
+                "host__sysctls": sysctls(
+                    net__ipv4__conf__all__arp_ignore="0",
+                    net__ipv4__conf__eth0__arp_ignore="1",
+                    net__ipv4__conf__all__arp_announce="0",
+                    net__ipv4__conf__eth0__arp_announce="2",
+                )
+            },
+            IPVS,
+            ("pass", ""),
+            id="device-sets-it",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__conf__all__arp_ignore="0")},
+            IPVS,
+            ("fail", f"node-1: eth0 arp_ignore 0 in force, want 1 (strictARP, profile x.yaml:4) ({ARP.format('arp_ignore')})"),
+            id="ignore-off",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__conf__all__arp_announce="1")},
+            IPVS,
+            ("fail", f"node-1: eth0 arp_announce 1 in force, want 2 (strictARP, profile x.yaml:4) ({ARP.format('arp_announce')})"),
+            id="announce-lower",
+        ),
+        pytest.param(
+            {"host__sysctls": {"net.ipv4.conf.all.arp_ignore": "0", "net.ipv4.conf.all.arp_announce": "2"}},
+            IPVS,
+            ("error", "node-1: net.ipv4.conf.eth0.arp_ignore was not measured"),
+            id="device-not-measured",
+        ),
+        pytest.param(
+            {"host__sysctls": {"net.ipv4.conf.all.arp_announce": "2"}},
+            IPVS,
+            ("error", "node-1: net.ipv4.conf.all.arp_ignore was not measured"),
+            id="not-measured",
+        ),
+        pytest.param({"uplink": None}, IPVS, ("error", "node-1: no device holds the node's InternalIP"), id="no-uplink"),
+        pytest.param(
+            {},
+            ProxyExpectation(mode=IPVS.mode, strict_arp=Wanted(False, CLAIM)),
+            ("skip", "strict ARP is neither claimed nor wanted"),
+            id="claimed-off",
+        ),
+        pytest.param({}, ProxyExpectation(mode=IPVS.mode), ("skip", "strict ARP is neither claimed nor wanted"), id="nothing-wanted"),
+    ],
+)
+def test_strict_arp(changes: dict[str, Any], expect: ProxyExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(proxy.strict_arp(facts(**changes), expect)) == expected
+
+
+def test_a_vlan_uplink_is_asked_for_with_a_slash() -> None:
+    node = facts(
+        uplink="eth0.100",
+        host__sysctls={
+            "net.ipv4.conf.all.arp_ignore": "0",
+            "net.ipv4.conf.all.arp_announce": "0",
+            "net.ipv4.conf.eth0/100.arp_ignore": "1",
+            "net.ipv4.conf.eth0/100.arp_announce": "2",
+        },
+    )
+    assert outcome(proxy.strict_arp(node, IPVS)) == ("pass", "")
+
+
+SERVICES = [
+    {
+        "metadata": {"namespace": "default", "name": "kubernetes"},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]},
+    },
+    {
+        "metadata": {"namespace": "kube-system", "name": "kube-dns"},
+        "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "dns-tcp", "port": 53}]},
+    },
+]
+SLICES = [
+    {
+        "metadata": {"namespace": "default", "name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "https", "port": 6443}],
+        "endpoints": [{"addresses": ["192.168.10.1"], "conditions": {"ready": True}}],
+    },
+    {
+        "metadata": {"namespace": "kube-system", "name": "kube-dns-x", "labels": {"kubernetes.io/service-name": "kube-dns"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "dns-tcp", "port": 53}],
+        "endpoints": [{"addresses": ["10.244.1.5"]}, {"addresses": ["10.244.2.6"]}],
+    },
+]
+HEALTHY_TABLE = TABLE.replace("C0A80A01:192B", "C0A80A01:192B")
+WEIGHT_0 = TABLE.replace("0AF40105:0035      Masq    1", "0AF40105:0035      Masq    0")
+STALE = TABLE.replace("0AF40206:0035", "0AF40207:0035")
+
+
+def reading(table: str, second: int = 0, changed: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "at": f"2026-11-24T03:{second // 60:02}:{second % 60:02}+00:00",
+        "table": table,
+        "services": SERVICES,
+        "endpoint_slices": SLICES,
+        "changed": changed or [],
+    }
+
+
+def ipvs(*readings: dict[str, Any], **changes: Any) -> Document:
+    return document("ipvs", "node-1", {"loaded": True, "sync_period_s": 30.0, "kube_ipvs0": True, "readings": list(readings), **changes})
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        pytest.param(ipvs(reading(HEALTHY_TABLE)), ("pass", ""), id="healthy"),
+        pytest.param(ipvs(reading(STALE), reading(TABLE, 12)), ("pass", ""), id="healed-within-one-sync"),
+        pytest.param(
+            ipvs(reading(WEIGHT_0), reading(WEIGHT_0, 35)),
+            (
+                "fail",
+                (
+                    "node-1: TCP 10.96.0.10:53: real server 10.244.1.5:53 has weight 0, want 1 "
+                    "(Service kube-system/kube-dns port dns-tcp), for 35 s (cat /proc/net/ip_vs)"
+                ),
+            ),
+            id="weight-0",
+        ),
+        pytest.param(
+            ipvs(reading(STALE), reading(STALE, 35)),
+            (
+                "fail",
+                (
+                    "node-1: TCP 10.96.0.10:53: no real server 10.244.2.6:53, an endpoint of Service kube-system/kube-dns port dns-tcp, "
+                    "for 35 s (cat /proc/net/ip_vs)\n"
+                    "node-1: TCP 10.96.0.10:53: real server 10.244.2.7:53 is no endpoint of Service kube-system/kube-dns port dns-tcp, "
+                    "for 35 s (cat /proc/net/ip_vs)"
+                ),
+            ),
+            id="stale-endpoint",
+        ),
+        pytest.param(
+            ipvs(reading(WEIGHT_0)),
+            (
+                "inconclusive",
+                (
+                    "node-1: seen over 0 s only, kube-proxy has one sync period (30 s) to heal it: "
+                    "TCP 10.96.0.10:53: real server 10.244.1.5:53 has weight 0, want 1 (Service kube-system/kube-dns port dns-tcp) "
+                    "(cat /proc/net/ip_vs)"
+                ),
+            ),
+            id="not-read-again",
+        ),
+        pytest.param(ipvs(loaded=False), ("error", "node-1: the IPVS table was not read (cat /proc/net/ip_vs)"), id="not-loaded"),
+        pytest.param(ipvs(), ("error", "node-1: the IPVS table was not read (cat /proc/net/ip_vs)"), id="no-reading"),
+    ],
+)
+def test_table_matches(record: Document, expected: tuple[str, str]) -> None:
+    assert outcome(proxy.table_matches(record, facts(), IPVS, "192.168.10.11")) == expected
+
+
+def test_what_changed_meanwhile_is_told_and_not_judged() -> None:
+    changed = ["EndpointSlice kube-system/kube-dns-x"]
+    judgement = proxy.table_matches(ipvs(reading(STALE, 0, changed), reading(STALE, 35, changed)), facts(), IPVS, "192.168.10.11")
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        "node-1: 1 objects changed during the reading and are not judged: EndpointSlice kube-system/kube-dns-x"
+    ]
+
+
+def test_a_difference_of_the_last_reading_alone_is_a_remark() -> None:
+    judgement = proxy.table_matches(ipvs(reading(WEIGHT_0), reading(STALE, 35)), facts(), IPVS, "192.168.10.11")
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark")[0].startswith("node-1: younger than one sync period (30 s), not judged: TCP 10.96.0.10:53")
+
+
+def test_many_differences_are_counted() -> None:
+    ghosts = "".join(f"TCP  0A60{number:02X}63:0050 rr\n" for number in range(12))
+    judgement = proxy.table_matches(ipvs(reading(TABLE + ghosts), reading(TABLE + ghosts, 35)), facts(), IPVS, "192.168.10.11")
+    lines = judgement.message.splitlines()
+    assert lines[0] == "node-1: TCP 10.96.0.99:80: no Service asks for this virtual server, for 35 s (cat /proc/net/ip_vs)"
+    assert (len(lines), lines[-1]) == (11, "node-1: and 2 more differences (cat /proc/net/ip_vs)")
+
+
+def test_a_node_without_address_is_an_error() -> None:
+    judgement = proxy.table_matches(ipvs(reading(TABLE)), facts(), IPVS, None)
+    assert outcome(judgement) == ("error", "node-1: the node has no InternalIP, so its NodePorts are not known")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (document("ipvs", "node-1", None, "node-1: agent died"), "node-1: no IPVS table: node-1: agent died"),
+        (ipvs(reading("nonsense")), "not a table of /proc/net/ip_vs: it starts with 'nonsense'"),
+        (document("ipvs", "node-1", {"loaded": True}), "node-1: the ipvs document is damaged: KeyError('sync_period_s')"),
+    ],
+)
+def test_an_unusable_record_is_never_a_verdict(record: Document, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        proxy.table_matches(record, facts(), IPVS, "192.168.10.11")
+    assert str(caught.value) == message
