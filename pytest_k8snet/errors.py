@@ -1,6 +1,7 @@
 """The one tree of errors: everything that is not a verdict about the network.
 
-A judgement that found a fault is never an exception of this tree. These say that something could not be configured, reached, measured or read.
+A judgement that found a fault is never an exception of this tree. These say that something could not be configured, reached, measured
+or read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class AuthenticationError(AccessError):
     """The other side does not accept who we are, or does not allow it."""
 
 
-class CommandTimeout(AccessError, TimeoutError):
+class CommandTimeout(AccessError, TimeoutError):  # noqa: N818 - the name says it
     """A command or request did not answer before its deadline."""
 
 

@@ -96,7 +96,7 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None  # noqa: S101 - asked for above
+        assert process.stderr is not None
         try:
             for line in process.stderr:
                 said = [*said[-30:], line.rstrip()]

@@ -6,8 +6,7 @@ not be read is present with its error, so that a judge can say why and never tak
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,7 +180,9 @@ class NodeFacts:
                 host=NetNamespace.from_json(data["host"], document.subject),
                 pod=NetNamespace.from_json(pod, pod["name"]) if pod else None,
                 pod_error=data.get("pod_error"),
-                existing_pods=tuple(ExistingPod(item["name"], NetNamespace.from_json(item, item["name"])) for item in data["existing_pods"]),
+                existing_pods=tuple(
+                    ExistingPod(item["name"], NetNamespace.from_json(item, item["name"])) for item in data["existing_pods"]
+                ),
                 uplink=data["uplink"],
                 physical=tuple(data["physical"]),
                 persisted=tuple(Persisted(**item) for item in data["persisted"]),
