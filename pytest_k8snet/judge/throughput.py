@@ -16,8 +16,8 @@ from pytest_k8snet.judge.mtu import OVERHEAD
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.throughput import Take, ThroughputRecord
 
-#: Two host takes further apart than this carry no verdict that depends on which of them is right.
-_HOST_SPREAD = 0.15
+#: Takes of one path further apart than this carry no verdict that depends on which of them is right.
+_SPREAD = 0.15
 
 #: Share of the bytes on an uplink that may be somebody else's.
 _FOREIGN = 0.10
@@ -74,7 +74,7 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
     told = f"{record.pair}: pods {_rate(pod)}, hosts {' and '.join(_rate(rate) for rate in hosts)}"
     spread = 1 - min(hosts) / max(hosts)
     low, high = pod / max(hosts), pod / min(hosts)
-    if spread > _HOST_SPREAD and low < want.value <= high:
+    if spread > _SPREAD and low < want.value <= high:
         judgement.inconclusive(
             f"{told}: the host takes differ by {spread:.0%}, too much to tell whether the pod path reaches {want}",
             measured=f"{low:.2f} to {high:.2f}",
@@ -129,13 +129,21 @@ def _against_line(record: ThroughputRecord, expect: ThroughputExpectation, line:
     rates = _rates(judgement, record, path)
     if rates is None:
         return judgement
-    mean = sum(rates) / len(rates)
+    mean, spread = sum(rates) / len(rates), 1 - min(rates) / max(rates)
     judgement.evidence["line_share"] = round(mean / carries, 3)
     told = f"{record.pair}: {path} path {_rate(mean)}"
     want = f"want at least {_rate(least)}: {share} of the payload that {_rate(line.rate.value)} carry ({line.rate.origin})"
     if mean < least:
         if disturbed := _foreign(record, path):
             judgement.inconclusive(f"{told}: {disturbed}, {want}", measured=round(mean), wanted=round(least))
+            return judgement
+        if spread > _SPREAD and max(rates) >= least:
+            judgement.inconclusive(
+                f"{record.pair}: {path} path {' and '.join(_rate(rate) for rate in rates)}: the takes differ by {spread:.0%}, "
+                f"too much to tell; {want}",
+                measured=round(mean),
+                wanted=round(least),
+            )
             return judgement
         hosts = [take.received_bps for take in record.of("host") if take.received_bps is not None]
         if path == "pod" and hosts and (host := sum(hosts) / len(hosts)) < share.value * line.payload_bps(*_packet(record, "host")):

@@ -12,7 +12,7 @@ from tests.unit.judge.builder import TABLE, TABLE_HEAD, facts, link, outcome, to
 ORIGIN = "profile kube-proxy-free.yaml:4"
 NONE = ProxyExpectation(mode=Wanted("none", ORIGIN))
 
-NO_PROXY = {"mode": None, "mode_error": "connection refused", "listening": False, "processes": []}
+NO_PROXY: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "listening": False, "processes": []}
 NO_CHAINS = {"tables": ["nat"], "chains": ["KUBE-KUBELET-CANARY", "KUBE-MARK-MASQ", "KUBE-POSTROUTING"], "reachable": ["KUBE-POSTROUTING"]}
 ABSENT: dict[str, Any] = {
     "kube_proxy": NO_PROXY,

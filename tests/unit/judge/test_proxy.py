@@ -19,7 +19,7 @@ IPTABLES = ProxyExpectation(mode=Wanted("iptables", CLAIM))
 NONE = ProxyExpectation(mode=Wanted("none", "profile kube-proxy-free.yaml:4"))
 NO_PROXY_WANTED = "no kube-proxy is wanted (profile kube-proxy-free.yaml:4): the absence checks judge that"
 
-GONE = {"mode": None, "mode_error": "connection refused", "listening": False, "processes": []}
+GONE: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "listening": False, "processes": []}
 MUTE = {"mode": None, "mode_error": "timed out after 2 s", "listening": True, "processes": ["pid 812: kube-proxy"]}
 RUNS_IPTABLES = {"mode": "iptables", "mode_error": None, "listening": True, "processes": ["pid 812: kube-proxy"]}
 NO_IPVS_LINKS = [link("lo", 65536), link("eth0")]

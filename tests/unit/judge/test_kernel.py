@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.expect.model import KernelExpectation, SysctlWant, Wanted
+from pytest_k8snet.judge import kernel
+from tests.unit.judge.builder import facts, link, network, outcome, sysctls, told
+
+ORIGIN = "profile tuned-node.yaml:7"
+TUNED = KernelExpectation(
+    host_sysctls=(
+        SysctlWant("net.netfilter.nf_conntrack_max", ">=", "131072", ORIGIN),
+        SysctlWant("net.ipv4.tcp_tw_reuse", "=", "1", ORIGIN),
+        SysctlWant("net.ipv4.ip_local_port_range", "=", "1024 65535", ORIGIN),
+        SysctlWant("net.ipv4.ip_local_reserved_ports", "covers", "10248-10250,10256,30000-32767", ORIGIN),
+        SysctlWant("net.ipv4.tcp_congestion_control", "=", "bbr", ORIGIN),
+    ),
+    pod_sysctls=(SysctlWant("net.ipv4.tcp_tw_reuse", "=", "1", ORIGIN),),
+    qdisc=Wanted("fq", ORIGIN),
+    congestion_control=Wanted("bbr", ORIGIN),
+)
+NOTHING = KernelExpectation()
+
+
+def wants(operator: str, value: str) -> KernelExpectation:
+    return KernelExpectation(host_sysctls=(SysctlWant("net.core.somaxconn", operator, value, ORIGIN),))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, TUNED, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__tcp_tw_reuse="2")},
+            TUNED,
+            ("fail", f"node-1: net.ipv4.tcp_tw_reuse 2, want 1 ({ORIGIN}) (sysctl net.ipv4.tcp_tw_reuse)"),
+            id="reset",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__ip_local_port_range="32768\t60999")},
+            TUNED,
+            (
+                "fail",
+                f"node-1: net.ipv4.ip_local_port_range 32768 60999, want 1024 65535 ({ORIGIN}) (sysctl net.ipv4.ip_local_port_range)",
+            ),
+            id="fields",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__ip_local_reserved_ports="10248-10256,30000-31000,31001-32767")},
+            TUNED,
+            ("pass", ""),
+            id="neighbouring-ranges-cover",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__ip_local_reserved_ports="")},
+            TUNED,
+            (
+                "fail",
+                (
+                    "node-1: net.ipv4.ip_local_reserved_ports (empty), want covers 10248-10250,10256,30000-32767 "
+                    f"({ORIGIN}) (sysctl net.ipv4.ip_local_reserved_ports)"
+                ),
+            ),
+            id="nothing-reserved",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__ip_local_reserved_ports="10248-10250,10256,30000-32766")},
+            TUNED,
+            (
+                "fail",
+                (
+                    "node-1: net.ipv4.ip_local_reserved_ports 10248-10250,10256,30000-32766, want covers 10248-10250,10256,30000-32767 "
+                    f"({ORIGIN}) (sysctl net.ipv4.ip_local_reserved_ports)"
+                ),
+            ),
+            id="one-port-is-not-covered",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__tcp_tw_reuse=None)},
+            TUNED,
+            (
+                "fail",
+                f"node-1: net.ipv4.tcp_tw_reuse is not known to this kernel, want 1 ({ORIGIN}) (sysctl net.ipv4.tcp_tw_reuse)",
+            ),
+            id="no-such-file",
+        ),
+        pytest.param(
+            {},
+            wants("=", "4096"),
+            ("error", "node-1: net.core.somaxconn was not measured (sysctl net.core.somaxconn)"),
+            id="not-measured",
+        ),
+        pytest.param({"host__sysctls": {"net.core.somaxconn": "4096"}}, wants(">=", "4096"), ("pass", ""), id="at-least"),
+        pytest.param(
+            {"host__sysctls": {"net.core.somaxconn": "128"}},
+            wants(">=", "4096"),
+            ("fail", f"node-1: net.core.somaxconn 128, want >= 4096 ({ORIGIN}) (sysctl net.core.somaxconn)"),
+            id="less-than-at-least",
+        ),
+        pytest.param(
+            {"host__sysctls": {"net.core.somaxconn": "8192"}},
+            wants("<=", "4096"),
+            ("fail", f"node-1: net.core.somaxconn 8192, want <= 4096 ({ORIGIN}) (sysctl net.core.somaxconn)"),
+            id="more-than-at-most",
+        ),
+        pytest.param(
+            {"host__sysctls": {"net.core.somaxconn": "1 2"}},
+            wants(">=", "1"),
+            ("fail", f"node-1: net.core.somaxconn 1 2, want >= 1 ({ORIGIN}) (sysctl net.core.somaxconn)"),
+            id="not-a-number",
+        ),
+        pytest.param({}, NOTHING, ("skip", "no profile wants a sysctl on nodes"), id="nothing-wanted"),
+        pytest.param(
+            {"host__sysctls": {}},
+            KernelExpectation(host_sysctls=(TUNED.host_sysctls[0], TUNED.host_sysctls[4])),
+            ("skip", "no profile wants a sysctl on nodes"),
+            id="only-what-others-judge",
+        ),
+    ],
+)
+def test_host_sysctls(changes: dict[str, Any], expect: KernelExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(kernel.host_sysctls(facts(**changes), expect)) == expected
+
+
+@pytest.mark.parametrize(
+    ("persisted", "advice"),
+    [
+        ([], "node-1: net.core.somaxconn is in no sysctl.d file: it may be lost at the next boot"),
+        ([("net.core.somaxconn", "4096")], None),
+        ([("net/core/somaxconn", "4096")], None),
+        (
+            [("net.core.somaxconn", "4096"), ("net.core.somaxconn", "128")],
+            f"node-1: /etc/sysctl.d/90-x.conf:2 sets net.core.somaxconn to 128 at the next boot, want >= 4096 ({ORIGIN})",
+        ),
+    ],
+)
+def test_what_the_next_boot_does_is_advice(persisted: list[tuple[str, str]], advice: str | None) -> None:
+    files = [
+        {"key": key, "value": value, "file": "/etc/sysctl.d/90-x.conf", "line": number} for number, (key, value) in enumerate(persisted, 1)
+    ]
+    judgement = kernel.host_sysctls(facts(host__sysctls={"net.core.somaxconn": "4096"}, persisted=files), wants(">=", "4096"))
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "advice") == ([advice] if advice else [])
+
+
+def probe(**more: Any) -> dict[str, Any]:
+    return {"pod": {"name": "probe-node-1", **network(**more)}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, TUNED, ("pass", ""), id="healthy"),
+        pytest.param(
+            probe(sysctls={"net.ipv4.tcp_tw_reuse": "2"}),
+            TUNED,
+            ("fail", f"node-1: probe pod: net.ipv4.tcp_tw_reuse 2, want 1 ({ORIGIN}) (sysctl net.ipv4.tcp_tw_reuse)"),
+            id="not-inherited-from-the-node",
+        ),
+        pytest.param(
+            probe(sysctls={}),
+            TUNED,
+            ("error", "node-1: probe pod: net.ipv4.tcp_tw_reuse was not measured (sysctl net.ipv4.tcp_tw_reuse)"),
+            id="not-measured",
+        ),
+        pytest.param(
+            {"pod": None, "pod_error": "pod probe-node-1: OutOfpods"},
+            TUNED,
+            ("error", "node-1: the probe pod was not measured: pod probe-node-1: OutOfpods"),
+            id="no-probe-pod",
+        ),
+        pytest.param({}, NOTHING, ("skip", "no profile wants a sysctl in pods"), id="nothing-wanted"),
+    ],
+)
+def test_pod_sysctls(changes: dict[str, Any], expect: KernelExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(kernel.pod_sysctls(facts(**changes), expect)) == expected
+
+
+def test_older_pods_that_differ_are_a_remark() -> None:
+    old = [{"name": "default/old", **network(sysctls={"net.ipv4.tcp_tw_reuse": "2"})}]
+    judgement = kernel.pod_sysctls(facts(existing_pods=old), TUNED)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        f"node-1: 1 pods that were there before have another net.ipv4.tcp_tw_reuse (default/old 2), want 1 ({ORIGIN})"
+    ]
+
+
+MQ: list[dict[str, Any]] = [
+    {"kind": "mq", "handle": "0:", "dev": "eth0", "root": True},
+    {"kind": "fq", "handle": "0:", "dev": "eth0", "parent": ":1"},
+    {"kind": "fq", "handle": "0:", "dev": "eth0", "parent": ":2"},
+    {"kind": "clsact", "handle": "ffff:", "dev": "eth0", "parent": "ffff:fff1"},
+]
+HTB = [
+    {"kind": "htb", "handle": "1:", "dev": "eth0", "root": True},
+    {"kind": "prio", "handle": "10:", "dev": "eth0", "parent": "1:10"},
+    {"kind": "fq", "handle": "8002:", "dev": "eth0", "parent": "10:1"},
+]
+SHOW = "tc -j qdisc show dev eth0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, TUNED, ("pass", ""), id="root"),
+        pytest.param({"qdiscs": MQ}, TUNED, ("pass", ""), id="leaves-below-mq"),
+        pytest.param({"qdiscs": HTB}, TUNED, ("pass", ""), id="leaf-below-classes"),
+        pytest.param(
+            {"qdiscs": [{"kind": "pfifo_fast", "handle": "0:", "dev": "eth0", "root": True}]},
+            TUNED,
+            ("fail", f"node-1: eth0 qdisc pfifo_fast in force, want fq ({ORIGIN}) ({SHOW})"),
+            id="replaced",
+        ),
+        pytest.param(
+            {"qdiscs": [MQ[0], MQ[1], {**MQ[2], "kind": "fq_codel"}]},
+            TUNED,
+            ("fail", f"node-1: eth0 qdisc fq_codel in force, want fq ({ORIGIN}) ({SHOW})"),
+            id="one-queue-differs",
+        ),
+        pytest.param(
+            {
+                "uplink": "bond0",
+                "physical": ["eth0", "bond0"],
+                "host__links": [link("bond0", kind="bond"), link("eth0", master="bond0"), link("tap1", master="bond0")],
+            },
+            TUNED,
+            ("pass", ""),
+            id="members-of-a-bond",
+        ),
+        pytest.param({"qdiscs": []}, TUNED, ("error", f"node-1: no qdisc of eth0 was measured ({SHOW})"), id="not-measured"),
+        pytest.param({"uplink": None}, TUNED, ("error", "node-1: no device holds the node's InternalIP"), id="no-uplink"),
+        pytest.param({}, NOTHING, ("skip", "no profile wants a queueing discipline"), id="nothing-wanted"),
+    ],
+)
+def test_qdisc(changes: dict[str, Any], expect: KernelExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(kernel.qdisc(facts(**changes), expect)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param({}, TUNED, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"host__congestion_control": "cubic"},
+            TUNED,
+            ("fail", f"node-1: a fresh TCP socket uses cubic, want bbr ({ORIGIN}) (getsockopt(TCP_CONGESTION))"),
+            id="node",
+        ),
+        pytest.param(
+            probe(congestion_control="cubic"),
+            TUNED,
+            ("fail", f"node-1: probe pod: a fresh TCP socket uses cubic, want bbr ({ORIGIN}) (getsockopt(TCP_CONGESTION))"),
+            id="pod",
+        ),
+        pytest.param(
+            {"host__congestion_control": None},
+            TUNED,
+            ("error", "node-1: the congestion control of a fresh socket was not measured"),
+            id="not-measured",
+        ),
+        pytest.param(
+            {"pod": None, "pod_error": "ErrImagePull"},
+            TUNED,
+            ("error", "node-1: probe pod: the congestion control of a fresh socket was not measured: ErrImagePull"),
+            id="no-probe-pod",
+        ),
+        pytest.param({}, NOTHING, ("skip", "no profile wants a congestion control"), id="nothing-wanted"),
+    ],
+)
+def test_congestion_control(changes: dict[str, Any], expect: KernelExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(kernel.congestion_control(facts(**changes), expect)) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "expect", "expected", "advice"),
+    [
+        pytest.param({"count": 9, "max": 131072, "buckets": 65536}, TUNED, ("pass", ""), [], id="healthy"),
+        pytest.param(
+            {"count": 9, "max": 65536, "buckets": 65536},
+            TUNED,
+            (
+                "fail",
+                f"node-1: net.netfilter.nf_conntrack_max 65536, want >= 131072 ({ORIGIN}) (sysctl net.netfilter.nf_conntrack_max)",
+            ),
+            [],
+            id="lowered",
+        ),
+        pytest.param(
+            {"count": None, "max": None, "buckets": None},
+            TUNED,
+            ("skip", "connection tracking is not in use on this node"),
+            [],
+            id="unused",
+        ),
+        pytest.param(
+            {"count": 9, "max": 131072, "buckets": 65536},
+            NOTHING,
+            ("skip", "no profile wants a size of the connection table"),
+            [],
+            id="nothing-wanted",
+        ),
+        pytest.param(
+            {"count": 120000, "max": 131072, "buckets": 16384},
+            TUNED,
+            ("pass", ""),
+            [
+                "node-1: 120000 of 131072 entries of the connection table are in use: when it is full, packets are lost",
+                "node-1: 8 connections per hash bucket when the table is full, 4 at most is usual",
+            ],
+            id="nearly-full-with-long-chains",
+        ),
+    ],
+)
+def test_conntrack(table: dict[str, int | None], expect: KernelExpectation, expected: tuple[str, str], advice: list[str]) -> None:
+    judgement = kernel.conntrack(facts(conntrack=table), expect)
+    assert outcome(judgement) == expected
+    assert told(judgement, "advice") == advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "families", "expected"),
+    [
+        pytest.param({}, {4, 6}, ("pass", ""), id="healthy"),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__ip_forward="0")},
+            {4},
+            ("fail", "node-1: net.ipv4.ip_forward 0, want 1 (built-in) (sysctl net.ipv4.ip_forward)"),
+            id="off",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv6__conf__all__forwarding="0")}, {4}, ("pass", ""), id="off-for-a-family-that-is-not-in-use"
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv6__conf__all__forwarding="0")},
+            {4, 6},
+            ("fail", "node-1: net.ipv6.conf.all.forwarding 0, want 1 (built-in) (sysctl net.ipv6.conf.all.forwarding)"),
+            id="off-for-ipv6",
+        ),
+        pytest.param(
+            {"host__sysctls": {}},
+            {4},
+            ("error", "node-1: net.ipv4.ip_forward was not measured (sysctl net.ipv4.ip_forward)"),
+            id="unmeasured",
+        ),
+    ],
+)
+def test_forwarding(changes: dict[str, Any], families: set[int], expected: tuple[str, str]) -> None:
+    assert outcome(kernel.forwarding(facts(**changes), NOTHING, families)) == expected
