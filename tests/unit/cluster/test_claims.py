@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.cluster.claims import network_claims, proxy_claims, recognise_cni, wanted_config_maps
+from pytest_k8snet.cluster.inventory import kube_proxies, read_node
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.errors import ClusterError
+
+SCHEDULED = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "pods": []}]
+KUBEADM = ("kube-system", "kube-proxy")
+
+
+def kubeadm(text: str) -> dict[tuple[str, str], dict[str, str]]:
+    return {KUBEADM: {"config.conf": text, "kubeconfig.conf": "x"}}
+
+
+def daemonset(name: str, *, desired: int = 3, args: list[str] | None = None, image: str = "x", **labels: str) -> dict[str, Any]:
+    container = {"name": "c", "image": image, "command": args or []}
+    return {
+        "metadata": {"name": name, "namespace": "kube-system", "labels": labels},
+        "spec": {"template": {"spec": {"containers": [container], "nodeSelector": {"kubernetes.io/os": "linux"}}}},
+        "status": {"desiredNumberScheduled": desired, "numberReady": desired},
+    }
+
+
+def values(claims: dict[str, Any]) -> dict[str, Any]:
+    return {key: claim.value for key, claim in claims.items()}
+
+
+def test_ipvs_of_kubeadm() -> None:
+    text = "kind: KubeProxyConfiguration\nmode: ipvs\nipvs:\n  scheduler: lc\n  strictARP: true\n"
+    claims = proxy_claims(kubeadm(text), [], SCHEDULED)
+    assert values(claims) == {"proxy.mode": "ipvs", "proxy.scheduler": "lc", "proxy.strict_arp": True}
+    assert claims["proxy.scheduler"].source == "ConfigMap kube-system/kube-proxy config.conf ipvs.scheduler"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('mode: ""', {"proxy.mode": "iptables"}),
+        ("kind: x", {"proxy.mode": "iptables"}),
+        ("mode: nftables", {"proxy.mode": "nftables"}),
+        ("mode: iptables\nipvs: {scheduler: lc, strictARP: true}", {"proxy.mode": "iptables"}),
+        ("mode: ipvs", {"proxy.mode": "ipvs", "proxy.scheduler": "rr"}),
+        ("mode: ipvs\nipvs: {scheduler: '', strictARP: false}", {"proxy.mode": "ipvs", "proxy.scheduler": "rr", "proxy.strict_arp": False}),
+    ],
+)
+def test_defaults(text: str, wanted: dict[str, Any]) -> None:
+    assert values(proxy_claims(kubeadm(text), [], SCHEDULED)) == wanted
+
+
+def test_config_map_that_outlived_kube_proxy() -> None:
+    assert proxy_claims(kubeadm("mode: ipvs"), [], []) == {}
+
+
+def test_daemonset_that_wants_no_pods() -> None:
+    nobody = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 0, "pods": []}]
+    claim = proxy_claims(kubeadm("mode: ipvs"), [], nobody)["proxy.mode"]
+    assert (claim.value, claim.source) == ("none", "DaemonSet kube-system/kube-proxy wants 0 pods")
+
+
+def test_cilium_replaces_kube_proxy() -> None:
+    maps = {("kube-system", "cilium-config"): {"kube-proxy-replacement": "true", "routing-mode": "native"}}
+    assert values(proxy_claims(maps, [], [])) == {"proxy.mode": "none"}
+    assert values(network_claims(maps)) == {"encapsulation": "none"}
+
+
+def test_flags_count_only_without_configuration() -> None:
+    proxies = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 1, "pods": []}]
+    flags = [daemonset("kube-proxy", args=["kube-proxy", "--proxy-mode=ipvs"])]
+    assert values(proxy_claims({}, flags, proxies)) == {"proxy.mode": "ipvs"}
+    both = [daemonset("kube-proxy", args=["kube-proxy", "--proxy-mode=ipvs", "--config=/x"])]
+    assert proxy_claims({}, both, proxies) == {}
+
+
+def test_configuration_that_is_no_yaml() -> None:
+    with pytest.raises(ClusterError, match=r"ConfigMap kube-system/kube-proxy config\.conf: not YAML"):
+        proxy_claims(kubeadm("a: [b"), [], SCHEDULED)
+
+
+def test_network_of_the_lab() -> None:
+    text = '{"encapsulation": "vxlan", "mtu": {"pod": 1450, "uplink": 1500, "tunnel": 1450}, "pod_cidr": "10.244.0.0/16"}'
+    claims = network_claims({("kube-system", "k8snet-lab-network"): {"network.json": text}})
+    assert values(claims) == {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.uplink": 1500, "mtu.tunnel": 1450}
+
+
+@pytest.mark.parametrize(
+    ("backend", "wanted"),
+    [
+        ('{"Type": "vxlan"}', {"encapsulation": "vxlan"}),
+        ('{"Type": "vxlan", "DirectRouting": true, "MTU": 1400}', {"mtu.pod": 1400}),
+        ('{"Type": "host-gw"}', {"encapsulation": "none"}),
+        ('{"Type": "alloc"}', {}),
+    ],
+)
+def test_flannel(backend: str, wanted: dict[str, Any]) -> None:
+    maps = {("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": f'{{"Network": "10.244.0.0/16", "Backend": {backend}}}'}}
+    assert values(network_claims(maps)) == wanted
+
+
+def test_cni_by_its_daemonset() -> None:
+    flannel = daemonset("kube-flannel-ds")
+    assert recognise_cni([daemonset("x"), flannel]) == "flannel"
+    assert ("kube-system", "kube-flannel-cfg") in wanted_config_maps([flannel])
+    assert recognise_cni([]) is None
+
+
+def test_kube_proxies() -> None:
+    owner = {"kind": "DaemonSet", "name": "kube-proxy"}
+    pods: list[dict[str, Any]] = [
+        {"metadata": {"name": "kube-proxy-abc", "namespace": "kube-system", "ownerReferences": [owner]},
+         "spec": {"nodeName": "node-1"}, "status": {"phase": "Running"}},
+        {"metadata": {"name": "kube-proxy-node-2", "namespace": "kube-system", "annotations": {"kubernetes.io/config.mirror": "x"}},
+         "spec": {"nodeName": "node-2"}, "status": {"phase": "Running"}},
+        {"metadata": {"name": "coredns-1", "namespace": "kube-system"}, "spec": {"nodeName": "node-2"}},
+    ]  # fmt: skip
+    sets = [
+        daemonset("kube-proxy", desired=1),
+        daemonset("other-name", desired=0, image="reg.example:5000/k8s/kube-proxy:v1@sha256:0"),
+        daemonset("kube-prox"),
+    ]
+    found = kube_proxies(sets, pods)
+    assert [(item["name"], item["desired"], len(item["pods"])) for item in found] == [
+        ("(static pods)", 1, 1),
+        ("kube-proxy", 1, 1),
+        ("other-name", 0, 0),
+    ]
+    assert found[0]["pods"] == [{"name": "kube-proxy-node-2", "node": "node-2", "static": True}]
+    assert found[1]["node_selector"] == {"kubernetes.io/os": "linux"}
+
+
+NOT_READY = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "cni"}
+
+
+def raw_node(**parts: Any) -> dict[str, Any]:
+    labels = {"topology.kubernetes.io/zone": "a", "eks.amazonaws.com/nodegroup": "blue"}
+    return {
+        "metadata": {"name": "node-1", "labels": labels, **parts.get("metadata", {})},
+        "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00::/64"], **parts.get("spec", {})},
+        "status": {
+            "addresses": [{"type": "Hostname", "address": "node-1"}, {"type": "InternalIP", "address": "10.0.0.1"}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"osImage": "Debian 12", "kernelVersion": "6.1.0", "architecture": "amd64", "operatingSystem": "linux"},
+            **parts.get("status", {}),
+        },
+    }  # fmt: skip
+
+
+def test_node() -> None:
+    node = read_node(raw_node())
+    assert (node.internal_ip, node.pod_cidrs, node.ready, node.zone) == ("10.0.0.1", ("10.244.0.0/24", "fd00::/64"), True, "a")
+    assert node.group == "blue, Debian 12, 6.1.0, amd64"
+    cluster = Cluster("v1.37.2", (node,), {}, (), None)
+    assert Cluster.from_json(cluster.to_json()) == cluster
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({"status": {"conditions": [NOT_READY]}}, "KubeletNotReady: cni"),
+        ({"status": {"conditions": []}}, "has reported no condition Ready"),
+        ({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]}}, "is being removed (taint ToBeDeletedByClusterAutoscaler)"),
+        ({"metadata": {"deletionTimestamp": "x"}}, "is being deleted"),
+    ],
+    ids=["not-ready", "silent", "scaled-down", "deleted"],
+)  # fmt: skip
+def test_node_that_is_not_ready(parts: dict[str, Any], reason: str) -> None:
+    node = read_node(raw_node(**parts))
+    assert (node.ready, node.not_ready_reason) == (False, reason)
+
+
+def test_cordoned_node() -> None:
+    node = read_node(raw_node(spec={"unschedulable": True}))
+    assert (node.ready, node.schedulable) == (True, False)
