@@ -1,0 +1,38 @@
+"""Locks between the processes of a run. The kernel frees them when a process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock `path`; wait until it is free."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def measuring(folder: Path, kind: str, *, load: bool) -> Iterator[None]:
+    """Hold what it takes to measure `kind`: nobody else measures the same, and nobody measures anything beside a load."""
+    with locked(folder / f"{kind}.lock"), locked(folder / "measuring.lock", shared=not load):
+        yield
+
+
+def hold(path: Path) -> int | None:
+    """Take the lock `path` for as long as the returned descriptor is open; None when another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

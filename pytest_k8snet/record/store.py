@@ -1,0 +1,147 @@
+"""The run folder: one JSON file per document, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pytest_k8snet.errors import ConfigurationError, RecordError
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.lock import hold
+
+MARKER = ".k8snet-run"  # only folders that hold it are ever removed
+LOCKS = ".locks"
+_LONGEST_NAME = 200  # bytes; file systems take 255
+
+
+class RunFolder:
+    """The record of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make the folder. One of an earlier run is emptied; anything else that is not empty is refused.
+
+        Raises `ConfigurationError` when it cannot be used, `RecordError` when it cannot be written.
+        """
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                if not (path / MARKER).is_file():
+                    raise ConfigurationError(f"run folder {path}: is there and not a run of ours; name another one or remove it")
+                if not remove_run(path):
+                    raise ConfigurationError(f"run folder {path}: another run is using it; name another one")
+            (path / LOCKS).mkdir(parents=True, exist_ok=True)
+            (path / ".gitignore").write_text("*\n", encoding="utf-8")
+            (path / MARKER).touch()
+        except OSError as error:
+            raise RecordError(f"run folder {path}: cannot be made: {error.strerror}") from error
+        return cls(path)
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the run's locks."""
+        return self.path / LOCKS
+
+    def hold(self) -> int | None:
+        """Mark the folder as in use while the returned descriptor is open; None when another run has it."""
+        return hold(self.path / MARKER)
+
+    def put(self, document: Document) -> None:
+        """Write a document."""
+        self.write_json(self._file(document.kind, document.subject), document.to_json())
+
+    def get(self, kind: str, subject: str) -> Document | None:
+        """Return a document, None when there is none.
+
+        Raises `RecordError` when it is damaged.
+        """
+        file = self._file(kind, subject)
+        data = self.read_json(file)
+        return None if data is None else Document.from_json(data, where=str(file))
+
+    def write_json(self, name: str | Path, data: Any) -> None:
+        """Write a file of the folder whole or not at all.
+
+        Raises `RecordError` when the disk is full or the folder has gone.
+        """
+        file = self.path / name
+        temporary: str | None = None
+        try:
+            file.parent.mkdir(exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".tmp")
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(data, stream, ensure_ascii=True, indent=1)
+                stream.write("\n")
+            Path(temporary).replace(file)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    Path(temporary).unlink()
+            raise RecordError(
+                f"{file}: cannot be written: {error.strerror}; make room or name another folder with --k8snet-run-dir"
+            ) from error
+
+    def read_json(self, name: str | Path) -> Any:
+        """Return a file's content, None when there is no such file."""
+        file = self.path / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{file}: cannot be read: {error}") from error
+
+    def _file(self, kind: str, subject: str) -> Path:
+        return self.path / kind / f"{safe_name(subject)}.json"
+
+
+def safe_name(subject: str) -> str:
+    """Return a file name for a subject, whatever characters it has; different subjects never share one."""
+    name = quote(subject, safe="")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
+    return name
+
+
+def remove_run(path: Path) -> bool:
+    """Remove the folder of a run that nobody uses; return whether it was."""
+    marker = path / MARKER
+    if path.is_symlink() or not marker.is_file():
+        return False
+    descriptor = hold(marker)
+    if descriptor is None:
+        return False
+    try:
+        shutil.rmtree(path)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def remove_older(parent: Path, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` runs in `parent`; return what was removed. Folders that are no runs stay."""
+    runs = sorted(_runs(parent), key=lambda path: path.name)
+    removed = []
+    for path in runs[: max(0, len(runs) - keep)]:
+        with contextlib.suppress(OSError):
+            if remove_run(path):
+                removed.append(path)
+    return removed
+
+
+def _runs(parent: Path) -> Iterator[Path]:
+    for path in parent.iterdir():
+        if not path.is_symlink() and (path / MARKER).is_file():
+            yield path
