@@ -1,0 +1,466 @@
+r"""A cluster that is not there: the real measurements, judges and reports over answers that a test gives.
+
+Use it to test checks of your own, without a cluster. In the conftest.py of those tests::
+
+    from pytest_k8snet.access.fake import FakeCluster
+
+    def pytest_k8snet_fake(config):
+        fake = FakeCluster(["node-1", "node-2"])
+        fake.command("node-1", ["cat", "/proc/sys/vm/swappiness"], stdout="60\n")
+        fake.change_facts("node-2", lambda facts: facts["kube_proxy"].update(mode="iptables"))
+        return fake
+
+and run ``pytest --k8snet-access=fake``. Without changes it is a healthy cluster: kube-proxy in ipvs mode, native routing, MTU 1500,
+every node tuned. `answer` replaces what an agent says, by a value or an error; `fail_probe` makes a node's probe pods not start.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.probes import Probe
+from pytest_k8snet.cluster.model import Claim, Cluster, Node
+from pytest_k8snet.errors import AccessError, ProbeError
+
+Role = Literal["host", "pod"]
+Answer = Any  # a JSON value, an exception, or a function of the request's parameters
+
+MTU = 1500
+RATE_BPS = 940_000_000
+
+SERVICES: tuple[dict[str, Any], ...] = (
+    {
+        "metadata": {"name": "kubernetes", "namespace": "default", "uid": "1", "resourceVersion": "1"},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "10.96.0.1",
+            "clusterIPs": ["10.96.0.1"],
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+        },
+    },
+)
+ENDPOINT_SLICES: tuple[dict[str, Any], ...] = (
+    {
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "uid": "2",
+            "resourceVersion": "2",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.168.10.1"], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
+    },
+)
+IPVS_TABLE = """IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+TCP  0A600001:01BB rr
+  -> C0A80A01:192B      Masq    1      2          0
+"""
+SYSCTLS: Mapping[str, str] = {
+    "net.core.default_qdisc": "fq",
+    "net.ipv4.conf.all.arp_announce": "2",
+    "net.ipv4.conf.all.arp_ignore": "1",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.eth0.arp_announce": "0",
+    "net.ipv4.conf.eth0.arp_ignore": "0",
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.ip_local_port_range": "1024\t65535",
+    "net.ipv4.ip_local_reserved_ports": "2379-2380,10248-10260,30000-32767",
+    "net.ipv4.tcp_congestion_control": "bbr",
+    "net.ipv4.tcp_tw_reuse": "1",
+    "net.ipv4.vs.conntrack": "1",
+    "net.ipv4.vs.expire_nodest_conn": "1",
+    "net.ipv4.vs.expire_quiescent_template": "1",
+    "net.ipv6.conf.all.forwarding": "1",
+    "net.netfilter.nf_conntrack_buckets": "65536",
+    "net.netfilter.nf_conntrack_max": "131072",
+}
+CLAIMS: Mapping[str, Claim] = {
+    "proxy.mode": Claim("ipvs", "ConfigMap kube-system/kube-proxy config.conf mode"),
+    "proxy.scheduler": Claim("rr", "ConfigMap kube-system/kube-proxy config.conf ipvs.scheduler"),
+    "proxy.strict_arp": Claim(True, "ConfigMap kube-system/kube-proxy config.conf ipvs.strictARP"),
+    "encapsulation": Claim("none", "ConfigMap kube-system/fake-network"),
+    "mtu.pod": Claim(MTU, "ConfigMap kube-system/fake-network"),
+    "mtu.uplink": Claim(MTU, "ConfigMap kube-system/fake-network"),
+}
+
+
+def fake_node(name: str, number: int = 1) -> Node:
+    """Return a Ready worker node; `number` makes its addresses."""
+    return Node(
+        name=name,
+        internal_ip=f"192.168.10.{10 + number}",
+        pod_cidrs=(f"10.244.{number}.0/24",),
+        ready=True,
+        not_ready_reason=None,
+        schedulable=True,
+        control_plane=False,
+        group="all",
+        os="linux",
+    )
+
+
+def healthy_pod_facts(pod_ip: str = "10.244.1.5") -> dict[str, Any]:
+    """Return the answer of a probe pod's agent to ``facts``."""
+    return {
+        "links": [_link("lo", 65536), _link("eth0", kind="veth")],
+        "routes": [{"dst": "default", "gateway": "10.244.1.1", "dev": "eth0"}, {"dst": "10.244.1.0/24", "dev": "eth0", "prefsrc": pod_ip}],
+        "sysctls": dict(SYSCTLS),
+        "congestion_control": "bbr",
+    }
+
+
+def healthy_host_facts(peers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the answer of a node's agent to ``facts``. `peers` are those of the request."""
+    return {
+        "host": {
+            "links": [_link("lo", 65536), _link("eth0"), _link("cni0", kind="bridge"), _link("kube-ipvs0", kind="dummy", flags=[])],
+            "routes": [{"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}],
+            "sysctls": dict(SYSCTLS),
+            "congestion_control": "bbr",
+        },
+        "existing_pods": [{"name": "kube-system/coredns-abc", **healthy_pod_facts()}],
+        "uplink": "eth0",
+        "physical": ["eth0"],
+        "persisted": [
+            {"key": key, "value": value.replace("\t", " "), "file": "/etc/sysctl.d/90-network.conf", "line": line}
+            for line, (key, value) in enumerate(SYSCTLS.items(), 1)
+        ],
+        "kube_proxy": {
+            "mode": "ipvs",
+            "mode_error": None,
+            "listening": True,
+            "processes": ["pid 812: /usr/local/bin/kube-proxy --config=/var/lib/kube-proxy/config.conf"],
+        },
+        "ipvs": {"loaded": True, "table": IPVS_TABLE},
+        "iptables": {
+            "legacy": {
+                "tables": ["nat", "filter"],
+                "chains": ["KUBE-SERVICES", "KUBE-POSTROUTING", "KUBE-MARK-MASQ"],
+                "reachable": ["KUBE-SERVICES"],
+                "error": None,
+            },
+            "nft": {"tables": [], "chains": [], "reachable": [], "error": None},
+        },
+        "nft": {"tables": [], "error": None},
+        "qdiscs": [{"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True}],
+        "conntrack": {"count": 120, "max": 131072, "buckets": 65536},
+        "uplink_speed_mbit": None,
+        "virtual": "DMI says fake",
+        "peer_routes": [
+            {"peer": peer["peer"], "address": peer["address"], "real_pod": peer["real_pod"], "dev": "eth0", "gateway": None, "error": None}
+            for peer in peers
+        ],
+        "kernel": "6.12.0",
+        "errors": {},
+    }
+
+
+class FakeCluster:
+    """A healthy cluster, until it is changed. Implements what a run needs of a cluster (`pytest_k8snet.backend.Backend`).
+
+    ``created`` and ``deleted`` list the objects that the run made and removed.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[str | Node] = ("node-1", "node-2", "node-3"),
+        *,
+        version: str = "v1.37.0",
+        claims: Mapping[str, Claim] = CLAIMS,
+        cni: str | None = "fake",
+        kube_proxy_daemonsets: Sequence[Mapping[str, Any]] | None = None,
+        services: Sequence[Mapping[str, Any]] = SERVICES,
+        endpoint_slices: Sequence[Mapping[str, Any]] = ENDPOINT_SLICES,
+        probe_delay_s: float = 0.0,
+    ) -> None:
+        self.nodes = {
+            node.name: node for node in (fake_node(item, number) if isinstance(item, str) else item for number, item in enumerate(nodes, 1))
+        }
+        self.version = version
+        self.claims = dict(claims)
+        self.cni = cni
+        self.kube_proxy_daemonsets = kube_proxy_daemonsets
+        self.objects = FakeObjects(services, endpoint_slices)
+        self.labels: dict[str, dict[str, str]] = {}
+        self.created: list[str] = []
+        self.deleted: list[str] = []
+        self.requests: list[tuple[str, str, str]] = []
+        self.probe_delay_s = probe_delay_s
+        self.start_error: Exception | None = None
+        self.read_error: Exception | None = None
+        self._answers: dict[tuple[str, str, str], Answer] = {}
+        self._commands: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+        self._changes: dict[tuple[str, str], list[Callable[[dict[str, Any]], object]]] = {}
+        self._failed: dict[str, str] = {}
+        self.sent_bytes: dict[str, int] = {}
+        self.received_bytes: dict[str, int] = {}
+
+    # ---- what a test says
+
+    def answer(self, node: str, op: str, answer: Answer, *, role: Role = "host") -> None:
+        """Let an agent answer `op` with a JSON value, an exception, or what a function makes of the parameters."""
+        self._answers[node, role, op] = answer
+
+    def command(self, node: str, argv: Sequence[str], *, stdout: str = "", stderr: str = "", exit_status: int = 0) -> None:
+        """Let a command on a node end like this."""
+        self._commands[node, tuple(argv)] = {"exit_status": exit_status, "stdout": stdout, "stderr": stderr, "duration_s": 0.0}
+
+    def change_facts(self, node: str, change: Callable[[dict[str, Any]], object], *, role: Role = "host") -> None:
+        """Change the facts of a node, or of its probe pod, from the healthy ones: `change` gets them and alters them."""
+        self._changes.setdefault((node, role), []).append(change)
+
+    def fail_probe(self, node: str, reason: str) -> None:
+        """Let the probe pods of a node not start."""
+        self._failed[node] = reason
+
+    def not_ready(self, node: str, reason: str) -> None:
+        """Make a node NotReady."""
+        self.nodes[node] = replace(self.nodes[node], ready=False, not_ready_reason=reason)
+
+    # ---- what a run asks
+
+    @property
+    def origin(self) -> str:
+        """What leads to it."""
+        return "fake cluster"
+
+    @property
+    def services(self) -> FakeObjects:
+        """Services and EndpointSlices."""
+        return self.objects
+
+    def read_cluster(self) -> Cluster:
+        """Return the inventory."""
+        if self.read_error is not None:
+            raise self.read_error
+        daemonsets = self.kube_proxy_daemonsets
+        if daemonsets is None:
+            pods = [{"name": f"kube-proxy-{name}", "node": name, "static": False} for name in self.nodes]
+            daemonsets = [
+                {
+                    "name": "kube-proxy",
+                    "namespace": "kube-system",
+                    "desired": len(pods),
+                    "ready": len(pods),
+                    "node_selector": {},
+                    "pods": pods,
+                }
+            ]
+        return Cluster(
+            version=self.version,
+            nodes=tuple(self.nodes[name] for name in sorted(self.nodes)),
+            claims=self.claims,
+            kube_proxy_daemonsets=daemonsets,
+            cni=self.cni,
+        )
+
+    def select_nodes(self, selector: str) -> list[str]:
+        """Match ``key=value`` selectors, joined by commas, against `labels`."""
+        wanted = dict(part.strip().replace("==", "=").split("=", 1) for part in selector.split(","))
+        return [name for name in self.nodes if wanted.items() <= self.labels.get(name, {}).items()]
+
+    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> FakeProbing:
+        """Pretend to create the probe pods."""
+        if self.start_error is not None:
+            raise self.start_error
+        return FakeProbing(self, cluster, nodes, run_id)
+
+    def open_access(self, probes: Mapping[str, Probe]) -> FakeAccess:
+        """Return the way to the nodes."""
+        return FakeAccess(self, probes)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def on_create(self, name: str) -> None:
+        """Note a created object; override to be told."""
+        self.created.append(name)
+
+    def on_delete(self, name: str) -> None:
+        """Note a deleted object; override to be told."""
+        self.deleted.append(name)
+
+    def failed_probe(self, node: str) -> str | None:
+        """Return why a node's probe pods do not start."""
+        if self.nodes[node].ready:
+            return self._failed.get(node)
+        return f"{node}: the node is NotReady: {self.nodes[node].not_ready_reason}"
+
+    def respond(self, node: str, role: Role, op: str, params: Mapping[str, Any]) -> Any:
+        """Answer like the agent would."""
+        self.requests.append((node, role, op))
+        if (node, role, op) in self._answers:
+            given = self._answers[node, role, op]
+            if isinstance(given, BaseException):
+                raise given
+            return given(params) if callable(given) else copy.deepcopy(given)
+        if op == "facts":
+            return self._facts(node, role, params)
+        if op == "ipvs":
+            facts = self._facts(node, "host", {})
+            mode = facts["kube_proxy"]["mode"]
+            return {**facts["ipvs"], "kube_ipvs0": facts["ipvs"]["loaded"], "configz": None, "mode": mode}
+        if op == "run":
+            return self._run(node, tuple(params["argv"]))
+        if op == "counters":
+            return {"tx_bytes": self.sent_bytes.get(node, 0), "rx_bytes": self.received_bytes.get(node, 0), "at_s": time.monotonic()}
+        if op == "iperf3_server":
+            return {"pid": 4711, "port": params["ports"][0]}
+        if op == "iperf3_client":
+            return self._iperf3(node, params)
+        if op == "stop":
+            return {"exit_status": 0, "output": ""}
+        raise AccessError(f"{node}: {op}: the fake has no answer; give one with FakeCluster.answer({node!r}, {op!r}, ...)")
+
+    def pod_ip(self, node: str) -> str:
+        """Return the address of a node's probe pod."""
+        cidrs = self.nodes[node].pod_cidrs
+        return cidrs[0].replace(".0/24", ".5") if cidrs else "10.244.255.5"
+
+    def _facts(self, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
+        facts = healthy_host_facts(params.get("peers", ())) if role == "host" else healthy_pod_facts(self.pod_ip(node))
+        sysctls = facts["host"]["sysctls"] if role == "host" else facts["sysctls"]
+        for key in params.get("sysctls", ()):
+            sysctls.setdefault(key.replace("{uplink}", "eth0"), None)
+        for change in self._changes.get((node, role), ()):
+            change(facts)
+        return facts
+
+    def _run(self, node: str, argv: tuple[str, ...]) -> dict[str, Any]:
+        if (node, argv) in self._commands:
+            return dict(self._commands[node, argv])
+        stdout: str | None = None
+        if argv[:4] == ("ip", "-j", "addr", "show") or argv[:4] == ("ip", "-j", "route", "get"):
+            stdout = json.dumps([{"ifname": "eth0", "dev": "eth0"}])
+        if stdout is None:
+            raise AccessError(f"{node}: run: the fake has no answer to {list(argv)}; give one with FakeCluster.command({node!r}, ...)")
+        return {"exit_status": 0, "stdout": stdout, "stderr": "", "duration_s": 0.0}
+
+    def _iperf3(self, node: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        seconds, omitted = params["seconds"], params["omit_s"]
+        bytes_, all_bytes = RATE_BPS * seconds // 8, RATE_BPS * (seconds + omitted) // 8
+        target = next((name for name in self.nodes if params["address"] in (self.nodes[name].internal_ip, self.pod_ip(name))), node)
+        on_wire = all_bytes * 1514 // 1448
+        self.sent_bytes[node] = self.sent_bytes.get(node, 0) + on_wire
+        self.received_bytes[target] = self.received_bytes.get(target, 0) + on_wire
+        sums = {"bytes": bytes_, "bits_per_second": float(RATE_BPS), "seconds": seconds}
+        result = {
+            "start": {"version": "iperf 3.18", "tcp_mss_default": 1448},
+            "intervals": [{"sum": {"bytes": all_bytes}}],
+            "end": {
+                "sum_sent": {**sums, "retransmits": 0},
+                "sum_received": sums,
+                "cpu_utilization_percent": {"host_total": 5.0, "remote_total": 7.0},
+            },
+        }
+        return {"exit_status": 0, "result": result, "stderr": ""}
+
+
+class FakeObjects:
+    """Services and EndpointSlices."""
+
+    def __init__(self, services: Sequence[Mapping[str, Any]], endpoint_slices: Sequence[Mapping[str, Any]]) -> None:
+        self._services = services
+        self._endpoint_slices = endpoint_slices
+
+    def services(self) -> list[dict[str, Any]]:
+        """Return all Services."""
+        return [copy.deepcopy(dict(item)) for item in self._services]
+
+    def endpoint_slices(self) -> list[dict[str, Any]]:
+        """Return all EndpointSlices."""
+        return [copy.deepcopy(dict(item)) for item in self._endpoint_slices]
+
+
+class FakeProbing:
+    """Probe pods that are only noted."""
+
+    def __init__(self, fake: FakeCluster, cluster: Cluster, nodes: Sequence[str], run_id: str) -> None:
+        self._fake = fake
+        self._namespace = f"k8snet-{run_id}"
+        self._names = [*nodes]
+        self._deleted = False
+        fake.on_create(f"namespace {self._namespace}")
+        for name in nodes:
+            if cluster.node(name).ready:
+                fake.on_create(f"pod host-{name}")
+                fake.on_create(f"pod probe-{name}")
+
+    def wait(self, deadline: Deadline) -> Mapping[str, Probe]:
+        """Return the probes, after the delay that the fake was given."""
+        until = min(time.monotonic() + self._fake.probe_delay_s, deadline.at)
+        while time.monotonic() < until and not self._deleted:
+            time.sleep(0.02)
+        return {name: self._probe(name) for name in self._names}
+
+    def delete(self) -> None:
+        """Note the removal, once."""
+        if not self._deleted:
+            self._deleted = True
+            self._fake.on_delete(f"namespace {self._namespace}")
+
+    def _probe(self, name: str) -> Probe:
+        error = self._fake.failed_probe(name)
+        return Probe(name, self._namespace, f"host-{name}", f"probe-{name}", self._fake.pod_ip(name) if error is None else None, error)
+
+
+class FakeAccess:
+    """The way to the agents of a `FakeCluster`."""
+
+    def __init__(self, fake: FakeCluster, probes: Mapping[str, Probe]) -> None:
+        self._fake = fake
+        self._probes = probes
+
+    def host(self, node: str) -> FakeAgent:
+        """Return the node's agent."""
+        return self._agent(node, "host")
+
+    def pod(self, node: str) -> FakeAgent:
+        """Return the agent in the node's probe pod."""
+        return self._agent(node, "pod")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _agent(self, node: str, role: Role) -> FakeAgent:
+        probe = self._probes.get(node)
+        if probe is None or probe.error is not None:
+            raise ProbeError(f"{node}: no probe pods were made on this node" if probe is None else str(probe.error))
+        return FakeAgent(self._fake, node, role)
+
+
+class FakeAgent:
+    """One agent of a `FakeCluster`."""
+
+    def __init__(self, fake: FakeCluster, node: str, role: Role) -> None:
+        self._fake = fake
+        self._node = node
+        self._role = role
+
+    @property
+    def where(self) -> str:
+        """Node and role."""
+        return f"{self._node} (host)" if self._role == "host" else f"{self._node} (pod probe-{self._node})"
+
+    def request(self, op: str, params: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
+        """Ask the fake."""
+        del timeout_s
+        return self._fake.respond(self._node, self._role, op, params or {})
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _link(name: str, mtu: int = MTU, kind: str | None = None, flags: Sequence[str] = ("UP",)) -> dict[str, Any]:
+    info = {} if kind is None else {"linkinfo": {"info_kind": kind}}
+    return {"ifname": name, "mtu": mtu, "flags": [*flags], "qdisc": "fq", **info}
