@@ -1,0 +1,118 @@
+"""What a run needs of a cluster, whichever way leads to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_k8snet.access.base import Access, Deadline
+    from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.measure.registry import ServiceSource
+    from pytest_k8snet.options import Settings
+
+
+class Probing(Protocol):
+    """Probe pods from their creation to their removal."""
+
+    def wait(self, deadline: Deadline) -> Mapping[str, Probe]:
+        """Wait until every pod runs or is known not to."""
+
+    def delete(self) -> None:
+        """Remove everything; it may be called twice."""
+
+
+class Backend(Protocol):
+    """A cluster: its inventory, its probe pods and the way to them."""
+
+    @property
+    def origin(self) -> str:
+        """What leads to it, for the header."""
+
+    @property
+    def services(self) -> ServiceSource:
+        """Its Services and EndpointSlices."""
+
+    def read_cluster(self) -> Cluster:
+        """Read the inventory."""
+
+    def select_nodes(self, selector: str) -> Sequence[str]:
+        """Return the names of the nodes that a label selector matches."""
+
+    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
+        """Create the probe pods."""
+
+    def open_access(self, probes: Mapping[str, Probe]) -> Access:
+        """Return the way to the nodes through their probe pods."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+class PodBackend:
+    """A real cluster, by its API server and probe pods."""
+
+    def __init__(self, settings: Settings) -> None:
+        from pytest_k8snet.cluster.api import Api
+
+        assert settings.kubeconfig is not None
+        self._settings = settings
+        self._api = Api.from_kubeconfig(settings.kubeconfig, settings.context)
+
+    @property
+    def origin(self) -> str:
+        """Kubeconfig and API server."""
+        return f"{self._api.server}, {self._api.origin}"
+
+    @property
+    def services(self) -> ServiceSource:
+        """The API server."""
+        return self._api
+
+    def read_cluster(self) -> Cluster:
+        """Read nodes, kube-proxy, CNI and their claims."""
+        from pytest_k8snet.cluster.inventory import read_cluster
+
+        return read_cluster(self._api)
+
+    def select_nodes(self, selector: str) -> Sequence[str]:
+        """Ask the API server."""
+        return [item["metadata"]["name"] for item in self._api.list("/api/v1/nodes", labelSelector=selector)]
+
+    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
+        """Create two pods a node."""
+        from pytest_k8snet.access.probes import ProbeSettings, start_probes
+
+        settings = self._settings
+        wanted = ProbeSettings(
+            run_id=run_id, image=settings.image, image_pull_secret=settings.image_pull_secret, namespace=settings.namespace
+        )
+        return start_probes(self._api, cluster, wanted, nodes=nodes)
+
+    def open_access(self, probes: Mapping[str, Probe]) -> Access:
+        """Go by exec through the API server."""
+        from pytest_k8snet.access.pod import PodAccess
+
+        return PodAccess(self._api, probes)
+
+    def close(self) -> None:
+        """Close the API client."""
+        self._api.close()
+
+
+def open_backend(config: pytest.Config, settings: Settings) -> Backend:
+    """Return the backend that the settings name, without contacting it.
+
+    Raises a `K8sNetError` when the kubeconfig is not usable, or no conftest has a fake cluster.
+    """
+    if settings.access != "fake":
+        return PodBackend(settings)
+    from pytest_k8snet.errors import ConfigurationError
+
+    fake: Backend | None = config.hook.pytest_k8snet_fake(config=config)
+    if fake is None:
+        raise ConfigurationError("--k8snet-access=fake: no conftest.py implements pytest_k8snet_fake(config); it returns a FakeCluster")
+    return fake

@@ -1,0 +1,91 @@
+"""What checks hold: a node or a pair of nodes of this run, which reads like the sentence an operator says."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.errors import MeasurementError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.base import CommandResult
+    from pytest_k8snet.cluster.model import Node
+    from pytest_k8snet.record.document import Document
+    from pytest_k8snet.record.facts import Link, NodeFacts
+    from pytest_k8snet.run import Run
+
+
+class NodeHandle:
+    """A node: ``node.sysctl("vm.swappiness")``, ``node.interface("eth0").mtu``, ``node.run(["ip", "-j", "link"])``."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run = run
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<node {self.name}>"
+
+    @property
+    def node(self) -> Node:
+        """The node as the API server knows it."""
+        return self._run.cluster.node(self.name)
+
+    @property
+    def facts(self) -> NodeFacts:
+        """Everything that was read on the node in one round trip."""
+        return self._run.facts(self.name)
+
+    def document(self, kind: str) -> Document:
+        """Return a recorded measurement of this node; it is taken when it is not there yet."""
+        return self._run.document(kind, self.name)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float = 30.0) -> CommandResult:
+        """Run a command in the node's own namespaces. A non-zero exit status is a result; what cannot be run is an `AccessError`."""
+        return self._run.command(self.name, argv, timeout_s)
+
+    def sysctl(self, key: str) -> str:
+        """Return a sysctl of the node's own namespaces, recorded or read now."""
+        known = self.facts.host.sysctls.get(key)
+        if known is not None:
+            return known
+        path = "/proc/sys/" + key.translate({ord("."): "/", ord("/"): "."})
+        result = self.run(["cat", path])
+        if result.exit_status != 0:
+            raise MeasurementError(f"{self.name}: no sysctl {key}: {result.stderr.strip() or path}")
+        return result.stdout.strip()
+
+    def interface(self, name: str) -> Link:
+        """Return a network device of the node."""
+        link = self.facts.host.link(name)
+        if link is None:
+            known = ", ".join(link.name for link in self.facts.host.links)
+            raise MeasurementError(f"{self.name}: no device {name}; it has: {known}")
+        return link
+
+    def route_to(self, address: str) -> dict[str, Any]:
+        """Return the kernel's route to an address, as ``ip -j route get`` says it."""
+        result = self.run(["ip", "-j", "route", "get", str(ipaddress.ip_address(address))])
+        if result.exit_status != 0:
+            raise MeasurementError(f"{self.name}: no route to {address}: {result.stderr.strip()}")
+        routes: list[dict[str, Any]] = json.loads(result.stdout)
+        return routes[0]
+
+
+class PairHandle:
+    """An ordered pair of nodes ``a:b``: a sends to b."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run = run
+        self.name = name
+        source, _, target = name.partition(":")
+        self.source = NodeHandle(run, source)
+        self.target = NodeHandle(run, target)
+
+    def __repr__(self) -> str:
+        return f"<pair {self.name}>"
+
+    def document(self, kind: str) -> Document:
+        """Return a recorded measurement of this pair; it is taken when it is not there yet."""
+        return self._run.document(kind, self.name)

@@ -1,0 +1,297 @@
+"""All settings: one table, resolved once, each with the source it came from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_k8snet.access.image import DEFAULT_IMAGE
+from pytest_k8snet.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pytest
+
+Kind = Literal["text", "path", "list", "flag", "number", "choice", "pairs", "share"]
+
+LEVELS = ("read", "probe", "load")
+IN_CLUSTER = "in-cluster"
+
+#: The words in brackets behind a value in the header.
+COMMAND_LINE = "command line"
+DEFAULT = "default"
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. Option, environment variable and ini key follow from the name."""
+
+    name: str  # as in --k8snet-NAME
+    kind: Kind
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+
+    @property
+    def option(self) -> str:
+        """The command line option."""
+        return f"--k8snet-{self.name}"
+
+    @property
+    def field(self) -> str:
+        """The field of `Settings`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def ini(self) -> str:
+        """The ini key, which is also the option's destination."""
+        return f"k8snet_{self.field}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return self.ini.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class PairChoice:
+    """Which ordered pairs of nodes: ``all``, ``ring`` or ``sample:N``."""
+
+    kind: Literal["all", "ring", "sample"]
+    count: int = 0
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        return f"sample:{self.count}" if self.kind == "sample" else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How many nodes may be missing: a number or a share of all."""
+
+    number: int
+    percent: bool = False
+
+    def of(self, nodes: int) -> int:
+        """Return how many of `nodes` may be missing."""
+        return nodes * self.number // 100 if self.percent else self.number
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        return f"{self.number}{'%' if self.percent else ''}"
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
+    Setting("context", "text", None, "context of the kubeconfig", metavar="NAME"),
+    Setting("profile", "list", (), "what the network is meant to be: name or file; repeatable, later ones win", metavar="PROFILE"),
+    Setting("access", "choice", "pod", "way to the nodes", choices=("pod", "fake")),
+    Setting("image", "text", DEFAULT_IMAGE, "image of the probe pods", metavar="REFERENCE"),
+    Setting("image-pull-secret", "text", None, "pull secret for that image, in the namespace", metavar="NAME"),
+    Setting("namespace", "text", None, "namespace for the probe pods; it has to exist and is never deleted", metavar="NAME"),
+    Setting("nodes", "text", None, "nodes to test: names separated by commas, or a label selector", metavar="NODES"),
+    Setting("checks", "list", (), "checks to run: ids, wildcards allowed (NET-MTU-*); repeatable, or separated by commas", metavar="IDS"),
+    Setting("level", "choice", "load", "what the run may do: read, send small probes, send full-rate load", choices=LEVELS),
+    Setting("pairs", "pairs", PairChoice("ring"), "pairs of nodes for checks that send little (all, ring, sample:N)", metavar="PAIRS"),
+    Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
+    Setting("allow-missing", "share", Missing(0), "nodes that may be NotReady, gone or without probe (N or N%%)", metavar="N"),
+    Setting("run-dir", "path", None, "folder for this run's record (default: .k8snet/<UTC time>-<run id>)", metavar="FOLDER"),
+    Setting("keep-runs", "number", 10, "runs kept in .k8snet", metavar="N"),
+    Setting("dry-run", "flag", False, "print what would be checked, and read nothing but the API"),
+    Setting("strict", "flag", False, "fail on every skip but 'does not apply here'"),
+    Setting("allow-inconclusive", "flag", False, "inconclusive results do not fail the run"),
+    Setting("no-suite", "flag", False, "do not add the packaged suite"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a run. `sources` names where each value comes from."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    profile: tuple[str, ...] = ()
+    access: str = "pod"
+    image: str = DEFAULT_IMAGE
+    image_pull_secret: str | None = None
+    namespace: str | None = None
+    nodes: str | None = None
+    checks: tuple[str, ...] = ()
+    level: str = "load"
+    pairs: PairChoice = PairChoice("ring")
+    load_pairs: PairChoice = PairChoice("sample", 4)
+    allow_missing: Missing = Missing(0)
+    run_dir: str | None = None
+    keep_runs: int = 10
+    dry_run: bool = False
+    strict: bool = False
+    allow_inconclusive: bool = False
+    no_suite: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a cluster to test."""
+        return self.kubeconfig is not None or self.access == "fake"
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the command line names the cluster: then, and only then, the suite runs and its absence matters."""
+        return COMMAND_LINE in (
+            self.sources.get("kubeconfig"),
+            self.sources.get("access") if self.access == "fake" else None,
+        )
+
+    def allows(self, level: str) -> bool:
+        """Whether a check of `level` may run."""
+        return LEVELS.index(level) <= LEVELS.index(self.level)
+
+    def shown(self) -> list[tuple[str, str, str]]:
+        """Return name, value and source of every setting that is not the default."""
+        return [
+            (setting.name, _text(getattr(self, setting.field)), self.sources[setting.field])
+            for setting in SETTINGS
+            if self.sources.get(setting.field, DEFAULT) != DEFAULT
+        ]
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Return values and sources for the record. No setting holds a secret: the kubeconfig is named, never read into one."""
+        return {
+            setting.name: {
+                "value": _text(getattr(self, setting.field)),
+                "source": self.sources.get(setting.field, DEFAULT),
+            }
+            for setting in SETTINGS
+        }
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options and ini keys."""
+    group = parser.getgroup("k8snet", "Kubernetes network conformance")
+    for setting in SETTINGS:
+        details: dict[str, Any] = {"dest": setting.ini, "default": None, "help": _help(setting)}
+        if setting.kind == "flag":
+            group.addoption(setting.option, action="store_true", **details)
+        elif setting.kind == "list":
+            group.addoption(setting.option, action="append", metavar=setting.metavar, **details)
+        else:
+            metavar = setting.metavar or "{" + ",".join(setting.choices) + "}"
+            group.addoption(setting.option, action="store", metavar=metavar, **details)
+        ini_type: Any = {"flag": "bool", "list": "args", "number": "int"}.get(setting.kind, "string")
+        parser.addini(setting.ini, setting.help.replace("%%", "%"), type=ini_type, default=None)
+
+
+def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings: command line over environment over ini over default.
+
+    Raises `ConfigurationError` that names the setting as it was given, the value and what is accepted.
+    """
+    ini_name = config.inipath.name if config.inipath is not None else "ini"
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for setting in SETTINGS:
+        given: Any = config.getoption(setting.ini, None)
+        source, name = COMMAND_LINE, setting.option
+        if given is None and setting.variable in environment:
+            given, source, name = environment[setting.variable], f"environment {setting.variable}", setting.variable
+            if given == "" and setting.kind != "flag":
+                given = None  # an empty variable is how shells and CI systems say "not set"
+        if given is None:
+            given, source, name = config.getini(setting.ini), ini_name, f"{setting.ini} in {ini_name}"
+        if given is None:
+            values[setting.field], sources[setting.field] = setting.default, DEFAULT
+            continue
+        try:
+            values[setting.field] = _READERS[setting.kind](setting, given)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: got {given!r}, want {error}") from error
+        sources[setting.field] = source
+    return Settings(**values, sources=sources)
+
+
+def _help(setting: Setting) -> str:
+    choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
+    default = "" if setting.kind == "flag" or setting.default in (None, ()) else f" [default: {_text(setting.default)}]"
+    return setting.help + choices + default
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
+    return {True: "yes", False: "no", None: ""}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+def _read_text(_setting: Setting, given: Any) -> str:
+    text = str(given).strip()
+    if not text:
+        raise ValueError("a value that is not empty")
+    return text
+
+
+def _read_path(setting: Setting, given: Any) -> str:
+    text = _read_text(setting, given)
+    return text if text == IN_CLUSTER else str(Path(text).expanduser())
+
+
+def _read_list(_setting: Setting, given: Any) -> tuple[str, ...]:
+    parts: Sequence[str] = (
+        re.split(r"[,\s]+", given) if isinstance(given, str) else [part for item in given for part in str(item).split(",")]
+    )
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _read_flag(_setting: Setting, given: Any) -> bool:
+    if isinstance(given, bool):
+        return given
+    word = str(given).strip().lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError("yes or no")
+
+
+def _read_number(_setting: Setting, given: Any) -> int:
+    if not re.fullmatch(r"\d+", str(given).strip()) or int(given) < 1:
+        raise ValueError("a whole number of at least 1")
+    return int(given)
+
+
+def _read_choice(setting: Setting, given: Any) -> str:
+    if given not in setting.choices:
+        raise ValueError("one of " + ", ".join(setting.choices))
+    return str(given)
+
+
+def _read_pairs(_setting: Setting, given: Any) -> PairChoice:
+    text = str(given).strip()
+    if text == "all" or text == "ring":
+        return PairChoice("all" if text == "all" else "ring")
+    match = re.fullmatch(r"sample:([1-9]\d*)", text)
+    if match is None:
+        raise ValueError("all, ring or sample:N with N of at least 1")
+    return PairChoice("sample", int(match[1]))
+
+
+def _read_share(_setting: Setting, given: Any) -> Missing:
+    match = re.fullmatch(r"(\d+)(%?)", str(given).strip())
+    if match is None or (match[2] and int(match[1]) > 100):
+        raise ValueError("a number of nodes or a share such as 10%")
+    return Missing(int(match[1]), percent=bool(match[2]))
+
+
+_READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
+    "text": _read_text,
+    "path": _read_path,
+    "list": _read_list,
+    "flag": _read_flag,
+    "number": _read_number,
+    "choice": _read_choice,
+    "pairs": _read_pairs,
+    "share": _read_share,
+}

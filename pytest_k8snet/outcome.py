@@ -1,0 +1,179 @@
+"""The one place where verdicts become pytest outcomes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.judge.model import Judgement, Verdict, Weight
+from pytest_k8snet.markers import CASE, Case
+from pytest_k8snet.state import RUN, SETTINGS_KEY
+
+if TYPE_CHECKING:
+    from pytest_k8snet.run import Run
+
+JUDGEMENT = pytest.StashKey[Judgement]()
+_ENDED = pytest.StashKey[str]()
+
+_DECIDING = {Verdict.FAIL: Weight.FAULT, Verdict.ERROR: Weight.ERROR, Verdict.INCONCLUSIVE: Weight.INCONCLUSIVE}
+
+
+class VerdictOutcome(Exception):  # noqa: N818 - an outcome, not an error
+    """Ends a test with a verdict."""
+
+    def __init__(self, verdict: Verdict, message: str) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.message = message
+
+
+def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Turn the report of a check into what its verdict says, and put verdict and evidence into its properties.
+
+    error and inconclusive become a failed setup: pytest's own word, and JUnit's, for what could not be judged.
+    """
+    case = item.stash.get(CASE, None)
+    if case is None:
+        return
+    told: dict[str, Any] = {**case.to_json(), "verdict": None}
+    report.k8snet = told  # type: ignore[attr-defined]  # crosses the xdist wire: builtin values only
+    if hasattr(report, "wasxfail"):
+        verdict, message, traceback = Verdict.SKIP if report.skipped else Verdict.PASS, f"xfail: {report.wasxfail}", True
+    elif call.when == "teardown":
+        if report.failed:
+            _tell(item, report, told, Verdict.ERROR, str(report.longrepr).splitlines()[-1], excused=None)
+        return
+    elif call.excinfo is None:
+        if call.when != "call":
+            return
+        verdict, message, traceback = Verdict.PASS, "", False
+    else:
+        verdict, message, traceback = _ended(call.excinfo.value, call.when)
+    item.stash[_ENDED] = verdict.value
+    run = item.config.stash.get(RUN, None)
+    excused, message = _excuse(run, item, case, verdict, message)
+    told["plain"] = traceback
+    _tell(item, report, told, verdict, message, excused)
+    if traceback and excused is None:
+        if verdict is Verdict.ERROR:
+            report.when = "setup"
+        if verdict is Verdict.SKIP and _strict(item) and not hasattr(report, "wasxfail"):
+            report.outcome = "failed"
+            report.longrepr = f"{case.name}: skipped, and --k8snet-strict allows only what does not apply: {message}"
+            told.update(plain=False, message=f"skipped: {message}", strict=True)
+        return
+    _shape(item, report, case, told, verdict, message, excused)
+
+
+def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:
+    """Return verdict, message and whether pytest's own representation says more than the message."""
+    if isinstance(error, VerdictOutcome):
+        return error.verdict, error.message, False
+    if isinstance(error, K8sNetError):
+        return Verdict.ERROR, str(error) or type(error).__name__, False
+    if isinstance(error, pytest.skip.Exception):
+        return Verdict.SKIP, str(error.msg), True
+    if isinstance(error, AssertionError | pytest.fail.Exception) and when == "call":
+        return Verdict.FAIL, str(error).split("\nassert ")[0].strip() or "assertion failed", True
+    return Verdict.ERROR, f"{type(error).__name__}: {error}", True
+
+
+def _excuse(run: Run | None, item: pytest.Item, case: Case, verdict: Verdict, message: str) -> tuple[tuple[str, str] | None, str]:
+    """Return why a verdict does not fail the run, as a word and a reason, and the message."""
+    if run is None or verdict not in _DECIDING:
+        return None, message
+    try:
+        waiver = run.expectations.waiver(case.check, case.subject, datetime.datetime.now(datetime.UTC).date())
+        allowed = run.may_miss(case.subject) if verdict is Verdict.ERROR else None
+    except K8sNetError:
+        return None, message  # without inventory or profile nothing is excused
+    if waiver is not None and not waiver.expired:
+        return ("waived", f"{waiver.reason} (until {waiver.expires}, {waiver.origin})"), message
+    if waiver is not None:
+        message = f"{message}\nits waiver has expired on {waiver.expires} ({waiver.origin}): {waiver.reason}"
+    if allowed is not None:
+        return ("allowed", allowed), message
+    if verdict is Verdict.INCONCLUSIVE and item.config.stash[SETTINGS_KEY].allow_inconclusive:
+        return ("allowed", "--k8snet-allow-inconclusive"), message
+    return None, message
+
+
+def _strict(item: pytest.Item) -> bool:
+    settings = item.config.stash.get(SETTINGS_KEY, None)
+    return settings is not None and settings.strict
+
+
+def _tell(
+    item: pytest.Item, report: pytest.TestReport, told: dict[str, Any], verdict: Verdict, message: str, excused: tuple[str, str] | None
+) -> None:
+    """Put verdict and evidence where reports and JUnit find them."""
+    judgement = item.stash.get(JUDGEMENT, None)
+    told.update(verdict=verdict.value, message=message, excused=None if excused is None else list(excused))
+    properties = {
+        "k8snet_check": told["check"],
+        "k8snet_subject": told["subject"],
+        "k8snet_verdict": verdict.value,
+        "k8snet_title": told["title"],
+        "k8snet_message": message,
+        "k8snet_fix": told["fix"],
+    }
+    if excused is not None:
+        properties[f"k8snet_{excused[0]}"] = excused[1]
+    if judgement is not None:
+        findings = [finding for finding in judgement.findings if finding.weight is _DECIDING.get(verdict)]
+        told["advice"] = [finding.message for finding in judgement.findings if finding.weight is Weight.ADVICE]
+        told["commands"] = _unique([finding.command for finding in findings])
+        wanted = "; ".join(_unique([finding.wanted for finding in findings])) or judgement.want
+        origin = re.search(r"\(([^()]+)\)$", wanted or "")
+        properties.update(
+            k8snet_measured="; ".join(_unique([finding.measured for finding in findings])),
+            k8snet_wanted=wanted,
+            k8snet_origin=origin[1] if origin else None,
+            k8snet_command="; ".join(told["commands"]),
+            k8snet_advice="; ".join(told["advice"]),
+            k8snet_evidence=json.dumps(judgement.evidence, default=str, sort_keys=True) if judgement.evidence else None,
+        )
+    kept = [(name, value) for name, value in item.user_properties if not name.startswith("k8snet_")]
+    item.user_properties[:] = kept + [(name, str(value)) for name, value in properties.items() if value]
+    report.user_properties = list(item.user_properties)
+
+
+def _shape(
+    item: pytest.Item,
+    report: pytest.TestReport,
+    case: Case,
+    told: dict[str, Any],
+    verdict: Verdict,
+    message: str,
+    excused: tuple[str, str] | None,
+) -> None:
+    """Give the report outcome, phase and text."""
+    if verdict is Verdict.PASS:
+        return
+    if verdict is Verdict.SKIP or excused is not None:
+        reason = message if excused is None else f"{verdict.value}, {excused[0]}: {message} [{excused[1]}]"
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {reason}")
+        return
+    report.outcome = "failed"
+    report.when = "call" if verdict is Verdict.FAIL else "setup"
+    report.longrepr = "\n".join([message, *remedy(told)])
+
+
+def remedy(told: dict[str, Any]) -> list[str]:
+    """Return the line that says how it was measured and where the remedy is written."""
+    parts = []
+    if told.get("commands"):
+        parts.append("measured: " + "; ".join(told["commands"]))
+    if told.get("fix"):
+        parts.append(f"fix: {told['fix']}")
+    return ["    ".join(parts)] if parts else []
+
+
+def _unique(values: list[str | None]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value))

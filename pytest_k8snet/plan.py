@@ -1,0 +1,138 @@
+"""What a run is going to look at: nodes, pairs, and how much traffic that makes. Pure: from settings and inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.errors import ConfigurationError
+from pytest_k8snet.options import PairChoice, Settings
+
+TAKES = 3  # host, pod, host
+TAKE_S = 3
+OMIT_S = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A node that cannot be measured, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The subjects of a run."""
+
+    nodes: tuple[str, ...]  # every node that has to have a verdict
+    pairs: tuple[str, ...]
+    load_pairs: tuple[str, ...]
+    absent: tuple[Absent, ...]  # of those nodes, the ones that cannot be measured
+    left_out: tuple[Absent, ...]  # nodes nobody asked for
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtin values."""
+        return {
+            "nodes": list(self.nodes),
+            "pairs": list(self.pairs),
+            "load_pairs": list(self.load_pairs),
+            "absent": [{"node": item.node, "reason": item.reason} for item in self.absent],
+            "left_out": [{"node": item.node, "reason": item.reason} for item in self.left_out],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Plan:
+        """Read what `to_json` gave."""
+        return cls(
+            nodes=tuple(data["nodes"]),
+            pairs=tuple(data["pairs"]),
+            load_pairs=tuple(data["load_pairs"]),
+            absent=tuple(Absent(**item) for item in data["absent"]),
+            left_out=tuple(Absent(**item) for item in data["left_out"]),
+            notes=tuple(data["notes"]),
+        )
+
+
+def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | None) -> Plan:
+    """Return the plan; `selected` are the names that a label selector matched, None when no selector was given.
+
+    Raises `ConfigurationError` for a node that is asked for by name and is not in the cluster.
+    """
+    wanted = _wanted(settings, cluster, selected)
+    nodes = [node for node in sorted(cluster.nodes, key=lambda node: node.name) if node.name in wanted and node.os == "linux"]
+    left_out = [
+        Absent(node.name, f"runs {node.os}; only Linux nodes are measured" if node.os != "linux" else "not in --k8snet-nodes")
+        for node in cluster.nodes
+        if node not in nodes
+    ]
+    absent = [Absent(node.name, f"NotReady: {node.not_ready_reason or 'no reason given'}") for node in nodes if not node.ready]
+    notes = [f"{node.name} is cordoned; it is measured all the same" for node in nodes if node.ready and not node.schedulable]
+    workers = [node.name for node in _workers(nodes)]
+    return Plan(
+        nodes=tuple(node.name for node in nodes),
+        pairs=choose_pairs(settings.pairs, workers),
+        load_pairs=choose_pairs(settings.load_pairs, workers),
+        absent=tuple(absent),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+    )
+
+
+def choose_pairs(choice: PairChoice, nodes: Sequence[str]) -> tuple[str, ...]:
+    """Return ordered pairs ``a:b`` of `nodes`: the ring first, then its reverse, then what is farther apart; always the same ones."""
+    count = len(nodes)
+    distances = [1, *([count - 1] if count > 2 else []), *range(2, count - 1)]
+    # The reverse of the ring starts where the ring did: 2:1 answers 1:2.
+    ordered = [
+        (nodes[(index + 1) % count], nodes[index]) if distance == count - 1 != 1 else (nodes[index], nodes[(index + distance) % count])
+        for distance in distances
+        for index in range(count)
+        if count > 1
+    ]
+    if choice.kind == "ring":
+        ordered = ordered[:count]
+    elif choice.kind == "sample":
+        ordered = ordered[: choice.count]
+    return tuple(f"{source}:{target}" for source, target in ordered)
+
+
+def volume_bytes(pairs: int, line_rate_bps: int) -> int:
+    """Return how many bytes the takes of `pairs` send at most."""
+    return pairs * TAKES * (TAKE_S + OMIT_S) * line_rate_bps // 8
+
+
+def matches(check_id: str, patterns: Sequence[str]) -> bool:
+    """Whether a check is among those asked for; no pattern asks for all."""
+    return not patterns or any(fnmatchcase(check_id, pattern) for pattern in patterns)
+
+
+def _workers(nodes: Sequence[Node]) -> list[Node]:
+    """Load goes to ready workers; a cluster whose nodes are all control plane has no others."""
+    ready = [node for node in nodes if node.ready]
+    return [node for node in ready if not node.control_plane] or ready
+
+
+def _wanted(settings: Settings, cluster: Cluster, selected: Sequence[str] | None) -> set[str]:
+    if settings.nodes is None:
+        return {node.name for node in cluster.nodes}
+    if selected is not None:
+        if not selected:
+            raise ConfigurationError(f"--k8snet-nodes: no node of the cluster matches {settings.nodes!r}")
+        return set(selected)
+    names = {name.strip() for name in settings.nodes.split(",") if name.strip()}
+    known = {node.name for node in cluster.nodes}
+    unknown = sorted(names - known)
+    if unknown:
+        raise ConfigurationError(f"--k8snet-nodes: no node {', '.join(unknown)} in the cluster; it has: {', '.join(sorted(known))}")
+    return names
+
+
+def is_selector(nodes: str) -> bool:
+    """Whether `nodes` is a label selector and not a list of names."""
+    return any(mark in nodes for mark in ("=", "!", " in ", " notin ", "/"))

@@ -1,0 +1,244 @@
+"""The pytest plugin: hooks only. Nothing is contacted, and nothing heavy is imported, unless there is a cluster to test."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_k8snet import markers, options
+from pytest_k8snet.errors import ConfigurationError, K8sNetError
+from pytest_k8snet.fixtures import (
+    NOTHING,
+    k8snet_cluster,
+    k8snet_documents,
+    k8snet_expect,
+    k8snet_measure,
+    k8snet_node,
+    k8snet_pair,
+    k8snet_run,
+    k8snet_verdict,
+)
+from pytest_k8snet.outcome import translate
+from pytest_k8snet.state import RUN, SETTINGS_KEY
+
+if TYPE_CHECKING:
+    from pytest_k8snet.run import ControllerRun, Run
+
+__all__ = [
+    "k8snet_cluster",
+    "k8snet_documents",
+    "k8snet_expect",
+    "k8snet_measure",
+    "k8snet_node",
+    "k8snet_pair",
+    "k8snet_run",
+    "k8snet_verdict",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the settings."""
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hook that gives the fake access its cluster."""
+    from pytest_k8snet import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Resolve the settings, open what they name, and add the packaged suite."""
+    for line in markers.MARKERS:
+        config.addinivalue_line("markers", line)
+    try:
+        settings = options.resolve(config)
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[SETTINGS_KEY] = settings
+    if not settings.active or config.getoption("version", 0) or config.getoption("help", False):
+        return
+    if settings.asked_for and not settings.no_suite and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        _add_suite(config)
+    worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get("k8snet")
+    try:
+        config.stash[RUN] = _open_run(config, settings, worker)
+    except K8sNetError as error:
+        raise pytest.UsageError(str(error)) from error
+    if worker is None:
+        from pytest_k8snet.controller import Controller
+
+        if settings.dry_run:
+            config.option.dist = "no"  # the plan is printed from what one process collects
+            config.option.tx = []
+        config.pluginmanager.register(Controller(config, _controller_run(config)), "k8snet-controller")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what a worker has opened; the controller ends its own."""
+    run = config.stash.get(RUN, None)
+    if run is not None and hasattr(config, "workerinput"):
+        run.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one case per node or pair."""
+    run = metafunc.config.stash.get(RUN, None)
+    fixture = next((name for name in markers.SUBJECT_FIXTURES if name in metafunc.fixturenames), None)
+    if run is None or fixture is None:
+        return
+    if fixture == "k8snet_pair":
+        mark = next(metafunc.definition.iter_markers("k8snet_check"), None)
+        load = mark is not None and mark.kwargs.get("level") == "load"
+        names = [*(run.plan.load_pairs if load else run.plan.pairs)]
+    else:
+        names = [*run.plan.nodes]
+    names = names or [NOTHING]
+    metafunc.parametrize(fixture, names, ids=names, scope="session", indirect=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let ``-k`` find a check by its id."""
+    mark = item.get_closest_marker("k8snet_check")
+    if mark is not None and isinstance(mark.kwargs.get("id"), str):
+        item.extra_keyword_matches.add(mark.kwargs["id"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every check its identity, and leave out what the settings leave out."""
+    try:
+        _read_cases(items)
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from error
+    run = config.stash.get(RUN, None)
+    if run is None:
+        return
+    from pytest_k8snet.plan import matches
+
+    settings = run.settings
+    kept, by_check, by_level = [], [], []
+    for item in items:
+        case = item.stash.get(markers.CASE, None)
+        if case is not None and not matches(case.check, settings.checks):
+            by_check.append(item)
+        elif case is not None and not settings.allows(case.level):
+            by_level.append(item)
+        else:
+            kept.append(item)
+    for left_out, reason in ((by_check, "--k8snet-checks"), (by_level, f"--k8snet-level={settings.level}")):
+        if left_out:
+            config.stash.setdefault(LEFT_OUT, {})[reason] = len(left_out)
+            config.stash[COUNTING] = False
+            config.hook.pytest_deselected(items=left_out)
+            config.stash[COUNTING] = True
+    items[:] = kept
+
+
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+COUNTING = pytest.StashKey[bool]()
+
+
+def pytest_deselected(config: pytest.Config | None = None, items: list[pytest.Item] | None = None) -> None:
+    """Count the checks that others leave out (``-k``, ``-m``, ``--deselect``)."""
+    for item in items or ():
+        if markers.CASE in item.stash and item.config.stash.get(COUNTING, True):
+            counts = item.config.stash.setdefault(LEFT_OUT, {})
+            counts["-k, -m or --deselect"] = counts.get("-k, -m or --deselect", 0) + 1
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave word of what is going to be run: the controller proves at the end that nothing was lost."""
+    run = session.config.stash.get(RUN, None)
+    if run is None:
+        return
+    cases = {item.nodeid: item.stash[markers.CASE].to_json() for item in session.items if markers.CASE in item.stash}
+    collection = {"cases": cases, "left_out": session.config.stash.get(LEFT_OUT, {})}
+    controller = session.config.pluginmanager.get_plugin("k8snet-controller")
+    if controller is not None:
+        controller.collection = collection
+    if not run.settings.dry_run and (cases or run.settings.asked_for):
+        from pytest_k8snet.run import COLLECTION
+
+        run.folder.write_json(COLLECTION, collection)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Translate verdicts."""
+    report = yield
+    translate(item, call, report)
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Apply ``k8snet_requires``."""
+    mark = item.get_closest_marker("k8snet_requires")
+    run = item.config.stash.get(RUN, None)
+    if mark is not None and run is not None:
+        from pytest_k8snet.requires import unmet
+
+        reason = unmet(mark, run)
+        if reason is not None:
+            from pytest_k8snet.judge.model import Verdict
+            from pytest_k8snet.outcome import VerdictOutcome
+
+            raise VerdictOutcome(Verdict.SKIP, reason)
+
+
+def _add_suite(config: pytest.Config) -> None:
+    from pytest_k8snet.suite import suite_files
+
+    try:
+        files = [str(path) for path in suite_files()]
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from error
+    own = config.args if config.args_source is pytest.Config.ArgsSource.TESTPATHS else []
+    config.args = [*own, *files]
+
+
+def _open_run(config: pytest.Config, settings: options.Settings, worker: dict[str, Any] | None) -> Run:
+    from pytest_k8snet.backend import open_backend
+    from pytest_k8snet.record.store import RunFolder
+    from pytest_k8snet.run import ControllerRun, Run
+
+    profile = None
+    if settings.profile:
+        from pytest_k8snet.expect.profile import load_profiles
+
+        profile = load_profiles(settings.profile)
+    backend = open_backend(config, settings)
+    if worker is None:
+        return ControllerRun(settings, backend, profile, base=config.invocation_params.dir)
+    return Run(settings, backend, profile, run_id=worker["id"], folder=RunFolder(Path(worker["folder"])))
+
+
+def _controller_run(config: pytest.Config) -> ControllerRun:
+    from pytest_k8snet.run import ControllerRun
+
+    run = config.stash[RUN]
+    assert isinstance(run, ControllerRun)
+    return run
+
+
+def _read_cases(items: list[pytest.Item]) -> None:
+    """Set the case of every check. Ids are names for ever, so two checks with one are a mistake."""
+    from pytest_k8snet.suite import area_of
+
+    owners: dict[str, str] = {}
+    for item in items:
+        if item.get_closest_marker("k8snet_check") is None and not markers.FIXTURES & set(getattr(item, "fixturenames", ())):
+            continue
+        case = markers.read_case(item, area_of(item.path))
+        if case is None:
+            continue
+        item.stash[markers.CASE] = case
+        function = markers.check_of_function(item)
+        if owners.setdefault(case.check, function) != function:
+            raise ConfigurationError(f"check {case.check} is there twice: {owners[case.check]} and {function}")

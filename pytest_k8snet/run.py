@@ -1,0 +1,398 @@
+"""A run: its folder, its inventory and plan, and the documents it takes. One object in the controller, one in each xdist worker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.errors import ConfigurationError, K8sNetError, MeasurementError, ProbeError
+from pytest_k8snet.options import Settings
+from pytest_k8snet.plan import Plan, is_selector, make_plan
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.lock import measuring
+from pytest_k8snet.record.store import RunFolder, remove_older
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.base import Access, CommandResult
+    from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.backend import Backend, Probing
+    from pytest_k8snet.expect.profile import Profile
+    from pytest_k8snet.expect.resolve import Expectations
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.facts import NodeFacts
+
+PROBES_S = 180.0  # what probe pods are given to start, images pulled included
+_POLL_S = 0.05
+_CREATE_S = 90.0
+_KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
+
+PROBES = "probes.json"
+COLLECTION = "collection.json"
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a check may know of the run: the value of the fixture ``k8snet_run``."""
+
+    id: str
+    folder: Path
+    settings: Settings
+    nodes: tuple[str, ...]
+    pairs: tuple[str, ...]
+    load_pairs: tuple[str, ...]
+
+
+class Run:
+    """What controller and workers share. A worker only reads plan and probes, and never creates or deletes objects."""
+
+    def __init__(
+        self, settings: Settings, backend: Backend, profile: Profile | None, *, run_id: str, folder: RunFolder | None = None
+    ) -> None:
+        self.settings = settings
+        self.backend = backend
+        self.id = run_id
+        self._profile = profile
+        self._folder = folder
+        self._cluster: Cluster | None = None
+        self._plan: Plan | None = None
+        self._expectations: Expectations | None = None
+        self._probes: Mapping[str, Probe] | None = None
+        self._access: Access | None = None
+        self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
+
+    def start(self) -> None:
+        """Be ready for `cluster` and `plan`: a worker finds them in the folder."""
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        self.start()
+        assert self._folder is not None
+        return self._folder
+
+    @property
+    def cluster(self) -> Cluster:
+        """The inventory."""
+        self.start()
+        if self._cluster is None:
+            document = self.folder.get("cluster", "cluster")
+            if document is None or document.values is None:
+                raise MeasurementError(f"{self.folder.path}: the controller has left no inventory")
+            self._cluster = Cluster.from_json(document.values)
+        return self._cluster
+
+    @property
+    def plan(self) -> Plan:
+        """Nodes and pairs."""
+        self.start()
+        if self._plan is None:
+            self._plan = Plan.from_json(self.folder.read_json(PLAN))
+        return self._plan
+
+    @property
+    def expectations(self) -> Expectations:
+        """What is expected of the cluster and its nodes."""
+        if self._expectations is None:
+            from pytest_k8snet.expect.resolve import resolve
+
+            self._expectations = resolve(self._profile, self.cluster)
+        return self._expectations
+
+    @property
+    def info(self) -> RunInfo:
+        """What checks may know."""
+        plan = self.plan
+        return RunInfo(self.id, self.folder.path, self.settings, plan.nodes, plan.pairs, plan.load_pairs)
+
+    @property
+    def probes(self) -> Mapping[str, Probe]:
+        """The probe pods, once it is settled which of them run. When none could be made every node's has that error."""
+        if self._probes is None:
+            from pytest_k8snet.access.probes import Probe
+
+            answer = self._wait_for_probes()
+            failure = answer.get("error")
+            self._probes = {
+                name: Probe.from_json(answer["probes"][name]) if failure is None else Probe(name, "", "", "", None, error=failure)
+                for name in self.plan.nodes
+            }
+        return self._probes
+
+    @property
+    def access(self) -> Access:
+        """The way to the nodes; opened on first use."""
+        if self._access is None:
+            self._access = self.backend.open_access(self.probes)
+        return self._access
+
+    def missing(self) -> dict[str, str]:
+        """Return the planned nodes that cannot be measured, with the reasons known by now."""
+        missing = {item.node: item.reason for item in self.plan.absent}
+        answer = self.folder.read_json(PROBES) or {}
+        for name, probe in answer.get("probes", {}).items():
+            if probe["error"] is not None:
+                missing.setdefault(name, probe["error"])
+        return missing
+
+    def may_miss(self, subject: str) -> str | None:
+        """Return why it does not matter that `subject` could not be measured, None when it does."""
+        missing = self.missing()
+        names = [name for name in (subject, *subject.split(":")) if name in missing]
+        if not names or len(missing) > self.settings.allow_missing.of(len(self.plan.nodes)):
+            return None
+        return f"{len(missing)} missing, {self.settings.allow_missing} allowed"
+
+    def document(self, kind: str, subject: str) -> Document:
+        """Return a document. When it is not there yet, it is taken with all planned ones of its kind."""
+        from pytest_k8snet.measure.registry import MEASUREMENTS
+
+        document = self.folder.get(kind, subject)
+        if document is not None:
+            return document
+        measurement = MEASUREMENTS.get(kind)
+        if measurement is None:
+            raise ConfigurationError(f"no measurement is called {kind!r}; there are: {', '.join(sorted(MEASUREMENTS))}")
+        if measurement.load and not self.settings.allows("load"):
+            raise ConfigurationError(f"{kind} sends load, and the level is {self.settings.level}; mark the check with level='load'")
+        context = self._context()
+        with measuring(self.folder.locks, kind, load=measurement.load):
+            document = self.folder.get(kind, subject)
+            if document is None:
+                batch = [name for name in self._batch(measurement.subject, subject) if self.folder.get(kind, name) is None]
+                taken: set[str] = set()
+                failure = "the measurement gave no document"
+                try:
+                    for item in measurement.take(context, batch):
+                        self.folder.put(item)
+                        taken.add(item.subject)
+                except (K8sNetError, OSError) as error:
+                    if not isinstance(error, MeasurementError | ConfigurationError | ProbeError):
+                        raise
+                    failure = str(error)
+                for name in batch:
+                    if name not in taken:
+                        self.folder.put(_untaken(kind, name, failure))
+                document = self.folder.get(kind, subject)
+        if document is None:
+            raise MeasurementError(f"{subject}: no {kind}: it is not a subject of this run")
+        return document
+
+    def documents(self, kind: str) -> dict[str, Document]:
+        """Return the documents of all planned nodes but those that may be missing; failed ones are there with their reason."""
+        return {name: self.document(kind, name) for name in self.plan.nodes if self.may_miss(name) is None}
+
+    def facts(self, node: str) -> NodeFacts:
+        """Return the facts of a node; the last few stay in memory."""
+        from pytest_k8snet.record.facts import NodeFacts
+
+        if node not in self._facts:
+            self._facts[node] = NodeFacts.from_document(self.document("facts", node))
+            if len(self._facts) > _KEPT_FACTS:
+                self._facts.popitem(last=False)
+        self._facts.move_to_end(node)
+        return self._facts[node]
+
+    def command(self, node: str, argv: Sequence[str], timeout_s: float) -> CommandResult:
+        """Run a command in the host namespaces of a node."""
+        from pytest_k8snet.access.base import run
+
+        return run(self.access.host(node), argv, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """End agents and connections."""
+        access, self._access = self._access, None
+        if access is not None:
+            access.close()
+        self.backend.close()
+
+    def _context(self) -> MeasureContext:
+        from pytest_k8snet.measure.registry import MeasureContext
+
+        return MeasureContext(
+            cluster=self.cluster,
+            access=self.access,
+            probes=self.probes,
+            services=self.backend.services,
+            sysctl_keys=self.expectations.sysctl_keys(),
+        )
+
+    def _batch(self, of: str, subject: str) -> list[str]:
+        """Return what is measured together: all planned nodes, or the pairs that the collected cases ask for."""
+        if of == "node":
+            planned = [*self.plan.nodes]
+        else:
+            collected = {case["subject"] for case in (self.folder.read_json(COLLECTION) or {"cases": {}})["cases"].values()}
+            planned = [pair for pair in self.plan.load_pairs if pair in collected]
+        return planned if subject in planned else [*planned, subject]
+
+    def _wait_for_probes(self) -> Mapping[str, Any]:
+        until = time.monotonic() + PROBES_S + _CREATE_S
+        while True:
+            answer: Mapping[str, Any] | None = self.folder.read_json(PROBES)
+            if answer is not None:
+                return answer
+            if time.monotonic() > until:
+                raise ProbeError("the controller has not said whether the probe pods run; it may have been killed")
+            time.sleep(_POLL_S)
+
+
+class ControllerRun(Run):
+    """The run in the process that plans it, and that alone creates and deletes objects."""
+
+    def __init__(self, settings: Settings, backend: Backend, profile: Profile | None, *, base: Path) -> None:
+        super().__init__(settings, backend, profile, run_id=secrets.token_hex(4))
+        self._base = base
+        self._starter: ProbeStarter | None = None
+        self._held: int | None = None
+        self._started_at = datetime.now(UTC)
+        self.removed: list[Path] = []
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a folder and an inventory."""
+        return self._plan is not None
+
+    def start(self) -> None:
+        """Read the inventory, plan, make the run folder and start the probe pods in the background. Once."""
+        if self.started:
+            return
+        settings = self.settings
+        begun = time.monotonic()
+        at = datetime.now(UTC)
+        cluster = self.backend.read_cluster()
+        selected = self.backend.select_nodes(settings.nodes) if settings.nodes is not None and is_selector(settings.nodes) else None
+        plan = make_plan(settings, cluster, selected)
+        self._cluster, self._plan = cluster, plan
+        if settings.dry_run:
+            return
+        self._folder = self._make_folder()
+        self._folder.put(
+            Document(
+                kind="cluster",
+                subject="cluster",
+                started=at.isoformat(timespec="milliseconds"),
+                duration_s=round(time.monotonic() - begun, 3),
+                method=f"API of {self.backend.origin}",
+                values=cluster.to_json(),
+            )
+        )
+        self._folder.write_json(PLAN, plan.to_json())
+        self.write_summary(None)
+        self._starter = ProbeStarter(self, cluster, plan)
+        self._starter.start()
+
+    def write_summary(self, results: Mapping[str, Any] | None) -> None:
+        """Write run.json: settings without secrets, versions, plan, and the results once there are some."""
+        if self._folder is None:
+            return
+        from importlib import metadata
+
+        packages = ("pytest-k8snet", "pytest", "pytest-xdist", "kubernetes")
+        self._folder.write_json(
+            "run.json",
+            {
+                "schema": 1,
+                "id": self.id,
+                "started": self._started_at.isoformat(timespec="seconds"),
+                "ended": None if results is None else datetime.now(UTC).isoformat(timespec="seconds"),
+                "settings": self.settings.to_json(),
+                "versions": {name: version for name in packages if (version := _version(metadata, name))},
+                "cluster": self.cluster.version,
+                "plan": self.plan.to_json(),
+                "results": results,
+            },
+        )
+
+    def remove_probes(self) -> str | None:
+        """Remove what was created; return what went wrong. It may be called twice."""
+        starter, self._starter = self._starter, None
+        return starter.remove() if starter is not None else None
+
+    def close(self) -> None:
+        """End everything; the run folder may be removed by later runs from now on."""
+        super().close()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def _make_folder(self) -> RunFolder:
+        settings = self.settings
+        if settings.run_dir is not None:
+            folder = RunFolder.create(self._base / settings.run_dir)
+        else:
+            parent = self._base / ".k8snet"
+            folder = RunFolder.create(parent / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self.id}")
+            (parent / ".gitignore").write_text("*\n", encoding="utf-8")
+            self.removed = remove_older(parent, settings.keep_runs)
+        self._held = folder.hold()
+        if self._held is None:
+            raise ConfigurationError(f"run folder {folder.path}: another run is using it; name another one")
+        return folder
+
+
+class ProbeStarter:
+    """Starts the probe pods beside the collection, and leaves word in the run folder."""
+
+    def __init__(self, run: ControllerRun, cluster: Cluster, plan: Plan) -> None:
+        self._run = run
+        self._cluster = cluster
+        self._plan = plan
+        self._probing: Probing | None = None
+        self._thread = threading.Thread(target=self._work, name="k8snet-probes", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def remove(self) -> str | None:
+        """Remove the pods, half made ones too; return what went wrong."""
+        if self._probing is None:
+            self._thread.join(_CREATE_S)
+        if self._probing is None:
+            return (
+                f"creating probe pods has not ended after {_CREATE_S:g} s; k8snet cleanup removes them later"
+                if self._thread.is_alive()
+                else None
+            )
+        try:
+            self._probing.delete()
+        except K8sNetError as error:
+            return f"the probe pods could not be removed: {error}; k8snet cleanup does it later"
+        finally:
+            self._thread.join(10.0)
+        return None
+
+    def _work(self) -> None:
+        from pytest_k8snet.access.base import Deadline
+
+        answer: dict[str, Any] = {"error": "probe pods: starting them broke off"}
+        try:
+            self._probing = self._run.backend.start_probes(self._cluster, self._plan.nodes, self._run.id)
+            probes = self._probing.wait(Deadline.after(PROBES_S))
+            answer = {"error": None, "probes": {name: probe.to_json() for name, probe in probes.items()}}
+        except K8sNetError as error:
+            answer = {"error": str(error)}
+        finally:
+            self._run.folder.write_json(PROBES, answer)
+
+
+def _untaken(kind: str, subject: str, reason: str) -> Document:
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return Document(kind=kind, subject=subject, started=at, duration_s=0.0, method="none", reason=reason)
+
+
+def _version(metadata: Any, name: str) -> str | None:
+    try:
+        return str(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return None

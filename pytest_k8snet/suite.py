@@ -1,0 +1,20 @@
+"""The packaged suite as arguments for pytest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def suite_files() -> list[Path]:
+    """Return the suite's test files. Files are named rather than the folder: a user's python_files or norecursedirs then leave none out."""
+    from pytest_k8snet.catalogue import suite_folder
+
+    return sorted(suite_folder().glob("*/test_*.py"))
+
+
+def area_of(path: Path) -> str | None:
+    """Return the area of a file of the suite, None for any other file."""
+    from pytest_k8snet.catalogue import suite_folder
+
+    folder = suite_folder()
+    return path.parent.name if path.parent.parent == folder else None

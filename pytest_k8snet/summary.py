@@ -1,0 +1,184 @@
+"""What the terminal shows: the header, the plan of a dry run, and the verdicts at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_k8snet.outcome import remedy
+from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, matches, volume_bytes
+
+if TYPE_CHECKING:
+    from pytest_k8snet.controller import Controller
+    from pytest_k8snet.run import ControllerRun, Run
+
+_FEW = 12  # names listed before the rest is counted
+_ORDER = ("pass", "fail", "error", "inconclusive", "skip")
+_RED = frozenset({"fail", "error", "inconclusive"})
+
+
+def is_red(told: Mapping[str, Any]) -> bool:
+    """Whether a result fails the run."""
+    return bool(told.get("strict")) or (told["verdict"] in _RED and not told.get("excused"))
+
+
+def recorded(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what run.json keeps of a result."""
+    return {key: told.get(key) for key in ("check", "subject", "verdict", "message", "excused", "advice")}
+
+
+def status(told: Mapping[str, Any] | None) -> tuple[str, str, str] | None:
+    """Return category, letter and word for results that pytest has no word for."""
+    if told is None or told["verdict"] is None:
+        return None
+    excused = told.get("excused")
+    if excused is not None:
+        return (excused[0], excused[0][0], excused[0].upper())
+    if told["verdict"] == "inconclusive":
+        return ("inconclusive", "I", "INCONCLUSIVE")
+    return None
+
+
+def header(run: ControllerRun) -> list[str]:
+    """Return the header: cluster, nodes, settings with their sources, run folder."""
+    cluster, plan = run.cluster, run.plan
+    lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
+    lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {_some(plan.nodes)}")
+    lines += [f"k8snet: {item.node} cannot be measured: {item.reason}" for item in plan.absent]
+    if plan.left_out:
+        lines.append("k8snet: left out: " + _some([f"{item.node} ({item.reason})" for item in plan.left_out]))
+    lines += [f"k8snet: {note}" for note in plan.notes]
+    if shown := run.settings.shown():
+        lines.append("k8snet: " + ", ".join(f"{name} {value} ({source})" for name, value, source in shown))
+    if (load := load_line(run)) is not None:
+        lines.append(f"k8snet: {load}")
+    if not run.settings.dry_run:
+        lines.append(f"k8snet: run folder {run.folder.path}")
+    return lines
+
+
+def load_line(run: Run) -> str | None:
+    """Return the traffic to expect, None when there is none."""
+    settings = run.settings
+    pairs = len(run.plan.load_pairs)
+    if not settings.allows("load") or not pairs or not _has_load(settings.checks):
+        return None
+    line = f"load: {_count(pairs, 'pair')} of nodes, one at a time, {TAKES} takes of {TAKE_S + OMIT_S} s"
+    rate = run.expectations.common.throughput.line_rate_bps
+    if rate is None:
+        return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(volume_bytes(pairs, 10**10))}"
+    return f"{line}, at most {_size(volume_bytes(pairs, rate.value))} at the line rate"
+
+
+def _has_load(patterns: Sequence[str]) -> bool:
+    from pytest_k8snet.catalogue import checks
+
+    return any(check.level == "load" and matches(check.id, patterns) for check in checks())
+
+
+def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
+    """Return the plan in words."""
+    by_check: dict[str, list[Mapping[str, Any]]] = {}
+    for case in collection["cases"].values():
+        by_check.setdefault(case["check"], []).append(case)
+    lines = ["", f"Plan: {_count(len(by_check), 'check')}, {_count(len(collection['cases']), 'case')}; nothing is run."]
+    for check, cases in sorted(by_check.items()):
+        lines.append(f"  {check} ({cases[0]['level']}) {cases[0]['title']}: {_some([case['subject'] for case in cases])}")
+    lines += [f"  left out by {reason}: {count}" for reason, count in collection["left_out"].items()]
+    lines.append(
+        f"Probe pods: {2 * len([name for name in run.plan.nodes if name not in {item.node for item in run.plan.absent}])}, two a node"
+    )
+    lines.append(load_line(run) or "load: none")
+    return lines
+
+
+@contextmanager
+def set_aside(terminal: pytest.TerminalReporter) -> Iterator[None]:
+    """Take the results that `write` shows out of pytest's own sections, and put them back for its last line."""
+    kept = {category: [*reports] for category, reports in terminal.stats.items()}
+    for category, reports in kept.items():
+        if category in ("failed", "error", "skipped"):
+            terminal.stats[category] = [report for report in reports if not _ours(report)]
+    try:
+        yield
+    finally:
+        for category, reports in kept.items():
+            terminal.stats[category] = [*reports, *(item for item in terminal.stats.get(category, []) if item not in reports)]
+
+
+def write(terminal: pytest.TerminalReporter, run: ControllerRun, controller: Controller) -> None:
+    """Write the verdicts: what is red with its remedy, what was excused, what did not apply, and the counts."""
+    results = sorted(controller.results.values(), key=lambda told: told["name"])
+    terminal.section("k8snet", sep="=")
+    for told in results:
+        if is_red(told):
+            _write_red(terminal, told)
+    for told in results:
+        if told.get("excused"):
+            word, reason = told["excused"]
+            terminal.write_line(f"{word.upper()} {told['name']} ({told['verdict']}) - {told['message']} [{reason}]", yellow=True)
+    _write_grouped(terminal, "SKIPPED", [(told, told["message"]) for told in results if told["verdict"] == "skip" and not is_red(told)])
+    _write_grouped(terminal, "ADVICE", [(told, advice) for told in results for advice in told.get("advice", ())])
+    for name in controller.lost[:_FEW]:
+        terminal.write_line(f"NO RESULT {name} - it was collected and never ended", red=True)
+    if len(controller.lost) > _FEW:
+        terminal.write_line(f"NO RESULT for {len(controller.lost) - _FEW} more", red=True)
+    for reason, count in (controller.collection or {}).get("left_out", {}).items():
+        terminal.write_line(f"{_count(count, 'case')} left out by {reason}")
+    for node, reason in run.missing().items():
+        terminal.write_line(f"missing: {node}: {reason}", yellow=True)
+    for line in controller.trouble:
+        terminal.write_line(line, red=True)
+    controller.trouble.clear()
+    counts = Counter(told["verdict"] for told in results)
+    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]) or "none"
+    waived = sum(1 for told in results if told.get("excused"))
+    terminal.write_line(f"verdicts: {words}" + (f" (of these {waived} waived or allowed)" if waived else ""))
+    terminal.write_line(f"run folder: {run.folder.path}")
+
+
+def _write_red(terminal: pytest.TerminalReporter, told: Mapping[str, Any]) -> None:
+    word = {"fail": "FAILED", "error": "ERROR", "inconclusive": "INCONCLUSIVE"}.get(told["verdict"], "FAILED")
+    first, *more = (told["message"] or "no message").splitlines()
+    terminal.write(word, red=True)
+    terminal.write_line(f" {told['name']} - {first}")
+    for line in [*more, *remedy(dict(told))]:
+        terminal.write_line(f"    {line}")
+
+
+def _write_grouped(terminal: pytest.TerminalReporter, word: str, lines: Sequence[tuple[Mapping[str, Any], str]]) -> None:
+    """Write one line for all subjects on which a check says the same."""
+    subjects: dict[tuple[str, str], list[str]] = {}
+    for told, text in lines:
+        message = text.replace(told["subject"], "{}") if told["subject"] != "cluster" else text
+        subjects.setdefault((told["check"], message), []).append(told["subject"])
+    for (check, message), names in subjects.items():
+        text = message.replace("{}", names[0] if len(names) == 1 else "...")
+        terminal.write_line(f"{word} {check}[{_some(names)}] - {text}")
+
+
+def _ours(report: object) -> bool:
+    told = getattr(report, "k8snet", None)
+    return told is not None and told["verdict"] is not None and not (told.get("plain") and told["verdict"] in ("fail", "error"))
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_FEW])
+    return shown if len(names) <= _FEW else f"{shown} and {len(names) - _FEW} more"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _size(number: int) -> str:
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
