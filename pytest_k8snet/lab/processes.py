@@ -1,0 +1,103 @@
+"""Processes of a lab: known by their id and start time, so that a number used again is never taken for one of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PROC = Path("/proc")
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRef:
+    """One process; `start_ticks` is when it started, in clock ticks since boot."""
+
+    name: str
+    pid: int
+    start_ticks: int
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is still this process, and not a zombie."""
+        found = _stat(self.pid)
+        return found is not None and found[1] == self.start_ticks and found[0] not in "ZX"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the reference as JSON values."""
+        return {"name": self.name, "pid": self.pid, "start_ticks": self.start_ticks}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> ProcessRef:
+        """Read what `to_json` gave."""
+        return ProcessRef(values["name"], values["pid"], values["start_ticks"])
+
+
+def reference(name: str, pid: int) -> ProcessRef | None:
+    """Give the reference of a process that runs now, None when it does not."""
+    found = _stat(pid)
+    return None if found is None else ProcessRef(name, pid, found[1])
+
+
+def boot_id() -> str:
+    """Give the id of this boot of the machine: ids and start times of processes mean nothing in another one."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def in_network_namespace(inode: int) -> list[ProcessRef]:
+    """Give every process whose network namespace has this inode."""
+    found = []
+    for entry in PROC.iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            inside = (entry / "ns/net").stat().st_ino == inode
+        except OSError:  # gone, or another user's
+            continue
+        if inside and (process := reference(f"process {entry.name}", int(entry.name))):
+            found.append(process)
+    return found
+
+
+def end(processes: Iterable[ProcessRef], *, grace_s: float) -> None:
+    """Ask all to end, wait, and kill what is left after `grace_s`; return when none runs."""
+    running = _signal(processes, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while running and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        running = [process for process in running if process.is_running]
+    running = _signal(running, signal.SIGKILL)
+    while running:
+        time.sleep(_POLL_S)
+        running = [process for process in running if process.is_running]
+
+
+def _signal(processes: Iterable[ProcessRef], number: signal.Signals) -> list[ProcessRef]:
+    signalled = []
+    for process in processes:
+        # Checked right before; a pidfd would still refer to another process when the number had been used again before it was opened.
+        if process.is_running:
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                continue
+            signalled.append(process)
+    return signalled
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """Give state and start time of a process."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    # The name is in parentheses and may hold anything, parentheses too.
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[19])

@@ -1,0 +1,83 @@
+"""What a lab is asked to be, and whether that is possible."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pytest_k8snet.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ProxyMode = Literal["ipvs", "iptables", "none"]
+NetworkKind = Literal["native", "vxlan"]
+
+PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
+NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
+
+SERVICE_CIDR = IPv4Network("10.96.0.0/16")
+POD_PREFIX_LENGTH = 24
+FIRST_NODE_HOST = 11
+MAX_NODES = 50
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_LINE_RATE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?[kmg]bit")
+
+
+@dataclass(frozen=True, slots=True)
+class LabSettings:
+    """Everything `k8snet lab up` can be told."""
+
+    name: str = "lab"
+    nodes: int = 3
+    proxy_mode: ProxyMode = "ipvs"
+    network: NetworkKind = "native"
+    line_rate: str | None = None
+    """Speed of the wire to each node as `tc` writes it; None for what the machine gives."""
+    pod_cidr: str = "10.200.0.0/16"
+    node_subnet: str = "10.199.0.0/24"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not 1 <= self.nodes <= MAX_NODES:
+            raise LabError(f"--nodes {self.nodes}: a lab has 1 to {MAX_NODES} nodes")
+        if self.line_rate is not None and not _LINE_RATE.fullmatch(self.line_rate):
+            raise LabError(f"--line-rate {self.line_rate}: not a speed; write it as 50mbit, 1gbit or 500kbit")
+        nodes, pods = _network("--node-subnet", self.node_subnet), _network("--pod-cidr", self.pod_cidr)
+        for option, network in (("--node-subnet", nodes), ("--pod-cidr", pods)):
+            if network.overlaps(SERVICE_CIDR):
+                raise LabError(f"{option} {network} overlaps the range of Services, {SERVICE_CIDR}; choose another one")
+        if nodes.overlaps(pods):
+            raise LabError(f"--node-subnet {nodes} and --pod-cidr {pods} overlap; choose ranges that do not")
+        if nodes.num_addresses < FIRST_NODE_HOST + self.nodes + 1:
+            raise LabError(f"--node-subnet {nodes} is too small for {self.nodes} nodes: it has {nodes.num_addresses} addresses, use a /24")
+        if pods.prefixlen > POD_PREFIX_LENGTH or 2 ** (POD_PREFIX_LENGTH - pods.prefixlen) <= self.nodes:
+            raise LabError(f"--pod-cidr {pods} is too small for {self.nodes} nodes: each gets a /{POD_PREFIX_LENGTH} of it, use a /16")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the settings as JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> LabSettings:
+        """Read what `to_json` gave."""
+        return LabSettings(**values)
+
+
+def check_name(name: str) -> None:
+    """Raise a LabError when a lab cannot be called this."""
+    if not _NAME.fullmatch(name):
+        raise LabError(f"--name {name!r}: a lab's name has 1 to 32 of a-z, 0-9 and -, and neither starts nor ends with -")
+
+
+def _network(option: str, text: str) -> IPv4Network:
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise LabError(f"{option} {text}: {error}; write an IPv4 range as 10.199.0.0/24") from error
+    if not network.is_private or network.is_loopback or network.is_link_local:
+        raise LabError(f"{option} {network}: use a private range, such as one of 10.0.0.0/8")
+    return network
