@@ -31,7 +31,7 @@ def rate_bps(text: str) -> int:
 def split_want(text: str) -> tuple[str, str]:
     """Return operator and value of a wanted sysctl: ``">= 131072"`` is ``(">=", "131072")``, a bare value wants equality."""
     match = _WANT.match(text)
-    assert match is not None  # noqa: S101 - every text matches
+    assert match is not None
     operator, value = match.group(1) or "=", " ".join(match.group(2).split())
     if not value:
         raise ValueError(f"{text!r} has no value")
