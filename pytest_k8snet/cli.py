@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("checks", "cleanup")
+COMMANDS = ("checks", "cleanup", "lab")
 
 
 class LazyGroup(click.Group):

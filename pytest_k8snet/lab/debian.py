@@ -12,12 +12,13 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.namespace import PROGRAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_k8snet.lab.progress import Step
+    from pytest_k8snet.lab.progress import Progress, Step
 
 SUITE = "bookworm"
 """Debian release of kernel, nodes and images."""
@@ -59,8 +60,11 @@ MOUNT_POINTS = (
 )
 """Empty folders of the read-only node root to mount things over: host folders by hostfs, the overlay, the root left by pivot_root."""
 
-TOOLS = {"mmdebstrap": "mmdebstrap", "tar": "tar", "unshare": "util-linux"}
+TOOLS = {"mmdebstrap": "mmdebstrap", "tar": "tar", **PROGRAMS}
 """Program to Debian package, needed by everybody."""
+
+TOOLS_FOR_XSTATE = {"cc": "gcc", "/usr/include/dlfcn.h": "libc6-dev"}
+"""What the library for User-Mode Linux is compiled with, on processors where it is needed."""
 
 TOOLS_WITHOUT_ROOT = {"newuidmap": "uidmap"}
 """What a user without root needs as well."""
@@ -70,26 +74,32 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _UNPACK_SPEC = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 
 
-def missing_packages(*, is_root: bool, extra: Iterable[tuple[str, str]] = ()) -> list[str]:
-    """Give the Debian packages whose programs this machine lacks."""
-    tools = [*TOOLS.items(), *([] if is_root else TOOLS_WITHOUT_ROOT.items()), *extra]
-    missing = {package for program, package in tools if shutil.which(program, path=_search_path()) is None}
-    if not os.path.exists(_KEYRING):  # noqa: PTH110
-        missing.add(_KEYRING_PACKAGE)
-    return sorted(missing)
+def missing_packages(*, is_root: bool, with_compiler: bool = False) -> list[str]:
+    """Give the Debian packages whose programs (or files) this machine lacks."""
+    needed = {**TOOLS, _KEYRING: _KEYRING_PACKAGE, **({} if is_root else TOOLS_WITHOUT_ROOT), **(TOOLS_FOR_XSTATE if with_compiler else {})}
+    return sorted({package for name, package in needed.items() if not _is_there(name)})
 
 
-def require_tools(step: Step) -> None:
+def _is_there(name: str) -> bool:
+    if name.startswith("/"):
+        return os.path.exists(name)  # noqa: PTH110
+    return shutil.which(name, path=_search_path()) is not None
+
+
+def require_tools(progress: Progress, *, with_compiler: bool = False) -> None:
     """Install what is missing when this is root, else raise a LabError that prints the command."""
     is_root = os.geteuid() == 0
-    missing = missing_packages(is_root=is_root)
-    if not missing:
-        return
+    missing = missing_packages(is_root=is_root, with_compiler=with_compiler)
+    if missing:
+        with progress.step(f"Debian packages {', '.join(missing)}"):
+            _install(missing, is_root=is_root)
+
+
+def _install(missing: Sequence[str], *, is_root: bool) -> None:
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     advice = f"the lab needs the Debian packages {', '.join(missing)}; install them:\n    sudo {' '.join(install)}"
     if not is_root or shutil.which("apt-get") is None:
         raise LabError(advice)
-    step.note(f"installing {', '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # A machine that never ran apt-get has no package lists; those of an old one may name versions that are gone.
     subprocess.run(["apt-get", "update"], env=environment, capture_output=True, check=False)

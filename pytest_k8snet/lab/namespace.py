@@ -107,11 +107,11 @@ def spawn(
     return found
 
 
-def start_keeper(log: Path) -> ProcessRef:
+def start_keeper(log: Path, environment: Mapping[str, str]) -> ProcessRef:
     """Start the process that holds the namespaces."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     with log.open("ab") as out:
-        return spawn("namespace", ["unshare", *user, "--net", "--mount", "sleep", "infinity"], out=out)
+        return spawn("namespace", ["unshare", *user, "--net", "--mount", "sleep", "infinity"], out=out, environment=environment)
 
 
 def open_namespace(keeper: ProcessRef, log: Path) -> Namespace:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.access.image import DEFAULT_IMAGE
-from pytest_k8snet.lab import content, debian, images, sources
+from pytest_k8snet.lab import content, debian, images, sources, xstate
 from pytest_k8snet.lab.cache import Cache, cache_folder, key_of
 from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, CONTAINERD, COREDNS, ETCD, KUBERNETES, PAUSE
 
@@ -39,6 +39,8 @@ class Prepared:
 
     kernel: Path
     """linux.uml."""
+    kernel_preload: Path | None
+    """A library that linux.uml has to be started with on this processor."""
     kernel_modules: Path
     """Folder that holds lib/modules/<release> of the kernel (the node root has them too, with depmod done)."""
     node_root: Path
@@ -68,6 +70,8 @@ class Preparation:
 
     def run(self) -> Prepared:
         """Make what is missing: the Go builds one after the other, what is Debian's beside them."""
+        with_xstate = xstate.is_needed()
+        debian.require_tools(self._progress, with_compiler=with_xstate)
         self._announce()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-debian") as beside:
             debian_side = beside.submit(self._debian)
@@ -79,6 +83,7 @@ class Preparation:
             kernel, node_root = debian_side.result()
         return Prepared(
             kernel=kernel / "linux.uml",
+            kernel_preload=self._xstate() if with_xstate else None,
             kernel_modules=kernel,
             node_root=node_root,
             binaries=self._binaries([folders[component.name] for component in _ON_NODES]),
@@ -114,11 +119,13 @@ class Preparation:
         kernel, root = self._cache.find(*kernel_piece), self._cache.find(*root_piece)
         if kernel is None or root is None:
             with self._progress.step("node kernel (user-mode-linux)") as step:
-                debian.require_tools(step)
                 kernel = self._cache.piece(*kernel_piece, lambda target: debian.make_kernel(target, step))
             with self._progress.step("node root file system") as step:
                 root = self._cache.piece(*root_piece, lambda target: debian.make_node_root(target, kernel, step))
         return kernel, root / "root"
+
+    def _xstate(self) -> Path:
+        return self._cache.piece("xstate", key_of(xstate.SOURCE.read_bytes()), xstate.build) / "xstate.so"
 
     def _content(self, folders: Mapping[str, Path], node_root: Path) -> Path:
         """Give the images, imported; made again when what they hold or how they are made has changed."""

@@ -66,6 +66,15 @@ def in_network_namespace(inode: int) -> list[ProcessRef]:
     return found
 
 
+def environment(process: ProcessRef) -> dict[str, str]:
+    """Give the environment a process was started with; empty when it cannot be read."""
+    try:
+        text = (PROC / str(process.pid) / "environ").read_text(errors="replace")
+    except OSError:
+        return {}
+    return dict(item.split("=", 1) for item in text.split("\0") if "=" in item)
+
+
 def end(processes: Iterable[ProcessRef], *, grace_s: float) -> None:
     """Ask all to end, wait, and kill what is left after `grace_s`; return when none runs."""
     running = _signal(processes, signal.SIGTERM)

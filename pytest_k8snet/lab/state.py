@@ -108,10 +108,20 @@ class LabFolder:
         """Give the folder that a node sees as /k8snet/node."""
         return self.path / "nodes" / name
 
+    def all_logs(self) -> dict[str, Path]:
+        """Give every log by its name: those of this machine (kube-apiserver, node-2) and those that nodes write (node-2/kubelet)."""
+        found = {path.stem: path for path in sorted(self.logs.glob("*.log"))}
+        return found | {f"{path.parts[-3]}/{path.stem}": path for path in sorted(self.path.glob("nodes/*/log/*.log"))}
+
     @property
     def exists(self) -> bool:
         """Whether there is anything of this lab."""
         return self.path.is_dir()
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a start has got as far as writing down what it starts."""
+        return (self.path / _FILE).is_file()
 
     def read(self) -> LabState:
         """Read the state; raise a LabError when there is no such lab or its state cannot be read."""
@@ -138,6 +148,14 @@ class LabFolder:
         if state.phase == "starting":
             return "starting" if self._is_locked() else "broken"
         return "running" if all(process.is_running for process in state.processes) else "broken"
+
+    def clear(self) -> None:
+        """Remove everything in the folder; the folder itself stays, and locked."""
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def remove(self) -> None:
         """Remove every file of the lab."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
-from pytest_k8snet.lab.faults.network import UPLINK
+from pytest_k8snet.lab.node_files import UPLINK
 
 Action = Callable[[FaultyLab, FaultyNode], None]
 

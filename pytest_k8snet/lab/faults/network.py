@@ -6,10 +6,9 @@ import json
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
 
-UPLINK = "eth0"
 BRIDGE = "cni0"
-CNI_CONFIGURATION = "/etc/cni/net.d/10-k8snet.conflist"
 TUNNEL = "k8snet-fault"
 TUNNEL_NETWORK = "169.254.199"
 KILLER = "/run/k8snet-fault-killer.py"

@@ -16,11 +16,9 @@ import yaml
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.objects import KUBE_PROXY_ELSEWHERE
 
-LABEL = "k8snet.lab/kube-proxy"
-"""The lab's DaemonSet runs only on nodes without this label."""
-
-KUBE_PROXY = "/opt/k8snet/bin/kube-proxy"
+KUBE_PROXY = "/k8snet/bin/kube-proxy"
 PROXY_MODE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10249/proxyMode', timeout=5).read().decode())"
 
 DAEMON_SET: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": "kube-system", "name": "kube-proxy"}}
@@ -62,7 +60,7 @@ def _other_daemon_set(lab: FaultyLab) -> dict[str, Any]:
     template = daemon_set["spec"]["template"]
     template["metadata"]["labels"] = labels
     template["spec"].pop("affinity", None)
-    template["spec"]["nodeSelector"] = {LABEL: "other"}
+    template["spec"]["nodeSelector"] = {KUBE_PROXY_ELSEWHERE: "other"}
     for volume in template["spec"]["volumes"]:
         if volume.get("configMap", {}).get("name") == "kube-proxy":
             volume["configMap"]["name"] = OTHER
@@ -84,17 +82,17 @@ def _configure_otherwise(lab: FaultyLab, node: FaultyNode, changes: Mapping[str,
     """Let the node be served by a kube-proxy of its own with a changed configuration."""
     lab.apply_object(_other_config_map(lab, changes))
     lab.apply_object(_other_daemon_set(lab))
-    lab.label_node(node.name, LABEL, "other")
+    lab.label_node(node.name, KUBE_PROXY_ELSEWHERE, "other")
 
 
 def _configure_as_all(lab: FaultyLab, node: FaultyNode) -> None:
     """Give the node back to the lab's DaemonSet, with the rules of the other kube-proxy removed."""
-    lab.label_node(node.name, LABEL, "none")
+    lab.label_node(node.name, KUBE_PROXY_ELSEWHERE, "none")
     lab.delete_object({**DAEMON_SET, "metadata": {**DAEMON_SET["metadata"], "name": OTHER}})
     lab.delete_object({**CONFIG_MAP, "metadata": {**CONFIG_MAP["metadata"], "name": OTHER}})
     wait_until(lambda: _proxy_mode(lab, node.name) is None, f"kube-proxy on {node.name} to end")
     lab.run(node.name, [KUBE_PROXY, "--cleanup"])
-    lab.label_node(node.name, LABEL, None)
+    lab.label_node(node.name, KUBE_PROXY_ELSEWHERE, None)
     wait_until(
         lambda: _proxy_mode(lab, node.name) == lab.proxy_mode and " rr" in _table(lab, node.name),
         f"kube-proxy on {node.name} to serve in {lab.proxy_mode} mode again",

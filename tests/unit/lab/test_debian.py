@@ -6,14 +6,10 @@ import pytest
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import debian
+from pytest_k8snet.lab.progress import SilentProgress
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class _Step:
-    def note(self, detail: str) -> None:
-        pass
 
 
 def test_a_user_without_root_is_told_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +17,7 @@ def test_a_user_without_root_is_told_the_command(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("shutil.which", lambda program, path=None: None)
     monkeypatch.setattr("os.path.exists", lambda path: False)
     with pytest.raises(LabError) as raised:
-        debian.require_tools(_Step())
+        debian.require_tools(SilentProgress())
     command = "sudo apt-get install --yes --no-install-recommends debian-archive-keyring mmdebstrap tar uidmap util-linux"
     assert command in str(raised.value)
 

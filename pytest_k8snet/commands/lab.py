@@ -1,0 +1,262 @@
+"""``k8snet lab``: a real Kubernetes cluster on this machine, to try the suite on and to break."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pytest_k8snet.errors import K8sNetError, LabError
+from pytest_k8snet.lab.progress import open_progress
+from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, LabSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from pytest_k8snet.lab.running import RunningLab
+
+_DEFAULT = LabSettings()
+_TAIL_LINES = 40
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Show what went wrong as one message, and let SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except K8sNetError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _name_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--name", default=_DEFAULT.name, show_default=True, metavar="NAME", help="Which lab.")(function)
+
+
+def _components_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--components",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="A folder with ready binaries (kubelet, etcd, ...), to be used before cache, download and build.",
+    )(function)
+
+
+def _running(name: str) -> RunningLab:
+    from pytest_k8snet.lab.running import RunningLab
+    from pytest_k8snet.lab.state import LabFolder
+
+    return RunningLab.find(LabFolder(name))
+
+
+@click.group("lab")
+def command() -> None:
+    """Start a real Kubernetes cluster on this machine, without Docker and without KVM, and break it on purpose."""
+
+
+@command.command("prepare")
+@_components_option
+def prepare(components: Path | None) -> None:
+    """Get everything that labs need into the cache: kernel, node root, Kubernetes, images. `up` does it too."""
+    with _told(), open_progress() as progress:
+        from pytest_k8snet.lab.prepare import prepare as prepare_all
+
+        prepare_all(components_dir=components, progress=progress)
+
+
+@command.command("up")
+@_name_option
+@click.option("--nodes", type=int, default=_DEFAULT.nodes, show_default=True, metavar="N", help="How many nodes: node-1, node-2, ...")
+@click.option("--proxy-mode", type=click.Choice(PROXY_MODES), default=_DEFAULT.proxy_mode, show_default=True, help="Mode of kube-proxy.")
+@click.option(
+    "--network",
+    type=click.Choice(NETWORK_KINDS),
+    default=_DEFAULT.network,
+    show_default=True,
+    help="How pods of different nodes reach each other: by plain routes, or in VXLAN.",
+)
+@click.option("--line-rate", metavar="RATE", help="Speed of every node's wire, such as 50mbit; by default as fast as it goes.")
+@click.option("--pod-cidr", default=_DEFAULT.pod_cidr, show_default=True, metavar="RANGE", help="Addresses of pods; each node gets a /24.")
+@click.option("--node-subnet", default=_DEFAULT.node_subnet, show_default=True, metavar="RANGE", help="Addresses of nodes.")
+@_components_option
+def up(components: Path | None, **values: Any) -> None:
+    """Start a lab, and return when its nodes are Ready and its own pods run."""
+    with _told(), open_progress() as progress:
+        settings = LabSettings(**values)
+        from pytest_k8snet.lab.cluster import up as start
+
+        folder = start(settings, components_dir=components, progress=progress)
+        progress.say(f"lab {settings.name} is up: export KUBECONFIG={folder.kubeconfig}")
+
+
+@command.command("down")
+@_name_option
+def down(name: str) -> None:
+    """Stop a lab and remove everything of it, also when its start was killed."""
+    with _told(), open_progress() as progress:
+        from pytest_k8snet.lab.cluster import down as stop
+
+        if not stop(name, progress):
+            progress.say(f"there is no lab {name}")
+
+
+@command.command("status")
+@click.option("--name", default=None, metavar="NAME", help="Which lab; all by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(name: str | None, as_json: bool) -> None:
+    """Say which labs there are, and how they are."""
+    from pytest_k8snet.lab.state import LabFolder, all_labs
+
+    with _told():
+        labs = all_labs() if name is None else [LabFolder(name)]
+        found = [_described(folder) for folder in labs]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for lab in found:
+        settings = lab["settings"]
+        click.echo(
+            f"{lab['name']}: {lab['condition']}, {settings['nodes']} nodes, proxy mode {settings['proxy_mode']}, "
+            f"network {settings['network']}, line rate {settings['line_rate'] or 'not limited'}, kubeconfig {lab['kubeconfig']}"
+        )
+        if lab["ended"]:
+            click.echo(f"  ended: {', '.join(lab['ended'])}")
+    if not found:
+        click.echo("no lab; start one with: k8snet lab up")
+
+
+def _described(folder: Any) -> dict[str, Any]:
+    state = folder.read()
+    return {
+        "name": folder.name,
+        "condition": folder.condition(state),
+        "settings": state.settings.to_json(),
+        "kubeconfig": str(folder.kubeconfig),
+        "ports": dict(state.ports),
+        "ended": [process.name for process in state.processes if not process.is_running],
+    }
+
+
+@command.command("kubeconfig")
+@_name_option
+def kubeconfig(name: str) -> None:
+    """Print the path of a lab's kubeconfig."""
+    from pytest_k8snet.lab.state import LabFolder
+
+    with _told():
+        folder = LabFolder(name)
+        folder.read()
+        if not folder.kubeconfig.is_file():
+            raise LabError(f"lab {name} has no kubeconfig yet: it is still starting")
+    click.echo(folder.kubeconfig)
+
+
+@command.command("ssh", context_settings={"ignore_unknown_options": True})
+@_name_option
+@click.argument("node")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+def ssh(name: str, node: str, argv: tuple[str, ...]) -> None:
+    """Open a shell on a node, or run a command there: `k8snet lab ssh node-2 -- ip route`. Passes output and exit status through."""
+    with _told():
+        words = _running(name).ssh_command(node, argv)
+        program = shutil.which(words[0])
+        if program is None:
+            raise LabError("ssh is not installed; on Debian: apt-get install openssh-client")
+    sys.stdout.flush()
+    os.execv(program, words)  # noqa: S606 - no shell is wanted
+
+
+@command.command("logs")
+@_name_option
+@click.option("--lines", type=int, default=_TAIL_LINES, show_default=True, help="How many lines from the end; 0 for all.")
+@click.argument("log", required=False)
+def logs(name: str, lines: int, log: str | None) -> None:
+    """Print a log of a lab (kube-apiserver, node-2, node-2/kubelet, ...), or the names of all without LOG."""
+    from pytest_k8snet.lab.state import LabFolder
+
+    with _told():
+        folder = LabFolder(name)
+        folder.read()
+        known = folder.all_logs()
+        if log is None:
+            for title, path in known.items():
+                click.echo(f"{title:<28} {path.stat().st_size:>10} bytes  {path}")
+            return
+        if log not in known:
+            raise LabError(f"lab {name} has no log {log!r}; it has {', '.join(known)}")
+        text = known[log].read_text(errors="replace").splitlines()
+    for line in text[-lines:] if lines else text:
+        click.echo(line)
+
+
+@command.group("fault")
+def fault_group() -> None:
+    """Break one thing on one node, and mend it again."""
+
+
+@fault_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, turns.")
+@click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
+@click.option("--nodes", type=int, default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs.")
+def fault_list(as_json: bool, node: str, nodes: int) -> None:
+    """List all faults, and the cases of the suite that each of them turns."""
+    from pytest_k8snet.lab.faults.table import FAULTS, to_json
+    from pytest_k8snet.options import Settings
+    from pytest_k8snet.plan import choose_pairs
+
+    pairs = choose_pairs(Settings().load_pairs, [f"node-{number}" for number in range(1, nodes + 1)])
+    listed = [to_json(known, node, pairs) for known in FAULTS]
+    if as_json:
+        click.echo(json.dumps(listed, indent=2))
+        return
+    for item in listed:
+        click.echo(f"{item['name']}: {item['summary']} (proxy modes {', '.join(item['proxy_modes'])})")
+        for turn in item["turns"]:
+            click.echo(f"    {turn['verdict']:<6} {turn['check']}[{turn['subject']}]")
+
+
+def _fault_command(function: Callable[..., Any]) -> Callable[..., Any]:
+    with_node = click.option("--node", required=True, metavar="NODE", help="The node to break, such as node-2.")(function)
+    return _name_option(click.argument("fault")(with_node))
+
+
+@fault_group.command("apply")
+@_fault_command
+def fault_apply(name: str, fault: str, node: str) -> None:
+    """Break one thing on a node, and return when it is broken."""
+    _change(name, fault, node, "apply")
+
+
+@fault_group.command("revert")
+@_fault_command
+def fault_revert(name: str, fault: str, node: str) -> None:
+    """Mend what `apply` broke."""
+    _change(name, fault, node, "revert")
+
+
+def _change(name: str, fault: str, node: str, word: str) -> None:
+    from pytest_k8snet.lab.faults.table import fault as find_fault
+
+    with _told(), open_progress() as progress:
+        known = find_fault(fault)
+        lab = _running(name)
+        if lab.proxy_mode not in known.proxy_modes:
+            raise LabError(f"fault {fault} is for labs with proxy mode {' or '.join(known.proxy_modes)}; lab {name} has {lab.proxy_mode}")
+        target = lab.node(node)
+        with progress.step(f"{fault} on {node}: {word}"):
+            (known.apply if word == "apply" else known.revert)(lab, target)

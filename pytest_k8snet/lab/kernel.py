@@ -1,0 +1,71 @@
+"""The kinds of kernel a node may run on. All boot the same root with the same first program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_k8snet.lab.namespace import MEMORY_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_k8snet.lab.addresses import NodeAddress
+    from pytest_k8snet.lab.prepare import Prepared
+
+
+class NodeKernel(Protocol):
+    """How a node is started."""
+
+    def command(self, node: NodeAddress, folder: Path, memory_mib: int) -> Sequence[str]:
+        """Give the command, to be run in the lab's namespace, that is the node: it ends when the node does.
+
+        `folder` is seen by the node as /k8snet/node; its file `boot` is the first program.
+        """
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the command needs in its environment."""
+
+    def mount(self, folder: Path, place: str, *, writable: bool) -> str:
+        """Give the line of fstab that brings a folder of this machine to a place in the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserModeLinux:
+    """A Linux kernel that is an ordinary program: needs neither root nor KVM, has one CPU."""
+
+    prepared: Prepared
+
+    def command(self, node: NodeAddress, folder: Path, memory_mib: int) -> Sequence[str]:
+        """Give the command."""
+        first = f"mount -t hostfs none /k8snet/node -o {folder} && exec /bin/sh /k8snet/node/boot"
+        return [
+            str(self.prepared.kernel),
+            f"mem={memory_mib}M",
+            f"umid={node.name}",
+            f"uml_dir={MEMORY_FOLDER}/uml/",
+            "rootfstype=hostfs",
+            f"rootflags={self.prepared.node_root}",
+            "ro",
+            f"vec0:transport=tap,ifname={node.tap},depth=128,gro=1",
+            "con=null",
+            "con0=fd:0,fd:1",
+            "quiet",
+            "panic=-1",
+            "init=/bin/sh",
+            "--",
+            "-c",
+            f'"{first}"',  # the kernel takes the quotes away
+        ]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Give LD_PRELOAD where the processor has more state than this kernel knows."""
+        preload = self.prepared.kernel_preload
+        return {} if preload is None else {"LD_PRELOAD": str(preload)}
+
+    def mount(self, folder: Path, place: str, *, writable: bool) -> str:
+        """Give the line of fstab."""
+        return f"none {place} hostfs {folder},{'rw' if writable else 'ro'} 0 0"

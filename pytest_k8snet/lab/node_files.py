@@ -1,0 +1,241 @@
+"""What makes a node this node: the folder that it sees as /k8snet/node.
+
+`boot` is its first program; `root` is copied over its root; `fstab`, `links` and `modules` are what `mount`, `ip -batch` and `modprobe` are
+given. Its logs are written here too, so that they can be read when the node is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.lab.addresses import API_PORT
+from pytest_k8snet.lab.content import NODE_CONTENT
+from pytest_k8snet.lab.kubeconfig import kubeconfig
+from pytest_k8snet.lab.pki import ssh_pair, write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pytest_k8snet.lab.addresses import AddressPlan, NodeAddress
+    from pytest_k8snet.lab.control_plane import Identities
+    from pytest_k8snet.lab.kernel import NodeKernel
+    from pytest_k8snet.lab.prepare import Prepared
+    from pytest_k8snet.lab.settings import LabSettings
+
+UPLINK = "eth0"
+TUNNEL = "vxlan.lab"
+TUNNEL_PORT = 8472
+MTU = 1500
+VXLAN_OVERHEAD = 50  # over IPv4: 20 IP, 8 UDP, 8 VXLAN, 14 Ethernet
+CNI_CONFIGURATION = "/etc/cni/net.d/10-k8snet.conflist"
+
+# What the profile `tuned-node` asks for, and what every Kubernetes node needs.
+SYSCTLS = {
+    "net.bridge.bridge-nf-call-iptables": "1",
+    "net.core.default_qdisc": "fq",
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.ip_local_port_range": "1024 65535",
+    # NodePorts, and the ports that kubelet, kube-proxy, control plane and etcd listen on.
+    "net.ipv4.ip_local_reserved_ports": "2379-2380,10248-10260,30000-32767",
+    "net.ipv4.tcp_congestion_control": "bbr",
+    "net.ipv4.tcp_tw_reuse": "1",
+    "net.netfilter.nf_conntrack_max": "131072",
+}
+# A new network namespace starts with the kernel's own values of these.
+POD_SYSCTLS = {"net.ipv4.ip_local_port_range": "1024 65535", "net.ipv4.tcp_tw_reuse": "1"}
+
+# Places on tmpfs, with their modes: what a node throws away at its end anyway, and what must not be on an overlay.
+_IN_MEMORY = {"/dev/shm": "1777", "/run": "755", "/tmp": "1777", "/var/lib/containerd": "711", "/var/lib/kubelet": "750"}  # noqa: S108
+
+_MODULES = ("br_netfilter", "nf_conntrack", "sch_fq", "tcp_bbr", "veth")
+_MODULES_OF_PROXY = {"ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy"), "iptables": (), "none": ()}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWriter:
+    """Writes the folders of the nodes of one lab."""
+
+    settings: LabSettings
+    plan: AddressPlan
+    prepared: Prepared
+    kernel: NodeKernel
+    identities: Identities
+    authorized_key: str
+
+    @property
+    def pod_mtu(self) -> int:
+        """MTU of the pods: what the network leaves of the uplink's."""
+        return MTU - VXLAN_OVERHEAD if self.settings.network == "vxlan" else MTU
+
+    def write(self, node: NodeAddress, folder: Path) -> str:
+        """Fill the folder of a node; give the public line of its SSH host key."""
+        (folder / "log").mkdir(parents=True)
+        write_file(folder / "boot", files("pytest_k8snet.lab").joinpath("node", "boot").read_bytes(), mode=0o755)
+        write_file(folder / "address", f"{node.address}\n")
+        write_file(folder / "fstab", "".join(f"{line}\n" for line in self._fstab()))
+        write_file(folder / "links", "".join(f"{line}\n" for line in self._links(node)))
+        write_file(folder / "modules", " ".join(self._modules()) + "\n")
+        root = folder / "root"
+        host_key, host_line = ssh_pair(node.name)
+        for name, content in self._configuration(node).items():
+            write_file(root / name, content)
+        pair = self.identities.authority.issue(
+            f"system:node:{node.name}", groups=("system:nodes",), dns=(node.name,), addresses=(node.address,)
+        )
+        pair.write(root / "etc/kubernetes", "kubelet")
+        credentials = kubeconfig(
+            cluster=self.settings.name,
+            user=f"system:node:{node.name}",
+            server=f"https://{self.plan.api_address}:{API_PORT}",
+            authority=self.identities.authority.pair.certificate,
+            pair=pair,
+        )
+        write_file(root / "etc/kubernetes/kubelet.kubeconfig", credentials, mode=0o600)
+        write_file(root / "etc/ssh/ssh_host_ed25519_key", host_key, mode=0o600)
+        write_file(root / "root/.ssh/authorized_keys", f"{self.authorized_key}\n", mode=0o600)
+        (root / "root").chmod(0o700)
+        (root / "root/.ssh").chmod(0o700)
+        return host_line
+
+    def _fstab(self) -> Iterator[str]:
+        yield "sysfs /sys sysfs defaults 0 0"
+        yield "cgroup2 /sys/fs/cgroup cgroup2 defaults 0 0"
+        yield "devtmpfs /dev devtmpfs defaults 0 0"
+        yield "devpts /dev/pts devpts mode=620,ptmxmode=666,X-mount.mkdir 0 0"
+        for place, mode in _IN_MEMORY.items():
+            yield f"tmpfs {place} tmpfs mode={mode},X-mount.mkdir 0 0"
+        yield self.kernel.mount(self.prepared.binaries, "/k8snet/bin", writable=False)
+        yield self.kernel.mount(self.prepared.cni, "/opt/cni/bin", writable=False)
+        yield self.kernel.mount(self.prepared.content, NODE_CONTENT, writable=False)
+
+    def _links(self, node: NodeAddress) -> Iterator[str]:
+        peers = [peer for peer in self.plan.nodes if peer.name != node.name]
+        yield "link set lo up"
+        yield f"link set {UPLINK} address {node.mac} mtu {MTU} up"
+        yield f"address add {node.address}/{self.plan.node_prefix_length} dev {UPLINK}"
+        yield f"route add default via {self.plan.api_address}"
+        if self.settings.network == "native":
+            for peer in peers:
+                yield f"route add {peer.pod_cidr} via {peer.address}"
+            return
+        # As flannel lays it: no learning; neighbours and forwarding entries are given.
+        yield (
+            f"link add {TUNNEL} address {node.tunnel_mac} mtu {self.pod_mtu} type vxlan id 1 local {node.address} dev {UPLINK} "
+            f"dstport {TUNNEL_PORT} nolearning"
+        )
+        yield f"address add {node.tunnel_address}/32 dev {TUNNEL}"
+        yield f"link set {TUNNEL} up"
+        for peer in peers:
+            yield f"neighbour add {peer.tunnel_address} lladdr {peer.tunnel_mac} dev {TUNNEL} nud permanent"
+            yield f"route add {peer.pod_cidr} via {peer.tunnel_address} dev {TUNNEL} onlink"
+
+    def _modules(self) -> tuple[str, ...]:
+        return (*_MODULES, *_MODULES_OF_PROXY[self.settings.proxy_mode], *(("vxlan",) if self.settings.network == "vxlan" else ()))
+
+    def _configuration(self, node: NodeAddress) -> dict[str, str]:
+        sysctls = "".join(f"{key} = {value}\n" for key, value in SYSCTLS.items())
+        hosts = "".join(f"{known.address} {known.name}\n" for known in self.plan.nodes)
+        return {
+            "etc/hostname": f"{node.name}\n",
+            "etc/hosts": f"127.0.0.1 localhost\n{hosts}",
+            "etc/resolv.conf": "",
+            "etc/sysctl.d/90-k8snet.conf": sysctls,
+            "etc/ssh/sshd_config": _SSHD,
+            "etc/containerd/config.toml": _CONTAINERD.format(pause=self.prepared.images["pause"]),
+            CNI_CONFIGURATION.lstrip("/"): json.dumps(self._cni(node), indent=2) + "\n",
+            "etc/kubernetes/ca.crt": self.identities.authority.pair.certificate.decode(),
+            "etc/kubernetes/kubelet.yaml": json.dumps(self._kubelet(), indent=2) + "\n",  # JSON is YAML
+        }
+
+    def _cni(self, node: NodeAddress) -> Mapping[str, Any]:
+        gateway = str(IPv4Network(node.pod_cidr)[1])
+        bridge = {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "hairpinMode": True,
+            "mtu": self.pod_mtu,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": node.pod_cidr, "gateway": gateway}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+                "dataDir": "/run/cni-ipam",
+            },
+        }
+        tuning = {"type": "tuning", "sysctl": POD_SYSCTLS}
+        portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+        return {"cniVersion": "1.0.0", "name": "k8snet", "plugins": [bridge, tuning, portmap]}
+
+    def _kubelet(self) -> Mapping[str, Any]:
+        # Without a Service path pods ask the only CoreDNS there is, at its node's address.
+        dns = self.plan.nodes[0].address if self.settings.proxy_mode == "none" else self.plan.dns_service_address
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {"anonymous": {"enabled": False}, "x509": {"clientCAFile": "/etc/kubernetes/ca.crt"}},
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": "/etc/kubernetes/kubelet.crt",
+            "tlsPrivateKeyFile": "/etc/kubernetes/kubelet.key",
+            "clusterDNS": [dns],
+            "clusterDomain": "cluster.local",
+            "cgroupDriver": "cgroupfs",
+            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+            "enforceNodeAllocatable": [],
+            "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
+            "failSwapOn": False,
+            "imageMinimumGCAge": "24h",
+            "maxPods": 110,
+            "nodeStatusUpdateFrequency": "5s",
+            "registerNode": True,
+            "resolvConf": "/etc/resolv.conf",
+        }
+
+
+_SSHD = """PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+PrintMotd no
+PrintLastLog no
+HostKey /etc/ssh/ssh_host_ed25519_key
+MaxSessions 50
+MaxStartups 50
+"""
+
+_CONTAINERD = """version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.erofs", "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.native",
+  "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp",
+]
+
+[grpc]
+address = "/run/containerd/containerd.sock"
+
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "overlayfs"
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+
+[plugins."io.containerd.cri.v1.runtime".containerd]
+default_runtime_name = "runc"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+SystemdCgroup = false
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/opt/cni/bin"]
+conf_dir = "/etc/cni/net.d"
+"""
