@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections import Counter
@@ -33,6 +34,7 @@ class Controller:
         self.results: dict[str, dict[str, Any]] = {}  # verdicts by node id
         self._ended: set[str] = set()
         self.lost: list[str] = []
+        self.stopped: str | None = None  # why pytest did not run all cases
         self.trouble: list[str] = []
         self._old_handler: Any = None
         self._closed = False
@@ -46,27 +48,49 @@ class Controller:
 
         A cluster that only the environment or an ini file names is left alone until a check asks for it.
         """
-        distributed = self._config.getoption("dist", "no") != "no"
-        if (self._run.settings.asked_for or distributed) and not self._config.getoption("collectonly", False):
-            self._start()
+        if self._run.settings.asked_for:
+            try:
+                self._run.start()
+            except ConfigurationError as error:
+                raise pytest.UsageError(str(error)) from error
+            except K8sNetError as error:
+                pytest.exit(f"k8snet: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
+        elif self._distributed:
+            # Workers need the inventory to collect. Whether a check is among their tests, and needs probe pods, is known afterwards.
+            with contextlib.suppress(K8sNetError):
+                self._run.start(probes=False)
         return (yield)
 
-    def _start(self) -> None:
-        try:
-            self._run.start()
-        except ConfigurationError as error:
-            raise pytest.UsageError(str(error)) from error
-        except K8sNetError as error:
-            pytest.exit(f"k8snet: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
+    @property
+    def _distributed(self) -> bool:
+        return self._config.getoption("dist", "no") != "no" and not self._config.getoption("collectonly", False)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker where the run folder is."""
-        node.workerinput["k8snet"] = {"id": self._run.id, "folder": str(self._run.folder.path)}
+        """Tell a worker where the run folder is, or why there is none."""
+        told: dict[str, Any] = {"id": self._run.id, "folder": None, "failure": None}
+        try:
+            told["folder"] = str(self._run.folder.path)
+        except K8sNetError as error:
+            told["failure"] = str(error)
+        node.workerinput["k8snet"] = told
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """Start the probe pods that `pytest_sessionstart` has not started, when there is a check to run."""
+        if self._run.started and self._read_collection().get("cases"):
+            self._run.start_probes()
 
     def pytest_report_header(self) -> list[str]:
         """Say what is tested, with which settings and from where."""
-        return summary.header(self._run) if self._run.started else []
+        return summary.header(self._run, load=self._distributed) if self._run.started else summary.idle_header(self._run)
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
+        cases = (self.collection or {}).get("cases", {}).values()
+        pairs = {case["subject"] for case in cases if case["level"] == "load"}
+        line = summary.load_line(self._run, len(pairs)) if pairs and not self._run.plan_only else None
+        return [] if line is None else [f"k8snet: {line}"]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -87,6 +111,15 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect verdicts, and give JUnit names that do not depend on where the suite is installed."""
         told: dict[str, Any] | None = getattr(report, "k8snet", None)
+        crashed = False
+        if told is None and report.failed and (case := self._read_collection().get("cases", {}).get(report.nodeid)) is not None:
+            # The report that xdist makes for a worker that died.
+            told = {**case, "verdict": "error", "message": str(report.longrepr), "excused": None}
+            report.k8snet = told  # type: ignore[attr-defined]
+            report.when = "setup"
+            report.user_properties = [("k8snet_check", case["check"]), ("k8snet_subject", case["subject"]), ("k8snet_verdict", "error")]
+            self._ended.add(report.nodeid)
+            crashed = True
         if told is None:
             return
         if told["verdict"] is not None:
@@ -98,6 +131,9 @@ class Controller:
             reporter = xml.node_reporter(report)
             reporter.add_attribute("classname", f"k8snet.{told['area']}")
             reporter.add_attribute("name", told["name"])
+            if crashed:  # properties are otherwise written with the teardown, which never comes
+                for name, value in report.user_properties:
+                    reporter.add_property(name, str(value))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -110,7 +146,7 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Prove that every case has its result, remove what was created, write the results."""
         self._close()
-        if not self._run.started or self._run.settings.dry_run or self._config.getoption("collectonly", False):
+        if not self._run.started or self._run.plan_only:
             return
         self._complete(session)
         counts = Counter(str(told["verdict"]) for told in self.results.values())
@@ -129,17 +165,27 @@ class Controller:
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _complete(self, session: pytest.Session) -> None:
-        if self.collection is None:
+    def _read_collection(self) -> Mapping[str, Any]:
+        """Return what is to be run; with xdist workers have left it in the run folder."""
+        if self.collection is None and self._run.recording:
             try:
                 self.collection = self._run.folder.read_json(COLLECTION)
             except K8sNetError as error:
+                self.collection = {}
                 self.trouble.append(str(error))
-        cases: Mapping[str, Any] = (self.collection or {}).get("cases", {})
+        return self.collection or {}
+
+    def _complete(self, session: pytest.Session) -> None:
+        cases: Mapping[str, Any] = self._read_collection().get("cases", {})
         self.lost = [case["name"] for nodeid, case in cases.items() if nodeid not in self._ended or nodeid not in self.results]
+        stop = session.shouldfail or session.shouldstop
+        self.stopped = str(stop) if stop else "interrupted" if session.exitstatus in (pytest.ExitCode.INTERRUPTED, TERMINATED) else None
         red = any(summary.is_red(told) for told in self.results.values())
         green = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if (self.lost or red) and session.exitstatus in green:
+        if (mistake := self._read_collection().get("mistake")) is not None:
+            self.trouble.append(f"ERROR: {mistake}")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif (self.lost or red) and session.exitstatus in green:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif not cases and self._run.settings.asked_for and session.exitstatus in green:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -148,30 +194,26 @@ class Controller:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
         """Show verdicts our way: pytest's own sections keep only what has a traceback worth reading."""
+        if not self._run.started or self._run.plan_only:
+            return (yield)
         with summary.set_aside(terminalreporter):
             yield
-            if self._run.started and not self._run.settings.dry_run:
-                summary.write(terminalreporter, self._run, self)
+            summary.write(terminalreporter, self._run, self)
 
     def pytest_unconfigure(self) -> None:
-        """Remove what an early end has left, and give signals back."""
+        """Remove what an early end has left, say what the summary could not say, and give signals back."""
         self._close()
-        for line in self.trouble_unsaid:
-            print(line)
+        for line in self.trouble:  # pytest writes no summary after SIGTERM or an internal error
+            print(f"k8snet: {line}")
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
 
-    @property
-    def trouble_unsaid(self) -> list[str]:
-        """What went wrong after the summary was written."""
-        return []
-
     def _close(self) -> None:
         """Remove the probe pods. Signals wait: an impatient second one would leave them behind."""
-        if self._closed:
-            return
-        self._closed = True
         with _signals_ignored():
+            if self._closed:
+                return
+            self._closed = True
             problem = self._run.remove_probes()
             if problem is not None:
                 self.trouble.append(problem)
@@ -183,7 +225,7 @@ class Controller:
             return
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            pytest.exit("SIGTERM", returncode=TERMINATED)
+            pytest.exit("k8snet: SIGTERM: ending, probe pods are removed", returncode=TERMINATED)
 
         self._old_handler = signal.signal(signal.SIGTERM, stop)
 

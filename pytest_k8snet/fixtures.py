@@ -44,7 +44,8 @@ def k8snet_node(request: pytest.FixtureRequest) -> NodeHandle:
     run = _run(request.config)
     name: str = getattr(request, "param", NOTHING)
     if name == NOTHING:
-        raise ConfigurationError("no node to judge this on")
+        run.start()
+        raise ConfigurationError("no node to judge this on: the cluster has no Linux node")
     return NodeHandle(run, name)
 
 
@@ -56,6 +57,7 @@ def k8snet_pair(request: pytest.FixtureRequest) -> PairHandle:
     run = _run(request.config)
     name: str = getattr(request, "param", NOTHING)
     if name == NOTHING:
+        run.start()
         raise ConfigurationError("no pair to judge this on: it takes two ready nodes")
     return PairHandle(run, name)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,26 +91,32 @@ def read_case(item: pytest.Item, area: str | None) -> Case | None:
     fixtures = set(getattr(item, "fixturenames", ()))
     if mark is None and not fixtures & FIXTURES:
         return None
-    if mark is not None and area is None and mark.id.startswith(RESERVED):
+    packaged = area is not None
+    if mark is not None and not packaged and mark.id.startswith(RESERVED):
         raise ConfigurationError(
             f"{item.nodeid}: id {mark.id}: ids that begin with {RESERVED} are those of the packaged suite; take another prefix"
         )
-    module = getattr(getattr(item, "module", None), "__name__", Path(str(item.path)).stem).rpartition(".")[2]
+    module = getattr(getattr(item, "module", None), "__name__", item.path.stem)
+    owner = getattr(item, "cls", None)
     function = getattr(item, "originalname", None) or item.name
     callspec = getattr(item, "callspec", None)
     params: dict[str, Any] = callspec.params if callspec is not None else {}
     subject = next((params[name] for name in SUBJECT_FIXTURES if name in params), CLUSTER)
-    check = mark.id if mark is not None else f"{module}.{function}"
+    # Without an id the full name has to do: modules of different packages may share their last part.
+    check = mark.id if mark is not None else ".".join([module, *([owner.__qualname__] if owner is not None else []), function])
+    area = area or module.rpartition(".")[2]
     shown = subject
-    if callspec is not None and callspec.id != subject:
+    if callspec is not None and set(params) - set(SUBJECT_FIXTURES):
         shown = callspec.id if subject != CLUSTER else f"{CLUSTER}-{callspec.id}"
     if mark is not None:
-        fix = mark.doc or (f"docs/checks/{mark.id}" if area is not None else None)
-        return Case(check, subject, area or module, mark.level, mark.title, fix, f"{check}[{shown}]")
+        fix = mark.doc or (f"docs/checks/{mark.id}" if packaged else None)
+        return Case(check, subject, area, mark.level, mark.title, fix, f"{check}[{shown}]")
     title = (inspect.getdoc(getattr(item, "function", None)) or function).splitlines()[0]
-    return Case(check, subject, module, "probe", title, None, f"{check}[{shown}]")
+    return Case(check, subject, area, "probe", title, None, f"{check}[{shown}]")
 
 
 def check_of_function(item: pytest.Item) -> str:
     """Return what must not share an id with another: the function, wherever it is parametrized to."""
-    return f"{item.path}::{getattr(item, 'originalname', item.name)}"
+    owner = getattr(item, "cls", None)
+    names = [*([owner.__qualname__] if owner is not None else []), getattr(item, "originalname", None) or item.name]
+    return "::".join([str(item.path), *names])

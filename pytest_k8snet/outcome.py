@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.run import Run
 
 JUDGEMENT = pytest.StashKey[Judgement]()
-_ENDED = pytest.StashKey[str]()
+_RED = pytest.StashKey[tuple[Verdict, str]]()  # verdict and message that already fail the run
 
 _DECIDING = {Verdict.FAIL: Weight.FAULT, Verdict.ERROR: Weight.ERROR, Verdict.INCONCLUSIVE: Weight.INCONCLUSIVE}
 
@@ -45,18 +45,23 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
     if hasattr(report, "wasxfail"):
         verdict, message, traceback = Verdict.SKIP if report.skipped else Verdict.PASS, f"xfail: {report.wasxfail}", True
     elif call.when == "teardown":
-        if report.failed:
-            _tell(item, report, told, Verdict.ERROR, str(report.longrepr).splitlines()[-1], excused=None)
+        if report.failed and call.excinfo is not None:
+            verdict, message = item.stash.get(_RED, (Verdict.ERROR, ""))
+            trouble = f"teardown: {type(call.excinfo.value).__name__}: {call.excinfo.value}"
+            told["plain"] = True
+            _tell(item, report, told, verdict, f"{message}\n{trouble}".strip(), excused=None)
         return
     elif call.excinfo is None:
         if call.when != "call":
             return
-        verdict, message, traceback = Verdict.PASS, "", False
+        # A failure without an exception is a strict xfail that passed.
+        verdict, message, traceback = (Verdict.FAIL, str(report.longrepr), True) if report.failed else (Verdict.PASS, "", False)
     else:
         verdict, message, traceback = _ended(call.excinfo.value, call.when)
-    item.stash[_ENDED] = verdict.value
     run = item.config.stash.get(RUN, None)
     excused, message = _excuse(run, item, case, verdict, message)
+    if verdict in _DECIDING and excused is None:
+        item.stash[_RED] = (verdict, message)
     told["plain"] = traceback
     _tell(item, report, told, verdict, message, excused)
     if traceback and excused is None:
@@ -79,8 +84,14 @@ def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:
     if isinstance(error, pytest.skip.Exception):
         return Verdict.SKIP, str(error.msg), True
     if isinstance(error, AssertionError | pytest.fail.Exception) and when == "call":
-        return Verdict.FAIL, str(error).split("\nassert ")[0].strip() or "assertion failed", True
+        return Verdict.FAIL, _said(error), True
     return Verdict.ERROR, f"{type(error).__name__}: {error}", True
+
+
+def _said(error: BaseException) -> str:
+    """Return what a failed assertion says: its own message, else the asserted expression without the lines that compare in detail."""
+    text = str(error).split("\nassert ")[0].strip()
+    return (text.splitlines()[0] if text.startswith("assert ") else text) or "assertion failed"
 
 
 def _excuse(run: Run | None, item: pytest.Item, case: Case, verdict: Verdict, message: str) -> tuple[tuple[str, str] | None, str]:
@@ -129,7 +140,7 @@ def _tell(
         told["advice"] = [finding.message for finding in judgement.findings if finding.weight is Weight.ADVICE]
         told["commands"] = _unique([finding.command for finding in findings])
         wanted = "; ".join(_unique([finding.wanted for finding in findings])) or judgement.want
-        origin = re.search(r"\(([^()]+)\)$", wanted or "")
+        origin = re.search(r"\(([^()]+)\)$", wanted or "") or re.search(r"\(([^()]+)\)$", judgement.want or "")
         properties.update(
             k8snet_measured="; ".join(_unique([finding.measured for finding in findings])),
             k8snet_wanted=wanted,
@@ -166,10 +177,10 @@ def _shape(
 
 
 def remedy(told: dict[str, Any]) -> list[str]:
-    """Return the line that says how it was measured and where the remedy is written."""
+    """Return the line that says how it was measured, unless the message does, and where the remedy is written."""
     parts = []
-    if told.get("commands"):
-        parts.append("measured: " + "; ".join(told["commands"]))
+    if commands := [command for command in told.get("commands", ()) if command not in told["message"]]:
+        parts.append("measured: " + "; ".join(commands))
     if told.get("fix"):
         parts.append(f"fix: {told['fix']}")
     return ["    ".join(parts)] if parts else []

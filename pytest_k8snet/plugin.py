@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _add_suite(config)
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get("k8snet")
     try:
-        config.stash[RUN] = _open_run(config, settings, worker)
+        run = config.stash[RUN] = _open_run(config, settings, worker)
+        if settings.asked_for:
+            _ = run.backend  # a kubeconfig that cannot be used is told here, in one line
     except K8sNetError as error:
         raise pytest.UsageError(str(error)) from error
     if worker is None:
@@ -92,14 +95,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     fixture = next((name for name in markers.SUBJECT_FIXTURES if name in metafunc.fixturenames), None)
     if run is None or fixture is None:
         return
-    if fixture == "k8snet_pair":
-        mark = next(metafunc.definition.iter_markers("k8snet_check"), None)
-        load = mark is not None and mark.kwargs.get("level") == "load"
-        names = [*(run.plan.load_pairs if load else run.plan.pairs)]
-    else:
-        names = [*run.plan.nodes]
+    names: list[str] = []
+    try:
+        if fixture == "k8snet_pair":
+            mark = next(metafunc.definition.iter_markers("k8snet_check"), None)
+            load = mark is not None and mark.kwargs.get("level") == "load"
+            names += run.plan.load_pairs if load else run.plan.pairs
+        else:
+            names += run.plan.nodes
+    except K8sNetError:
+        pass  # the fixture says why there is no inventory: here it would be a traceback for every module
     names = names or [NOTHING]
     metafunc.parametrize(fixture, names, ids=names, scope="session", indirect=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Name the suite's files when it is installed outside the root folder: pytest would give all of them the empty name."""
+    if parent.config.stash.get(RUN, None) is None or module_path.is_relative_to(parent.config.rootpath):
+        return None
+    from pytest_k8snet.suite import area_of
+
+    area = area_of(module_path)
+    if area is None:
+        return None
+    module: pytest.Module = pytest.Module.from_parent(
+        parent, path=module_path, nodeid=f"pytest_k8snet/conformance/{area}/{module_path.name}"
+    )
+    return module
 
 
 @pytest.hookimpl(trylast=True)
@@ -113,11 +135,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give every check its identity, and leave out what the settings leave out."""
+    run = config.stash.get(RUN, None)
     try:
         _read_cases(items)
     except ConfigurationError as error:
-        raise pytest.UsageError(str(error)) from error
-    run = config.stash.get(RUN, None)
+        if not hasattr(config, "workerinput"):
+            raise pytest.UsageError(str(error)) from error
+        # xdist has no way for a worker to say this: the controller finds it in the run folder.
+        config.stash[MISTAKE] = str(error)
+        items.clear()
     if run is None:
         return
     from pytest_k8snet.plan import matches
@@ -143,6 +169,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 COUNTING = pytest.StashKey[bool]()
+MISTAKE = pytest.StashKey[str]()
 
 
 def pytest_deselected(config: pytest.Config | None = None, items: list[pytest.Item] | None = None) -> None:
@@ -159,11 +186,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if run is None:
         return
     cases = {item.nodeid: item.stash[markers.CASE].to_json() for item in session.items if markers.CASE in item.stash}
-    collection = {"cases": cases, "left_out": session.config.stash.get(LEFT_OUT, {})}
+    collection = {"cases": cases, "left_out": session.config.stash.get(LEFT_OUT, {}), "mistake": session.config.stash.get(MISTAKE, None)}
     controller = session.config.pluginmanager.get_plugin("k8snet-controller")
     if controller is not None:
         controller.collection = collection
-    if not run.settings.dry_run and (cases or run.settings.asked_for):
+    if run.recording:
         from pytest_k8snet.run import COLLECTION
 
         run.folder.write_json(COLLECTION, collection)
@@ -213,10 +240,12 @@ def _open_run(config: pytest.Config, settings: options.Settings, worker: dict[st
         from pytest_k8snet.expect.profile import load_profiles
 
         profile = load_profiles(settings.profile)
-    backend = open_backend(config, settings)
+    opening = partial(open_backend, config, settings)
     if worker is None:
-        return ControllerRun(settings, backend, profile, base=config.invocation_params.dir)
-    return Run(settings, backend, profile, run_id=worker["id"], folder=RunFolder(Path(worker["folder"])))
+        plan_only = settings.dry_run or config.getoption("collectonly", False)
+        return ControllerRun(settings, opening, profile, base=config.invocation_params.dir, plan_only=plan_only)
+    folder = worker["folder"] and RunFolder(Path(worker["folder"]))
+    return Run(settings, opening, profile, run_id=worker["id"], folder=folder, failure=worker["failure"])
 
 
 def _controller_run(config: pytest.Config) -> ControllerRun:
@@ -232,6 +261,7 @@ def _read_cases(items: list[pytest.Item]) -> None:
     from pytest_k8snet.suite import area_of
 
     owners: dict[str, str] = {}
+    names: set[str] = set()
     for item in items:
         if item.get_closest_marker("k8snet_check") is None and not markers.FIXTURES & set(getattr(item, "fixturenames", ())):
             continue
@@ -242,3 +272,6 @@ def _read_cases(items: list[pytest.Item]) -> None:
         function = markers.check_of_function(item)
         if owners.setdefault(case.check, function) != function:
             raise ConfigurationError(f"check {case.check} is there twice: {owners[case.check]} and {function}")
+        if case.name in names:
+            raise ConfigurationError(f"{item.nodeid}: case {case.name} is there twice; give its parameters different ids")
+        names.add(case.name)

@@ -7,14 +7,14 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.errors import ConfigurationError, K8sNetError, MeasurementError, ProbeError
+from pytest_k8snet.errors import ClusterError, ConfigurationError, K8sNetError, MeasurementError, ProbeError
 from pytest_k8snet.options import Settings
 from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
@@ -53,25 +53,55 @@ class RunInfo:
 
 
 class Run:
-    """What controller and workers share. A worker only reads plan and probes, and never creates or deletes objects."""
+    """What controller and workers share. A worker only reads plan and probes, and never creates or deletes objects.
+
+    `open_backend` is called when the cluster is first asked for. `failure` says why the controller could not read the inventory.
+    """
 
     def __init__(
-        self, settings: Settings, backend: Backend, profile: Profile | None, *, run_id: str, folder: RunFolder | None = None
+        self,
+        settings: Settings,
+        open_backend: Callable[[], Backend],
+        profile: Profile | None,
+        *,
+        run_id: str,
+        folder: RunFolder | None = None,
+        failure: str | None = None,
     ) -> None:
         self.settings = settings
-        self.backend = backend
         self.id = run_id
+        self._open_backend = open_backend
+        self._backend: Backend | None = None
+        self._failure: K8sNetError | None = None if failure is None else ClusterError(failure)
         self._profile = profile
         self._folder = folder
         self._cluster: Cluster | None = None
         self._plan: Plan | None = None
         self._expectations: Expectations | None = None
         self._probes: Mapping[str, Probe] | None = None
+        self._probes_answer: Mapping[str, Any] | None = None
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
 
+    @property
+    def recording(self) -> bool:
+        """Whether there is a folder to write to."""
+        return self._folder is not None
+
     def start(self) -> None:
         """Be ready for `cluster` and `plan`: a worker finds them in the folder."""
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def backend(self) -> Backend:
+        """The cluster's backend; opened on first use.
+
+        Raises a `K8sNetError` when what names the cluster is not usable.
+        """
+        if self._backend is None:
+            self._backend = self._open_backend()
+        return self._backend
 
     @property
     def folder(self) -> RunFolder:
@@ -138,8 +168,7 @@ class Run:
     def missing(self) -> dict[str, str]:
         """Return the planned nodes that cannot be measured, with the reasons known by now."""
         missing = {item.node: item.reason for item in self.plan.absent}
-        answer = self.folder.read_json(PROBES) or {}
-        for name, probe in answer.get("probes", {}).items():
+        for name, probe in (self._read_probes() or {}).get("probes", {}).items():
             if probe["error"] is not None:
                 missing.setdefault(name, probe["error"])
         return missing
@@ -213,7 +242,8 @@ class Run:
         access, self._access = self._access, None
         if access is not None:
             access.close()
-        self.backend.close()
+        if self._backend is not None:
+            self._backend.close()
 
     def _context(self) -> MeasureContext:
         from pytest_k8snet.measure.registry import MeasureContext
@@ -238,20 +268,28 @@ class Run:
     def _wait_for_probes(self) -> Mapping[str, Any]:
         until = time.monotonic() + PROBES_S + _CREATE_S
         while True:
-            answer: Mapping[str, Any] | None = self.folder.read_json(PROBES)
+            answer = self._read_probes()
             if answer is not None:
                 return answer
             if time.monotonic() > until:
                 raise ProbeError("the controller has not said whether the probe pods run; it may have been killed")
             time.sleep(_POLL_S)
 
+    def _read_probes(self) -> Mapping[str, Any] | None:
+        if self._probes_answer is None:
+            self._probes_answer = self.folder.read_json(PROBES)
+        return self._probes_answer
+
 
 class ControllerRun(Run):
-    """The run in the process that plans it, and that alone creates and deletes objects."""
+    """The run in the process that plans it, and that alone creates and deletes objects. With `plan_only` it creates none, and no folder."""
 
-    def __init__(self, settings: Settings, backend: Backend, profile: Profile | None, *, base: Path) -> None:
-        super().__init__(settings, backend, profile, run_id=secrets.token_hex(4))
+    def __init__(
+        self, settings: Settings, open_backend: Callable[[], Backend], profile: Profile | None, *, base: Path, plan_only: bool = False
+    ) -> None:
+        super().__init__(settings, open_backend, profile, run_id=secrets.token_hex(4))
         self._base = base
+        self.plan_only = plan_only
         self._starter: ProbeStarter | None = None
         self._held: int | None = None
         self._started_at = datetime.now(UTC)
@@ -259,13 +297,30 @@ class ControllerRun(Run):
 
     @property
     def started(self) -> bool:
-        """Whether there is a folder and an inventory."""
+        """Whether there is an inventory and, unless only the plan is wanted, a folder."""
         return self._plan is not None
 
-    def start(self) -> None:
-        """Read the inventory, plan, make the run folder and start the probe pods in the background. Once."""
+    def start(self, *, probes: bool = True) -> None:
+        """Read the inventory, plan, make the run folder and start the probe pods. Once: what failed is not tried again."""
+        super().start()
         if self.started:
             return
+        try:
+            self._read_inventory()
+        except K8sNetError as error:
+            self._failure = error
+            self._plan = None
+            raise
+        if probes:
+            self.start_probes()
+
+    def start_probes(self) -> None:
+        """Start the probe pods in the background, once."""
+        if self._folder is not None and self._starter is None:
+            self._starter = ProbeStarter(self, self.cluster, self.plan)
+            self._starter.start()
+
+    def _read_inventory(self) -> None:
         settings = self.settings
         begun = time.monotonic()
         at = datetime.now(UTC)
@@ -273,7 +328,7 @@ class ControllerRun(Run):
         selected = self.backend.select_nodes(settings.nodes) if settings.nodes is not None and is_selector(settings.nodes) else None
         plan = make_plan(settings, cluster, selected)
         self._cluster, self._plan = cluster, plan
-        if settings.dry_run:
+        if self.plan_only:
             return
         self._folder = self._make_folder()
         self._folder.put(
@@ -288,8 +343,6 @@ class ControllerRun(Run):
         )
         self._folder.write_json(PLAN, plan.to_json())
         self.write_summary(None)
-        self._starter = ProbeStarter(self, cluster, plan)
-        self._starter.start()
 
     def write_summary(self, results: Mapping[str, Any] | None) -> None:
         """Write run.json: settings without secrets, versions, plan, and the results once there are some."""
@@ -315,8 +368,7 @@ class ControllerRun(Run):
 
     def remove_probes(self) -> str | None:
         """Remove what was created; return what went wrong. It may be called twice."""
-        starter, self._starter = self._starter, None
-        return starter.remove() if starter is not None else None
+        return self._starter.remove() if self._starter is not None else None
 
     def close(self) -> None:
         """End everything; the run folder may be removed by later runs from now on."""

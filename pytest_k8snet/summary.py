@@ -43,8 +43,15 @@ def status(told: Mapping[str, Any] | None) -> tuple[str, str, str] | None:
     return None
 
 
-def header(run: ControllerRun) -> list[str]:
-    """Return the header: cluster, nodes, settings with their sources, run folder."""
+def idle_header(run: ControllerRun) -> list[str]:
+    """Return the header of a run that leaves the cluster alone until a check asks for it."""
+    if run.settings.asked_for:
+        return []
+    return ["k8snet: " + _settings(run) + "; the cluster is left alone until a check asks for it"]
+
+
+def header(run: ControllerRun, *, load: bool) -> list[str]:
+    """Return the header: cluster, nodes, settings with their sources, run folder; with `load` the traffic that is planned."""
     cluster, plan = run.cluster, run.plan
     lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
     lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {_some(plan.nodes)}")
@@ -52,21 +59,21 @@ def header(run: ControllerRun) -> list[str]:
     if plan.left_out:
         lines.append("k8snet: left out: " + _some([f"{item.node} ({item.reason})" for item in plan.left_out]))
     lines += [f"k8snet: {note}" for note in plan.notes]
-    if shown := run.settings.shown():
-        lines.append("k8snet: " + ", ".join(f"{name} {value} ({source})" for name, value, source in shown))
-    if (load := load_line(run)) is not None:
-        lines.append(f"k8snet: {load}")
-    if not run.settings.dry_run:
+    lines.append(f"k8snet: {_settings(run)}")
+    planned = len(run.plan.load_pairs)
+    if load and run.settings.allows("load") and _has_load(run.settings.checks) and planned:
+        lines.append(f"k8snet: {load_line(run, planned)}")
+    if run.recording:
         lines.append(f"k8snet: run folder {run.folder.path}")
     return lines
 
 
-def load_line(run: Run) -> str | None:
-    """Return the traffic to expect, None when there is none."""
-    settings = run.settings
-    pairs = len(run.plan.load_pairs)
-    if not settings.allows("load") or not pairs or not _has_load(settings.checks):
-        return None
+def _settings(run: Run) -> str:
+    return ", ".join(f"{name} {value} ({source})" for name, value, source in run.settings.shown())
+
+
+def load_line(run: Run, pairs: int) -> str:
+    """Return the traffic that load on `pairs` pairs makes."""
     line = f"load: {_count(pairs, 'pair')} of nodes, one at a time, {TAKES} takes of {TAKE_S + OMIT_S} s"
     rate = run.expectations.common.throughput.line_rate_bps
     if rate is None:
@@ -92,7 +99,8 @@ def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"Probe pods: {2 * len([name for name in run.plan.nodes if name not in {item.node for item in run.plan.absent}])}, two a node"
     )
-    lines.append(load_line(run) or "load: none")
+    pairs = {case["subject"] for case in collection["cases"].values() if case["level"] == "load"}
+    lines.append(load_line(run, len(pairs)) if pairs else "load: none")
     return lines
 
 
@@ -113,24 +121,28 @@ def set_aside(terminal: pytest.TerminalReporter) -> Iterator[None]:
 def write(terminal: pytest.TerminalReporter, run: ControllerRun, controller: Controller) -> None:
     """Write the verdicts: what is red with its remedy, what was excused, what did not apply, and the counts."""
     results = sorted(controller.results.values(), key=lambda told: told["name"])
-    terminal.section("k8snet", sep="=")
-    for told in results:
-        if is_red(told):
-            _write_red(terminal, told)
+    terminal.write_sep("=", "k8snet")
+    _write_red(terminal, [told for told in results if is_red(told)])
     for told in results:
         if told.get("excused"):
             word, reason = told["excused"]
-            terminal.write_line(f"{word.upper()} {told['name']} ({told['verdict']}) - {told['message']} [{reason}]", yellow=True)
+            first, *more = told["message"].splitlines() or ["no message"]
+            terminal.write_line(f"{word.upper()} {told['name']} ({told['verdict']}) - {first} [{reason}]", yellow=True)
+            for line in more:
+                terminal.write_line(f"    {line}")
     _write_grouped(terminal, "SKIPPED", [(told, told["message"]) for told in results if told["verdict"] == "skip" and not is_red(told)])
     _write_grouped(terminal, "ADVICE", [(told, advice) for told in results for advice in told.get("advice", ())])
-    for name in controller.lost[:_FEW]:
-        terminal.write_line(f"NO RESULT {name} - it was collected and never ended", red=True)
-    if len(controller.lost) > _FEW:
-        terminal.write_line(f"NO RESULT for {len(controller.lost) - _FEW} more", red=True)
+    if controller.lost and controller.stopped is not None:
+        terminal.write_line(f"NOT RUN {_count(len(controller.lost), 'case')}: {controller.stopped}: {_some(controller.lost)}", red=True)
+    else:
+        for name in controller.lost[:_FEW]:
+            terminal.write_line(f"NO RESULT {name} - it was collected and never ended", red=True)
+        if len(controller.lost) > _FEW:
+            terminal.write_line(f"NO RESULT for {len(controller.lost) - _FEW} more", red=True)
     for reason, count in (controller.collection or {}).get("left_out", {}).items():
         terminal.write_line(f"{_count(count, 'case')} left out by {reason}")
     for node, reason in run.missing().items():
-        terminal.write_line(f"missing: {node}: {reason}", yellow=True)
+        terminal.write_line(f"missing: {node}: {reason.removeprefix(f'{node}: ')}", yellow=True)
     for line in controller.trouble:
         terminal.write_line(line, red=True)
     controller.trouble.clear()
@@ -141,13 +153,19 @@ def write(terminal: pytest.TerminalReporter, run: ControllerRun, controller: Con
     terminal.write_line(f"run folder: {run.folder.path}")
 
 
-def _write_red(terminal: pytest.TerminalReporter, told: Mapping[str, Any]) -> None:
-    word = {"fail": "FAILED", "error": "ERROR", "inconclusive": "INCONCLUSIVE"}.get(told["verdict"], "FAILED")
-    first, *more = (told["message"] or "no message").splitlines()
-    terminal.write(word, red=True)
-    terminal.write_line(f" {told['name']} - {first}")
-    for line in [*more, *remedy(dict(told))]:
-        terminal.write_line(f"    {line}")
+def _write_red(terminal: pytest.TerminalReporter, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write what fails the run. Cases that one thing keeps from being measured (a node without probe pods) share their lines."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for told in results:
+        same = "" if told["verdict"] == "error" else told["name"]
+        groups.setdefault((same, told["message"]), []).append(told)
+    for told, *others in groups.values():
+        word = {"fail": "FAILED", "error": "ERROR", "inconclusive": "INCONCLUSIVE"}.get(told["verdict"], "FAILED")
+        first, *more = (told["message"] or "no message").splitlines()
+        terminal.write(word, red=True)
+        terminal.write_line(f" {told['name']}{f' and {len(others)} more' if others else ''} - {first}")
+        for line in [*more, *([f"also: {_some([other['name'] for other in others])}"] if others else remedy(dict(told)))]:
+            terminal.write_line(f"    {line}")
 
 
 def _write_grouped(terminal: pytest.TerminalReporter, word: str, lines: Sequence[tuple[Mapping[str, Any], str]]) -> None:

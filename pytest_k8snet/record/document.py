@@ -33,6 +33,11 @@ class Document:
         """Whether the measurement could not be taken."""
         return self.values is None
 
+    @property
+    def why(self) -> str:
+        """The reason without the subject that it may begin with: messages have named it already."""
+        return (self.reason or "no reason recorded").removeprefix(f"{self.subject}: ")
+
     def to_json(self) -> dict[str, Any]:
         """Return the document as builtin values."""
         return {

@@ -171,7 +171,7 @@ class NodeFacts:
         Raises `RecordError` with the recorded reason when the facts could not be taken, and when the document is not one of facts.
         """
         if document.values is None:
-            raise RecordError(f"{document.subject}: no facts: {document.reason}")
+            raise RecordError(f"{document.subject}: no facts: {document.why}")
         data = document.values
         try:
             pod = data.get("pod")

@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class RunFolder:
     def create(cls, path: Path) -> RunFolder:
         """Make the folder. One of an earlier run is emptied; anything else that is not empty is refused.
 
-        Raises `ConfigurationError` when it cannot be used, `RecordError` when it cannot be written.
+        Raises `ConfigurationError` when it cannot be used.
         """
         try:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -44,7 +44,9 @@ class RunFolder:
             (path / ".gitignore").write_text("*\n", encoding="utf-8")
             (path / MARKER).touch()
         except OSError as error:
-            raise RecordError(f"run folder {path}: cannot be made: {error.strerror}") from error
+            raise ConfigurationError(
+                f"run folder {path}: cannot be made: {error.strerror}; name another one with --k8snet-run-dir"
+            ) from error
         return cls(path)
 
     @property
@@ -75,18 +77,16 @@ class RunFolder:
         Raises `RecordError` when the disk is full or the folder has gone.
         """
         file = self.path / name
-        temporary: str | None = None
+        temporary = file.parent / f".{secrets.token_hex(8)}.tmp"
         try:
             file.parent.mkdir(exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".tmp")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            with temporary.open("x", encoding="utf-8") as stream:
                 json.dump(data, stream, ensure_ascii=True, indent=1)
                 stream.write("\n")
-            Path(temporary).replace(file)
+            temporary.replace(file)
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    Path(temporary).unlink()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise RecordError(
                 f"{file}: cannot be written: {error.strerror}; make room or name another folder with --k8snet-run-dir"
             ) from error

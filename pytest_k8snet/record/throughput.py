@@ -83,7 +83,7 @@ class ThroughputRecord:
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
         if document.values is None:
-            raise RecordError(f"{document.subject}: no throughput: {document.reason}")
+            raise RecordError(f"{document.subject}: no throughput: {document.why}")
         data = document.values
         try:
             return cls(

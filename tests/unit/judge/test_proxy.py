@@ -519,7 +519,7 @@ def test_a_node_without_address_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (document("ipvs", "node-1", None, "node-1: agent died"), "node-1: no IPVS table: node-1: agent died"),
+        (document("ipvs", "node-1", None, "node-1: agent died"), "node-1: no IPVS table: agent died"),
         (ipvs(reading("nonsense")), "not a table of /proc/net/ip_vs: it starts with 'nonsense'"),
         (document("ipvs", "node-1", {"loaded": True}), "node-1: the ipvs document is damaged: KeyError('sync_period_s')"),
     ],
