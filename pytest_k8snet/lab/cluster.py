@@ -40,7 +40,7 @@ LAB_VARIABLE = "K8SNET_LAB"
 _API_S = 90.0
 _READY_S = 240.0
 _POLL_S = 0.2
-_GRACE_S = 5.0
+_GRACE_S = 1.0  # nothing that a lab writes is worth waiting for
 
 
 def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress) -> LabFolder:

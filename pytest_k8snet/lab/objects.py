@@ -177,10 +177,9 @@ def _core_dns(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[
         "volumes": [{"name": "config", "configMap": {"name": "coredns"}}],
     }
     if has_services:
-        preference = {"labelSelector": {"matchLabels": DNS_LABELS}, "topologyKey": "kubernetes.io/hostname"}
-        pod["affinity"] = {
-            "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": preference}]}
-        }
+        # One a node, on up to three nodes: then it is the same at every start which nodes have pods.
+        apart = [{"labelSelector": {"matchLabels": DNS_LABELS}, "topologyKey": "kubernetes.io/hostname"}]
+        pod["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart}}
     else:
         # Nobody leads from Service addresses to pods: the API server is asked by its own address, DNS by that of the first node.
         pod |= {"hostNetwork": True, "nodeSelector": {"kubernetes.io/hostname": plan.nodes[0].name}}
@@ -194,7 +193,7 @@ def _core_dns(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[
         "coredns",
         labels=DNS_LABELS,
         spec={
-            "replicas": min(2, len(plan.nodes)) if has_services else 1,
+            "replicas": min(3, len(plan.nodes)) if has_services else 1,
             "selector": {"matchLabels": DNS_LABELS},
             "template": {"metadata": {"labels": DNS_LABELS}, "spec": pod},
         },

@@ -78,8 +78,9 @@ class RunningLab:
     def ssh_command(self, node: str, argv: Sequence[str]) -> list[str]:
         """Give the ssh command that runs `argv` on a node; without one it opens a shell there."""
         self.node(node)
-        # sshd gives what it gets to a shell.
-        return ["ssh", "-F", str(self._folder.ssh / "config"), node, *(["--", shlex.join(argv)] if argv else [])]
+        # sshd gives what it gets to a shell. One word alone is what ssh itself makes of it: a command line.
+        command = [] if not argv else ["--", argv[0] if len(argv) == 1 else shlex.join(argv)]
+        return ["ssh", "-F", str(self._folder.ssh / "config"), node, *command]
 
     def run(self, node: str, argv: Sequence[str], *, stdin: str | None = None) -> Ran:
         """Run a command on a node as root; raise a LabError with its output when it fails."""
