@@ -55,7 +55,7 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
         if call.when != "call":
             return
         # A failure without an exception is a strict xfail that passed.
-        verdict, message, traceback = (Verdict.FAIL, str(report.longrepr), True) if report.failed else (Verdict.PASS, "", False)
+        verdict, message, traceback = (Verdict.FAIL, str(report.longrepr).strip(), True) if report.failed else (Verdict.PASS, "", False)
     else:
         verdict, message, traceback = _ended(call.excinfo.value, call.when)
     run = item.config.stash.get(RUN, None)
@@ -85,11 +85,13 @@ def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:
         return Verdict.SKIP, str(error.msg), True
     if isinstance(error, AssertionError | pytest.fail.Exception) and when == "call":
         return Verdict.FAIL, _said(error), True
-    return Verdict.ERROR, f"{type(error).__name__}: {error}", True
+    return Verdict.ERROR, f"{type(error).__name__}: {_said(error)}", True
 
 
 def _said(error: BaseException) -> str:
-    """Return what a failed assertion says: its own message, else the asserted expression without the lines that compare in detail."""
+    """Return what an exception says; of a failed assertion its own message, or the expression without the lines that compare in detail."""
+    if not isinstance(error, AssertionError | pytest.fail.Exception):
+        return str(error)
     text = str(error).split("\nassert ")[0].strip()
     return (text.splitlines()[0] if text.startswith("assert ") else text) or "assertion failed"
 

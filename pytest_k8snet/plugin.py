@@ -180,6 +180,7 @@ def pytest_deselected(config: pytest.Config | None = None, items: list[pytest.It
             counts["-k, -m or --deselect"] = counts.get("-k, -m or --deselect", 0) + 1
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave word of what is going to be run: the controller proves at the end that nothing was lost."""
     run = session.config.stash.get(RUN, None)

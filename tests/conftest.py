@@ -1,0 +1,3 @@
+"""What all rings of tests share."""
+
+pytest_plugins = ["pytester"]

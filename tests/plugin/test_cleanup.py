@@ -1,0 +1,145 @@
+"""What a run creates it removes, however it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.plugin.bench import Bench, ended, wait_for
+
+SLOW = """
+import time
+from pathlib import Path
+
+@check("ACME-1")
+def test_it(k8snet_node):
+    assert k8snet_node.sysctl("net.ipv4.ip_forward") == "1"
+    (Path(__file__).parent / "started.txt").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "body"),
+    [
+        ("-pno:xdist", "pass"),
+        ("-pno:xdist", "raise MeasurementError('x')"),
+        ("-pno:xdist", "pytest.exit('enough')"),
+        ("-n2", "assert False"),
+    ],
+)
+def test_after_a_run(bench: Bench, way: str, body: str) -> None:
+    bench.checks(f"@check('ACME-1')\ndef test_it(k8snet_node): {body}")
+    ran = bench.own(way)
+    assert (ran.status == 0) == (body == "pass")
+    bench.assert_removed()
+
+
+def test_two_pods_a_ready_node(bench: Bench) -> None:
+    bench.cluster("fake.not_ready('node-2', 'gone')", nodes=("node-1", "node-2"))
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
+    bench.own()
+    assert [line.split()[1:] for line in bench.objects()][1:3] == [["pod", "host-node-1"], ["pod", "probe-node-1"]]
+    assert not any("node-2" in line for line in bench.objects())
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 2), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
+def test_interrupted(bench: Bench, way: str, number: signal.Signals, status: int) -> None:
+    bench.checks(SLOW)
+    with bench.running(way) as process:
+        wait_for((bench.path / "started.txt").exists, process)
+        process.send_signal(number)
+        got, out = ended(process)
+    assert got == status, out
+    assert "INTERNALERROR" not in out
+    bench.assert_removed()
+    results = bench.record("run.json")["results"]
+    assert results["exit_status"] == status
+    assert results["lost"] == ["ACME-1[node-1]", "ACME-1[node-2]", "ACME-1[node-3]"]
+    if number == signal.SIGINT:
+        assert "NOT RUN 3 cases: interrupted: ACME-1[node-1], " in out
+    else:
+        assert "k8snet: SIGTERM: ending, probe pods are removed" in out
+
+
+def test_interrupted_while_pods_are_made(bench: Bench) -> None:
+    bench.cluster("""
+        create = fake.on_create
+        fake.on_create = lambda name: (create(name), time.sleep(0.3))
+    """)
+    bench.checks(SLOW)
+    with bench.running() as process:
+        wait_for(bench.objects, process)
+        process.send_signal(signal.SIGINT)
+        got, out = ended(process)
+    assert got == 2, out
+    bench.assert_removed()
+
+
+def test_interrupted_while_pods_start(bench: Bench) -> None:
+    bench.cluster("fake.probe_delay_s = 600.0")
+    bench.checks(SLOW)
+    with bench.running() as process:
+        wait_for(lambda: len(bench.objects()) == 7, process)
+        process.send_signal(signal.SIGTERM)
+        got, out = ended(process)
+    assert got == 143, out
+    bench.assert_removed()
+
+
+def test_impatient_signals(bench: Bench) -> None:
+    bench.cluster("""
+        delete = fake.on_delete
+        def slowly(name):
+            note("deleting.txt", name)
+            time.sleep(1)
+            delete(name)
+        fake.on_delete = slowly
+    """)
+    bench.checks(SLOW)
+    with bench.running() as process:
+        wait_for((bench.path / "started.txt").exists, process)
+        process.send_signal(signal.SIGTERM)
+        wait_for((bench.path / "deleting.txt").exists, process)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        _, out = ended(process)
+    bench.assert_removed()
+    assert "INTERNALERROR" not in out
+
+
+def test_removal_that_fails_is_told(bench: Bench) -> None:
+    bench.cluster("""
+        def refused(name):
+            raise ClusterError("namespace k8snet-x: 403 forbidden")
+        fake.on_delete = refused
+    """)
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
+    told = "the probe pods could not be removed: namespace k8snet-x: 403 forbidden; k8snet cleanup does it later"
+    assert told in bench.own().out
+    bench.checks(SLOW)
+    with bench.running() as process:  # pytest writes no summary after SIGTERM
+        wait_for((bench.path / "started.txt").exists, process)
+        process.send_signal(signal.SIGTERM)
+        _, out = ended(process)
+    assert f"k8snet: {told}" in out.splitlines()
+
+
+def test_sigterm_of_somebody_else_s_tests(bench: Bench) -> None:
+    """Without a cluster the plugin leaves signals as they are."""
+    bench.write("test_plain.py", "import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGTERM)\n")
+    line = [sys.executable, "-m", "pytest", "-q", "test_plain.py"]
+    assert subprocess.run(line, cwd=bench.path, capture_output=True, check=False).returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("arguments", [["--collect-only"], ["--collect-only", "-n2"], ["--k8snet-dry-run", "-n2"]])
+def test_nothing_is_made_for_a_plan(bench: Bench, arguments: list[str]) -> None:
+    ran = bench.run(*arguments)
+    assert ran.status == 0
+    assert bench.objects() == []
+    assert bench.requests() == []
+    assert not (bench.path / ".k8snet").exists()
