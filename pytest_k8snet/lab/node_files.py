@@ -52,6 +52,9 @@ POD_SYSCTLS = {"net.ipv4.ip_local_port_range": "1024 65535", "net.ipv4.tcp_tw_re
 # Places on tmpfs, with their modes: what a node throws away at its end anyway, and what must not be on an overlay.
 _IN_MEMORY = {"/dev/shm": "1777", "/run": "755", "/tmp": "1777", "/var/lib/containerd": "711", "/var/lib/kubelet": "750"}  # noqa: S108
 
+# Debian's default is the nft back end, for which User-Mode Linux has no tables.
+_IPTABLES = tuple(f"{family}{suffix}" for family in ("iptables", "ip6tables") for suffix in ("", "-save", "-restore"))
+
 _MODULES = ("br_netfilter", "nf_conntrack", "sch_fq", "tcp_bbr", "veth")
 _MODULES_OF_PROXY = {"ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy"), "iptables": (), "none": ()}
 
@@ -81,6 +84,9 @@ class NodeWriter:
         write_file(folder / "links", "".join(f"{line}\n" for line in self._links(node)))
         write_file(folder / "modules", " ".join(self._modules()) + "\n")
         root = folder / "root"
+        (root / "usr/local/sbin").mkdir(parents=True)
+        for name in _IPTABLES:
+            (root / "usr/local/sbin" / name).symlink_to(f"/usr/sbin/{name.replace('tables', 'tables-legacy', 1)}")
         host_key, host_line = ssh_pair(node.name)
         for name, content in self._configuration(node).items():
             write_file(root / name, content)

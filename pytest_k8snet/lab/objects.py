@@ -117,6 +117,7 @@ def _kube_proxy(settings: LabSettings, plan: AddressPlan, image: str) -> Iterato
     not_elsewhere = {"matchExpressions": [{"key": KUBE_PROXY_ELSEWHERE, "operator": "DoesNotExist"}]}
     pod = {
         "priorityClassName": "system-node-critical",
+        "terminationGracePeriodSeconds": 1,  # it would use up the default's 30 s
         "hostNetwork": True,
         "serviceAccountName": "kube-proxy",
         "tolerations": _EVERYWHERE,
