@@ -183,7 +183,7 @@ def ssh(name: str, node: str, argv: tuple[str, ...]) -> None:
 
 @command.command("logs")
 @_name_option
-@click.option("--lines", type=int, default=_TAIL_LINES, show_default=True, help="How many lines from the end; 0 for all.")
+@click.option("--lines", type=click.IntRange(min=0), default=_TAIL_LINES, show_default=True, help="How many lines from the end; 0 for all.")
 @click.argument("log", required=False)
 def logs(name: str, lines: int, log: str | None) -> None:
     """Print a log of a lab (kube-apiserver, node-2, node-2/kubelet, ...), or the names of all without LOG."""
@@ -213,12 +213,23 @@ def fault_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, turns.")
 @click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
 @click.option("--nodes", type=int, default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs.")
-def fault_list(as_json: bool, node: str, nodes: int) -> None:
+@click.option(
+    "--write-docs",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the page of all faults into this file (for maintainers: docs/faults.md).",
+)
+def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
     """List all faults, and the cases of the suite that each of them turns."""
-    from pytest_k8snet.lab.faults.table import FAULTS, to_json
+    from pytest_k8snet.lab.faults.table import FAULTS, page, to_json
     from pytest_k8snet.options import Settings
     from pytest_k8snet.plan import choose_pairs
 
+    if file is not None:
+        file.write_text(page(), encoding="utf-8")
+        click.echo(f"{len(FAULTS)} faults written to {file}")
+        return
     pairs = choose_pairs(Settings().load_pairs, [f"node-{number}" for number in range(1, nodes + 1)])
     listed = [to_json(known, node, pairs) for known in FAULTS]
     if as_json:

@@ -44,3 +44,26 @@ def to_json(known: Fault, node: str, pairs: Sequence[str]) -> dict[str, Any]:
             for subject in ([NODE] if turns.subject == NODE else _subjects(turns, node, pairs))
         ],
     }
+
+
+_HEAD = """# Faults
+
+What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on a lab with that
+proxy mode and `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab
+tests apply each (on ipvs, where several modes are named), run the suite and compare, exactly. `k8snet lab fault revert` mends it again.
+
+This page is written by `k8snet lab fault list --write-docs docs/faults.md`.
+"""
+_COLUMNS = "| fault | what it breaks | proxy mode of the lab | cases it turns |\n|---|---|---|---|\n"
+_SUBJECTS = {NODE: "the node", INTO_NODE: "every measured pair into the node", "cluster": "the cluster"}
+
+
+def page() -> str:
+    """Return docs/faults.md: the faults area by area."""
+    areas = dict.fromkeys(known.area for known in FAULTS)
+    return _HEAD + "".join(f"\n## {area}\n\n{_COLUMNS}{''.join(_row(known) for known in FAULTS if known.area == area)}" for area in areas)
+
+
+def _row(known: Fault) -> str:
+    cases = "; ".join(f"{turns.verdict} [{turns.check}](checks/{turns.check}.md) of {_SUBJECTS[turns.subject]}" for turns in known.turns)
+    return f"| `{known.name}` | {known.summary} | {', '.join(known.proxy_modes)} | {cases} |\n"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from pytest_k8snet.catalogue import checks
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults.model import Fault
-from pytest_k8snet.lab.faults.table import FAULTS, fault, to_json, turned
+from pytest_k8snet.lab.faults.model import INTO_NODE, NODE, Fault
+from pytest_k8snet.lab.faults.table import FAULTS, fault, page, to_json, turned
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 PAIRS = ("node-1:node-2", "node-2:node-3", "node-3:node-1", "node-2:node-1")
 
@@ -42,3 +46,25 @@ def test_turned_resolves_node_cluster_and_pairs() -> None:
 def test_json_keeps_the_node_open_and_names_pairs() -> None:
     assert to_json(fault("pod-mtu-1450"), "node-2", PAIRS)["turns"] == [{"check": "NET-MTU-001", "subject": "{node}", "verdict": "fail"}]
     assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", PAIRS)["turns"]] == ["node-1:node-2"] * 3
+
+
+def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:
+    known_checks = {check.id: check for check in checks()}
+    for known in FAULTS:
+        for turns in known.turns:
+            assert turns.check in known_checks, known.name
+            subject = {NODE: "node", INTO_NODE: "pair"}.get(turns.subject, "cluster")
+            assert known_checks[turns.check].subject == subject, f"{known.name} turns {turns.check}"
+            assert turns.verdict in {"fail", "error", "inconclusive"}, known.name
+
+
+def test_the_page_has_every_fault_once_and_links_that_lead_somewhere() -> None:
+    text = page()
+    for known in FAULTS:
+        assert len(re.findall(rf"^\| `{known.name}` \|.*\|$", text, re.MULTILINE)) == 1, known.name
+        assert "|" not in known.summary, known.name
+    assert all((DOCS / link).is_file() for link in re.findall(r"\]\(([^)]+)\)", text))
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert (DOCS / "faults.md").read_text() == page(), "write it again: k8snet lab fault list --write-docs docs/faults.md"
