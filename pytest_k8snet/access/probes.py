@@ -79,6 +79,7 @@ class RunningProbes:
         self._nodes = nodes
         self.namespace = settings.namespace or f"k8snet-{settings.run_id}"
         self._priority_class: str | None = None
+        self._made_namespace = False
         self._deleted = False
         self._lock = threading.Lock()
         self._probes = {
@@ -142,9 +143,9 @@ class RunningProbes:
             if self._deleted:
                 return
             selector = f"{MANAGED_BY}={MANAGER},{RUN_ID}={self._settings.run_id}"
-            if self._settings.namespace is None:
+            if self._made_namespace:
                 self._api.delete(f"/api/v1/namespaces/{self.namespace}")
-            else:
+            elif self._settings.namespace is not None:
                 self._api.delete(self._pods_path, labelSelector=selector, gracePeriodSeconds=0)
             if self._priority_class is not None:
                 self._api.delete(f"{PRIORITY_CLASSES}/{self._priority_class}")
@@ -179,10 +180,9 @@ class RunningProbes:
                 },
             )
         except ApiError as error:
-            if error.status == 403:
+            if error.status in (403, 409):  # not allowed, or somebody else's
                 return
-            if error.status != 409:
-                raise
+            raise
         self._priority_class = name
 
     def _create_namespace(self) -> None:
@@ -193,7 +193,12 @@ class RunningProbes:
             "metadata": self._metadata(self.namespace, labels={**labels, "istio-injection": "disabled"}),
         }
         body["metadata"]["annotations"]["linkerd.io/inject"] = "disabled"
-        self._api.post("/api/v1/namespaces", body)
+        self._made_namespace = True  # before the answer: it may be lost
+        try:
+            self._api.post("/api/v1/namespaces", body)
+        except ApiError:
+            self._made_namespace = False
+            raise
         # Admission refuses pods until the controller has made the namespace's service account.
         deadline = Deadline.after(30.0)
         while True:

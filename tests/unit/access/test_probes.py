@@ -234,7 +234,7 @@ def test_without_the_right_to_make_a_namespace(server: FakeApiServer, api: Api) 
     )
     with pytest.raises(ProbeError, match=r"probe pods: POST /api/v1/namespaces: HTTP 403: .* needs the verb create on namespaces"):
         start(api, node("node-1"))
-    assert NAMESPACE in server.asked("DELETE")
+    assert server.asked("DELETE") == ["/apis/scheduling.k8s.io/v1/priorityclasses/k8snet-r1"]
 
 
 def test_namespace_that_exists_is_kept(server: FakeApiServer, api: Api) -> None:
@@ -268,3 +268,11 @@ def test_state_of_a_pod_that_is_gone() -> None:
 def test_events_of_an_earlier_pod_do_not_count() -> None:
     event = {"type": "Warning", "reason": "Failed", "message": "x", "involvedObject": {"name": "p", "uid": "old"}}
     assert newest_event([event], "p", "new") is None
+
+
+def test_a_namespace_that_is_there_already_is_not_deleted(server: FakeApiServer, api: Api) -> None:
+    Cell(server)
+    server.routes["POST", "/api/v1/namespaces"] = status(409, "AlreadyExists", 'namespaces "k8snet-r1" already exists')
+    with pytest.raises(ProbeError, match="already exists"):
+        start(api, node("node-1"))
+    assert NAMESPACE not in server.asked("DELETE")
