@@ -23,6 +23,9 @@ POD_PREFIX_LENGTH = 24
 FIRST_NODE_HOST = 11
 MAX_NODES = 50
 
+# "This network", loopback, link-local and reserved addresses: private to Python, but no host on a wire may have one.
+_NOBODYS = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "240.0.0.0/4")))
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _LINE_RATE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?[kmg]bit")
 
@@ -78,6 +81,6 @@ def _network(option: str, text: str) -> IPv4Network:
         network = IPv4Network(text)
     except ValueError as error:
         raise LabError(f"{option} {text}: {error}; write an IPv4 range as 10.199.0.0/24") from error
-    if not network.is_private or network.is_loopback or network.is_link_local:
+    if not network.is_private or any(network.overlaps(other) for other in _NOBODYS):
         raise LabError(f"{option} {network}: use a private range, such as one of 10.0.0.0/8")
     return network

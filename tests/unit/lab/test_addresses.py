@@ -1,0 +1,68 @@
+"""Addresses follow from the settings, and nothing has the address of something else."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from itertools import combinations
+
+import pytest
+
+from pytest_k8snet.lab.addresses import AddressPlan
+from pytest_k8snet.lab.settings import MAX_NODES, SERVICE_CIDR, LabSettings
+from pytest_k8snet.lab.wire import BRIDGE, link_commands, shaping_commands
+
+SETTINGS = [
+    LabSettings(),
+    LabSettings(nodes=1),
+    LabSettings(nodes=MAX_NODES),
+    LabSettings(nodes=4, node_subnet="192.168.7.0/28", pod_cidr="172.16.0.0/21"),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: f"{settings.nodes}-{settings.node_subnet}")
+def test_nothing_clashes(settings: LabSettings) -> None:
+    plan = AddressPlan.of(settings)
+    subnet, pods = IPv4Network(settings.node_subnet), IPv4Network(settings.pod_cidr)
+    hosts = [plan.api_address, plan.proxy_api_address, *(node.address for node in plan.nodes)]
+    assert len(set(hosts)) == len(hosts) == settings.nodes + 2
+    usable = set(map(str, subnet.hosts()))
+    assert set(hosts) <= usable
+    ranges = [IPv4Network(node.pod_cidr) for node in plan.nodes]
+    assert all(known.subnet_of(pods) for known in ranges)
+    for one, other in combinations([subnet, SERVICE_CIDR, *ranges], 2):
+        assert not one.overlaps(other), f"{one} overlaps {other}"
+    for address in (plan.api_service_address, plan.dns_service_address):
+        assert IPv4Address(address) in SERVICE_CIDR
+    assert plan.api_service_address != plan.dns_service_address
+    macs = [mac for node in plan.nodes for mac in (node.mac, node.tunnel_mac)]
+    assert len(set(macs)) == len(macs)
+    assert all(int(mac[:2], 16) & 3 == 2 for mac in macs), "locally administered, and of one device"
+    assert all(len(node.tap) <= 15 for node in plan.nodes), "the kernel takes no longer name of a device"
+
+
+def test_addresses_are_the_same_at_every_start() -> None:
+    plan = AddressPlan.of(LabSettings())
+    assert plan == AddressPlan.of(LabSettings())
+    assert AddressPlan.of(LabSettings(nodes=5)).nodes[:3] == plan.nodes, "more nodes move none"
+    assert plan.api_address == "10.199.0.1"
+    node = plan.node("node-2")
+    assert (node.address, node.pod_cidr, node.tunnel_address) == ("10.199.0.12", "10.200.2.0/24", "10.200.2.0")
+
+
+def test_the_wire_is_a_bridge_with_a_tap_and_a_route_for_every_node() -> None:
+    plan = AddressPlan.of(LabSettings(nodes=2))
+    assert list(link_commands(plan)) == [
+        f"link add {BRIDGE} type bridge forward_delay 0",
+        f"address add 10.199.0.1/24 dev {BRIDGE}",
+        f"address add 10.199.0.2/24 dev {BRIDGE}",
+        f"link set {BRIDGE} up",
+        "tuntap add dev tap-node-1 mode tap",
+        f"link set tap-node-1 master {BRIDGE} up",
+        "route add 10.200.1.0/24 via 10.199.0.11",
+        "tuntap add dev tap-node-2 mode tap",
+        f"link set tap-node-2 master {BRIDGE} up",
+        "route add 10.200.2.0/24 via 10.199.0.12",
+    ]
+    assert list(shaping_commands(plan, "50mbit")) == [
+        f"qdisc replace dev tap-node-{number} root tbf rate 50mbit burst 64kb latency 50ms" for number in (1, 2)
+    ]
