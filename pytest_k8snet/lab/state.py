@@ -131,9 +131,12 @@ class LabFolder:
             raise LabError(_unknown(self)) from None
         except (OSError, ValueError) as error:
             raise LabError(f"{self.path / _FILE}: not readable: {error}") from error
-        if values.get("schema") != SCHEMA:
+        if isinstance(values, dict) and values.get("schema") != SCHEMA:
             raise LabError(f"{self.path / _FILE}: schema {values.get('schema')}, this version reads {SCHEMA}")
-        return LabState.from_json(values)
+        try:
+            return LabState.from_json(values)
+        except (KeyError, TypeError) as error:
+            raise LabError(f"{self.path / _FILE}: not the state of a lab: {error}") from error
 
     def write(self, state: LabState) -> None:
         """Replace the state."""
@@ -166,7 +169,10 @@ class LabFolder:
         """Hold the lab for a command that changes it, in a folder that is made when it is not there."""
         while True:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # removed again meanwhile
             try:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
