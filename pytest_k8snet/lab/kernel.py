@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.namespace import MEMORY_FOLDER
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.lab.addresses import NodeAddress
     from pytest_k8snet.lab.prepare import Prepared
+
+# Blanks and quotes end a word of the kernel's command line, a comma an option of mount, a colon a path of LD_PRELOAD.
+_PLAIN_PATH = re.compile(r"[\w/.=@+~-]+")
 
 
 class NodeKernel(Protocol):
@@ -40,14 +45,14 @@ class UserModeLinux:
 
     def command(self, node: NodeAddress, folder: Path, memory_mib: int) -> Sequence[str]:
         """Give the command."""
-        first = f"mount -t hostfs none /k8snet/node -o {folder} && exec /bin/sh /k8snet/node/boot"
+        first = f"mount -t hostfs none /k8snet/node -o {_plain(folder)} && exec /bin/sh /k8snet/node/boot"
         return [
             str(self.prepared.kernel),
             f"mem={memory_mib}M",
             f"umid={node.name}",
             f"uml_dir={MEMORY_FOLDER}/uml/",
             "rootfstype=hostfs",
-            f"rootflags={self.prepared.node_root}",
+            f"rootflags={_plain(self.prepared.node_root)}",
             "ro",
             f"vec0:transport=tap,ifname={node.tap},depth=128,gro=1",
             "con=null",
@@ -68,4 +73,13 @@ class UserModeLinux:
 
     def mount(self, folder: Path, place: str, *, writable: bool) -> str:
         """Give the line of fstab."""
-        return f"none {place} hostfs {folder},{'rw' if writable else 'ro'} 0 0"
+        return f"none {place} hostfs {_plain(folder)},{'rw' if writable else 'ro'} 0 0"
+
+
+def _plain(path: Path) -> Path:
+    if not _PLAIN_PATH.fullmatch(str(path)):
+        raise LabError(
+            f"{path}: nodes cannot be given this path; set XDG_STATE_HOME (labs) and K8SNET_CACHE (the cache) to folders "
+            "whose paths have letters, digits and . / - _ only"
+        )
+    return path
