@@ -104,8 +104,10 @@ class NodeWriter:
         write_file(root / "etc/kubernetes/kubelet.kubeconfig", credentials, mode=0o600)
         write_file(root / "etc/ssh/ssh_host_ed25519_key", host_key, mode=0o600)
         write_file(root / "root/.ssh/authorized_keys", f"{self.authorized_key}\n", mode=0o600)
-        (root / "root").chmod(0o700)
-        (root / "root/.ssh").chmod(0o700)
+        # They become folders of the node, its / too: with the modes that Debian gives them, whatever the umask here.
+        for path in (root, *root.rglob("*")):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700 if path.is_relative_to(root / "root") else 0o755)
         return host_line
 
     def _fstab(self) -> Iterator[str]:

@@ -105,10 +105,11 @@ def ssh_pair(comment: str) -> tuple[bytes, str]:
 
 
 def write_file(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
-    """Write a file with its mode from the start, making its folder."""
+    """Write a file, making its folder; it has its mode before its content, whatever the umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(data)
 
 
