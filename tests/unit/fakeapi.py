@@ -38,6 +38,7 @@ class FakeApiServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body are two writes: the second one would wait 40 ms for the client
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -66,7 +67,7 @@ class FakeApiServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = _serve  # noqa: N815
+            do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
 
             def _upgrade(self, argv: list[str]) -> None:
                 key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

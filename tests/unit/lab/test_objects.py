@@ -1,0 +1,117 @@
+"""The cluster's own objects say of it exactly what the settings are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.cluster.claims import read_claims
+from pytest_k8snet.cluster.inventory import kube_proxies
+from pytest_k8snet.lab.addresses import AddressPlan
+from pytest_k8snet.lab.client import path
+from pytest_k8snet.lab.faults.service_proxy import CONFIG_MAP, DAEMON_SET
+from pytest_k8snet.lab.objects import KUBE_PROXY_ELSEWHERE, manifests
+from pytest_k8snet.lab.settings import LabSettings, NetworkKind, ProxyMode
+from tests.unit.lab.samples import IMAGES
+
+NATIVE = {"encapsulation": "none", "mtu.pod": 1500, "mtu.uplink": 1500}
+VXLAN = {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.uplink": 1500, "mtu.tunnel": 1450}
+IPVS = {"proxy.mode": "ipvs", "proxy.scheduler": "rr", "proxy.strict_arp": True}
+
+
+def objects(settings: LabSettings) -> list[Mapping[str, Any]]:
+    return list(manifests(settings, AddressPlan.of(settings), IMAGES))
+
+
+def one(found: list[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, Any]:
+    (only,) = (item for item in found if (item["kind"], item["metadata"]["name"]) == (kind, name))
+    return only
+
+
+@pytest.mark.parametrize(
+    ("proxy_mode", "network", "claims"),
+    [
+        ("ipvs", "native", NATIVE | IPVS),
+        ("ipvs", "vxlan", VXLAN | IPVS),
+        ("iptables", "vxlan", VXLAN | {"proxy.mode": "iptables"}),
+        ("none", "native", NATIVE),
+    ],
+)
+def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, claims: dict[str, Any]) -> None:
+    found = objects(LabSettings(proxy_mode=proxy_mode, network=network))
+    maps = {(item["metadata"]["namespace"], item["metadata"]["name"]): item["data"] for item in found if item["kind"] == "ConfigMap"}
+    daemonsets = [copy.deepcopy(dict(item)) for item in found if item["kind"] == "DaemonSet"]
+    for item in daemonsets:
+        item["status"] = {"desiredNumberScheduled": 3, "numberReady": 3}
+    read = read_claims(maps, daemonsets, kube_proxies(daemonsets, []))
+    assert {key: claim.value for key, claim in read.items()} == claims
+
+
+@pytest.mark.parametrize("proxy_mode", ["ipvs", "iptables", "none"])
+def test_every_object_is_named_once_and_stands_on_what_was_made_before(proxy_mode: ProxyMode) -> None:
+    found = objects(LabSettings(proxy_mode=proxy_mode))
+    paths = [path(item) for item in found]
+    assert len(set(paths)) == len(paths)
+    made: set[tuple[str, str]] = set()
+    for item in found:
+        if item["kind"] in {"DaemonSet", "Deployment"}:
+            pod = item["spec"]["template"]["spec"]
+            assert ("ServiceAccount", pod["serviceAccountName"]) in made
+            for volume in pod["volumes"]:
+                assert "configMap" not in volume or ("ConfigMap", volume["configMap"]["name"]) in made
+            assert item["spec"]["selector"]["matchLabels"] == item["spec"]["template"]["metadata"]["labels"]
+            assert all(container["image"] in IMAGES.values() for container in pod["containers"])
+        made.add((item["kind"], item["metadata"]["name"]))
+
+
+def test_nodes_have_their_ranges_before_their_kubelets_come() -> None:
+    found = objects(LabSettings(nodes=2))
+    assert [item["kind"] for item in found[:2]] == ["Node", "Node"]
+    assert [item["spec"]["podCIDR"] for item in found[:2]] == ["10.200.1.0/24", "10.200.2.0/24"]
+
+
+def test_kube_proxy_asks_at_an_address_of_its_own() -> None:
+    found = objects(LabSettings())
+    assert "https://10.199.0.2:6443" in one(found, "ConfigMap", "kube-proxy")["data"]["kubeconfig.conf"]
+    pod = one(found, "DaemonSet", "kube-proxy")["spec"]["template"]["spec"]
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [{"key": KUBE_PROXY_ELSEWHERE, "operator": "DoesNotExist"}]
+    for known, kind in ((DAEMON_SET, "DaemonSet"), (CONFIG_MAP, "ConfigMap")):
+        assert path(known) == path(one(found, kind, "kube-proxy")), "faults change the objects that labs have"
+
+
+@pytest.mark.parametrize(("nodes", "replicas"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_cluster_dns_by_services(nodes: int, replicas: int) -> None:
+    found = objects(LabSettings(nodes=nodes))
+    deployment = one(found, "Deployment", "coredns")["spec"]
+    assert deployment["replicas"] == replicas
+    pod = deployment["template"]["spec"]
+    assert "hostNetwork" not in pod
+    assert "env" not in pod["containers"][0]
+    service = one(found, "Service", "kube-dns")["spec"]
+    assert service["clusterIP"] == "10.96.0.10"
+    assert service["selector"].items() <= deployment["template"]["metadata"]["labels"].items()
+
+
+def test_cluster_dns_without_a_service_path() -> None:
+    found = objects(LabSettings(proxy_mode="none"))
+    deployment = one(found, "Deployment", "coredns")["spec"]
+    assert deployment["replicas"] == 1
+    pod = deployment["template"]["spec"]
+    assert pod["hostNetwork"] is True
+    assert pod["nodeSelector"] == {"kubernetes.io/hostname": "node-1"}, "pods are told to ask this node"
+    assert pod["containers"][0]["env"] == [
+        {"name": "KUBERNETES_SERVICE_HOST", "value": "10.199.0.1"},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"},
+    ]
+    assert not [item for item in found if "kube-proxy" in item["metadata"]["name"]]
+
+
+def test_roles_are_made_before_they_are_given() -> None:
+    kinds = [(item["kind"], item["metadata"]["name"]) for item in objects(LabSettings())]
+    assert ("ClusterRole", "system:coredns") in kinds
+    assert any(pair == (("ClusterRole", "system:coredns"), ("ClusterRoleBinding", "system:coredns")) for pair in pairwise(kinds))
