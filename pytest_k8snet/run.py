@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -271,6 +272,8 @@ class Run:
             answer = self._read_probes()
             if answer is not None:
                 return answer
+            if not self.folder.path.is_dir():
+                raise MeasurementError(f"run folder {self.folder.path}: has gone")
             if time.monotonic() > until:
                 raise ProbeError("the controller has not said whether the probe pods run; it may have been killed")
             time.sleep(_POLL_S)
@@ -293,7 +296,6 @@ class ControllerRun(Run):
         self._starter: ProbeStarter | None = None
         self._held: int | None = None
         self._started_at = datetime.now(UTC)
-        self.removed: list[Path] = []
 
     @property
     def started(self) -> bool:
@@ -319,6 +321,12 @@ class ControllerRun(Run):
         if self._folder is not None and self._starter is None:
             self._starter = ProbeStarter(self, self.cluster, self.plan)
             self._starter.start()
+
+    def tell_probes(self, answer: Mapping[str, Any]) -> None:
+        """Take the starter's word, here and for the workers. A folder that cannot be written is told by the next document."""
+        self._probes_answer = answer
+        with contextlib.suppress(K8sNetError):
+            self.folder.write_json(PROBES, answer)
 
     def _read_inventory(self) -> None:
         settings = self.settings
@@ -385,10 +393,11 @@ class ControllerRun(Run):
             parent = self._base / ".k8snet"
             folder = RunFolder.create(parent / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self.id}")
             (parent / ".gitignore").write_text("*\n", encoding="utf-8")
-            self.removed = remove_older(parent, settings.keep_runs)
         self._held = folder.hold()
         if self._held is None:
             raise ConfigurationError(f"run folder {folder.path}: another run is using it; name another one")
+        if settings.run_dir is None:
+            remove_older(folder.path.parent, settings.keep_runs)  # not before this one is held: it may look like the oldest
         return folder
 
 
@@ -435,7 +444,7 @@ class ProbeStarter:
         except K8sNetError as error:
             answer = {"error": str(error)}
         finally:
-            self._run.folder.write_json(PROBES, answer)
+            self._run.tell_probes(answer)
 
 
 def _untaken(kind: str, subject: str, reason: str) -> Document:

@@ -132,7 +132,8 @@ def remove_run(path: Path) -> bool:
 
 def remove_older(parent: Path, keep: int) -> list[Path]:
     """Remove all but the newest `keep` runs in `parent`; return what was removed. Folders that are no runs stay."""
-    runs = sorted(_runs(parent), key=lambda path: path.name)
+    # Runs of one second are in the order in which they began; their names end in a random id.
+    runs = sorted(_runs(parent), key=lambda path: (path.name.partition("-")[0], (path / MARKER).stat().st_mtime_ns))
     removed = []
     for path in runs[: max(0, len(runs) - keep)]:
         with contextlib.suppress(OSError):

@@ -189,8 +189,10 @@ def test_what_a_check_may_end_with(bench: Bench, body: str, verdict: str, outcom
             1,
         ),
         (
-            "@pytest.fixture\ndef broken():\n    yield\n    raise OSError('disk')\n\n"
-            "@check('A-1')\ndef test_it(k8snet_cluster, broken):\n    pass",
+            (
+                "@pytest.fixture\ndef broken():\n    yield\n    raise OSError('disk')\n\n"
+                "@check('A-1')\ndef test_it(k8snet_cluster, broken):\n    pass"
+            ),
             "A-1[cluster]",
             "error",
             "error",

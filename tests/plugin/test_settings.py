@@ -1,0 +1,321 @@
+"""Where settings come from, what starts the suite, and what is said about settings that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.catalogue import checks, suite_folder
+from tests.plugin.bench import Bench
+from tests.unit.fakeapi import write_kubeconfig
+
+OWN = "@check('ACME-1')\ndef test_it(k8snet_node, k8snet_run): print('level', k8snet_run.settings.level)"
+
+
+def ids(names: Iterable[str]) -> set[str]:
+    return {name.partition("[")[0] for name in names}
+
+
+ALL = {check.id for check in checks()}
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "ini", "shown"),
+    [
+        ("read", "probe", "load", "level read (command line)"),
+        (None, "probe", "load", "level probe (environment K8SNET_LEVEL)"),
+        (None, None, "read", "level read (pytest.ini)"),
+        (None, "", "read", "level read (pytest.ini)"),
+        (None, None, None, None),
+    ],
+    ids=["option", "environment", "ini", "empty-variable", "default"],
+)
+def test_precedence_and_source(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, option: str | None, variable: str | None, ini: str | None, shown: str | None
+) -> None:
+    bench.checks(OWN)
+    bench.write("pytest.ini", "[pytest]\n" + (f"k8snet_level = {ini}\n" if ini else ""))
+    if variable is not None:
+        monkeypatch.setenv("K8SNET_LEVEL", variable)
+    ran = bench.own(*([f"--k8snet-level={option}"] if option else []))
+    assert ran.status == 0
+    header = "\n".join(ran.lines("k8snet: "))
+    if shown is None:
+        assert "level " not in header
+    else:
+        assert shown in header
+
+
+def test_settings_of_a_toml_file(bench: Bench) -> None:
+    bench.checks(OWN)
+    bench.write(
+        "pyproject.toml",
+        '[tool.pytest]\nk8snet_level = "probe"\nk8snet_strict = true\nk8snet_keep_runs = 3\nk8snet_checks = ["ACME-*"]\n',
+    )
+    ran = bench.own()
+    assert ran.status == 0, ran.out
+    header = "\n".join(ran.lines("k8snet: "))
+    for shown in ("level probe", "strict yes", "keep-runs 3", "checks ACME-*"):
+        assert f"{shown} (pyproject.toml)" in header
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--k8snet-level=all"], "--k8snet-level: got 'all', want one of read, probe, load"),
+        (["--k8snet-access=ssh"], "--k8snet-access: got 'ssh', want one of pod, fake"),
+        (["--k8snet-pairs=some"], "--k8snet-pairs: got 'some', want all, ring or sample:N with N of at least 1"),
+        (["--k8snet-load-pairs=sample:0"], "--k8snet-load-pairs: got 'sample:0', want all, ring or sample:N with N of at least 1"),
+        (["--k8snet-allow-missing=101%"], "--k8snet-allow-missing: got '101%', want a number of nodes or a share such as 10%"),
+        (["--k8snet-keep-runs=0"], "--k8snet-keep-runs: got '0', want a whole number of at least 1"),
+        (["--k8snet-nodes=node-1,node-9"], "--k8snet-nodes: no node node-9 in the cluster; it has: node-1, node-2, node-3"),
+        (["--k8snet-nodes=pool=x"], "--k8snet-nodes: no node of the cluster matches 'pool=x'"),
+        (["--k8snet-profile=tuned-nod"], "did you mean 'tuned-node'?"),
+        (["--k8snet-profile=p.yaml"], "p.yaml:3: unknown key 'mtu.pods'; did you mean 'pod'?"),
+        (["--k8snet-profile=q.yaml"], "q.yaml:2: not valid YAML: "),
+        (["--k8snet-run-dir=theirs"], "theirs: is there and not a run of ours; name another one or remove it"),
+        (["--k8snet-run-dir=pytest.ini/x"], "pytest.ini/x: cannot be made: Not a directory; name another one with --k8snet-run-dir"),
+    ],
+    ids=lambda value: str(value[0]).replace("--k8snet-", "") if isinstance(value, list) else "",
+)
+def test_what_cannot_be_used(bench: Bench, arguments: list[str], message: str) -> None:
+    bench.write("p.yaml", "name: x\nmtu:\n  pods: 1500\n")
+    bench.write("q.yaml", "a: [b\n- {\n")
+    bench.write("pytest.ini", "[pytest]\n")
+    bench.write("theirs/precious.txt", "keep")
+    ran = bench.run(*arguments)
+    assert ran.status == 4
+    errors = ran.lines("ERROR: ")
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "collected" not in ran.out
+    assert "Traceback" not in ran.out
+    assert bench.objects() == []
+    assert (bench.path / "theirs" / "precious.txt").read_text() == "keep"
+
+
+def test_mistakes_under_xdist(bench: Bench) -> None:
+    for arguments in (["--k8snet-level=all"], ["--k8snet-nodes=node-9"]):
+        ran = bench.run("-n2", *arguments)
+        assert ran.status == 4
+        assert len(ran.lines("ERROR: ")) == 1
+        assert "INTERNALERROR" not in ran.out
+
+
+def test_mistakes_name_their_source(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write("pytest.ini", "[pytest]\nk8snet_access = telnet\n")
+    assert bench.run(fake=False).line("ERROR:") == "ERROR: k8snet_access in pytest.ini: got 'telnet', want one of pod, fake"
+    monkeypatch.setenv("K8SNET_STRICT", "perhaps")
+    assert bench.run().line("ERROR:") == "ERROR: K8SNET_STRICT: got 'perhaps', want yes or no"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such file"),
+        ("folder", "Is a directory"),
+        ("a: [b\n - {", "not YAML"),
+        ("", "not a kubeconfig (no contexts)"),
+        ("just text", "not a kubeconfig"),
+    ],
+    ids=["missing", "directory", "garbage", "empty", "text"],
+)
+def test_kubeconfig_that_cannot_be_used(bench: Bench, content: str | None, message: str) -> None:
+    path = bench.path / "config"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+    ran = bench.run(f"--k8snet-kubeconfig={path}", fake=False)
+    assert ran.status == 4
+    assert len(ran.lines("ERROR: ")) == 1
+    assert ran.line("ERROR: ").startswith(f"ERROR: kubeconfig {path}")
+    assert message in ran.out
+    assert "test session starts" not in ran.out
+    assert "Traceback" not in ran.out
+
+
+def test_context_that_is_not_there(bench: Bench) -> None:
+    path = write_kubeconfig(bench.path / "config", "http://127.0.0.1:9")
+    ran = bench.run(f"--k8snet-kubeconfig={path}", "--k8snet-context=staging", fake=False)
+    assert ran.status == 4
+    assert ran.line("ERROR: ").startswith(f"ERROR: kubeconfig {path}: no context 'staging'; it has: ")
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_cluster_that_does_not_answer(bench: Bench, way: str) -> None:
+    path = write_kubeconfig(bench.path / "config", "http://127.0.0.1:9")
+    ran = bench.run(f"--k8snet-kubeconfig={path}", way, fake=False)
+    assert ran.status == 1
+    assert "k8snet: http://127.0.0.1:9: no connection: [Errno 111] Connection refused. " in ran.out
+    assert f"Is the cluster up, and reachable from here (kubeconfig {path})?" in ran.out
+    assert "Traceback" not in ran.out
+    assert not (bench.path / ".k8snet").exists()
+
+
+# ---- what starts the suite
+
+
+def test_the_command_line_starts_the_suite(bench: Bench) -> None:
+    bench.checks(OWN)
+    ran = bench.run()
+    assert ran.status == 0
+    assert ids(ran.cases) == ALL
+
+
+def test_paths_are_all_that_is_run(bench: Bench) -> None:
+    bench.checks(OWN)
+    assert ids(bench.run("test_own.py").cases) == {"ACME-1"}
+
+
+def test_the_suite_is_added_to_testpaths(bench: Bench) -> None:
+    bench.checks(OWN, "checks/test_own.py")
+    bench.write("elsewhere/test_other.py", "def test_it(): assert 0\n")
+    bench.write("pytest.ini", "[pytest]\ntestpaths = checks\n")
+    ran = bench.run()
+    assert ran.status == 0
+    assert ids(ran.cases) == {*ALL, "ACME-1"}
+    assert ids(bench.own().cases) == {"ACME-1"}
+
+
+@pytest.mark.parametrize("source", ["environment", "ini"])
+def test_other_sources_do_not_start_it(bench: Bench, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    bench.checks(OWN)
+    if source == "environment":
+        monkeypatch.setenv("K8SNET_ACCESS", "fake")
+    else:
+        bench.write("pytest.ini", "[pytest]\nk8snet_access = fake\n")
+    ran = bench.run(fake=False)
+    assert ran.status == 0
+    assert ids(ran.cases) == {"ACME-1"}
+    where = "environment K8SNET_ACCESS" if source == "environment" else "pytest.ini"
+    assert ran.line("k8snet: ") == f"k8snet: access fake ({where}); the cluster is left alone until a check asks for it"
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_a_cluster_of_the_environment_is_left_alone_by_other_tests(bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    bench.write("test_plain.py", "def test_it(): pass\n")
+    monkeypatch.setenv("K8SNET_ACCESS", "fake")
+    ran = bench.run(way, fake=False)
+    assert ran.status == 0
+    assert bench.objects() == []
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_a_cluster_of_the_environment_for_own_checks(bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): assert k8snet_node.facts.kernel")
+    bench.write("test_plain.py", "def test_it(): pass\n")
+    monkeypatch.setenv("K8SNET_ACCESS", "fake")
+    ran = bench.run(way, fake=False)
+    assert ran.status == 0
+    assert {name: verdict for name, verdict in ran.verdicts.items() if verdict} == {
+        f"ACME-1[node-{number}]": "pass" for number in (1, 2, 3)
+    }
+    bench.assert_removed()
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+@pytest.mark.parametrize("kubeconfig", ["missing", "silent"])
+def test_a_bad_kubeconfig_of_the_environment_hurts_only_checks(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str, kubeconfig: str
+) -> None:
+    bench.checks(OWN)
+    bench.write("test_plain.py", "def test_it(): pass\n")
+    path = bench.path / "config"
+    if kubeconfig == "silent":
+        write_kubeconfig(path, "http://127.0.0.1:9")
+    monkeypatch.setenv("K8SNET_KUBECONFIG", str(path))
+    ran = bench.run(way, fake=False)
+    assert ran.status == 1
+    case = ran.cases["ACME-1[(none)]"]
+    assert case.outcome == "error"
+    assert ("there is no such file" if kubeconfig == "missing" else "no connection") in case.text
+    assert ran.cases["test_it"].outcome == "passed"
+    assert "Traceback" not in ran.out
+
+
+def test_checks_without_any_cluster(bench: Bench) -> None:
+    bench.checks(OWN)
+    ran = bench.run(fake=False)
+    assert ran.status == 1
+    assert "no cluster to test: name one with --k8snet-kubeconfig=FILE" in ran.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--pyargs", "pytest_k8snet.conformance.mtu"], [str(suite_folder() / "mtu")]], ids=["pyargs", "path"]
+)
+def test_the_suite_by_name(bench: Bench, arguments: list[str]) -> None:
+    # A conftest beside neither of them: the hook has to come with the command line.
+    bench.pytester.makepyfile(cluster_plugin=(bench.path / "conftest.py").read_text())
+    bench.pytester.syspathinsert()
+    (bench.path / "conftest.py").unlink()
+    ran = bench.run("-p", "cluster_plugin", f"--k8snet-run-dir={bench.path / 'run'}", *arguments, own_process=True)
+    assert ran.status == 0, ran.out
+    assert ids(ran.cases) == {check.id for check in checks() if check.area == "mtu"}
+    assert {case.classname for case in ran.cases.values()} == {"k8snet.mtu"}
+
+
+def test_the_suite_in_the_checkout(bench: Bench) -> None:
+    """`pytest conformance`, with the checkout as the root folder, is the same suite."""
+    root = Path(__file__).parents[2]
+    bench.pytester.makepyfile(cluster_plugin=(bench.path / "conftest.py").read_text())
+    line = [sys.executable, "-m", "pytest", "-p", "cluster_plugin", "conformance/proxy", "--k8snet-access=fake", "-p", "no:cacheprovider"]
+    ran = subprocess.run(
+        [*line, f"--k8snet-run-dir={bench.path / 'run'}", "-v"],
+        cwd=root,
+        env={"PYTHONPATH": str(bench.path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "conformance/proxy/test_mode.py::test_mode[node-1] PASSED" in ran.stdout
+    bench.assert_removed()
+
+
+def test_files_of_the_suite_have_names_wherever_it_is(bench: Bench) -> None:
+    ran = bench.run("--collect-only", "-q")
+    items = [line for line in ran.out.splitlines() if "::" in line]
+    assert "pytest_k8snet/conformance/proxy/test_mode.py::test_mode[node-1]" in items
+    assert len(items) == len(set(items))
+    assert all(item.startswith("pytest_k8snet/conformance/") for item in items)
+
+
+def test_a_user_s_own_patterns_leave_no_check_out(bench: Bench) -> None:
+    bench.write("pytest.ini", "[pytest]\npython_files = check_*.py\nnorecursedirs = proxy mtu conformance\n")
+    assert ids(bench.run().cases) == ALL
+
+
+def test_no_fake_cluster(bench: Bench) -> None:
+    bench.write("conftest.py", "")
+    ran = bench.run()
+    assert ran.status == 4
+    assert ran.line("ERROR:") == (
+        "ERROR: --k8snet-access=fake: no conftest.py implements pytest_k8snet_fake(config); it returns a FakeCluster"
+    )
+
+
+def test_dry_run(bench: Bench) -> None:
+    bench.cluster("fake.not_ready('node-3', 'gone')")
+    ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-MTU-001,NET-THROUGHPUT-001", "--k8snet-profile=lab")
+    assert ran.status == 0
+    assert "Plan: 2 checks, 5 cases; nothing is run." in ran.out
+    assert ran.line("  NET-MTU-001 (read)").endswith(": node-1, node-2, node-3")
+    assert ran.line("Probe pods:") == "Probe pods: 4, two a node"
+    assert ran.line("load:") == "load: 2 pairs of nodes, one at a time, 3 takes of 4 s, at most 150 MB at the line rate"
+    assert "  left out by --k8snet-checks: " in ran.out
+    assert ran.cases == {}
+
+
+@pytest.mark.parametrize("nodes", ["node-1,node-3", "pool=a"])
+def test_nodes(bench: Bench, nodes: str) -> None:
+    bench.cluster("fake.labels.update({'node-1': {'pool': 'a'}, 'node-3': {'pool': 'a', 'x': 'y'}})")
+    bench.checks(OWN)
+    ran = bench.own(f"--k8snet-nodes={nodes}")
+    assert set(ran.cases) == {"ACME-1[node-1]", "ACME-1[node-3]"}
+    assert ran.line("k8snet: left out") == "k8snet: left out: node-2 (not in --k8snet-nodes)"
+    assert len([line for line in bench.objects() if line.startswith("+ pod")]) == 4
