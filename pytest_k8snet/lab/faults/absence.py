@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
-from pytest_k8snet.lab.faults.service_proxy import KUBE_PROXY
+from pytest_k8snet.lab.faults.rules import flush
 
+KUBE_PROXY = "/k8snet/bin/kube-proxy"
 FOLDER = "/run/k8snet-fault"
 CONFIGURATION = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -44,7 +45,7 @@ def _start_and_stop(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _clean(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, [KUBE_PROXY, "--cleanup"])
+    flush(lab, node)
     lab.run(node.name, ["rm", "-rf", FOLDER])
 
 

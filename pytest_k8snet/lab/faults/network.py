@@ -9,6 +9,7 @@ from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNo
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
 
 BRIDGE = "cni0"
+ORIGINAL_MTU = "k8snetOriginalMtu"  # kept in the CNI configuration, which ignores keys it does not know
 TUNNEL = "k8snet-fault"
 TUNNEL_NETWORK = "169.254.199"
 KILLER = "/run/k8snet-fault-killer.py"
@@ -21,10 +22,9 @@ def _pod_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
     configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
     bridge = next(plugin for plugin in configuration["plugins"] if plugin["type"] == "bridge")
     if mtu_bytes is None:
-        wanted = configuration.pop("k8snetOriginalMtu")
-        bridge.pop("mtu") if wanted is None else bridge.update(mtu=wanted)
+        bridge["mtu"] = configuration.pop(ORIGINAL_MTU, bridge["mtu"])
     else:
-        configuration["k8snetOriginalMtu"] = bridge.get("mtu")
+        configuration.setdefault(ORIGINAL_MTU, bridge["mtu"])
         bridge["mtu"] = mtu_bytes
     lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
 

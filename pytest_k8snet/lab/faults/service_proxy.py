@@ -16,9 +16,9 @@ import yaml
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.faults.rules import flush
 from pytest_k8snet.lab.objects import KUBE_PROXY_ELSEWHERE
 
-KUBE_PROXY = "/k8snet/bin/kube-proxy"
 PROXY_MODE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:10249/proxyMode', timeout=5).read().decode())"
 
 DAEMON_SET: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": "kube-system", "name": "kube-proxy"}}
@@ -91,7 +91,7 @@ def _configure_as_all(lab: FaultyLab, node: FaultyNode) -> None:
     lab.delete_object({**DAEMON_SET, "metadata": {**DAEMON_SET["metadata"], "name": OTHER}})
     lab.delete_object({**CONFIG_MAP, "metadata": {**CONFIG_MAP["metadata"], "name": OTHER}})
     wait_until(lambda: _proxy_mode(lab, node.name) is None, f"kube-proxy on {node.name} to end")
-    lab.run(node.name, [KUBE_PROXY, "--cleanup"])
+    flush(lab, node)
     lab.label_node(node.name, KUBE_PROXY_ELSEWHERE, None)
     wait_until(
         lambda: _proxy_mode(lab, node.name) == lab.proxy_mode and " rr" in _table(lab, node.name),
