@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_error import ApiError, ApiUnreachableError
-from pytest_k8snet.errors import LabError
+from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab import control_plane, processes, wire
 from pytest_k8snet.lab.addresses import API_PORT, SSH_PORT, AddressPlan
 from pytest_k8snet.lab.client import LabClient
@@ -46,7 +46,7 @@ _GRACE_S = 1.0  # nothing that a lab writes is worth waiting for
 def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress) -> LabFolder:
     """Start a lab and return when every node is Ready and the cluster's own pods run.
 
-    Raises a LabError when the lab runs already or cannot be started; what was started is stopped then, its logs stay until `down`.
+    Raises an error when the lab runs already or cannot be started; what was started is stopped then, its logs stay until `down`.
     """
     prepared = prepare(components_dir=components_dir, progress=progress)
     require_host()
@@ -56,7 +56,7 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
         recorder = Recorder(folder, settings)
         try:
             Start(folder, recorder, prepared, progress).run()
-        except LabError:
+        except K8sNetError:
             _end_processes(folder, recorder.state)
             raise
         except BaseException:
@@ -208,6 +208,8 @@ class Start:
                     raise
                 else:
                     return False
+            except ApiUnreachableError:
+                return False
             return True
 
         self._wait(is_created, f"{manifest['kind']} {manifest['metadata']['name']} to be taken by the API server", _API_S)
