@@ -160,9 +160,9 @@ def kubeconfig(name: str) -> None:
 
     with _told():
         folder = LabFolder(name)
-        folder.read()
+        state = folder.read()
         if not folder.kubeconfig.is_file():
-            raise LabError(f"lab {name} has no kubeconfig yet: it is still starting")
+            raise LabError(f"lab {name} has no kubeconfig: it is {folder.condition(state)}")
     click.echo(folder.kubeconfig)
 
 
@@ -212,7 +212,9 @@ def fault_group() -> None:
 @fault_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, turns.")
 @click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
-@click.option("--nodes", type=int, default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs.")
+@click.option(
+    "--nodes", type=click.IntRange(min=1), default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs."
+)
 @click.option(
     "--write-docs",
     "file",
@@ -230,7 +232,10 @@ def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
         file.write_text(page(), encoding="utf-8")
         click.echo(f"{len(FAULTS)} faults written to {file}")
         return
-    pairs = choose_pairs(Settings().load_pairs, [f"node-{number}" for number in range(1, nodes + 1)])
+    names = [f"node-{number}" for number in range(1, nodes + 1)]
+    if node not in names:
+        raise click.BadParameter(f"{node} is none of {', '.join(names)}", param_hint="--node")
+    pairs = choose_pairs(Settings().load_pairs, names)
     listed = [to_json(known, node, pairs) for known in FAULTS]
     if as_json:
         click.echo(json.dumps(listed, indent=2))
