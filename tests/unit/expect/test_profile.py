@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.errors import ConfigurationError
+from pytest_k8snet.expect.profile import json_schema, load_profiles, shipped_profiles
+from pytest_k8snet.expect.schema import port_ranges, rate_bps, split_want
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refused(*names: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_profiles(names)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shipped(name: str) -> None:
+    profile = load_profiles([name])
+    assert profile.model.name == name
+    assert profile.model.description
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mtu:\n  pods: 1500\n", ":2: unknown key 'mtu.pods'; did you mean 'pod'?"),
+        ("mtus: {}\n", ":1: unknown key 'mtus'; did you mean 'mtu'?"),
+        (
+            "name: x\nzzz: 1\n",
+            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, kernel, waivers, custom",
+        ),
+        ("mtu:\n  pod: '1500'\n", ":2: mtu.pod: input should be a valid integer, got '1500'"),
+        ("mtu:\n  pod: 80\n", ":2: mtu.pod: input should be greater than or equal to 576, got 80"),
+        ("proxy:\n  mode: ebpf\n", ":2: proxy.mode: input should be 'iptables', 'ipvs', 'nftables' or 'none', got 'ebpf'"),
+        ("proxy:\n  strict_arp: 'yes'\n", ":2: proxy.strict_arp: input should be a valid boolean, got 'yes'"),
+        ("throughput:\n\n  line_rate: 50mbps\n", ":3: throughput.line_rate: '50mbps' is not a rate; write it like 50mbit or 10gbit"),
+        ("throughput: {pod_to_host: 0}\n", ":1: throughput.pod_to_host: input should be greater than 0, got 0"),
+        (
+            "kernel:\n  sysctl:\n    host:\n      vm.swappiness: true\n",
+            ":4: kernel.sysctl.host.vm.swappiness: write 1 or 0: a sysctl has no true and false, got True",
+        ),
+        (
+            "kernel:\n  sysctl:\n    host:\n      vm.swappiness: '>= many'\n",
+            ":4: kernel.sysctl.host.vm.swappiness: '>= many': >= compares one whole number, not 'many', got '>= many'",
+        ),
+        ("waivers:\n- check: NET-*\n  expires: 2030-01-01\n", ":2: waivers.0.reason is missing"),
+        ("waivers:\n- {check: A, reason: r, expires: soon}\n", ":2: waivers.0.expires: "),
+        ("- a\n- b\n", ":1: a profile is a mapping of keys to values"),
+        ("a: [b\n- {\n", ":2: not valid YAML: "),
+        ("mtu: {pod: 1500}\nname: x\nmtu: {}\n", ":3: 'mtu' is given twice, first in line 1"),
+        ("custom: &a\n  b: *a\n", ":1: an alias within what it stands for"),
+        ("custom:\n  <<: {a: 1}\n", ":2: YAML's merge key is not supported; use extends"),
+        ("custom:\n  ? [a, b]\n  : 1\n", ":2: a key is a plain word"),
+        ("extends: nowhere.yaml\n", ":1: no profile 'nowhere.yaml': it is neither a file nor one of the shipped profiles ("),
+    ],
+    ids=lambda value: value.splitlines()[-1][:30] if value.endswith("\n") else "",
+)
+def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    name = write(tmp_path, "p.yaml", text)
+    assert refused(name).startswith(f"{name}{message}")
+
+
+def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    name = write(tmp_path, "p.yaml", "mtu:\n  pod: 1\n  uplink: 2\n")
+    assert [line.partition(": ")[0] for line in refused(name).splitlines()] == [f"{name}:2", f"{name}:3"]
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"name: \xe4\n")
+    assert refused(str(path)) == f"{path}: not UTF-8 text: byte 6"
+    assert refused("no-such") == (
+        f"--k8snet-profile: no profile 'no-such': it is neither a file nor one of the shipped profiles ({', '.join(shipped_profiles())})"
+    )
+    assert refused("tuned_node").endswith("did you mean 'tuned-node'?")
+    assert refused(str(tmp_path)).startswith(f"--k8snet-profile: no profile '{tmp_path}'")
+
+
+def test_later_profiles_win_and_origins_are_kept(tmp_path: Path) -> None:
+    low = write(tmp_path, "low.yaml", "mtu:\n  pod: 1500\n  uplink: 1500\nproxy: {mode: ipvs}\n")
+    high = write(tmp_path, "high.yaml", "# above\nmtu:\n  pod: 1450\n")
+    profile = load_profiles([low, high])
+    assert (profile.model.mtu.pod, profile.model.mtu.uplink, profile.model.proxy.mode) == (1450, 1500, "ipvs")
+    assert profile.origin("mtu", "pod") == "profile high.yaml:3"
+    assert profile.origin("mtu", "uplink") == "profile low.yaml:3"
+    assert profile.names == (low, high)
+
+
+def test_extends(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub", "base.yaml", "extends: flat-l2\nmtu: {uplink: 9000}\n")
+    profile = load_profiles([write(tmp_path, "top.yaml", "extends: sub/base.yaml\nmtu:\n  pod: 8950\n")])
+    assert (profile.model.mtu.pod, profile.model.mtu.uplink, profile.model.encapsulation) == (8950, 9000, "none")
+    assert profile.origin("mtu", "uplink") == "profile base.yaml:2"
+    assert profile.origin("encapsulation") == "profile native.yaml:3"
+
+
+def test_extending_in_a_circle(tmp_path: Path) -> None:
+    a = write(tmp_path, "a.yaml", "extends: b.yaml\n")
+    write(tmp_path, "b.yaml", "extends: a.yaml\n")
+    assert refused(a).endswith("a.yaml: profiles extend each other in a circle: a.yaml -> b.yaml -> a.yaml")
+
+
+def test_null_takes_back(tmp_path: Path) -> None:
+    name = write(tmp_path, "p.yaml", "kernel:\n  qdisc: null\n  sysctl:\n    host:\n      net.ipv4.tcp_tw_reuse: null\nmtu:\n")
+    profile = load_profiles(["tuned-node", name])
+    assert profile.model.kernel.qdisc is None
+    assert profile.model.kernel.sysctl.host["net.ipv4.tcp_tw_reuse"] is None
+    assert profile.model.kernel.congestion_control == "bbr"
+
+
+def test_waivers_add_up(tmp_path: Path) -> None:
+    one = write(tmp_path, "1.yaml", "waivers:\n- {check: A-1, reason: r, expires: 2030-01-01}\n")
+    two = write(tmp_path, "2.yaml", "waivers:\n\n- {check: A-2, reason: r, expires: 2030-01-01}\n")
+    profile = load_profiles([one, two])
+    assert [waiver.check for waiver in profile.model.waivers] == ["A-1", "A-2"]
+    assert (profile.origin("waivers", 0), profile.origin("waivers", 1)) == ("profile 1.yaml:2", "profile 2.yaml:3")
+
+
+def test_empty_profile(tmp_path: Path) -> None:
+    assert load_profiles([write(tmp_path, "p.yaml", "# nothing\n")]).model.mtu.pod is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("50mbit", 50_000_000), ("10gbit", 10**10), ("1.5 Gbit", 1_500_000_000), ("64kbit", 64_000), ("9bit", 9)],
+)
+def test_rate(text: str, rate: int) -> None:
+    assert rate_bps(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "50", "0mbit", "-1mbit", "1e9bit", "50MB"])
+def test_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        rate_bps(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("1", ("=", "1")),
+        ("= 1", ("=", "1")),
+        (">= 131072", (">=", "131072")),
+        ("<=-1", ("<=", "-1")),
+        ("1024\t65535", ("=", "1024 65535")),
+        ("covers 10250,30000-32767", ("covers", "10250,30000-32767")),
+        ("coversation", ("=", "coversation")),
+    ],
+)
+def test_want(text: str, want: tuple[str, str]) -> None:
+    assert split_want(text) == want
+
+
+@pytest.mark.parametrize("text", ["", ">=", ">= x", "covers", "covers 70000", "covers 5-3", "covers a"])
+def test_no_want(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        split_want(text)
+
+
+def test_ports() -> None:
+    assert port_ranges("30000-32767, 53,80 - 90") == [(53, 53), (80, 90), (30000, 32767)]
+
+
+def test_json_schema() -> None:
+    schema = json.loads(json_schema())
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert set(schema["properties"]) >= {"proxy", "mtu", "throughput", "kernel", "waivers", "custom", "extends"}
+    assert schema["additionalProperties"] is False

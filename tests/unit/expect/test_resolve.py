@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.model import Claim, Cluster
+from pytest_k8snet.expect.profile import Profile, load_profiles
+from pytest_k8snet.expect.resolve import BUILT_IN_SYSCTLS, Expectations, resolve
+
+TODAY = datetime.date(2026, 6, 1)
+
+
+def cluster(**claims: Any) -> Cluster:
+    nodes = tuple(fake_node(f"node-{number}", number) for number in (1, 2))
+    found = {key.replace("__", "."): Claim(value, f"ConfigMap {key}") for key, value in claims.items()}
+    return Cluster(version="v1.37.0", nodes=nodes, claims=found, kube_proxy_daemonsets=(), cni=None)
+
+
+def profile(folder: Path, text: str) -> Profile:
+    path = folder / "p.yaml"
+    path.write_text(text)
+    return load_profiles([str(path)])
+
+
+def test_nothing_is_invented() -> None:
+    common = resolve(None, cluster()).common
+    assert (common.proxy.mode, common.proxy.scheduler, common.proxy.strict_arp) == (None, None, None)
+    assert (common.mtu.pod, common.mtu.uplink, common.mtu.tunnel) == (None, None, None)
+    assert common.encapsulation.kind is None
+    assert (common.kernel.host_sysctls, common.kernel.qdisc) == ((), None)
+    assert common.throughput.line_rate_bps is None
+    assert str(common.throughput.pod_to_host) == "0.9 (built-in)"
+    assert str(common.throughput.line_share) == "0.85 (built-in)"
+
+
+def test_claims() -> None:
+    common = resolve(None, cluster(proxy__mode="ipvs", proxy__strict_arp=True, mtu__pod="1450", encapsulation="vxlan")).common
+    assert str(common.proxy.mode) == "ipvs (claim ConfigMap proxy__mode)"
+    assert str(common.mtu.pod) == "1450 (claim ConfigMap mtu__pod)"
+    assert common.proxy.strict_arp is not None
+    assert common.proxy.strict_arp.value is True
+    assert str(common.throughput.pod_to_host) == "0.8 (built-in, encapsulation vxlan)"
+
+
+@pytest.mark.parametrize(("claim", "value"), [("", "iptables"), ("nftables", "nftables")])
+def test_empty_mode_is_the_default_of_kube_proxy(claim: str, value: str) -> None:
+    mode = resolve(None, cluster(proxy__mode=claim)).common.proxy.mode
+    assert mode is not None
+    assert mode.value == value
+
+
+def test_empty_scheduler_is_rr() -> None:
+    scheduler = resolve(None, cluster(proxy__scheduler="")).common.proxy.scheduler
+    assert scheduler is not None
+    assert scheduler.value == "rr"
+
+
+def test_profile_wins_over_claims(tmp_path: Path) -> None:
+    text = (
+        "proxy:\n  mode: nftables\n  strict_arp: false\nencapsulation: none\nmtu: {pod: 1500}\n"
+        "throughput:\n  line_rate: 1gbit\n  pod_to_host: 0.7\n"
+    )
+    claimed = cluster(proxy__mode="ipvs", proxy__strict_arp=True, mtu__pod=1450, mtu__uplink=1500, encapsulation="vxlan")
+    common = resolve(profile(tmp_path, text), claimed).common
+    assert str(common.proxy.mode) == "nftables (profile p.yaml:2)"
+    assert str(common.proxy.strict_arp) == "False (profile p.yaml:3)"
+    assert str(common.mtu.pod) == "1500 (profile p.yaml:5)"
+    assert str(common.mtu.uplink) == "1500 (claim ConfigMap mtu__uplink)"
+    assert str(common.encapsulation.kind) == "none (profile p.yaml:4)"
+    assert str(common.throughput.line_rate_bps) == "1000000000 (profile p.yaml:7)"
+    assert str(common.throughput.pod_to_host) == "0.7 (profile p.yaml:8)"
+
+
+def test_kernel(tmp_path: Path) -> None:
+    sysctls = '      net.netfilter.nf_conntrack_max: ">= 131072"\n      vm.swappiness: 0\n      net.x: null\n'
+    text = f"kernel:\n  sysctl:\n    host:\n{sysctls}  qdisc: fq\n"
+    expectations = resolve(profile(tmp_path, text), cluster())
+    kernel = expectations.common.kernel
+    assert [(want.key, str(want)) for want in kernel.host_sysctls] == [
+        ("net.netfilter.nf_conntrack_max", ">= 131072 (profile p.yaml:4)"),
+        ("vm.swappiness", "0 (profile p.yaml:5)"),
+    ]
+    assert str(kernel.qdisc) == "fq (profile p.yaml:7)"
+    assert expectations.sysctl_keys() == tuple(sorted({*BUILT_IN_SYSCTLS, "vm.swappiness"}))
+
+
+def test_nodes_and_custom(tmp_path: Path) -> None:
+    expectations = resolve(profile(tmp_path, "custom: {rack: 12}\n"), cluster())
+    assert set(expectations.nodes) == {"node-1", "node-2"}
+    assert expectations.node("node-2").custom == {"rack": 12}
+    assert expectations.node("unknown") is expectations.common
+
+
+WAIVERS = """
+waivers:
+  - {check: NET-MTU-*, nodes: [node-2], reason: old, expires: 2026-05-31}
+  - {check: NET-MTU-001, nodes: [node-2, "edge-*"], reason: new, expires: 2026-06-01}
+  - {check: NET-PROXY-002, reason: all, expires: 2027-01-01}
+"""
+
+
+@pytest.mark.parametrize(
+    ("check", "subject", "expected"),
+    [
+        ("NET-MTU-001", "node-2", ("new", False)),
+        ("NET-MTU-002", "node-2", ("old", True)),
+        ("NET-MTU-001", "node-1", None),
+        ("NET-MTU-001", "edge-7", ("new", False)),
+        ("NET-MTU-001", "node-1:node-2", ("new", False)),
+        ("NET-MTU-001", "node-2:node-1", ("new", False)),
+        ("NET-PROXY-002", "cluster", ("all", False)),
+        ("NET-PROXY-001", "node-2", None),
+        ("net-mtu-001", "node-2", None),
+    ],
+)
+def test_waivers(tmp_path: Path, check: str, subject: str, expected: tuple[str, bool] | None) -> None:
+    waiver = resolve(profile(tmp_path, WAIVERS), cluster()).waiver(check, subject, TODAY)
+    assert (None if waiver is None else (waiver.reason, waiver.expired)) == expected
+
+
+def test_waiver_ends_with_its_day(tmp_path: Path) -> None:
+    expectations = resolve(profile(tmp_path, WAIVERS), cluster())
+    found = expectations.waiver("NET-MTU-001", "node-2", TODAY + datetime.timedelta(days=1))
+    assert found is not None
+    assert found.expired
+    assert found.origin == "profile p.yaml:4"
+    assert Expectations().waiver("NET-MTU-001", "node-2", TODAY) is None

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+GOOD: dict[str, Any] = {
+    "schema": 1,
+    "kind": "facts",
+    "subject": "node-1",
+    "started": "2026-01-01T00:00:00.000+00:00",
+    "duration_s": 0.1,
+    "method": "agent",
+    "values": {"a": [1]},
+    "reason": None,
+}
+
+
+def test_there_and_back() -> None:
+    document = Document.from_json(GOOD, where="x.json")
+    assert not document.failed
+    assert document.to_json() == GOOD
+    failed = Document.from_json({**GOOD, "values": None, "reason": "node-1: agent died"}, where="x.json")
+    assert failed.failed
+    assert failed.why == "agent died"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ([], "x.json: not a recorded document (no schema)"),
+        ({}, "x.json: not a recorded document (no schema)"),
+        ({**GOOD, "schema": 2}, "x.json: schema 2, this version reads 1; use the version that wrote it"),
+        ({**GOOD, "extra": 1}, "x.json: Document.__init__() got an unexpected keyword argument 'extra'"),
+        ({key: value for key, value in GOOD.items() if key != "kind"}, "x.json: Document.__init__() missing 1 required"),
+        ({**GOOD, "reason": "both"}, "x.json: a document has either values or the reason why there are none"),
+        ({**GOOD, "values": None}, "x.json: a document has either values or the reason why there are none"),
+    ],
+    ids=["list", "empty", "schema", "extra", "missing", "both", "neither"],
+)
+def test_what_is_refused(change: Any, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        Document.from_json(change, where="x.json")
+    assert str(caught.value).startswith(message)

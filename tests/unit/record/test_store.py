@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.errors import ConfigurationError, RecordError
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.store import MARKER, RunFolder, remove_older, remove_run, safe_name
+
+
+def document(subject: str = "node-1", kind: str = "facts") -> Document:
+    return Document(kind=kind, subject=subject, started="2026-01-01T00:00:00.000+00:00", duration_s=0.5, method="agent", values={"a": 1})
+
+
+def run(parent: Path, name: str) -> Path:
+    return RunFolder.create(parent / name).path
+
+
+def test_documents(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "deep" / "run")
+    assert folder.get("facts", "node-1") is None
+    folder.put(document())
+    assert folder.get("facts", "node-1") == document()
+    assert folder.get("facts", "node-2") is None
+    assert (folder.path / ".gitignore").read_text() == "*\n"
+
+
+HOSTILE = (
+    "..",
+    ".",
+    "../../etc/passwd",
+    "/abs",
+    "a/b",
+    "a\\b",
+    "a b",
+    "a\0b",
+    "é",
+    "%2E",
+    ".hidden",
+    "",
+    "x" * 5000,
+    "ä" * 500,
+    "a:b",
+    "A",
+    "a",
+)
+
+
+def test_safe_names_stay_inside_and_apart() -> None:
+    names = [safe_name(subject) for subject in HOSTILE]
+    assert len(set(names)) == len(HOSTILE)
+    for name in names:
+        assert "/" not in name
+        assert "\0" not in name
+        assert not name.startswith(".")
+        assert len(os.fsencode(f"{name}.json")) < 255
+
+
+@pytest.mark.parametrize("subject", [subject for subject in HOSTILE if subject])
+def test_hostile_subjects_are_stored(tmp_path: Path, subject: str) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.put(document(subject))
+    assert folder.get("facts", subject) == document(subject)
+    assert [path.parent for path in tmp_path.rglob("*.json")] == [folder.path / "facts"]
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_json("x.json", {"old": 1})
+    with pytest.raises(TypeError):
+        folder.write_json("x.json", {"new": object()})
+    assert folder.read_json("x.json") == {"old": 1}
+
+
+def test_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_json("x.json", ["0"] * 20_000)
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(30):
+            folder.write_json("x.json", [str(number)] * 20_000)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        assert len(folder.read_json("x.json")) == 20_000
+    writer.join()
+    assert not list(folder.path.glob(".*.tmp"))
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    (tmp_path / "usual").touch()
+    folder.write_json("x.json", 1)
+    assert (folder.path / "x.json").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_damaged_file(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    (folder.path / "facts").mkdir()
+    (folder.path / "facts/node-1.json").write_text('{"schema": 1, ')
+    with pytest.raises(RecordError, match=r"facts/node-1\.json: cannot be read: "):
+        folder.get("facts", "node-1")
+
+
+def test_folder_that_went_away(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "gone")
+    with pytest.raises(RecordError, match=r"cannot be written: No such file or directory; make room or name another folder"):
+        folder.put(document())
+
+
+def test_create_refuses_what_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep")
+    with pytest.raises(ConfigurationError, match="is there and not a run of ours; name another one or remove it"):
+        RunFolder.create(tmp_path)
+    with pytest.raises(ConfigurationError, match="is there and not a run of ours"):
+        RunFolder.create(tmp_path / "precious.txt")
+    with pytest.raises(ConfigurationError, match="cannot be made: Not a directory; name another one with --k8snet-run-dir"):
+        RunFolder.create(tmp_path / "precious.txt" / "run")
+    assert (tmp_path / "precious.txt").read_text() == "keep"
+
+
+def test_create_takes_an_empty_folder_and_an_earlier_run(tmp_path: Path) -> None:
+    path = run(tmp_path, "run")
+    (path / "old.json").write_text("{}")
+    assert not (RunFolder.create(path).path / "old.json").exists()
+    (tmp_path / "empty").mkdir()
+    assert (run(tmp_path, "empty") / MARKER).exists()
+
+
+def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    held = folder.hold()
+    assert held is not None
+    assert folder.hold() is None
+    with pytest.raises(ConfigurationError, match="another run is using it; name another one"):
+        RunFolder.create(folder.path)
+    assert not remove_run(folder.path)
+    os.close(held)
+    assert remove_run(folder.path)
+    assert not folder.path.exists()
+
+
+def test_older_runs_are_removed(tmp_path: Path) -> None:
+    names = ["20260101T000000Z-aaaa", "20260102T000000Z-bbbb", "20260103T000000Z-ffff", "20260103T000000Z-cccc"]
+    for name in names:
+        run(tmp_path, name)
+    foreign = tmp_path / "20250101T000000Z-mine"
+    foreign.mkdir()
+    target = run(tmp_path.parent / f"{tmp_path.name}-elsewhere", "20240101T000000Z-dddd")
+    (tmp_path / "20240101T000000Z-link").symlink_to(target)
+    # In one second the later one stays, whatever its random id.
+    assert remove_older(tmp_path, 1) == [tmp_path / name for name in names[:3]]
+    assert {path.name for path in tmp_path.iterdir()} == {names[3], foreign.name, "20240101T000000Z-link"}
+    assert (target / MARKER).exists()
+
+
+def test_a_symlink_is_never_followed_for_removal(tmp_path: Path) -> None:
+    target = run(tmp_path, "run")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert not remove_run(link)
+    assert (target / MARKER).exists()
+
+
+def test_json_is_ascii(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_json("x.json", {"name": "knoten-ä"})
+    assert (folder.path / "x.json").read_bytes().isascii()
+    assert json.loads((folder.path / "x.json").read_text()) == {"name": "knoten-ä"}

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pytest_k8snet.access.probes import EXPIRES, MANAGED_BY, MANAGER, PRIORITY_CLASSES, RUN_ID
+from pytest_k8snet.cleanup import Leftover, choose
+from pytest_k8snet.cli import main
+from pytest_k8snet.commands.cleanup import age
+from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def leftover(name: str, *, made: timedelta, expires: timedelta | None) -> Leftover:
+    return Leftover("Namespace", name, f"/{name}", "r1", NOW - made, None if expires is None else NOW + expires)
+
+
+FOUND = [
+    leftover("running", made=timedelta(minutes=5), expires=timedelta(minutes=55)),
+    leftover("dead", made=timedelta(hours=3), expires=-timedelta(hours=2)),
+    leftover("unlabelled", made=timedelta(days=9), expires=None),
+]
+
+
+@pytest.mark.parametrize(
+    ("older_than", "everything", "names"),
+    [
+        (None, False, ["dead"]),
+        (timedelta(hours=1), False, ["dead", "unlabelled"]),
+        (timedelta(hours=4), False, ["unlabelled"]),
+        (None, True, ["running", "dead", "unlabelled"]),
+    ],
+)
+def test_choose(older_than: timedelta | None, everything: bool, names: list[str]) -> None:
+    assert [item.name for item in choose(FOUND, older_than=older_than, everything=everything, now=NOW)] == names
+
+
+def test_words() -> None:
+    assert str(FOUND[1]) == "Namespace dead (run r1, made 2026-06-01 09:00 UTC)"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("2d", 172800)])
+def test_age(text: str, seconds: int) -> None:
+    assert age(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1w", "-1h", "1.5h"])
+def test_no_age(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not an age"):
+        age(text)
+
+
+def raw(
+    name: str, *, namespace: str | None = None, made: str = "2020-01-01T00:00:00Z", expires: str | None = "2020-01-01T01:00:00+00:00"
+) -> Any:
+    return {
+        "metadata": {
+            "name": name,
+            **({"namespace": namespace} if namespace else {}),
+            "creationTimestamp": made,
+            "labels": {MANAGED_BY: MANAGER, RUN_ID: "r1"},
+            **({"annotations": {EXPIRES: expires}} if expires else {}),
+        }
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[FakeApiServer]:
+    with fake_api() as server:
+        server.items("/api/v1/namespaces", raw("k8snet-r1"), raw("k8snet-young", made="2020-01-01T00:00:00Z", expires=None))
+        server.items(
+            "/api/v1/pods",
+            raw("host-a", namespace="k8snet-r1"),
+            raw("host-b", namespace="team"),
+            raw("host-c", namespace="team", expires="2999-01-01T00:00:00+00:00"),
+        )
+        server.items(PRIORITY_CLASSES, raw("k8snet-r1", expires="nonsense"))
+        for path in ("/api/v1/namespaces/k8snet-r1", "/api/v1/namespaces/team/pods/host-b"):
+            server.routes["DELETE", path] = (200, {})
+        yield server
+
+
+def cleanup(server: FakeApiServer, folder: Path, *arguments: str) -> Result:
+    config = write_kubeconfig(folder / "config", server.url)
+    return CliRunner().invoke(main, ["cleanup", "--kubeconfig", str(config), *arguments])
+
+
+def test_command(server: FakeApiServer, tmp_path: Path) -> None:
+    ran = cleanup(server, tmp_path)
+    assert ran.exit_code == 0, ran.output
+    assert ran.output.splitlines() == [
+        "removed Namespace k8snet-r1 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed Pod team/host-b (run r1, made 2020-01-01 00:00 UTC)",
+        "kept 3 that are younger; --older-than or --all removes more",
+    ]
+    assert server.asked("DELETE") == ["/api/v1/namespaces/k8snet-r1", "/api/v1/namespaces/team/pods/host-b"]
+
+
+def test_dry_run(server: FakeApiServer, tmp_path: Path) -> None:
+    ran = cleanup(server, tmp_path, "--dry-run", "--all")
+    assert ran.exit_code == 0
+    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 5
+    assert server.asked("DELETE") == []
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with fake_api() as server:
+        for path in ("/api/v1/namespaces", "/api/v1/pods"):
+            server.items(path)
+        server.routes["GET", PRIORITY_CLASSES] = status(403, "Forbidden", "may not list them")
+        ran = cleanup(server, tmp_path)
+    assert (ran.exit_code, ran.output) == (0, "nothing to remove\n")
+
+
+def test_options_that_exclude_each_other(server: FakeApiServer, tmp_path: Path) -> None:
+    ran = cleanup(server, tmp_path, "--all", "--older-than", "1h")
+    assert ran.exit_code == 2
+    assert "--all and --older-than exclude each other" in ran.output
+
+
+def test_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(main, ["cleanup", "--kubeconfig", str(tmp_path / "none")])
+    assert (ran.exit_code, ran.output) == (1, f"Error: kubeconfig {tmp_path / 'none'}: there is no such file\n")

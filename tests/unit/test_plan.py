@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.errors import ConfigurationError
+from pytest_k8snet.options import PairChoice, Settings
+from pytest_k8snet.plan import Absent, Plan, choose_pairs, is_selector, make_plan, matches, volume_bytes
+
+RING, ALL = PairChoice("ring"), PairChoice("all")
+
+
+def sample(count: int) -> PairChoice:
+    return PairChoice("sample", count)
+
+
+def node(name: str, **changes: object) -> Node:
+    return replace(fake_node(name), **changes)  # type: ignore[arg-type]
+
+
+def cluster(*nodes: Node) -> Cluster:
+    return Cluster("v1.37.0", nodes, {}, (), None)
+
+
+@pytest.mark.parametrize(
+    ("choice", "nodes", "pairs"),
+    [
+        (RING, "abc", ["a:b", "b:c", "c:a"]),
+        (ALL, "abc", ["a:b", "b:c", "c:a", "b:a", "c:b", "a:c"]),
+        (sample(4), "abc", ["a:b", "b:c", "c:a", "b:a"]),
+        (sample(99), "ab", ["a:b", "b:a"]),
+        (RING, "ab", ["a:b", "b:a"]),
+        (ALL, "ab", ["a:b", "b:a"]),
+        (RING, "a", []),
+        (ALL, "", []),
+        (sample(4), "a", []),
+    ],
+)
+def test_pairs(choice: PairChoice, nodes: str, pairs: list[str]) -> None:
+    assert list(choose_pairs(choice, nodes)) == pairs
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+def test_all_pairs_are_each_ordered_pair_once(count: int) -> None:
+    names = [f"n{number}" for number in range(count)]
+    pairs = choose_pairs(ALL, names)
+    assert len(pairs) == len(set(pairs)) == count * (count - 1)
+    assert {end for pair in pairs for end in pair.split(":")} == set(names)
+    assert all(pair.split(":")[0] != pair.split(":")[1] for pair in pairs)
+    assert choose_pairs(RING, names) == pairs[:count]
+
+
+def test_volume() -> None:
+    assert volume_bytes(4, 10**10) == 4 * 3 * 4 * 10**10 // 8  # pairs, takes, seconds
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        ((), True),
+        (("NET-MTU-*",), True),
+        (("NET-MTU-001",), True),
+        (("net-mtu-*",), False),
+        (("NET-PROXY-*", "NET-*"), True),
+        (("X",), False),
+    ],
+)
+def test_matches(patterns: tuple[str, ...], found: bool) -> None:
+    assert matches("NET-MTU-001", patterns) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "selector"),
+    [
+        ("node-1,node-2", False),
+        ("pool=a", True),
+        ("!edge", True),
+        ("pool in (a, b)", True),
+        ("example.com/x", True),
+        ("node-1.example.com", False),
+    ],
+)
+def test_selector(text: str, selector: bool) -> None:
+    assert is_selector(text) is selector
+
+
+def test_plan() -> None:
+    nodes = cluster(
+        node("w2"),
+        node("w1", schedulable=False),
+        node("cp", control_plane=True),
+        node("down", ready=False, not_ready_reason="KubeletNotReady: cni"),
+        node("win", os="windows"),
+    )
+    plan = make_plan(Settings(), nodes, None)
+    assert plan.nodes == ("cp", "down", "w1", "w2")
+    assert plan.pairs == plan.load_pairs == ("w1:w2", "w2:w1")  # no load on control planes
+    assert plan.absent == (Absent("down", "NotReady: KubeletNotReady: cni"),)
+    assert plan.left_out == (Absent("win", "runs windows; only Linux nodes are measured"),)
+    assert plan.notes == ("w1 is cordoned; it is measured all the same",)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_control_plane_nodes_alone_are_measured_against_each_other() -> None:
+    nodes = cluster(node("cp1", control_plane=True), node("cp2", control_plane=True))
+    assert make_plan(Settings(), nodes, None).load_pairs == ("cp1:cp2", "cp2:cp1")
+
+
+def test_chosen_nodes() -> None:
+    nodes = cluster(node("a"), node("b"), node("c"))
+    plan = make_plan(Settings(nodes="c, a"), nodes, None)
+    assert plan.nodes == ("a", "c")
+    assert plan.left_out == (Absent("b", "not in --k8snet-nodes"),)
+    assert make_plan(Settings(nodes="x=y"), nodes, ["b"]).nodes == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "selected", "message"),
+    [
+        ("a,z,y", None, "--k8snet-nodes: no node y, z in the cluster; it has: a, b"),
+        ("pool=x", [], "--k8snet-nodes: no node of the cluster matches 'pool=x'"),
+    ],
+)
+def test_nodes_that_are_not_there(wanted: str, selected: list[str] | None, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_plan(Settings(nodes=wanted), cluster(node("b"), node("a")), selected)
+    assert str(caught.value) == message
+
+
+def test_empty_cluster() -> None:
+    plan = make_plan(Settings(), cluster(), None)
+    assert (plan.nodes, plan.pairs, plan.load_pairs) == ((), (), ())
