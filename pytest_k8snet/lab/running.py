@@ -86,9 +86,7 @@ class RunningLab:
         """Run a command on a node as root; raise a LabError with its output when it fails."""
         given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         try:
-            done = subprocess.run(
-                self.ssh_command(node, argv), capture_output=True, text=True, timeout=_COMMAND_S, check=False, **given
-            )
+            done = subprocess.run(self.ssh_command(node, argv), capture_output=True, text=True, timeout=_COMMAND_S, check=False, **given)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{node}: {shlex.join(argv)} did not end within {_COMMAND_S:.0f} s") from error
         if done.returncode == _NOT_REACHED:
