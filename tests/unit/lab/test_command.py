@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,21 @@ def test_a_fault_that_fails_is_an_error(labs: Path, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 1
     assert "tried on node-2: apply: failed after" in result.stderr
     assert "Error: node-2: not reached by SSH" in result.stderr
+
+
+def test_a_termination_ends_a_command_as_ctrl_c_does(labs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def terminated(lab: FaultyLab, node: FaultyNode) -> None:
+        del lab, node
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    known = Fault("tried", area="mtu", summary="x", turns=(Turns("NET-MTU-001"),), apply=terminated, revert=terminated)
+    monkeypatch.setattr(table, "FAULTS", (known,))
+    start(labs)
+    before = signal.getsignal(signal.SIGTERM)
+    result = lab("fault", "apply", "--name", "mine", "tried", "--node", "node-2")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Aborted!"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_damaged_state_is_an_error_that_names_its_file(labs: Path) -> None:
