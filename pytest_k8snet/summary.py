@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, matches, volume_bytes
+from pytest_k8snet.plan import MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, volume_bytes
 
 if TYPE_CHECKING:
     from pytest_k8snet.controller import Controller
@@ -74,7 +74,9 @@ def _settings(run: Run) -> str:
 
 def load_line(run: Run, pairs: int) -> str:
     """Return the traffic that load on `pairs` pairs makes."""
-    line = f"load: {_count(pairs, 'pair')} of nodes, one at a time, {TAKES} takes of {TAKE_S + OMIT_S} s"
+    line = (
+        f"load: {_count(pairs, 'pair')} of nodes, one at a time, {TAKES} takes of {TAKE_S + OMIT_S} s (up to {MOST_TAKES} if they disagree)"
+    )
     rate = run.expectations.common.throughput.line_rate_bps
     if rate is None:
         return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(volume_bytes(pairs, 10**10))}"

@@ -14,7 +14,7 @@ def test_host_against_line(pair, expect, verdict):
         A link that negotiated 1 Gbit/s instead of 10, a bond with one dead member, a shaped virtual NIC: nothing in
         Kubernetes shows it.
     How it is measured
-        The two host takes of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate.
+        The best host take of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate.
     Expected
         throughput.line_share of the profile (0.85) of that payload. The line rate is throughput.line_rate of the profile;
         else the NIC's speed on bare metal. Virtual NICs report fiction: without a profile the check is skipped there, with

@@ -13,7 +13,7 @@ def test_pod_against_line(pair, expect, verdict):
     Why
         It is the figure that workloads see.
     How it is measured
-        The pod take of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate, encapsulation
+        The best pod take of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate, encapsulation
         included.
     Expected
         As NET-THROUGHPUT-002, for pods. When the host path does not reach its share either, the check is inconclusive: that

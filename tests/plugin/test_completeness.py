@@ -137,7 +137,8 @@ def test_pairs(bench: Bench) -> None:
     assert set(ran.cases) == {"ACME-1[node-1:node-2]", "ACME-1[node-2:node-3]", "ACME-1[node-3:node-1]", "ACME-2[node-1:node-2]"}
     assert ran.status == 0
     assert ran.line("k8snet: load:") == (
-        "k8snet: load: 1 pair of nodes, one at a time, 3 takes of 4 s; the line rate is not known, at 10 Gbit/s it would be 15 GB"
+        "k8snet: load: 1 pair of nodes, one at a time, 3 takes of 4 s (up to 7 if they disagree); "
+        "the line rate is not known, at 10 Gbit/s it would be 35 GB"
     )
 
 

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.errors import MeasurementError
+from pytest_k8snet.measure.throughput import disagree, read_result
+
+
+def take(path: str, mbit: float | None) -> dict[str, Any]:
+    return {"path": path, "received_bps": None if mbit is None else mbit * 1e6, "error": "ended early" if mbit is None else None}
+
+
+@pytest.mark.parametrize(
+    ("takes", "again"),
+    [
+        pytest.param([("host", 46), ("pod", 45), ("host", 47)], False, id="agree"),
+        pytest.param([("host", 46), ("pod", 39), ("host", 47)], True, id="pod-slower"),
+        pytest.param([("host", 30), ("pod", 45), ("host", 31)], True, id="host-slower"),
+        pytest.param([("host", 30), ("pod", 45), ("host", 46)], False, id="one-host-take-slower"),
+        pytest.param([("host", 46), ("pod", 39), ("host", 47), ("pod", 46), ("host", 46)], False, id="agree-after-all"),
+        pytest.param([("host", 46), ("pod", None), ("host", 47)], False, id="a-take-went-wrong"),
+    ],
+)
+def test_takes_that_disagree_are_repeated(takes: list[tuple[str, float | None]], again: bool) -> None:
+    assert disagree([take(*item) for item in takes]) is again
+
+
+RECEIVED = {"bytes": 17658360, "bits_per_second": 46870605.4}
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"error": "unable to connect to server: Connection refused"}, "iperf3: unable to connect to server: Connection refused"),
+        ({"error": "the server is busy", "end": {"sum_received": RECEIVED}}, "iperf3: the server is busy"),
+        ({"end": {}}, "iperf3: no sum_received in its result: the receiver's count never came back"),
+        ({"end": {"sum_received": {"bytes": 0, "bits_per_second": 0}}}, "iperf3: no sum_received in its result"),
+        ({}, "iperf3: no sum_received in its result"),
+    ],
+    ids=["refused", "busy", "no-count", "nothing-received", "empty"],
+)
+def test_what_went_wrong_is_never_a_figure(result: dict[str, Any], message: str) -> None:
+    with pytest.raises(MeasurementError, match=message):
+        read_result(result)
+
+
+def test_figures() -> None:
+    read = read_result(
+        {"end": {"sum_received": RECEIVED, "sum_sent": {"bytes": 17462880, "retransmits": 3}}, "start": {"tcp_mss_default": 1448}}
+    )
+    assert (read["received_bps"], read["retransmits"], read["mss_bytes"]) == (46870605.4, 3, 1448)
+    assert read["cpu_sender_percent"] is None
