@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_k8snet.lab.running import RunningLab
+    from pytest_k8snet.lab.state import LabFolder
 
 _DEFAULT = LabSettings()
 _TAIL_LINES = 40
@@ -130,6 +131,9 @@ def status(name: str | None, as_json: bool) -> None:
         return
     for lab in found:
         settings = lab["settings"]
+        if settings is None:
+            click.echo(f"{lab['name']}: broken, {lab['problem']}; remove it: k8snet lab down --name {lab['name']}")
+            continue
         click.echo(
             f"{lab['name']}: {lab['condition']}, {settings['nodes']} nodes, proxy mode {settings['proxy_mode']}, "
             f"network {settings['network']}, line rate {settings['line_rate'] or 'not limited'}, kubeconfig {lab['kubeconfig']}"
@@ -140,10 +144,15 @@ def status(name: str | None, as_json: bool) -> None:
         click.echo("no lab; start one with: k8snet lab up")
 
 
-def _described(folder: Any) -> dict[str, Any]:
-    state = folder.read()
-    return {
-        "name": folder.name,
+def _described(folder: LabFolder) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": folder.name, "condition": "broken", "problem": None, "settings": None}
+    if not folder.has_state:
+        folder.read()  # says that there is no such lab, and which there are
+    try:
+        state = folder.read()
+    except LabError as error:
+        return described | {"problem": str(error)}
+    return described | {
         "condition": folder.condition(state),
         "settings": state.settings.to_json(),
         "kubeconfig": str(folder.kubeconfig),

@@ -48,8 +48,8 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
 
     Raises an error when the lab runs already or cannot be started; what was started is stopped then, its logs stay until `down`.
     """
-    prepared = prepare(components_dir=components_dir, progress=progress)
     require_host()
+    prepared = prepare(components_dir=components_dir, progress=progress)
     folder = LabFolder(settings.name)
     with folder.locked():
         _make_way(folder, progress)
@@ -72,8 +72,7 @@ def down(name: str, progress: Progress) -> bool:
     if not folder.exists:
         return False
     with folder.locked(), progress.step(f"lab {name}: stop"):
-        if folder.has_state:
-            _end_processes(folder, folder.read())
+        _end_processes(folder, _state_of(folder))
         folder.remove()
     return True
 
@@ -82,8 +81,8 @@ def _make_way(folder: LabFolder, progress: Progress) -> None:
     """Remove what a killed or failed start left; refuse when the lab runs."""
     if not folder.has_state:
         return
-    state = folder.read()
-    if folder.condition(state) == "running":
+    state = _state_of(folder)
+    if state is not None and folder.condition(state) == "running":
         raise LabError(f"lab {folder.name} runs already; stop it first: k8snet lab down --name {folder.name}")
     with progress.step(f"lab {folder.name}: remove what is left of an earlier one"):
         _end_processes(folder, state)
@@ -270,29 +269,46 @@ def _has_condition(item: Mapping[str, Any], kind: str) -> bool:
     return any(entry["type"] == kind and entry["status"] == "True" for entry in item.get("status", {}).get("conditions", ()))
 
 
-def _end_processes(folder: LabFolder, state: LabState) -> None:
-    """End every process of the lab: nodes first, then all others, the namespaces' keeper last; and with them namespaces and taps."""
-    if state.boot_id != processes.boot_id():
-        return  # they ended with the machine
-    recorded = [process for process in state.processes if process.is_running]
-    nodes = {node.name for node in AddressPlan.of(state.settings).nodes}
+def _end_processes(folder: LabFolder, state: LabState | None) -> None:
+    """End every process of the lab: nodes first, then all others, the namespaces' keeper last; and with them namespaces and taps.
+
+    Without a state that can be read, the processes are those that carry the lab's name in their environment.
+    """
+    known: tuple[ProcessRef, ...] = ()
+    if state is not None:
+        if state.boot_id != processes.boot_id():
+            return  # they ended with the machine
+        known = state.processes
+    recorded = [process for process in known if process.is_running]
+    nodes = {node.name for node in AddressPlan.of(state.settings).nodes} if state is not None else set()
     processes.end([process for process in recorded if process.name in nodes], grace_s=_GRACE_S)
-    processes.end([process for process in recorded if process.name not in nodes and process is not state.processes[0]], grace_s=_GRACE_S)
+    processes.end([process for process in recorded if process.name not in nodes and process is not known[0]], grace_s=_GRACE_S)
     processes.end(_strays(folder, state, recorded), grace_s=_GRACE_S)
     processes.end(recorded, grace_s=_GRACE_S)
 
 
-def _strays(folder: LabFolder, state: LabState, recorded: Sequence[ProcessRef]) -> list[ProcessRef]:
-    """Give what else runs in the lab's network namespace: children of nodes, commands that somebody entered it with.
+def _strays(folder: LabFolder, state: LabState | None, recorded: Sequence[ProcessRef]) -> list[ProcessRef]:
+    """Give what else is the lab's: started and not yet written down, children of nodes, commands that somebody entered it with.
 
-    A namespace's number is used again when it is gone. It is this lab's for sure while its keeper runs; else only those processes count
-    that have this lab's name in their environment.
+    A namespace's number is used again when it is gone. It is this lab's for sure while its keeper runs; without, only what names the lab
+    in its environment is the lab's, or on its command line when it is in that namespace.
     """
-    keeper = state.processes[0] if state.processes else None
-    inside = [process for process in processes.in_network_namespace(state.network_namespace) if process.pid != os.getpid()]
-    if keeper is not None and keeper in recorded:
-        return [process for process in inside if process.pid != keeper.pid]
-    return [process for process in inside if processes.environment(process).get(LAB_VARIABLE) == str(folder.path)]
+    keeper = state.processes[0] if state is not None and state.processes else None
+    spared = {os.getpid(), *({keeper.pid} if keeper is not None else ())}
+    inside = processes.in_network_namespace(state.network_namespace) if state is not None else []
+    if keeper is None or keeper not in recorded:
+        inside = [process for process in inside if f"{folder.path}/" in processes.command_line(process)]
+    named = [process for process in processes.running() if processes.environment(process).get(LAB_VARIABLE) == str(folder.path)]
+    found = {process.pid: process for process in [*named, *inside]}
+    return [process for pid, process in found.items() if pid not in spared]
+
+
+def _state_of(folder: LabFolder) -> LabState | None:
+    """Read the state of a lab that is to be removed; None when it is damaged or of another version."""
+    try:
+        return folder.read() if folder.has_state else None
+    except LabError:
+        return None
 
 
 def _tail(log: Path, lines: int = 15) -> str:

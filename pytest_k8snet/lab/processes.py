@@ -51,19 +51,30 @@ def boot_id() -> str:
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
+def running() -> list[ProcessRef]:
+    """Give every process of this machine."""
+    numbers = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
+    return [process for number in numbers if (process := reference(f"process {number}", number)) and process.is_running]
+
+
 def in_network_namespace(inode: int) -> list[ProcessRef]:
     """Give every process whose network namespace has this inode."""
-    found = []
-    for entry in PROC.iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            inside = (entry / "ns/net").stat().st_ino == inode
-        except OSError:  # gone, or another user's
-            continue
-        if inside and (process := reference(f"process {entry.name}", int(entry.name))):
-            found.append(process)
-    return found
+    return [process for process in running() if _network_namespace(process) == inode]
+
+
+def command_line(process: ProcessRef) -> str:
+    """Give the words a process was started with; empty when they cannot be read."""
+    try:
+        return (PROC / str(process.pid) / "cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def _network_namespace(process: ProcessRef) -> int | None:
+    try:
+        return (PROC / str(process.pid) / "ns/net").stat().st_ino
+    except OSError:  # gone, or another user's
+        return None
 
 
 def environment(process: ProcessRef) -> dict[str, str]:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _FILE = "state.json"
+_LOOK_S = 0.5
 
 Phase = Literal["starting", "running"]
 Condition = Literal["starting", "running", "broken"]
@@ -174,10 +176,8 @@ class LabFolder:
             except FileNotFoundError:
                 continue  # removed again meanwhile
             try:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise LabError(f"lab {self.name}: another `k8snet lab` command is starting or stopping it; wait for that one") from None
+                if not _flocked(handle):
+                    raise LabError(f"lab {self.name}: another `k8snet lab` command is starting or stopping it; wait for that one")
                 if self.path.exists() and self.path.stat().st_ino == os.fstat(handle).st_ino:
                     yield
                     return
@@ -215,6 +215,20 @@ class Recorder:
         """Record other changes."""
         self.state = replace(self.state, **changes)
         self._folder.write(self.state)
+
+
+def _flocked(handle: int) -> bool:
+    """Lock a folder; False when somebody holds it for longer than the moment it takes to look."""
+    deadline = time.monotonic() + _LOOK_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def all_labs(labs: Path | None = None) -> list[LabFolder]:

@@ -93,7 +93,8 @@ class Lab:
 def turned_on(lab: Lab, fault: Fault, node: str, *arguments: str) -> FaultOutcome:
     """Apply a fault, run the suite, revert the fault whatever happened.
 
-    Faults of other areas are looked at with one pair of nodes under load, the first one, which leads to node-2: it saves half a minute each.
+    Faults of other areas are looked at with one pair of nodes under load, the first one, which leads to node-2: it saves half a minute
+    each.
     """
     if fault.area != "throughput":
         arguments = (*arguments, "--k8snet-load-pairs=sample:1")

@@ -32,12 +32,20 @@ class Machine:
 
     def __init__(self) -> None:
         self.inside: list[ProcessRef] = []
+        self.outside: list[ProcessRef] = []
+        self.command_lines: dict[int, str] = {}
         self.environments: dict[int, dict[str, str]] = {}
         self.alive: set[int] = set()
         self.ended: list[list[str]] = []
 
     def in_network_namespace(self, inode: int) -> list[ProcessRef]:
         return self.inside if inode == INODE else []
+
+    def running(self) -> list[ProcessRef]:
+        return [*self.inside, *self.outside]
+
+    def command_line(self, process: ProcessRef) -> str:
+        return self.command_lines.get(process.pid, "")
 
     def environment(self, process: ProcessRef) -> dict[str, str]:
         return self.environments.get(process.pid, {})
@@ -53,7 +61,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
-    for name in ("in_network_namespace", "environment", "end"):
+    for name in ("in_network_namespace", "running", "command_line", "environment", "end"):
         monkeypatch.setattr(processes, name, getattr(made, name))
     monkeypatch.setattr(ProcessRef, "is_running", property(lambda process: process.pid in made.alive))
     return made
@@ -87,6 +95,27 @@ def test_the_command_that_stops_the_lab_is_spared(machine: Machine, folder: LabF
 def test_without_its_keeper_a_namespace_may_be_anybodys(machine: Machine, folder: LabFolder) -> None:
     machine.environments = {13: {"K8SNET_LAB": str(folder.path)}, 14: {"K8SNET_LAB": f"{folder.path}-other"}}
     assert strays(machine, folder, state(KEEPER, NODE), SHELL, OTHERS, ProcessRef("process 15", 15, 1)) == ["process 13"]
+
+
+def test_orphans_of_a_killed_node_are_known_by_its_command_line(machine: Machine, folder: LabFolder) -> None:
+    """They have the node's command line, and an environment that tells nothing."""
+    machine.command_lines = {
+        13: f"linux.uml -c mount -o {folder.path}/nodes/node-1",
+        14: f"linux.uml -c mount -o {folder.path}-other/nodes",
+    }
+    machine.outside = [ProcessRef("process 16", 16, 1)]  # somebody who reads a log
+    machine.command_lines[16] = f"tail -f {folder.path}/logs/etcd.log"
+    assert strays(machine, folder, state(KEEPER, NODE), SHELL, OTHERS) == ["process 13"]
+
+
+def test_a_lab_whose_state_is_damaged_is_ended_by_its_name(machine: Machine, folder: LabFolder) -> None:
+    folder.path.mkdir()
+    (folder.path / "state.json").write_text("{")
+    machine.alive = {13, 14}
+    machine.outside = [SHELL, OTHERS]
+    machine.environments = {13: {"K8SNET_LAB": str(folder.path)}}
+    cluster._end_processes(folder, cluster._state_of(folder))
+    assert machine.ended == [["process 13"]]
 
 
 def test_a_start_that_got_no_namespace_has_no_strays(machine: Machine, folder: LabFolder) -> None:

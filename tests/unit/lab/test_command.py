@@ -282,7 +282,19 @@ def test_a_termination_ends_a_command_as_ctrl_c_does(labs: Path, monkeypatch: py
 def test_a_damaged_state_is_an_error_that_names_its_file(labs: Path) -> None:
     folder = start(labs)
     (folder.path / "state.json").write_text("{")
-    for argv in (("status",), ("kubeconfig", "--name", "mine"), ("down", "--name", "mine")):
-        result = lab(*argv)
-        assert result.exit_code == 1
-        assert result.stderr.splitlines()[-1].startswith(f"Error: {folder.path / 'state.json'}: not readable: ")
+    result = lab("kubeconfig", "--name", "mine")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {folder.path / 'state.json'}: not readable: ")
+
+
+def test_a_damaged_lab_is_listed_and_can_be_removed(labs: Path) -> None:
+    folder = start(labs)
+    (folder.path / "state.json").write_text("{")
+    listed = lab("status")
+    assert listed.exit_code == 0
+    assert listed.stdout.startswith(f"mine: broken, {folder.path / 'state.json'}: not readable: ")
+    assert listed.stdout.endswith("; remove it: k8snet lab down --name mine\n")
+    described = json.loads(lab("status", "--json").stdout)
+    assert [(item["name"], item["condition"]) for item in described] == [("mine", "broken")]
+    assert lab("down", "--name", "mine").exit_code == 0
+    assert not folder.path.exists()
