@@ -111,6 +111,7 @@ def test_status(labs: Path) -> None:
         "kubeconfig": str(folder.kubeconfig),
         "ports": {"api": 4001},
         "ended": [],
+        "problem": None,
     }
 
 
