@@ -28,6 +28,9 @@ from pytest_k8snet.state import RUN, SETTINGS_KEY
 if TYPE_CHECKING:
     from pytest_k8snet.run import ControllerRun, Run
 
+#: Options with which pytest only shows something.
+_LOOKING = ("version", "help", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
+
 __all__ = [
     "k8snet_cluster",
     "k8snet_documents",
@@ -62,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SETTINGS_KEY] = settings
-    if not settings.active or config.getoption("version", 0) or config.getoption("help", False):
+    if not settings.active or any(config.getoption(name, False) for name in _LOOKING):
         return
     if settings.asked_for and not settings.no_suite and config.args_source is not pytest.Config.ArgsSource.ARGS:
         _add_suite(config)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.errors import ClusterError, ConfigurationError, K8sNetError, MeasurementError, ProbeError
+from pytest_k8snet.errors import AccessError, ClusterError, ConfigurationError, K8sNetError, MeasurementError, ProbeError
 from pytest_k8snet.options import Settings
 from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
@@ -200,18 +200,19 @@ class Run:
             if document is None:
                 batch = [name for name in self._batch(measurement.subject, subject) if self.folder.get(kind, name) is None]
                 taken: set[str] = set()
-                failure = "the measurement gave no document"
+                failure = "the measurement broke off"
                 try:
                     for item in measurement.take(context, batch):
                         self.folder.put(item)
                         taken.add(item.subject)
-                except (K8sNetError, OSError) as error:
-                    if not isinstance(error, MeasurementError | ConfigurationError | ProbeError):
-                        raise
+                    failure = "the measurement gave no document"
+                except (MeasurementError, ConfigurationError, AccessError, ClusterError) as error:
                     failure = str(error)
-                for name in batch:
-                    if name not in taken:
-                        self.folder.put(_untaken(kind, name, failure))
+                finally:
+                    # Whatever happened: no other case is to take all of it again.
+                    for name in batch:
+                        if name not in taken:
+                            self.folder.put(_untaken(kind, name, failure))
                 document = self.folder.get(kind, subject)
         if document is None:
             raise MeasurementError(f"{subject}: no {kind}: it is not a subject of this run")

@@ -17,6 +17,7 @@ every node tuned. `answer` replaces what an agent says, by a value or an error; 
 from __future__ import annotations
 
 import copy
+import ipaddress
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -98,8 +99,8 @@ def fake_node(name: str, number: int = 1) -> Node:
     """Return a Ready worker node; `number` makes its addresses."""
     return Node(
         name=name,
-        internal_ip=f"192.168.10.{10 + number}",
-        pod_cidrs=(f"10.244.{number}.0/24",),
+        internal_ip=str(ipaddress.ip_address("192.168.10.10") + number),
+        pod_cidrs=(f"{ipaddress.ip_address('10.244.0.0') + 256 * number}/24",),
         ready=True,
         not_ready_reason=None,
         schedulable=True,

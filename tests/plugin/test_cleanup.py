@@ -76,7 +76,8 @@ def test_interrupted_while_pods_are_made(bench: Bench) -> None:
         wait_for(bench.objects, process)
         process.send_signal(signal.SIGINT)
         got, out = ended(process)
-    assert got == 2, out
+    # CPython ends by the signal when it was raised within exec() of a string (a dataclass being made), caught or not.
+    assert got in (2, -signal.SIGINT), out
     bench.assert_removed()
 
 
@@ -143,3 +144,12 @@ def test_nothing_is_made_for_a_plan(bench: Bench, arguments: list[str]) -> None:
     assert bench.objects() == []
     assert bench.requests() == []
     assert not (bench.path / ".k8snet").exists()
+
+
+@pytest.mark.parametrize("option", ["--fixtures", "--markers", "--fixtures-per-test", "--cache-show"])
+def test_looking_asks_no_cluster(bench: Bench, option: str) -> None:
+    bench.cluster("fake.read_error = ClusterError('was asked')")
+    result = bench.pytester.runpytest_inprocess("--k8snet-access=fake", option)
+    assert result.ret in (0, 5)
+    assert "was asked" not in f"{result.stdout}{result.stderr}"
+    assert bench.objects() == []

@@ -144,3 +144,14 @@ def test_names_never_leave_the_folder(bench: Bench, way: str) -> None:
     }
     facts = sorted((folder / "facts").iterdir())
     assert {json.loads(path.read_text())["subject"] for path in facts} == set(HOSTILE)
+
+
+def test_a_measurement_that_breaks_is_not_taken_again_for_every_case(bench: Bench) -> None:
+    bench.cluster("fake.answer('node-2', 'facts', lambda params: {}['bug'])")
+    bench.checks(READS)
+    ran = bench.own()
+    assert ran.status == 1
+    assert set(ran.verdicts.values()) <= {"error", "pass"}
+    assert ran.verdicts["ACME-1[node-2]"] == "error"
+    assert bench.requests().count("node-2 host facts") == 1
+    assert bench.record("facts/node-2.json")["reason"] == "the measurement broke off"

@@ -8,7 +8,7 @@ from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import PairChoice, Settings
-from pytest_k8snet.plan import Absent, Plan, choose_pairs, is_selector, make_plan, matches, volume_bytes
+from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Absent, Plan, choose_pairs, is_selector, make_plan, matches, volume_bytes
 
 RING, ALL = PairChoice("ring"), PairChoice("all")
 
@@ -54,7 +54,9 @@ def test_all_pairs_are_each_ordered_pair_once(count: int) -> None:
 
 
 def test_volume() -> None:
-    assert volume_bytes(4, 10**10) == 4 * 3 * 4 * 10**10 // 8  # pairs, takes, seconds
+    assert volume_bytes(0, 10**10) == 0
+    assert volume_bytes(4, 10**10) == 4 * volume_bytes(1, 10**10) == 10 * volume_bytes(4, 10**9)
+    assert volume_bytes(1, 8_000) >= TAKES * (TAKE_S + OMIT_S) * 1_000
 
 
 @pytest.mark.parametrize(
