@@ -146,10 +146,9 @@ def test_context_that_is_not_there(bench: Bench) -> None:
     assert ran.line("ERROR: ").startswith(f"ERROR: kubeconfig {path}: no context 'staging'; it has: ")
 
 
-@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
-def test_cluster_that_does_not_answer(bench: Bench, way: str) -> None:
+def test_cluster_that_does_not_answer(bench: Bench) -> None:
     path = write_kubeconfig(bench.path / "config", "http://127.0.0.1:9")
-    ran = bench.run(f"--k8snet-kubeconfig={path}", way, fake=False)
+    ran = bench.run(f"--k8snet-kubeconfig={path}", fake=False)
     assert ran.status == 1
     assert "k8snet: http://127.0.0.1:9: no connection: [Errno 111] Connection refused. " in ran.out
     assert f"Is the cluster up, and reachable from here (kubeconfig {path})?" in ran.out
@@ -218,8 +217,7 @@ def test_a_cluster_of_the_environment_for_own_checks(bench: Bench, monkeypatch: 
     bench.assert_removed()
 
 
-@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
-@pytest.mark.parametrize("kubeconfig", ["missing", "silent"])
+@pytest.mark.parametrize(("way", "kubeconfig"), [("-n2", "silent"), ("-pno:xdist", "missing"), ("-pno:xdist", "silent")])
 def test_a_bad_kubeconfig_of_the_environment_hurts_only_checks(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str, kubeconfig: str
 ) -> None:
