@@ -1,7 +1,7 @@
 """What makes a node this node: the folder that it sees as /k8snet/node.
 
-`boot` is its first program; `root` is copied over its root; `fstab`, `links` and `modules` are what `mount`, `ip -batch` and `modprobe` are
-given. Its logs are written here too, so that they can be read when the node is gone.
+`boot` is its first program; `root` is copied over its root; `fstab`, `links`, `fdb` and `modules` are what `mount`, `ip -batch`,
+`bridge -batch` and `modprobe` are given. Its logs are written here too, so that they can be read when the node is gone.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class NodeWriter:
         write_file(folder / "address", f"{node.address}\n")
         write_file(folder / "fstab", "".join(f"{line}\n" for line in self._fstab()))
         write_file(folder / "links", "".join(f"{line}\n" for line in self._links(node)))
+        write_file(folder / "fdb", "".join(f"{line}\n" for line in self._forwarding(node)))
         write_file(folder / "modules", " ".join(self._modules()) + "\n")
         root = folder / "root"
         (root / "usr/local/sbin").mkdir(parents=True)
@@ -141,6 +142,13 @@ class NodeWriter:
         for peer in peers:
             yield f"neighbour add {peer.tunnel_address} lladdr {peer.tunnel_mac} dev {TUNNEL} nud permanent"
             yield f"route add {peer.pod_cidr} via {peer.tunnel_address} dev {TUNNEL} onlink"
+
+    def _forwarding(self, node: NodeAddress) -> Iterator[str]:
+        """Give the entries that say behind which node a tunnel's address is: VXLAN without learning finds no other."""
+        if self.settings.network == "vxlan":
+            for peer in self.plan.nodes:
+                if peer.name != node.name:
+                    yield f"fdb append {peer.tunnel_mac} dev {TUNNEL} dst {peer.address}"
 
     def _modules(self) -> tuple[str, ...]:
         return (*_MODULES, *_MODULES_OF_PROXY[self.settings.proxy_mode], *(("vxlan",) if self.settings.network == "vxlan" else ()))

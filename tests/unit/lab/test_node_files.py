@@ -83,6 +83,10 @@ def test_vxlan_has_a_device_with_the_mtu_that_it_leaves(vxlan: Path) -> None:
         "neighbour add 10.200.3.0 lladdr 02:6b:38:01:00:03 dev vxlan.lab nud permanent",
         "route add 10.200.3.0/24 via 10.200.3.0 dev vxlan.lab onlink",
     ]
+    assert lines(vxlan / "fdb") == [
+        "fdb append 02:6b:38:01:00:01 dev vxlan.lab dst 10.199.0.11",
+        "fdb append 02:6b:38:01:00:03 dev vxlan.lab dst 10.199.0.13",
+    ]
 
 
 def test_pods_have_the_nodes_range_and_what_mtu_is_left(native: Path, vxlan: Path) -> None:
