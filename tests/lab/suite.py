@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.model import Fault
 
 BIN = Path(sys.executable).parent
@@ -52,7 +55,7 @@ class FaultOutcome(Outcome):
     declared: set[tuple[str, str, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lab:
     """A running lab and the folder its runs are kept in."""
 
@@ -64,30 +67,50 @@ class Lab:
         """Run ``k8snet lab ... --name NAME``; return what it printed."""
         return k8snet("lab", *argv, "--name", self.name, ok=ok)
 
-    def run_suite(self, title: str, *arguments: str) -> Outcome:
+    @cached_property
+    def client(self) -> LabClient:
+        """Return the API server, as its administrator."""
+        return LabClient(Api.from_kubeconfig(self.kubeconfig))
+
+    def run_suite(self, title: str, *arguments: str, kubeconfig: str | None = None) -> Outcome:
         """Run the packaged suite with a JUnit report; return what it says."""
         report = self.results / f"{title}.xml"
-        ran = subprocess.run(
-            [
-                str(BIN / "pytest"),
-                f"--k8snet-kubeconfig={self.kubeconfig}",
-                f"--k8snet-run-dir={self.results / title}",
-                f"--junitxml={report}",
-                "-p",
-                "no:cacheprovider",
-                *arguments,
-            ],
-            cwd=self.results,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        output = ran.stdout + ran.stderr
-        (self.results / f"{title}.txt").write_text(output)
+        with self.started_suite(title, *arguments, kubeconfig=kubeconfig) as running:
+            running.wait(600)
+        output = (self.results / f"{title}.txt").read_text()
         assert report.exists(), output
         verdicts, messages = read_junit(report)
-        return Outcome(ran.returncode, verdicts, messages, output)
+        return Outcome(running.returncode, verdicts, messages, output)
+
+    @contextmanager
+    def started_suite(self, title: str, *arguments: str, kubeconfig: str | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Start the packaged suite; what still runs at the end is killed."""
+        argv = [
+            str(BIN / "pytest"),
+            f"--k8snet-kubeconfig={kubeconfig or self.kubeconfig}",
+            f"--k8snet-run-dir={self.results / title}",
+            f"--junitxml={self.results / title}.xml",
+            "-p",
+            "no:cacheprovider",
+            *arguments,
+        ]
+        with (
+            (self.results / f"{title}.txt").open("w") as out,
+            subprocess.Popen(argv, cwd=self.results, stdout=out, stderr=out, text=True) as run,
+        ):
+            try:
+                yield run
+            finally:
+                if run.poll() is None:
+                    run.kill()
+
+    def objects_of_runs(self) -> list[str]:
+        """Return every namespace, pod and priority class that carries the label of a run and is not on its way out."""
+        api = self.client.api
+        selector = "app.kubernetes.io/managed-by=pytest-k8snet"
+        paths = ("/api/v1/namespaces", "/api/v1/pods", "/apis/scheduling.k8s.io/v1/priorityclasses")
+        found = [item["metadata"] for path in paths for item in api.list(path, labelSelector=selector)]
+        return [metadata["name"] for metadata in found if not metadata.get("deletionTimestamp")]
 
 
 def turned_on(lab: Lab, fault: Fault, node: str, *arguments: str) -> FaultOutcome:

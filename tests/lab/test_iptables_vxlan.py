@@ -1,13 +1,22 @@
-"""iptables mode over vxlan: the healthy cluster is green."""
+"""iptables mode over vxlan: the healthy cluster is green. And what a run meets on a cluster that does not let it, and how it ends."""
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.lab.suite import Lab, running_lab
+from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
+from tests.lab.suite import Lab, k8snet, running_lab
+
+FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
+NODES = ("node-1", "node-2", "node-3")
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +44,108 @@ def test_healthy(lab: Lab) -> None:
     }
 
 
-def test_claims_alone_are_enough(lab: Lab) -> None:
-    """Without a profile the cluster's own claims are judged, and tuning is advice."""
-    outcome = lab.run_suite("claims", "--k8snet-level=read")
+def test_claims_alone_are_enough_and_so_are_the_shipped_rights(lab: Lab, tmp_path: Path) -> None:
+    """Without a profile the cluster's own claims are judged; the account may do what manifests/rbac.yaml says and nothing else."""
+    outcome = lab.run_suite("claims", "--k8snet-level=read", kubeconfig=str(least_rights(lab, tmp_path)))
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
+    assert_nothing_is_left(lab)
+
+
+def test_xdist_says_the_same(lab: Lab) -> None:
+    alone, shared = lab.run_suite("alone", *FEW, "-p", "no:xdist"), lab.run_suite("shared", *FEW, "-n", "2")
+    assert (alone.exit_status, shared.exit_status) == (0, 0), shared.output
+    assert alone.verdicts == shared.verdicts
+    assert_nothing_is_left(lab)
+
+
+def test_image_that_cannot_be_pulled(lab: Lab) -> None:
+    outcome = lab.run_suite("image", *FEW, "--k8snet-image=registry.invalid/probe:1")
+    assert outcome.exit_status == 1
+    assert outcome.verdicts == {(check, node): "error" for check in ("NET-KERNEL-006", "NET-MTU-001") for node in NODES}
+    for (_, node), message in outcome.messages.items():
+        assert re.search(rf"{node}: pod k8snet-\S+/(host|probe)-{node}: .*registry\.invalid/probe:1", message), message
+    assert_nothing_is_left(lab)
+
+
+def test_pods_that_admission_refuses(lab: Lab) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted"}}
+    lab.client.apply({**namespace, "metadata": {"name": "restricted", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+    outcome = lab.run_suite("refused", *FEW, "--k8snet-namespace=restricted")
+    assert outcome.exit_status == 1
+    assert set(outcome.verdicts.values()) == {"error"}
+    for (_, node), message in outcome.messages.items():
+        assert f"{node}: pod restricted/host-{node} was refused: " in message
+        assert "violates PodSecurity" in message
+    assert lab.client.read(namespace)["metadata"]["name"] == "restricted", "a namespace that was there before stays"
+    assert_nothing_is_left(lab)
+
+
+def test_a_node_that_is_not_ready(lab: Lab) -> None:
+    """Its cases are errors that name the reason; the other nodes are judged."""
+    lab.command("ssh", "node-3", "--", "mv", CNI_CONFIGURATION, "/root/")
+    try:
+        wait_until(lambda: not is_ready(lab, "node-3"), "node-3 to be NotReady")
+        outcome = lab.run_suite("not-ready", *FEW)
+        allowed = lab.run_suite("not-ready-allowed", *FEW, "--k8snet-allow-missing=1")
+    finally:
+        lab.command("ssh", "node-3", "--", "mv", f"/root/{Path(CNI_CONFIGURATION).name}", CNI_CONFIGURATION)
+    wait_until(lambda: is_ready(lab, "node-3"), "node-3 to be Ready")
+    assert outcome.exit_status == 1
+    assert outcome.noteworthy == {(check, "node-3", "error") for check in ("NET-KERNEL-006", "NET-MTU-001")}, outcome.output
+    assert all("NetworkPluginNotReady" in outcome.messages[check, "node-3"] for check in ("NET-KERNEL-006", "NET-MTU-001"))
+    assert allowed.exit_status == 0, allowed.output
+    assert allowed.noteworthy == outcome.noteworthy, "an error that is allowed is still shown as one"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_removes_what_it_made(lab: Lab, number: signal.Signals) -> None:
+    with lab.started_suite(f"interrupted-{number.name}", "--k8snet-load-pairs=sample:1") as run:
+        wait_until(lambda: has_begun(lab, f"interrupted-{number.name}"), "the throughput to be measured")
+        run.send_signal(number)
+        assert run.wait(60) == 2
+    assert_nothing_is_left(lab)
+
+
+def test_what_a_killed_run_left_is_removed_by_cleanup(lab: Lab) -> None:
+    with lab.started_suite("killed", "--k8snet-load-pairs=sample:1") as run:
+        wait_until(lambda: has_begun(lab, "killed"), "the throughput to be measured")
+        run.send_signal(signal.SIGKILL)
+        run.wait(60)
+    left = lab.objects_of_runs()
+    assert len(left) == 2 + 2 * len(NODES), left  # namespace, priority class, two pods a node
+    assert k8snet("cleanup", "--kubeconfig", lab.kubeconfig).startswith("nothing to remove\nkept 2 that are younger")
+    assert "would remove Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--all", "--dry-run")
+    assert lab.objects_of_runs() == left
+    assert "removed Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--older-than", "1s")
+    assert_nothing_is_left(lab)
+
+
+def assert_nothing_is_left(lab: Lab) -> None:
+    """Pods go a moment after the namespace that a run has deleted."""
+    wait_until(lambda: lab.objects_of_runs() == [], "everything of the run to go", timeout_s=60)
+
+
+def has_begun(lab: Lab, title: str) -> bool:
+    """Whether facts have been taken: then the load is next."""
+    return len([*(lab.results / title / "facts").glob("*.json")]) == len(NODES)
+
+
+def is_ready(lab: Lab, name: str) -> bool:
+    node = lab.client.read({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in node["status"]["conditions"])
+
+
+def least_rights(lab: Lab, folder: Path) -> Path:
+    """Make the service account of the shipped manifest; return a kubeconfig of it."""
+    lab.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "k8snet"}})
+    for manifest in yaml.safe_load_all(files("pytest_k8snet").joinpath("manifests", "rbac.yaml").read_text()):
+        lab.client.apply(manifest)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    token = lab.client.api.post("/api/v1/namespaces/k8snet/serviceaccounts/k8snet/token", request)["status"]["token"]
+    config = yaml.safe_load(Path(lab.kubeconfig).read_text())
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "least-rights"
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    return path
