@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 TERMINATED = 128 + signal.SIGTERM
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. No ``except Exception``, not even that of pytest's collection, takes it for an error of a test."""
+
+
 class Controller:
     """Hooks of the process that plans the run and owns its objects."""
 
@@ -38,6 +42,7 @@ class Controller:
         self.trouble: list[str] = []
         self._old_handler: Any = None
         self._closed = False
+        self._terminated = False
         self._handle_sigterm()
 
     # ---- start
@@ -146,6 +151,8 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Prove that every case has its result, remove what was created, write the results."""
         self._close()
+        if self._terminated:
+            session.exitstatus = TERMINATED
         if not self._run.started or self._run.plan_only:
             return
         self._complete(session)
@@ -179,7 +186,8 @@ class Controller:
         cases: Mapping[str, Any] = self._read_collection().get("cases", {})
         self.lost = [case["name"] for nodeid, case in cases.items() if nodeid not in self._ended or nodeid not in self.results]
         stop = session.shouldfail or session.shouldstop
-        self.stopped = str(stop) if stop else "interrupted" if session.exitstatus in (pytest.ExitCode.INTERRUPTED, TERMINATED) else None
+        interrupted = "SIGTERM" if self._terminated else "interrupted" if session.exitstatus == pytest.ExitCode.INTERRUPTED else None
+        self.stopped = str(stop) if stop else interrupted
         red = any(summary.is_red(told) for told in self.results.values())
         green = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         if (mistake := self._read_collection().get("mistake")) is not None:
@@ -203,7 +211,7 @@ class Controller:
     def pytest_unconfigure(self) -> None:
         """Remove what an early end has left, say what the summary could not say, and give signals back."""
         self._close()
-        for line in self.trouble:  # pytest writes no summary after SIGTERM or an internal error
+        for line in self.trouble:  # pytest writes no summary after an internal error
             print(f"k8snet: {line}")
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
@@ -225,7 +233,8 @@ class Controller:
             return
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            pytest.exit("k8snet: SIGTERM: ending, probe pods are removed", returncode=TERMINATED)
+            self._terminated = True
+            raise Terminated("SIGTERM")
 
         self._old_handler = signal.signal(signal.SIGTERM, stop)
 
