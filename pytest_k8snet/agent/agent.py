@@ -322,7 +322,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
             "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
         ),
         "kube_proxy": dict(kube_proxy_mode(), processes=kube_proxy_processes()),
-        "ipvs": part("ipvs", ipvs_table, {"loaded": False, "table": None}),
+        "ipvs": part("ipvs", ipvs_table, {"loaded": True, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
         "nft": nft,
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
@@ -374,9 +374,7 @@ def virtual_reason(uplink: str | None) -> str | None:
         return "/proc/cpuinfo says User Mode Linux"
     if re.search(r"^flags\s*:.*\bhypervisor\b", cpu, re.MULTILINE):
         return "/proc/cpuinfo has the flag hypervisor" + (f" ({vendor} {product})" if vendor else "")
-    if re.search(
-        r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer", vendor + " " + product
-    ):
+    if re.search(VIRTUAL_DMI, vendor + " " + product):
         return f"DMI says {vendor} {product}"
     if uplink and not os.path.exists(f"/sys/class/net/{uplink}/device"):
         for kind in ("bonding", "bridge", "brport"):
@@ -671,6 +669,8 @@ def existing_pods(keys: Sequence[str], limit: int, skip_namespace: str | None) -
                     continue
                 enter_net_namespace(descriptor)
                 found.append(dict(namespace_facts(keys), name=name))
+            except Failed as error:
+                raise Failed(error.kind, name + ": " + str(error)) from error
             finally:
                 os.close(descriptor)
         return found

@@ -148,7 +148,7 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
         return judgement
     command = "cat /proc/net/ip_vs"
     if facts.ipvs_table is None:
-        judgement.error(f"{facts.node}: /proc/net/ip_vs was not read", command=command)
+        judgement.error(f"{facts.node}: /proc/net/ip_vs was not read{facts.why('ipvs')}", command=command)
         return judgement
     try:
         servers = parse_table(facts.ipvs_table)

@@ -57,7 +57,7 @@ def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: S
     for peer in sorted(peers):
         route = routes.get(peer)
         if route is None:
-            judgement.error(f"{facts.node}: no route to a pod of {peer} was measured")
+            judgement.error(f"{facts.node}: no route to a pod of {peer} was measured{facts.why('peer_routes')}")
             continue
         _judge(judgement, facts, route, expect.kind.value, str(expect.kind))
     return judgement

@@ -74,7 +74,7 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
         command = f"tc -j qdisc show dev {device}"
         leaves = _leaves([item for item in facts.qdiscs if item.get("dev") == device])
         if not leaves:
-            judgement.error(f"{facts.node}: no qdisc of {device} was measured", command=command)
+            judgement.error(f"{facts.node}: no qdisc of {device} was measured{facts.why('qdiscs')}", command=command)
         for kind in sorted(set(leaves)):
             judgement.check(
                 kind == expect.qdisc.value,
@@ -192,6 +192,11 @@ def _ports(text: str) -> list[tuple[int, int]]:
 
 def _advise_persisted(judgement: Judgement, facts: NodeFacts, want: SysctlWant) -> None:
     """Note what the next boot will do. Advice only: Talos, Bottlerocket and operators keep such values elsewhere."""
+    if "persisted" in facts.errors:
+        judgement.remark(
+            f"{facts.node}: the sysctl.d files were not read ({facts.errors['persisted']}): the next boot may reset {want.key}"
+        )
+        return
     assignments: list[Persisted] = [item for item in facts.persisted if item.key.replace("/", ".") == want.key]
     if not assignments:
         judgement.advise(f"{facts.node}: {want.key} is in no sysctl.d file: it may be lost at the next boot")

@@ -33,6 +33,10 @@ def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
     """Judge the MTU of the pods that were there before: a changed CNI configuration reaches only pods that are made later."""
     if expect.pod is None:
         return Judgement.skipped("nothing says which MTU pods should have: the CNI claims none and no profile gives one")
+    if "existing_pods" in facts.errors:
+        judgement = Judgement(want=_told(expect.pod))
+        judgement.error(f"{facts.node}: the pods that were there before were not looked at{facts.why('existing_pods')}")
+        return judgement
     if not facts.existing_pods:
         return Judgement.skipped("no other pod with a network of its own runs on this node")
     judgement = Judgement(want=_told(expect.pod))

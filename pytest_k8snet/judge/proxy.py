@@ -278,7 +278,7 @@ def _absent(proxy: KubeProxy) -> bool:
 
 def _table(judgement: Judgement, facts: NodeFacts) -> tuple[VirtualServer, ...] | None:
     if facts.ipvs_table is None:
-        judgement.error(f"{facts.node}: /proc/net/ip_vs was not read", command=_READ_TABLE)
+        judgement.error(f"{facts.node}: /proc/net/ip_vs was not read{facts.why('ipvs')}", command=_READ_TABLE)
         return None
     try:
         servers = parse_table(facts.ipvs_table)

@@ -162,7 +162,12 @@ class NodeFacts:
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoute, ...]
     kernel: str
+    errors: Mapping[str, str]  # parts of the node's facts that could not be read: they are empty, and mean nothing
     raw: Mapping[str, Any]
+
+    def why(self, part: str) -> str:
+        """Return ``: reason`` when a part of the facts could not be read, nothing when it was."""
+        return f": {self.errors[part]}" if part in self.errors else ""
 
     @classmethod
     def from_document(cls, document: Document) -> NodeFacts:
@@ -211,9 +216,10 @@ class NodeFacts:
                 virtual=data.get("virtual"),
                 peer_routes=tuple(PeerRoute(**item) for item in data["peer_routes"]),
                 kernel=data["kernel"],
+                errors=dict(data.get("errors") or {}),
                 raw=data,
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the facts document is damaged: {error!r}") from error
 
 

@@ -211,8 +211,8 @@ def test_nft_tables(nft: dict[str, Any], expected: tuple[str, str]) -> None:
             id="kube-ipvs0",
         ),
         pytest.param(
-            {"ipvs": {"loaded": True, "table": None}},
-            ("error", "node-1: /proc/net/ip_vs was not read (cat /proc/net/ip_vs)"),
+            {"ipvs": {"loaded": True, "table": None}, "errors": {"ipvs": "Permission denied"}},
+            ("error", "node-1: /proc/net/ip_vs was not read: Permission denied (cat /proc/net/ip_vs)"),
             id="not-read",
         ),
         pytest.param(

@@ -145,6 +145,15 @@ def test_what_the_next_boot_does_is_advice(persisted: list[tuple[str, str]], adv
     assert told(judgement, "advice") == ([advice] if advice else [])
 
 
+def test_files_that_were_not_read_say_nothing_about_the_next_boot() -> None:
+    found = facts(host__sysctls={"net.core.somaxconn": "4096"}, errors={"persisted": "no answer within 20 s"})
+    judgement = kernel.host_sysctls(found, wants(">=", "4096"))
+    assert (outcome(judgement), told(judgement, "advice")) == (("pass", ""), [])
+    assert told(judgement, "remark") == [
+        "node-1: the sysctl.d files were not read (no answer within 20 s): the next boot may reset net.core.somaxconn"
+    ]
+
+
 def probe(**more: Any) -> dict[str, Any]:
     return {"pod": {"name": "probe-node-1", **network(**more)}}
 
@@ -230,6 +239,12 @@ SHOW = "tc -j qdisc show dev eth0"
             id="members-of-a-bond",
         ),
         pytest.param({"qdiscs": []}, TUNED, ("error", f"node-1: no qdisc of eth0 was measured ({SHOW})"), id="not-measured"),
+        pytest.param(
+            {"qdiscs": [], "errors": {"qdiscs": "tc: neither in the probe image nor on the node"}},
+            TUNED,
+            ("error", f"node-1: no qdisc of eth0 was measured: tc: neither in the probe image nor on the node ({SHOW})"),
+            id="no-tc",
+        ),
         pytest.param({"uplink": None}, TUNED, ("error", "node-1: no device holds the node's InternalIP"), id="no-uplink"),
         pytest.param({}, NOTHING, ("skip", "no profile wants a queueing discipline"), id="nothing-wanted"),
     ],

@@ -129,6 +129,12 @@ def test_a_wrong_uplink_does_not_redden_the_pod_check_that_is_derived_from_it() 
         ),
         pytest.param({"existing_pods": []}, FLAT, ("skip", "no other pod with a network of its own runs on this node"), id="no-other-pods"),
         pytest.param(
+            {"existing_pods": [], "errors": {"existing_pods": "no answer within 30 s"}},
+            FLAT,
+            ("error", "node-1: the pods that were there before were not looked at: no answer within 30 s"),
+            id="not-looked-at",
+        ),
+        pytest.param(
             {},
             NOTHING,
             ("skip", "nothing says which MTU pods should have: the CNI claims none and no profile gives one"),
