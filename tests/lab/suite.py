@@ -67,6 +67,10 @@ class Lab:
         """Run ``k8snet lab ... --name NAME``; return what it printed."""
         return k8snet("lab", *argv, "--name", self.name, ok=ok)
 
+    def ssh(self, node: str, *argv: str) -> str:
+        """Run a command on a node; return what it printed."""
+        return k8snet("lab", "ssh", "--name", self.name, node, "--", *argv)
+
     @cached_property
     def client(self) -> LabClient:
         """Return the API server, as its administrator."""

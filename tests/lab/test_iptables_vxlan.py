@@ -64,7 +64,7 @@ def test_image_that_cannot_be_pulled(lab: Lab) -> None:
     assert outcome.exit_status == 1
     assert outcome.verdicts == {(check, node): "error" for check in ("NET-KERNEL-006", "NET-MTU-001") for node in NODES}
     for (_, node), message in outcome.messages.items():
-        assert re.search(rf"{node}: pod k8snet-\S+/(host|probe)-{node}: .*registry\.invalid/probe:1", message), message
+        assert re.search(rf"{node}: no facts: pod k8snet-\S+/(host|probe)-{node}: .*registry\.invalid/probe:1", message), message
     assert_nothing_is_left(lab)
 
 
@@ -75,7 +75,7 @@ def test_pods_that_admission_refuses(lab: Lab) -> None:
     assert outcome.exit_status == 1
     assert set(outcome.verdicts.values()) == {"error"}
     for (_, node), message in outcome.messages.items():
-        assert f"{node}: pod restricted/host-{node} was refused: " in message
+        assert f"{node}: no facts: pod restricted/host-{node} was refused: " in message
         assert "violates PodSecurity" in message
     assert lab.client.read(namespace)["metadata"]["name"] == "restricted", "a namespace that was there before stays"
     assert_nothing_is_left(lab)
@@ -83,13 +83,13 @@ def test_pods_that_admission_refuses(lab: Lab) -> None:
 
 def test_a_node_that_is_not_ready(lab: Lab) -> None:
     """Its cases are errors that name the reason; the other nodes are judged."""
-    lab.command("ssh", "node-3", "--", "mv", CNI_CONFIGURATION, "/root/")
+    lab.ssh("node-3", "mv", CNI_CONFIGURATION, "/root/")
     try:
         wait_until(lambda: not is_ready(lab, "node-3"), "node-3 to be NotReady")
         outcome = lab.run_suite("not-ready", *FEW)
         allowed = lab.run_suite("not-ready-allowed", *FEW, "--k8snet-allow-missing=1")
     finally:
-        lab.command("ssh", "node-3", "--", "mv", f"/root/{Path(CNI_CONFIGURATION).name}", CNI_CONFIGURATION)
+        lab.ssh("node-3", "mv", f"/root/{Path(CNI_CONFIGURATION).name}", CNI_CONFIGURATION)
     wait_until(lambda: is_ready(lab, "node-3"), "node-3 to be Ready")
     assert outcome.exit_status == 1
     assert outcome.noteworthy == {(check, "node-3", "error") for check in ("NET-KERNEL-006", "NET-MTU-001")}, outcome.output
@@ -98,12 +98,12 @@ def test_a_node_that_is_not_ready(lab: Lab) -> None:
     assert allowed.noteworthy == outcome.noteworthy, "an error that is allowed is still shown as one"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_interrupted_run_removes_what_it_made(lab: Lab, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 2), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_removes_what_it_made(lab: Lab, number: signal.Signals, exit_status: int) -> None:
     with lab.started_suite(f"interrupted-{number.name}", "--k8snet-load-pairs=sample:1") as run:
         wait_until(lambda: has_begun(lab, f"interrupted-{number.name}"), "the throughput to be measured")
         run.send_signal(number)
-        assert run.wait(60) == 2
+        assert run.wait(60) == exit_status
     assert_nothing_is_left(lab)
 
 
