@@ -53,6 +53,13 @@ class Controller:
 
         A cluster that only the environment or an ini file names is left alone until a check asks for it.
         """
+        try:
+            self._start()
+            return (yield)
+        except Terminated:
+            pytest.exit("SIGTERM", returncode=TERMINATED)  # a session that has not started gets no other chance to name its status
+
+    def _start(self) -> None:
         if self._run.settings.asked_for:
             try:
                 self._run.start()
@@ -64,7 +71,6 @@ class Controller:
             # Workers need the inventory to collect. Whether a check is among their tests, and needs probe pods, is known afterwards.
             with contextlib.suppress(K8sNetError):
                 self._run.start(probes=False)
-        return (yield)
 
     @property
     def _distributed(self) -> bool:

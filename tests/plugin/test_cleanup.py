@@ -90,6 +90,22 @@ def test_interrupted_while_pods_start(bench: Bench) -> None:
     bench.assert_removed()
 
 
+def test_terminated_while_the_inventory_is_read(bench: Bench) -> None:
+    bench.cluster("""
+        def slowly():
+            note("reading.txt", "now")
+            time.sleep(600)
+        fake.read_cluster = slowly
+    """)
+    bench.checks(SLOW)
+    with bench.running() as process:
+        wait_for((bench.path / "reading.txt").exists, process)
+        process.send_signal(signal.SIGTERM)
+        got, out = ended(process)
+    assert got == 143, out
+    assert bench.objects() == []
+
+
 def test_sigterm_is_no_error_that_a_check_may_catch(bench: Bench) -> None:
     bench.checks("""
         import os, signal

@@ -153,7 +153,7 @@ def test_no_rate(text: str) -> None:
         ("<=-1", ("<=", "-1")),
         ("1024\t65535", ("=", "1024 65535")),
         ("covers 10250,30000-32767", ("covers", "10250,30000-32767")),
-        ("coversation", ("=", "coversation")),
+        ("coversall", ("=", "coversall")),
     ],
 )
 def test_want(text: str, want: tuple[str, str]) -> None:
