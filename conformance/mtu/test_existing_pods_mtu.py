@@ -13,7 +13,8 @@ def test_existing_pods_mtu(node, expect, verdict):
         A changed CNI configuration reaches only pods made later. Fresh probe pods look right while every old pod keeps the
         old MTU.
     How it is measured
-        Routes in the network namespaces of the node's pods, read from the node without touching them.
+        Routes by eth0 in the network namespaces of the node's pods, read from the node without touching them. Devices that
+        a pod has besides (second networks, tunnels of its own) are not judged.
     Expected
         mtu.pod of the profile; else the CNI's own claim; skipped when there is neither, and on nodes without such pods.
     Fix

@@ -42,7 +42,12 @@ def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
     judgement = Judgement(want=_told(expect.pod))
     judgement.evidence["pods"] = len(facts.existing_pods)
     for pod in facts.existing_pods:
-        _routes(judgement, facts.node, pod.network, f"pod {pod.name}", expect.pod)
+        if _far_routes(pod.network):
+            _routes(judgement, facts.node, pod.network, f"pod {pod.name}", expect.pod)
+        else:  # a sandbox with a network stack of its own (gVisor), or one that is just being made
+            judgement.remark(f"{facts.node}: pod {pod.name}: no route that leads anywhere, not judged", command=_ROUTES)
+    if not judgement.checked:
+        judgement.skip_reason = "no other pod on this node has a route in its network namespace"
     return judgement
 
 
@@ -72,11 +77,17 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
     if not links:
         return Judgement.skipped(f"there is no {kind.value} device in use: NET-ENCAP-001 judges that")
     judgement = Judgement(want=_told(expect.tunnel))
-    links = [link for link in links if link.name in used] or links
     if expect.tunnel is not None:
-        for link in links:
+        for link in [link for link in links if link.name in used] or links:
             _check(judgement, f"{facts.node}: {link.name}", link.mtu, expect.tunnel, f"ip -j link show {link.name}")
         return judgement
+    links = [link for link in links if link.name in used]
+    if not links:
+        # Cilium gives cilium_vxlan the MTU of the uplink and lowers that of the pods' routes (pkg/mtu/mtu.go).
+        return Judgement.skipped(
+            f"no route to another node's pods leaves by a {kind.value} device: what hands packets to it decides their size, "
+            "NET-MTU-001 judges that"
+        )
     underlay = _underlay(facts, expect)
     if underlay is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
@@ -95,9 +106,18 @@ def _routes(judgement: Judgement, node: str, network: NetNamespace, who: str, wa
 
 
 def _far_routes(network: NetNamespace) -> list[Route]:
-    """Return the routes of a pod that lead beyond its gateway: the host route to the gateway itself keeps the device's MTU."""
+    """Return the routes of a pod that lead beyond its gateway, by the device that its CNI made.
+
+    A host route without a gateway keeps the device's MTU: that to the gateway, and that to the pod's own IPv6 address. What else a pod
+    has is its own affair: a second network, a tunnel it opens, Docker inside it. Kubelet's runtimes call the CNI's device eth0.
+    """
+    own = {"eth0"} if network.link("eth0") else {link.name for link in network.links} - {"lo"}
     gateways = {route.gateway for route in network.routes}
-    return [route for route in network.routes if route.dev != "lo" and route.dst not in gateways]
+    return [
+        route
+        for route in network.routes
+        if route.dev in own and route.dst not in gateways and (route.gateway is not None or route.dst == "default" or "/" in route.dst)
+    ]
 
 
 def _check(judgement: Judgement, subject: str, mtu: int, want: Wanted[int], command: str) -> None:

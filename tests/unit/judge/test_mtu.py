@@ -22,6 +22,29 @@ CILIUM = network(
     ]
 )
 
+DUAL_STACK = network(
+    routes=[
+        *CILIUM["routes"],
+        {"dst": "fd00:10:244:1::9", "dev": "eth0", "protocol": "kernel"},
+        {"dst": "default", "gateway": "fe80::1", "dev": "eth0", "metrics": [{"mtu": 1450}]},
+    ]
+)
+OTHER_DEVICES = network(
+    links=[
+        link("lo", 65536),
+        link("eth0", kind="veth"),
+        link("net1", 9000),
+        link("docker0", 1450, "bridge"),
+        link("tailscale0", 1280, "tun"),
+    ],
+    routes=[
+        {"dst": "default", "gateway": "10.244.1.1", "dev": "eth0"},
+        {"dst": "10.9.0.0/16", "dev": "net1"},
+        {"dst": "172.17.0.0/16", "dev": "docker0"},
+        {"dst": "100.64.0.0/10", "dev": "tailscale0"},
+    ],
+)
+
 
 def probe(**more: Any) -> dict[str, Any]:
     return {"pod": {"name": "probe-node-1", **network(**more)}}
@@ -60,6 +83,13 @@ def probe(**more: Any) -> dict[str, Any]:
             NATIVE,
             ("fail", f"node-1: probe pod: route default dev eth0 MTU 1450, {WANT}"),
             id="cilium-route-too-small",
+        ),
+        pytest.param(
+            {"pod": {"name": "probe-node-1", **DUAL_STACK}},
+            MtuExpectation(pod=Wanted(1450, "claim x")),
+            VXLAN,
+            ("pass", ""),
+            id="route-to-its-own-address",
         ),
         pytest.param(
             {"pod": None, "pod_error": "pod probe-node-1: ErrImagePull"},
@@ -128,6 +158,24 @@ def test_a_wrong_uplink_does_not_redden_the_pod_check_that_is_derived_from_it() 
             id="older-than-the-configuration",
         ),
         pytest.param({"existing_pods": []}, FLAT, ("skip", "no other pod with a network of its own runs on this node"), id="no-other-pods"),
+        pytest.param(
+            {"existing_pods": [{"name": "ci/runner", **OTHER_DEVICES}]},
+            FLAT,
+            ("pass", ""),
+            id="second-network-docker-and-vpn-inside-a-pod",
+        ),
+        pytest.param(
+            {"existing_pods": [{"name": "ci/gvisor", **network(routes=[])}, {"name": "kube-system/coredns-abc", **network()}]},
+            FLAT,
+            ("pass", ""),
+            id="sandbox-without-routes",
+        ),
+        pytest.param(
+            {"existing_pods": [{"name": "ci/gvisor", **network(routes=[])}]},
+            FLAT,
+            ("skip", "no other pod on this node has a route in its network namespace"),
+            id="only-sandboxes-without-routes",
+        ),
         pytest.param(
             {"existing_pods": [], "errors": {"existing_pods": "no answer within 30 s"}},
             FLAT,
@@ -210,6 +258,19 @@ TUNNEL = MtuExpectation(tunnel=Wanted(1450, "profile vxlan.yaml:7"))
         ),
         pytest.param(tunnel(1400), NOTHING, VXLAN, ("pass", ""), id="smaller-than-fits"),
         pytest.param(tunnel(1400, uplink=None), NOTHING, VXLAN, ("error", "node-1: no device holds the node's InternalIP"), id="no-uplink"),
+        pytest.param(
+            tunnel(1500, peer_routes=[{"peer": "node-2", "address": "10.0.2.5", "real_pod": True, "dev": "cilium_host", "gateway": None}]),
+            NOTHING,
+            VXLAN,
+            (
+                "skip",
+                (
+                    "no route to another node's pods leaves by a vxlan device: what hands packets to it decides their size, "
+                    "NET-MTU-001 judges that"
+                ),
+            ),
+            id="behind-the-gateway-of-cilium",
+        ),
         pytest.param({}, TUNNEL, VXLAN, ("skip", "there is no vxlan device in use: NET-ENCAP-001 judges that"), id="no-tunnel"),
         pytest.param({}, TUNNEL, NATIVE, ("skip", "no tunnel is expected (profile native.yaml:3)"), id="none-expected"),
         pytest.param({}, TUNNEL, UNKNOWN, ("skip", "no tunnel is expected (nothing says so)"), id="nothing-expected"),
