@@ -90,10 +90,14 @@ def network_claims(maps: ConfigMaps) -> dict[str, Claim]:
             # With DirectRouting it depends on the pair of nodes.
             if kind is not None and not backend.get("DirectRouting"):
                 found["encapsulation"] = Claim(kind, f"{source} Backend.Type")
-            if backend.get("MTU"):
-                found["mtu.pod"] = Claim(int(backend["MTU"]), f"{source} Backend.MTU")
+            # It is the underlay's MTU; device and pods get what VXLAN leaves of it (pkg/backend/vxlan: device.go, vxlan_network.go).
+            if kind == "vxlan" and backend.get("MTU"):
+                claim = Claim(int(backend["MTU"]) - 50, f"{source} Backend.MTU less VXLAN's 50 bytes")
+                found["mtu.pod"] = found["mtu.tunnel"] = claim
     cilium = maps.get(CILIUM, {})
-    if cilium.get("routing-mode") == "native":
+    encrypted = any(_is_true(cilium.get(key)) for key in ("enable-wireguard", "enable-ipsec", "enable-ztunnel"))
+    # What is encrypted is inside another packet as well, but no route shows it: Cilium's programs redirect it.
+    if cilium.get("routing-mode") == "native" and not encrypted:
         found["encapsulation"] = Claim("none", "ConfigMap kube-system/cilium-config routing-mode")
     elif cilium.get("routing-mode") == "tunnel" and cilium.get("tunnel-protocol"):
         found["encapsulation"] = Claim(cilium["tunnel-protocol"], "ConfigMap kube-system/cilium-config tunnel-protocol")

@@ -108,7 +108,8 @@ def kube_proxies(daemonsets: Iterable[Mapping[str, Any]], pods: Iterable[Mapping
 def is_kube_proxy(metadata: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> bool:
     """Whether an object is kube-proxy by label, by name or by the image it runs."""
     labels = metadata.get("labels") or {}
-    if "kube-proxy" in (labels.get("k8s-app"), labels.get("component")):
+    # Exporters of its metrics carry component: kube-proxy beside a k8s-app of their own (rancher-pushprox).
+    if (labels.get("k8s-app") or labels.get("component")) == "kube-proxy":
         return True
     if metadata["name"] == "kube-proxy" or metadata["name"].startswith("kube-proxy-"):
         return True

@@ -68,6 +68,12 @@ def test_cilium_replaces_kube_proxy() -> None:
     assert values(network_claims(maps)) == {"encapsulation": "none"}
 
 
+@pytest.mark.parametrize("key", ["enable-wireguard", "enable-ipsec"])
+def test_encryption_of_cilium_is_no_native_routing(key: str) -> None:
+    assert network_claims({("kube-system", "cilium-config"): {"routing-mode": "native", key: "true"}}) == {}
+    assert values(network_claims({("kube-system", "cilium-config"): {"routing-mode": "native", key: "false"}})) == {"encapsulation": "none"}
+
+
 def test_flags_count_only_without_configuration() -> None:
     proxies = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 1, "pods": []}]
     flags = [daemonset("kube-proxy", args=["kube-proxy", "--proxy-mode=ipvs"])]
@@ -91,7 +97,9 @@ def test_network_of_the_lab() -> None:
     ("backend", "wanted"),
     [
         ('{"Type": "vxlan"}', {"encapsulation": "vxlan"}),
-        ('{"Type": "vxlan", "DirectRouting": true, "MTU": 1400}', {"mtu.pod": 1400}),
+        ('{"Type": "vxlan", "MTU": 1500}', {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.tunnel": 1450}),
+        ('{"Type": "vxlan", "DirectRouting": true, "MTU": 1400}', {"mtu.pod": 1350, "mtu.tunnel": 1350}),
+        ('{"Type": "host-gw", "MTU": 1400}', {"encapsulation": "none"}),
         ('{"Type": "host-gw"}', {"encapsulation": "none"}),
         ('{"Type": "alloc"}', {}),
     ],
@@ -121,6 +129,7 @@ def test_kube_proxies() -> None:
         daemonset("kube-proxy", desired=1),
         daemonset("other-name", desired=0, image="reg.example:5000/k8s/kube-proxy:v1@sha256:0"),
         daemonset("kube-prox"),
+        daemonset("pushprox-kube-proxy-client", **{"k8s-app": "pushprox-kube-proxy-client", "component": "kube-proxy"}),
     ]
     found = kube_proxies(sets, pods)
     assert [(item["name"], item["desired"], len(item["pods"])) for item in found] == [
