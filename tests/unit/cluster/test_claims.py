@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster.claims import network_claims, proxy_claims, recognise_cni, wanted_config_maps
-from pytest_k8snet.cluster.inventory import kube_proxies, read_node
+from pytest_k8snet.cluster.inventory import is_kube_proxy, kube_proxies, read_node
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import ClusterError
 
@@ -129,7 +129,6 @@ def test_kube_proxies() -> None:
         daemonset("kube-proxy", desired=1),
         daemonset("other-name", desired=0, image="reg.example:5000/k8s/kube-proxy:v1@sha256:0"),
         daemonset("kube-prox"),
-        daemonset("pushprox-kube-proxy-client", **{"k8s-app": "pushprox-kube-proxy-client", "component": "kube-proxy"}),
     ]
     found = kube_proxies(sets, pods)
     assert [(item["name"], item["desired"], len(item["pods"])) for item in found] == [
@@ -139,6 +138,19 @@ def test_kube_proxies() -> None:
     ]
     assert found[0]["pods"] == [{"name": "kube-proxy-node-2", "node": "node-2", "static": True}]
     assert found[1]["node_selector"] == {"kubernetes.io/os": "linux"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        ({"k8s-app": "kube-proxy"}, True),
+        ({"component": "kube-proxy", "tier": "node"}, True),
+        ({"k8s-app": "pushprox-kube-proxy-client", "component": "kube-proxy"}, False),
+        ({}, False),
+    ],
+)
+def test_kube_proxy_by_its_labels(labels: dict[str, str], wanted: bool) -> None:
+    assert is_kube_proxy({"name": "x", "labels": labels}, []) is wanted
 
 
 NOT_READY = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "cni"}
