@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import ipaddress
-
 import pytest
 
 from pytest_k8snet.judge import kernel
@@ -17,11 +15,11 @@ def test_forwarding(node, expect, verdict):
     How it is measured
         net.ipv4.ip_forward and net.ipv6.conf.all.forwarding in the node's network namespace.
     Expected
-        1 for every family of the node's pod ranges (IPv4 when it has none); true on every healthy cluster, so built in.
+        1 for every family of the node's pod ranges (that of its InternalIP when it has none); true on every healthy cluster,
+        so built in. Also what the profile says of the other family.
     Fix
         `net.ipv4.ip_forward = 1` (and `net.ipv6.conf.all.forwarding = 1`) in /etc/sysctl.d.
     References
         kubernetes documentation, container runtimes: network configuration.
     """
-    families = {ipaddress.ip_network(cidr).version for cidr in node.node.pod_cidrs}
-    verdict(kernel.forwarding(node.facts, expect.kernel, families or {4}))
+    verdict(kernel.forwarding(node.facts, expect.kernel, kernel.pod_families(node.node)))

@@ -17,7 +17,7 @@ def test_host_sysctls(node, expect, verdict):
     Expected
         kernel.sysctl.host of the profile, with =, >=, <= or covers (ports that must be in a list). Skipped without one:
         tuning is then nobody's expectation. Not persisted is advice: Talos, Bottlerocket and operators keep values
-        elsewhere. The connection table, congestion control and forwarding have checks of their own.
+        elsewhere. The connection table, forwarding and kernel.congestion_control have checks of their own.
     Fix
         /etc/sysctl.d/*.conf and `sysctl --system`, or the machine configuration of the distribution.
     References

@@ -13,7 +13,8 @@ def test_qdisc(node, expect, verdict):
         net.core.default_qdisc counts only when a device is made: set later it changes nothing, and the sysctl looks right
         all the same.
     How it is measured
-        `tc -j qdisc show` in the node's network namespace: the leaves below mq, or the root; members of a bond.
+        `tc -j qdisc show` in the node's network namespace: the leaves below mq, or the root; for a
+        bond, bridge or VLAN those of the hardware below it.
     Expected
         kernel.qdisc of the profile; skipped without one.
     Fix

@@ -265,7 +265,20 @@ def has_ipv6() -> bool:
 
 def trim_link(link: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of ``ip -j -d link`` what says what a device is; a node with hundreds of pods has hundreds of them."""
-    keep = ("ifindex", "ifname", "flags", "mtu", "qdisc", "master", "operstate", "link_type", "address", "link_index", "link_netnsid")
+    keep = (
+        "ifindex",
+        "ifname",
+        "flags",
+        "mtu",
+        "qdisc",
+        "master",
+        "link",
+        "operstate",
+        "link_type",
+        "address",
+        "link_index",
+        "link_netnsid",
+    )
     trimmed = {key: link[key] for key in keep if key in link}
     info = link.get("linkinfo", {})
     if "info_kind" in info:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from pytest_k8snet.cluster.model import Node
 from pytest_k8snet.expect.model import KernelExpectation, SysctlWant
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.facts import NodeFacts, Persisted
@@ -20,7 +22,7 @@ _NEARLY_FULL = 0.8
 
 def host_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge the sysctls of the node's own network namespace, less those that a check of their own judges."""
-    wants = [want for want in expect.host_sysctls if not _judged_elsewhere(want.key)]
+    wants = [want for want in expect.host_sysctls if not _judged_elsewhere(want, expect)]
     if not wants:
         return Judgement.skipped("no profile wants a sysctl on nodes")
     judgement = Judgement(want=f"{len(wants)} sysctls on the node")
@@ -60,8 +62,8 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
 def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge the leaf queueing disciplines of the uplink, not the sysctl: default_qdisc counts only when a device is made.
 
-    A multiqueue NIC keeps ``mq`` at its root and has the leaves below [Linux Documentation/admin-guide/sysctl/net.rst]. For a bond its
-    members are looked at.
+    A multiqueue NIC keeps ``mq`` at its root and has the leaves below [Linux Documentation/admin-guide/sysctl/net.rst]. Bonds, bridges and
+    VLANs hold no packets (noqueue): the hardware below them is looked at.
     """
     if expect.qdisc is None:
         return Judgement.skipped("no profile wants a queueing discipline")
@@ -69,8 +71,7 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     if facts.uplink is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
         return judgement
-    members = [link.name for link in facts.host.links if link.master == facts.uplink and link.name in facts.physical]
-    for device in members or [facts.uplink]:
+    for device in _hardware(facts, facts.uplink) or [facts.uplink]:
         command = f"tc -j qdisc show dev {device}"
         leaves = _leaves([item for item in facts.qdiscs if item.get("dev") == device])
         if not leaves:
@@ -134,18 +135,31 @@ def conntrack(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
 
 
 def forwarding(facts: NodeFacts, expect: KernelExpectation, families: Collection[int]) -> Judgement:
-    """Judge that the node forwards packets of every address family that pods use (4, 6): without it no pod reaches another node's."""
+    """Judge that the node forwards packets of every address family that pods use (4, 6): without it no pod reaches another node's.
+
+    What a profile says of a family that pods do not use is judged as well: no other check does.
+    """
     judgement = Judgement(want="forwarding on (built-in)")
-    for family in sorted(set(families)):
-        key = _FORWARDING[family]
-        want = next((want for want in expect.host_sysctls if want.key == key), SysctlWant(key, "=", "1", "built-in"))
+    wanted = {want.key: want for want in expect.host_sysctls}
+    for family, key in _FORWARDING.items():
+        if family not in families and key not in wanted:
+            continue
+        want = wanted.get(key, SysctlWant(key, "=", "1", "built-in"))
         _check(judgement, facts.node, facts.host.sysctls, want)
         _advise_persisted(judgement, facts, want)
     return judgement
 
 
-def _judged_elsewhere(key: str) -> bool:
-    return key == _CONGESTION_CONTROL or key.startswith(_CONNTRACK) or key in _FORWARDING.values()
+def pod_families(node: Node) -> set[int]:
+    """Return the address families (4, 6) of a node's pods: those of its pod ranges, else (EKS, Cilium) that of its InternalIP."""
+    addresses = node.pod_cidrs or ((node.internal_ip,) if node.internal_ip else ())
+    return {ipaddress.ip_interface(address).version for address in addresses} or {4}
+
+
+def _judged_elsewhere(want: SysctlWant, expect: KernelExpectation) -> bool:
+    if want.key == _CONGESTION_CONTROL:
+        return expect.congestion_control is not None and expect.congestion_control.value == want.value
+    return want.key.startswith(_CONNTRACK) or want.key in _FORWARDING.values()
 
 
 def _check(judgement: Judgement, who: str, values: Mapping[str, str | None], want: SysctlWant) -> None:
@@ -166,7 +180,10 @@ def _check(judgement: Judgement, who: str, values: Mapping[str, str | None], wan
 def _holds(have: str, want: SysctlWant) -> bool:
     """Whether a value in the kernel's notation is what is wanted; fields may be apart by tabs or blanks."""
     if want.operator == "covers":
-        ranges = _ports(have)
+        try:
+            ranges = _ports(have)
+        except ValueError:
+            return False
         return all(any(first <= low and high <= last for first, last in ranges) for low, high in _ports(want.value))
     if want.operator == "=":
         return have.split() == want.value.split()
@@ -203,6 +220,16 @@ def _advise_persisted(judgement: Judgement, facts: NodeFacts, want: SysctlWant) 
     elif not _holds(assignments[-1].value, want):
         last = assignments[-1]
         judgement.advise(f"{facts.node}: {last.file}:{last.line} sets {want.key} to {last.value} at the next boot, want {want}")
+
+
+def _hardware(facts: NodeFacts, device: str) -> list[str]:
+    """Return the hardware that packets to `device` leave by when it only stands for other devices, nothing when it does not."""
+    link = facts.host.link(device)
+    below = [member.name for member in facts.host.links if member.master == device]
+    if link is not None and link.lower is not None and link.kind in ("vlan", "macvlan", "ipvlan"):
+        below.append(link.lower)
+    found = [_hardware(facts, name) or ([name] if name in facts.physical else []) for name in below]
+    return sorted({name for names in found for name in names})
 
 
 def _leaves(qdiscs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -24,6 +24,7 @@ class Link:
     up: bool
     qdisc: str | None
     master: str | None
+    lower: str | None  # the device that a VLAN or macvlan is on
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Link:
@@ -35,6 +36,7 @@ class Link:
             up="UP" in data.get("flags", []),
             qdisc=data.get("qdisc"),
             master=data.get("master"),
+            lower=data.get("link"),
         )
 
 

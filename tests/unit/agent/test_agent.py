@@ -225,11 +225,19 @@ def test_routes_with_several_hops() -> None:
 
 
 def test_links_are_trimmed() -> None:
-    link = {"ifname": "v", "mtu": 1450, "flags": ["UP"], "num_tx_queues": 1, "linkinfo": {"info_kind": "vxlan", "info_data": {"id": 1}}}
+    link = {
+        "ifname": "v",
+        "mtu": 1450,
+        "flags": ["UP"],
+        "link": "eth0",
+        "num_tx_queues": 1,
+        "linkinfo": {"info_kind": "vxlan", "info_data": {"id": 1}},
+    }
     assert agent.trim_link(link) == {
         "ifname": "v",
         "mtu": 1450,
         "flags": ["UP"],
+        "link": "eth0",
         "linkinfo": {"info_kind": "vxlan", "info_data": {"id": 1}},
     }
 

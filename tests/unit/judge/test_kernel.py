@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.expect.model import KernelExpectation, SysctlWant, Wanted
 from pytest_k8snet.judge import kernel
 from tests.unit.judge.builder import facts, link, network, outcome, sysctls, told
@@ -114,7 +116,7 @@ def wants(operator: str, value: str) -> KernelExpectation:
         pytest.param({}, NOTHING, ("skip", "no profile wants a sysctl on nodes"), id="nothing-wanted"),
         pytest.param(
             {"host__sysctls": {}},
-            KernelExpectation(host_sysctls=(TUNED.host_sysctls[0], TUNED.host_sysctls[4])),
+            KernelExpectation(host_sysctls=(TUNED.host_sysctls[0], TUNED.host_sysctls[4]), congestion_control=TUNED.congestion_control),
             ("skip", "no profile wants a sysctl on nodes"),
             id="only-what-others-judge",
         ),
@@ -208,6 +210,7 @@ HTB = [
     {"kind": "fq", "handle": "8002:", "dev": "eth0", "parent": "10:1"},
 ]
 SHOW = "tc -j qdisc show dev eth0"
+QUEUELESS = [{"kind": "noqueue", "handle": "0:", "dev": dev, "root": True} for dev in ("eth0.20", "bond0", "bond0.20", "br0", "veth1")]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,34 @@ SHOW = "tc -j qdisc show dev eth0"
             TUNED,
             ("pass", ""),
             id="members-of-a-bond",
+        ),
+        pytest.param(
+            {
+                "uplink": "br0",
+                "physical": ["br0", "eth0"],
+                "host__links": [
+                    link("eth0", master="bond0"),
+                    link("bond0", kind="bond"),
+                    link("bond0.20", kind="vlan", link="bond0", master="br0"),
+                    link("br0", kind="bridge"),
+                    link("veth1", kind="veth", master="br0"),
+                ],
+                "qdiscs": [*QUEUELESS, {"kind": "pfifo_fast", "handle": "0:", "dev": "eth0", "root": True}],
+            },
+            TUNED,
+            ("fail", f"node-1: eth0 qdisc pfifo_fast in force, want fq ({ORIGIN}) ({SHOW})"),
+            id="below-a-vlan-on-a-bond-in-a-bridge",
+        ),
+        pytest.param(
+            {
+                "uplink": "eth0.20",
+                "physical": ["eth0", "eth0.20"],
+                "host__links": [link("eth0"), link("eth0.20", kind="vlan", link="eth0")],
+                "qdiscs": [*QUEUELESS, {"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True}],
+            },
+            TUNED,
+            ("pass", ""),
+            id="below-a-vlan",
         ),
         pytest.param({"qdiscs": []}, TUNED, ("error", f"node-1: no qdisc of eth0 was measured ({SHOW})"), id="not-measured"),
         pytest.param(
@@ -363,3 +394,42 @@ def test_conntrack(table: dict[str, int | None], expect: KernelExpectation, expe
 )
 def test_forwarding(changes: dict[str, Any], families: set[int], expected: tuple[str, str]) -> None:
     assert outcome(kernel.forwarding(facts(**changes), NOTHING, families)) == expected
+
+
+def wants_of(key: str, value: str) -> KernelExpectation:
+    return KernelExpectation(host_sysctls=(SysctlWant(key, "=", value, ORIGIN),))
+
+
+def test_forwarding_that_a_profile_wants_off_for_a_family_without_pods() -> None:
+    key = "net.ipv6.conf.all.forwarding"
+    assert outcome(kernel.forwarding(facts(), wants_of(key, "0"), {4})) == ("fail", f"node-1: {key} 1, want 0 ({ORIGIN}) (sysctl {key})")
+
+
+def test_congestion_control_that_only_a_sysctl_wants() -> None:
+    key = "net.ipv4.tcp_congestion_control"
+    expect = wants_of(key, "cubic")
+    assert outcome(kernel.host_sysctls(facts(), expect)) == ("fail", f"node-1: {key} bbr, want cubic ({ORIGIN}) (sysctl {key})")
+    assert outcome(kernel.host_sysctls(facts(), wants_of(key, "bbr"))) == ("pass", "")
+
+
+@pytest.mark.parametrize("value", ["${PORTS}", "1024\t65535"])
+def test_what_is_no_list_of_ports_covers_none(value: str) -> None:
+    key = "net.ipv4.ip_local_reserved_ports"
+    expect = KernelExpectation(host_sysctls=(SysctlWant(key, "covers", "10250", ORIGIN),))
+    file = {"key": key, "value": value, "file": "/etc/sysctl.d/90-x.conf", "line": 1}
+    judgement = kernel.host_sysctls(facts(persisted=[file]), expect)
+    assert (outcome(judgement), len(told(judgement, "advice"))) == (("pass", ""), 1)
+    assert outcome(kernel.host_sysctls(facts(host__sysctls={key: value}), expect))[0] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "internal_ip", "families"),
+    [
+        (("10.244.1.0/24", "fd00:1::/64"), "192.168.10.11", {4, 6}),
+        ((), "192.168.10.11", {4}),
+        ((), "2001:db8::11", {6}),
+        ((), None, {4}),
+    ],
+)
+def test_families_of_pods(cidrs: tuple[str, ...], internal_ip: str | None, families: set[int]) -> None:
+    assert kernel.pod_families(replace(fake_node("node-1"), pod_cidrs=cidrs, internal_ip=internal_ip)) == families
