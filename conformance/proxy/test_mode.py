@@ -14,11 +14,13 @@ def test_mode(node, cluster, expect, verdict):
         that was left out of a rollout still runs in the old mode. Chains of iptables mode that stay in force under another
         mode send traffic to dead endpoints.
     How it is measured
-        `GET http://127.0.0.1:10249/proxyMode` (and `[::1]`) in the node's network namespace; KUBE-SVC and KUBE-SEP chains
+        `GET http://127.0.0.1:10249/proxyMode` (and `[::1]`, and the node's InternalIP, where metricsBindAddress may have
+        it) in the node's network namespace; KUBE-SVC and KUBE-SEP chains
         of both iptables back ends, and which of them a packet can reach.
     Expected
         proxy.mode of the profile; else the mode that the kube-proxy ConfigMap claims, where kube-proxy is scheduled (an
-        empty mode is iptables). Unreferenced chains of another mode are a remark, reachable ones a failure.
+        empty mode is iptables). Unreferenced chains of another mode are a remark, reachable ones a failure,
+        and chains that cannot be read an error.
     Fix
         Set mode in ConfigMap kube-system/kube-proxy, key config.conf, then `kubectl -n kube-system rollout restart
         daemonset kube-proxy`. Left-over chains: run `kube-proxy --cleanup` on the node, or restart the node.

@@ -9,7 +9,7 @@ Operations and their parameters:
 
 - ``facts``: everything checks want to know, in one round trip. ``role`` (host, pod), ``sysctls`` (keys; ``{uplink}`` in one stands for the
   uplink's name), ``uplink_ip``, ``peers`` (list of peer, address, real_pod), ``existing_pods`` (how many at most), ``skip_namespace``
-- ``ipvs``: the text of /proc/net/ip_vs, whether kube-ipvs0 is there, kube-proxy's mode and /configz
+- ``ipvs``: the text of /proc/net/ip_vs, whether kube-ipvs0 is there, kube-proxy's mode and /configz (``uplink_ip``)
 - ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
 - ``counters``: ``device``; its rx_bytes and tx_bytes and the time they were read at
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
@@ -334,7 +334,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "persisted": part(
             "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
         ),
-        "kube_proxy": dict(kube_proxy_mode(), processes=kube_proxy_processes()),
+        "kube_proxy": dict(kube_proxy_mode(uplink_ip), processes=kube_proxy_processes()),
         "ipvs": part("ipvs", ipvs_table, {"loaded": True, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
         "nft": nft,
@@ -491,25 +491,28 @@ def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tupl
     return int(found.group(1)), body.decode("utf-8", "replace")
 
 
-def kube_proxy_mode() -> dict[str, Any]:
-    """Return kube-proxy's own word for its mode."""
-    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False}
-    for address in ("127.0.0.1", "::1"):
+def kube_proxy_mode(node_ip: str | None) -> dict[str, Any]:
+    """Return kube-proxy's own word for its mode; metricsBindAddress may have it on the node's address instead of loopback."""
+    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False, "address": None}
+    for address in ("127.0.0.1", "::1") + ((node_ip,) if node_ip else ()):
         try:
             status, body = http_get(address, 10249, "/proxyMode")
         except (OSError, Failed) as error:
-            refused = isinstance(error, OSError) and not isinstance(error, socket.timeout)
-            # An answer that does not come or is none means that something listens.
-            answer["listening"] = answer["listening"] or not refused
+            if address == node_ip:  # a firewall may be silent there
+                continue
+            # An answer that does not come, breaks off or is none means that something listens.
+            if isinstance(error, (Failed, socket.timeout, ConnectionResetError, BrokenPipeError)):
+                answer["listening"] = True
             text = ((getattr(error, "strerror", None) or str(error)) or type(error).__name__).lower()
             if answer["mode_error"] is None:
                 answer["mode_error"] = text
             continue
         answer["listening"] = True
-        if status == 200:
-            answer.update(mode=body.strip(), mode_error=None)
+        mode = body.strip()
+        if status == 200 and re.match(r"[a-z]{1,16}$", mode):
+            answer.update(mode=mode, mode_error=None, address=address)
             break
-        answer["mode_error"] = f"HTTP {status}"
+        answer["mode_error"] = f"HTTP {status}" + (" and no mode" if status == 200 else "")
     return answer
 
 
@@ -550,14 +553,15 @@ def ipvs_table() -> dict[str, Any]:
     return {"loaded": True, "table": read("/proc/net/ip_vs")}
 
 
-def ipvs(_params: Mapping[str, Any]) -> dict[str, Any]:
+def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``ipvs``."""
+    proxy = kube_proxy_mode(params.get("uplink_ip"))
     try:
-        status, body = http_get("127.0.0.1", 10249, "/configz")
+        status, body = http_get(proxy["address"] or "127.0.0.1", 10249, "/configz")
         configz = json.loads(body) if status == 200 else None
     except (OSError, ValueError, Failed):
         configz = None
-    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=configz, mode=kube_proxy_mode()["mode"])
+    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=configz, mode=proxy["mode"])
 
 
 def iptables_legacy() -> dict[str, Any]:
@@ -587,12 +591,22 @@ def iptables_nft(nft: Mapping[str, Any]) -> dict[str, Any]:
         for family, tool in (("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")):
             if [family, "nat"] in names:
                 text = output([tool, "-t", "nat"])
-                if "incompatible, use 'nft' tool" in text:
-                    raise Failed("failed", tool + ": the table nat is not one that iptables can read")
-                texts.append(text)
-    except (OSError, Failed) as error:
+                if "incompatible, use 'nft' tool" not in text:
+                    texts.append(text)
+                elif nft_has_kube_chains(family):
+                    raise Failed("failed", tool + ": the table nat has KUBE chains, and others that iptables cannot read")
+    except Failed as error:
         backend["error"] = str(error)
+    except ANY_ERROR as error:
+        backend["error"] = repr(error)
     return dict(backend, tables=sorted(tables), **kube_chains(texts))
+
+
+def nft_has_kube_chains(family: str) -> bool:
+    """Whether the table nat, which somebody filled with rules of nft's own, has chains of kube-proxy or kubelet as well."""
+    listed = json.loads(output(["nft", "-j", "list", "chains", family]))["nftables"]
+    chains = [item["chain"] for item in listed if "chain" in item]
+    return any(chain["table"] == "nat" and chain["name"].startswith("KUBE-") for chain in chains)
 
 
 def kube_chains(texts: Iterable[str]) -> dict[str, list[str]]:

@@ -291,6 +291,9 @@ def _table(judgement: Judgement, facts: NodeFacts) -> tuple[VirtualServer, ...] 
 def _service_chains(judgement: Judgement, facts: NodeFacts, mode: str) -> None:
     for name, backend in sorted(facts.iptables.items()):
         command = f"iptables-{name}-save -t nat"
+        if backend.error is not None:
+            judgement.error(f"{facts.node}: whether chains of iptables mode are in force was not read: {backend.error}", command=command)
+            continue
         reachable = [chain for chain in backend.reachable if chain.startswith(("KUBE-SVC-", "KUBE-SEP-"))]
         unreferenced = [
             chain for chain in backend.chains if chain.startswith(("KUBE-SVC-", "KUBE-SEP-")) and chain not in backend.reachable

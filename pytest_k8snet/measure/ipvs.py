@@ -84,7 +84,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
 
     def read(table: _Table) -> None:
         try:
-            table.answer = context.access.host(table.node.name).request("ipvs", timeout_s=_TIMEOUT_S)
+            table.answer = context.access.host(table.node.name).request("ipvs", {"uplink_ip": table.node.internal_ip}, timeout_s=_TIMEOUT_S)
         except MEASURE_ERRORS as error:
             table.error, table.settled = error, True
 

@@ -253,3 +253,56 @@ def test_a_part_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch: p
     values = agent.facts({"role": "host"})
     assert values["ipvs"] == {"loaded": True, "table": None}
     assert {"ipvs", "existing_pods"} <= values["errors"].keys()
+
+
+REFUSED = ConnectionRefusedError(111, "Connection refused")
+SILENT: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "listening": False, "address": None}
+
+
+@pytest.mark.parametrize(
+    ("answers", "wanted"),
+    [
+        pytest.param({}, SILENT, id="nobody"),
+        pytest.param(
+            {"127.0.0.1": (200, "ipvs\n")}, {"mode": "ipvs", "mode_error": None, "listening": True, "address": "127.0.0.1"}, id="answers"
+        ),
+        pytest.param(
+            {"192.168.10.11": (200, "ipvs")},
+            {"mode": "ipvs", "mode_error": None, "listening": True, "address": "192.168.10.11"},
+            id="bound-to-the-node's-address",
+        ),
+        pytest.param({"192.168.10.11": TimeoutError("timed out")}, SILENT, id="filtered-on-the-node's-address"),
+        pytest.param(
+            {"127.0.0.1": ConnectionResetError(104, "Connection reset by peer")},
+            {**SILENT, "mode_error": "connection reset by peer", "listening": True},
+            id="breaks-off",
+        ),
+        pytest.param(
+            {"127.0.0.1": (200, "<html>\n<title>It works!</title>")},
+            {**SILENT, "mode_error": "HTTP 200 and no mode", "listening": True},
+            id="another-program",
+        ),
+        pytest.param({"::1": (404, "")}, {**SILENT, "mode_error": "HTTP 404", "listening": True}, id="not-found"),
+    ],
+)
+def test_mode_of_kube_proxy(monkeypatch: pytest.MonkeyPatch, answers: dict[str, tuple[int, str] | OSError], wanted: dict[str, Any]) -> None:
+    def http_get(address: str, port: int, path: str) -> tuple[int, str]:
+        assert (port, path) == (10249, "/proxyMode")
+        answer = answers.get(address, REFUSED)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(agent, "http_get", http_get)
+    assert agent.kube_proxy_mode("192.168.10.11") == wanted
+
+
+NFT_CHAINS = '{{"nftables": [{{"metainfo": {{}}}}, {{"chain": {{"family": "ip", "table": "nat", "name": "{name}", "handle": 1}}}}]}}'
+
+
+@pytest.mark.parametrize(("name", "readable"), [("PREROUTING", True), ("KUBE-SVC-AAAA", False)])
+def test_a_nat_table_of_nft_s_own(monkeypatch: pytest.MonkeyPatch, name: str, readable: bool) -> None:
+    answers = {"iptables-nft-save": "# Table `nat' is incompatible, use 'nft' tool.\n", "nft": NFT_CHAINS.format(name=name)}
+    monkeypatch.setattr(agent, "output", lambda argv: answers[argv[0]])
+    found = agent.iptables_nft({"tables": ["ip nat", "inet filter"], "error": None})
+    assert (found["chains"], found["error"] is None) == ([], readable)

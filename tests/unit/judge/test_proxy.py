@@ -75,6 +75,25 @@ CHAINS = ["KUBE-SERVICES", "KUBE-SVC-AAAA", "KUBE-SEP-BBBB"]
             ),
             id="chains-of-iptables-mode-in-force",
         ),
+        pytest.param(
+            {
+                "iptables__legacy": {
+                    "tables": ["nat"],
+                    "chains": [],
+                    "reachable": [],
+                    "error": "iptables-legacy-save: neither here nor there",
+                }
+            },
+            IPVS,
+            (
+                "error",
+                (
+                    "node-1: whether chains of iptables mode are in force was not read: iptables-legacy-save: neither here nor there "
+                    "(iptables-legacy-save -t nat)"
+                ),
+            ),
+            id="chains-not-read",
+        ),
         pytest.param({}, NONE, ("skip", NO_PROXY_WANTED), id="none-wanted"),
         pytest.param(
             {},
