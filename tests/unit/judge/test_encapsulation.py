@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import encapsulation
 from tests.unit.judge.builder import facts, link, outcome, told
@@ -149,6 +152,32 @@ def test_routes_to_peers(changes: dict[str, Any], expect: EncapsulationExpectati
 
 def test_the_only_node_has_no_peers() -> None:
     assert outcome(encapsulation.routes_to_peers(facts(), NATIVE, [])) == ("skip", "there is no other node to have a route to")
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "message"),
+    [
+        (
+            route("node-2", real_pod=False),
+            "leaves by eth0 (no virtual device), want a vxlan device: encapsulation vxlan (profile x.yaml:3)",
+        ),
+        (route("node-2", None, real_pod=False, error="RTNETLINK answers: Network is unreachable"), "Network is unreachable"),
+    ],
+)
+def test_a_stand_in_address_proves_no_fault(stand_in: dict[str, Any], message: str) -> None:
+    verdict, told_ = outcome(encapsulation.routes_to_peers(facts(peer_routes=[stand_in]), wants("vxlan"), ["node-2"]))
+    assert verdict == "inconclusive"
+    assert told_.endswith(f"{message}; no running pod of node-2 was found to ask for ({GET})")
+
+
+def test_peers_are_the_ready_linux_nodes_of_the_run() -> None:
+    nodes = (
+        *(fake_node(f"node-{number}", number) for number in (1, 2, 3)),
+        replace(fake_node("windows", 4), os="windows"),
+        replace(fake_node("gone", 5), ready=False),
+    )
+    cluster = Cluster("v1.37.2", nodes, {}, (), None)
+    assert encapsulation.peers_of(cluster, "node-1", ["node-1", "node-2", "windows", "gone"]) == ["node-2"]
 
 
 def test_a_stand_in_address_is_told() -> None:
