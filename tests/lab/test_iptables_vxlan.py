@@ -44,18 +44,14 @@ def test_healthy(lab: Lab) -> None:
     }
 
 
-def test_claims_alone_are_enough_and_so_are_the_shipped_rights(lab: Lab, tmp_path: Path) -> None:
+def test_claims_and_the_shipped_rights_are_enough_and_xdist_says_the_same(lab: Lab, tmp_path: Path) -> None:
     """Without a profile the cluster's own claims are judged; the account may do what manifests/rbac.yaml says and nothing else."""
-    outcome = lab.run_suite("claims", "--k8snet-level=read", kubeconfig=str(least_rights(lab, tmp_path)))
-    assert outcome.noteworthy == set(), outcome.output
-    assert outcome.exit_status == 0
-    assert_nothing_is_left(lab)
-
-
-def test_xdist_says_the_same(lab: Lab) -> None:
-    alone, shared = lab.run_suite("alone", *FEW, "-p", "no:xdist"), lab.run_suite("shared", *FEW, "-n", "2")
-    assert (alone.exit_status, shared.exit_status) == (0, 0), shared.output
-    assert alone.verdicts == shared.verdicts
+    account = str(least_rights(lab, tmp_path))
+    alone = lab.run_suite("claims", "--k8snet-level=read", "-p", "no:xdist", kubeconfig=account)
+    assert alone.noteworthy == set(), alone.output
+    assert alone.exit_status == 0
+    shared = lab.run_suite("claims-xdist", "--k8snet-level=read", "-n", "2", kubeconfig=account)
+    assert (shared.exit_status, shared.verdicts) == (0, alone.verdicts), shared.output
     assert_nothing_is_left(lab)
 
 
@@ -98,12 +94,19 @@ def test_a_node_that_is_not_ready(lab: Lab) -> None:
     assert allowed.noteworthy == outcome.noteworthy, "an error that is allowed is still shown as one"
 
 
-@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 2), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_run_removes_what_it_made(lab: Lab, number: signal.Signals, exit_status: int) -> None:
-    with lab.started_suite(f"interrupted-{number.name}", "--k8snet-load-pairs=sample:1") as run:
-        wait_until(lambda: has_begun(lab, f"interrupted-{number.name}"), "the throughput to be measured")
-        run.send_signal(number)
-        assert run.wait(60) == exit_status
+def test_ctrl_c_in_a_measurement_removes_what_was_made(lab: Lab) -> None:
+    with lab.started_suite("interrupted", "--k8snet-load-pairs=sample:1") as run:
+        wait_until(lambda: has_begun(lab, "interrupted"), "the throughput to be measured")
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60) == 2
+    assert_nothing_is_left(lab)
+
+
+def test_sigterm_while_pods_start_removes_what_was_made(lab: Lab) -> None:
+    with lab.started_suite("terminated") as run:
+        wait_until(lambda: len(lab.objects_of_runs()) > len(NODES), "pods to be made", interval_s=0.1)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == 143
     assert_nothing_is_left(lab)
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_k8snet.lab.faults.model import Fault
 from pytest_k8snet.lab.faults.table import FAULTS
 from tests.lab.suite import Lab, running_lab, turned_on
 
 PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=kube-proxy-free", "--k8snet-profile=native", "--k8snet-profile=tuned-node")
-NODE = "node-2"
+LEFT_OVER = {"kube-proxy-left-running": "node-2", "service-chains-left-over": "node-1", "virtual-server-left-over": "node-3"}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +36,12 @@ def test_healthy(lab: Lab) -> None:
     }
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.proxy_modes == ("none",)], ids=lambda fault: fault.name)
-def test_fault_turns_exactly_its_checks(lab: Lab, fault: Fault) -> None:
-    outcome = turned_on(lab, fault, NODE, *PROFILES)
+def test_every_fault_of_this_lab_is_applied() -> None:
+    assert sorted(LEFT_OVER) == sorted(fault.name for fault in FAULTS if fault.proxy_modes == ("none",))
+
+
+def test_faults_turn_exactly_their_cases(lab: Lab) -> None:
+    """Each on a node of its own, which what it turns names."""
+    outcome = turned_on(lab, LEFT_OVER, *PROFILES)
     assert outcome.noteworthy == outcome.declared, outcome.output
     assert outcome.exit_status == 1

@@ -50,7 +50,8 @@ _HEAD = """# Faults
 
 What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on a lab with that
 proxy mode and `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab
-tests apply each (on ipvs, where several modes are named), run the suite and compare, exactly. `k8snet lab fault revert` mends it again.
+tests apply each (on ipvs, where several modes are named; up to three at a time, on different nodes), run the suite and compare, exactly.
+`k8snet lab fault revert` mends it again.
 
 This page is written by `k8snet lab fault list --write-docs docs/faults.md`.
 """
