@@ -18,7 +18,8 @@ def test_ipvs_table(node, expect, verdict):
     Expected
         What kube-proxy itself would build: ready endpoints after topology hints, else serving and terminating ones; Local
         policies take the node's own endpoints and fall back to all. Draining TCP servers may stay at weight 0 until their
-        connections end. Skipped where the mode is not ipvs.
+        connections end. Virtual servers in kube-proxy's ipvs.excludeCIDRs are somebody else's. Skipped where the mode is
+        not ipvs.
     Fix
         Look at kube-proxy's log on the node (can it reach the API server?), then restart it: its first sync repairs
         weights, too.

@@ -327,6 +327,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         return otherwise
 
     nft = nft_tables()
+    proxy = kube_proxy_mode(uplink_ip)
     return {
         "host": own,
         "uplink": uplink,
@@ -334,7 +335,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "persisted": part(
             "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
         ),
-        "kube_proxy": dict(kube_proxy_mode(uplink_ip), processes=kube_proxy_processes()),
+        "kube_proxy": dict(proxy, processes=kube_proxy_processes(), configz=kube_proxy_configz(proxy)),
         "ipvs": part("ipvs", ipvs_table, {"loaded": True, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
         "nft": nft,
@@ -556,12 +557,18 @@ def ipvs_table() -> dict[str, Any]:
 def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``ipvs``."""
     proxy = kube_proxy_mode(params.get("uplink_ip"))
+    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=kube_proxy_configz(proxy), mode=proxy["mode"])
+
+
+def kube_proxy_configz(proxy: Mapping[str, Any]) -> Any:
+    """Return kube-proxy's whole configuration as it tells it beside its mode, None when it does not."""
+    if proxy["address"] is None:
+        return None
     try:
-        status, body = http_get(proxy["address"] or "127.0.0.1", 10249, "/configz")
-        configz = json.loads(body) if status == 200 else None
+        status, body = http_get(proxy["address"], 10249, "/configz")
+        return json.loads(body) if status == 200 else None
     except (OSError, ValueError, Failed):
-        configz = None
-    return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=configz, mode=proxy["mode"])
+        return None
 
 
 def iptables_legacy() -> dict[str, Any]:

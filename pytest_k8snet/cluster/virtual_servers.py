@@ -183,12 +183,14 @@ def differences(
     node: str,
     node_ips: Sequence[str],
     zone: str | None = None,
+    exclude: Sequence[str] = (),
 ) -> tuple[Difference, ...]:
     """Return how the table differs from what Services and EndpointSlices ask for, in the order of the virtual servers.
 
     `changed` names the objects (``Service ns/name``, ``EndpointSlice ns/name``) that changed while the table was read: nothing that
     depends on them is judged. Neither is a TCP server at weight 0 that no endpoint stands for: it drains, kube-proxy deletes it when
     its last connection has ended (``pkg/proxy/ipvs/graceful_termination.go``). A wanted server at weight 0 is a difference.
+    Virtual servers in the ranges `exclude` (excludeCIDRs) that no Service asks for are somebody else's: kube-vip's, say.
     """
     families = {ipaddress.ip_address(address).version for address in node_ips}
     have = {
@@ -203,7 +205,7 @@ def differences(
     for key in sorted({*have, *want}):
         server = want.get(key) or _node_port_elsewhere(key, want, services)
         if server is None:
-            if not unsettled.may_own(key):
+            if not unsettled.may_own(key) and not is_excluded(key.address, exclude):
                 found.append(Difference(key, f"{key}: no Service asks for this virtual server"))
         elif server.service not in unsettled.services:
             if key in have:
@@ -211,6 +213,11 @@ def differences(
             elif key.address not in restricted:
                 found.append(Difference(key, f"{key}: no virtual server, {server.owner} wants one"))
     return tuple(found)
+
+
+def is_excluded(address: str, ranges: Iterable[str]) -> bool:
+    """Whether an address is in one of the ranges that kube-proxy was told to leave alone."""
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
 
 
 def _compare(have: VirtualServer, want: WantedServer) -> Iterable[Difference]:

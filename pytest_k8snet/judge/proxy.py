@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.cluster.virtual_servers import VirtualServer, differences, parse_table
+from pytest_k8snet.cluster.virtual_servers import VirtualServer, differences, is_excluded, parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation
 from pytest_k8snet.judge.model import Judgement
@@ -104,9 +104,10 @@ def scheduler(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     if expect.scheduler is None:
         return Judgement.skipped("nothing says which IPVS scheduler is wanted: the cluster claims none and no profile gives one")
     judgement = Judgement(want=f"scheduler {expect.scheduler}")
-    servers = _table(judgement, facts)
-    if servers is None:
+    table = _table(judgement, facts)
+    if table is None:
         return judgement
+    servers = [server for server in table if not is_excluded(server.address, facts.kube_proxy.exclude_cidrs)]
     if not servers:
         judgement.inconclusive(f"{facts.node}: the IPVS table is empty, there is no scheduler to look at", command=_READ_TABLE)
     judgement.evidence["schedulers"] = dict(Counter(server.scheduler for server in servers))
@@ -218,6 +219,7 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
                 node=record.node,
                 node_ips=addresses,
                 zone=record.zone,
+                exclude=facts.kube_proxy.exclude_cidrs,
             )
         }
         for reading in record.readings

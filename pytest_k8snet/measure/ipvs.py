@@ -16,6 +16,7 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.cluster.virtual_servers import differences, parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_settings
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Node
@@ -59,11 +60,11 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     """Read the tables of the nodes `subjects` against one and the same list of objects."""
     started, start = now(), time.monotonic()
     tables = [_Table(context.cluster.node(name)) for name in subjects]
-    deadline = Deadline.after(SYNC_PERIOD_S + SLACK_S)
     try:
         _read(context, tables)
         period = max((sync_period_s((table.answer or {}).get("configz")) for table in tables), default=SYNC_PERIOD_S)
-        deadline = Deadline(deadline.at - SYNC_PERIOD_S + period, period + SLACK_S)
+        # From here on: a first reading of many Services takes long, and a difference counts from its end.
+        deadline = Deadline.after(period + SLACK_S)
         while any(not table.settled for table in tables) and not deadline.expired:
             time.sleep(_POLL_S)
             _read(context, [table for table in tables if not table.settled])
@@ -116,7 +117,8 @@ def _differs(
         table.error = error
         return False
     node = table.node
-    return bool(differences(servers, services, slices, changed, node=node.name, node_ips=_node_ips(node), zone=node.zone))
+    own = exclude_cidrs((table.answer or {}).get("configz"))
+    return bool(differences(servers, services, slices, changed, node=node.name, node_ips=_node_ips(node), zone=node.zone, exclude=own))
 
 
 def _node_ips(node: Node) -> list[str]:
@@ -153,17 +155,12 @@ def trimmed(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def sync_period_s(configz: Mapping[str, Any] | None) -> float:
     """Return the sync period that kube-proxy's /configz tells (its shape changed in 1.36), 30 s when it does not."""
-    lowered = _lower(configz or {}).get("kubeproxy.config.k8s.io") or {}
-    for holder in (lowered.get("ipvs"), lowered.get("ipvsconfiguration"), lowered):
-        value = (holder or {}).get("syncperiod")
+    for holder in ipvs_settings(configz):
+        value = holder.get("syncperiod")
         seconds = value / 1e9 if isinstance(value, int | float) else _duration_s(value) if isinstance(value, str) else 0.0
         if seconds > 0:
             return seconds
     return SYNC_PERIOD_S
-
-
-def _lower(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.lower(): _lower(item) if isinstance(item, Mapping) else item for key, item in value.items()}
 
 
 def _duration_s(text: str) -> float:

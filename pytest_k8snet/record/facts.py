@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.ipvs import exclude_cidrs
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class KubeProxy:
     mode: str | None  # body of /proxyMode when it answered 200
     mode_error: str | None  # why there is no mode: "connection refused", "HTTP 404", ...
     listening: bool  # something accepts connections on 127.0.0.1:10249 or [::1]:10249
+    exclude_cidrs: tuple[str, ...]  # ipvs.excludeCIDRs: virtual servers there are somebody else's
     processes: tuple[str, ...]  # "pid 812: /usr/local/bin/kube-proxy --config=..."
 
 
@@ -197,6 +199,7 @@ class NodeFacts:
                     mode=data["kube_proxy"]["mode"],
                     mode_error=data["kube_proxy"]["mode_error"],
                     listening=data["kube_proxy"]["listening"],
+                    exclude_cidrs=exclude_cidrs(data["kube_proxy"].get("configz")),
                     processes=tuple(data["kube_proxy"]["processes"]),
                 ),
                 ipvs_loaded=data["ipvs"]["loaded"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +65,18 @@ class IpvsRecord:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the ipvs document is damaged: {error!r}") from error
+
+
+def ipvs_settings(configz: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    """Return where kube-proxy's /configz may hold settings of ipvs mode, keys in lower case: its shape changed in 1.36."""
+    lowered = _lower(configz or {}).get("kubeproxy.config.k8s.io") or {}
+    return [holder for holder in (lowered.get("ipvs"), lowered.get("ipvsconfiguration"), lowered) if isinstance(holder, Mapping)]
+
+
+def exclude_cidrs(configz: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the ranges whose virtual servers kube-proxy leaves alone (``cleanLegacyService``, pkg/proxy/ipvs/proxier.go)."""
+    return tuple(str(cidr) for holder in ipvs_settings(configz) for cidr in holder.get("excludecidrs") or ())
+
+
+def _lower(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower(): _lower(item) if isinstance(item, Mapping) else item for key, item in value.items()}

@@ -507,6 +507,18 @@ def test_table_matches(record: Document, expected: tuple[str, str]) -> None:
     assert outcome(proxy.table_matches(record, facts(), IPVS, "192.168.10.11")) == expected
 
 
+@pytest.mark.parametrize(("ranges", "verdict"), [(["192.168.10.250/32", "fd00::/64"], "pass"), ([], "fail"), (["10.9.0.0/16"], "fail")])
+def test_virtual_servers_that_kube_proxy_leaves_alone(ranges: list[str], verdict: str) -> None:
+    vip = "TCP  C0A80AFA:192B wlc\n  -> C0A80A01:192B      Masq    1      2          0\n"
+    settings: dict[str, Any] = {"mode": "ipvs", "mode_error": None, "listening": True, "processes": []}
+    node = facts(
+        kube_proxy={**settings, "configz": {"kubeproxy.config.k8s.io": {"ipvs": {"excludeCIDRs": ranges}}}}, ipvs__table=TABLE + vip
+    )
+    record = ipvs(reading(TABLE + vip), reading(TABLE + vip, 35))
+    assert outcome(proxy.table_matches(record, node, IPVS, "192.168.10.11"))[0] == verdict
+    assert outcome(proxy.scheduler(node, IPVS))[0] == verdict
+
+
 def test_what_changed_meanwhile_is_told_and_not_judged() -> None:
     changed = ["EndpointSlice kube-system/kube-dns-x"]
     judgement = proxy.table_matches(ipvs(reading(STALE, 0, changed), reading(STALE, 35, changed)), facts(), IPVS, "192.168.10.11")

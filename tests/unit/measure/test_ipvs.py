@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.measure import ipvs
+from pytest_k8snet.measure.registry import MeasureContext
+from pytest_k8snet.record.ipvs import exclude_cidrs
+
+OLD = {"kubeproxy.config.k8s.io": {"Mode": "ipvs", "IPVS": {"SyncPeriod": "1m30s", "ExcludeCIDRs": ["10.9.0.0/16"]}}}
+NEW = {"kubeproxy.config.k8s.io": {"kind": "KubeProxyConfiguration", "ipvs": {"syncPeriod": "0s", "excludeCIDRs": ["10.9.0.0/16"]}}}
+
+
+@pytest.mark.parametrize(
+    ("configz", "period_s", "excluded"),
+    [
+        pytest.param(OLD, 90.0, ("10.9.0.0/16",), id="before-1.36"),
+        pytest.param(NEW, 30.0, ("10.9.0.0/16",), id="from-1.36-on"),
+        pytest.param(
+            {"kubeproxy.config.k8s.io": {"ipvs": {"syncPeriod": 45_000_000_000, "excludeCIDRs": None}}}, 45.0, (), id="nanoseconds"
+        ),
+        pytest.param({"kubeproxy.config.k8s.io": {"ipvs": None}}, 30.0, (), id="no-settings"),
+        pytest.param(None, 30.0, (), id="not-told"),
+    ],
+)
+def test_settings_that_kube_proxy_tells(configz: dict[str, Any] | None, period_s: float, excluded: tuple[str, ...]) -> None:
+    assert (ipvs.sync_period_s(configz), exclude_cidrs(configz)) == (period_s, excluded)
+
+
+def test_a_slow_first_reading_does_not_shorten_the_wait_for_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    ends: list[float] = []
+
+    def slow(_context: MeasureContext, tables: Sequence[Any]) -> None:
+        clock[0] += 20.0
+        ends.append(clock[0])
+        for table in tables:
+            table.answer = {"loaded": True, "kube_ipvs0": True, "mode": "ipvs"}
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    cluster = Cluster("v1.37.2", (fake_node("node-1"),), {}, (), None)
+    context = MeasureContext(cluster=cluster, access=cast("Any", None), probes={}, services=cast("Any", None))
+    with monkeypatch.context() as patch:
+        patch.setattr(ipvs, "_read", slow)
+        patch.setattr(time, "monotonic", lambda: clock[0])
+        patch.setattr(time, "sleep", sleep)
+        documents = list(ipvs.take(context, ["node-1"]))
+    assert [document.reason for document in documents] == [None]
+    assert ends[-1] - ends[0] >= ipvs.SYNC_PERIOD_S
