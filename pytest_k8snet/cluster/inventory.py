@@ -72,6 +72,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
         group=", ".join([*kinds, *(info[key] for key in ("osImage", "kernelVersion", "architecture") if info.get(key))]) or "all",
         os=info.get("operatingSystem") or labels.get("kubernetes.io/os") or "linux",
         zone=labels.get("topology.kubernetes.io/zone"),
+        internal_ips=tuple({":" in address: address for address in reversed(addresses)}.values())[::-1],
     )
 
 

@@ -29,6 +29,7 @@ class Node:
     group: str  # equal nodes share it: pool label, OS, kernel, machine type
     os: str
     zone: str | None = None  # label topology.kubernetes.io/zone
+    internal_ips: tuple[str, ...] = ()  # the first of each address family
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -43,12 +44,13 @@ class Node:
             "group": self.group,
             "os": self.os,
             "zone": self.zone,
+            "internal_ips": list(self.internal_ips),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Node:
         """Read what `to_json` gave."""
-        return cls(**{**data, "pod_cidrs": tuple(data["pod_cidrs"])})
+        return cls(**{**data, "pod_cidrs": tuple(data["pod_cidrs"]), "internal_ips": tuple(data.get("internal_ips") or ())})
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def _differs(
 
 
 def _node_ips(node: Node) -> list[str]:
-    return [node.internal_ip] if node.internal_ip else []
+    return [*node.internal_ips] or ([node.internal_ip] if node.internal_ip else [])
 
 
 def _objects(source: ServiceSource) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

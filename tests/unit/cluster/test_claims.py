@@ -174,6 +174,7 @@ def test_node() -> None:
     node = read_node(raw_node())
     assert (node.internal_ip, node.pod_cidrs, node.ready, node.zone) == ("10.0.0.1", ("10.244.0.0/24", "fd00::/64"), True, "a")
     assert node.group == "blue, Debian 12, 6.1.0, amd64"
+    assert node.internal_ips == ("10.0.0.1",)
     cluster = Cluster("v1.37.2", (node,), {}, (), None)
     assert Cluster.from_json(cluster.to_json()) == cluster
 
@@ -191,6 +192,19 @@ def test_node() -> None:
 def test_node_that_is_not_ready(parts: dict[str, Any], reason: str) -> None:
     node = read_node(raw_node(**parts))
     assert (node.ready, node.not_ready_reason) == (False, reason)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "wanted"),
+    [
+        (["10.0.0.1", "10.1.0.1", "fd00::1"], ("10.0.0.1", "fd00::1")),
+        (["fd00::1", "10.0.0.1"], ("fd00::1", "10.0.0.1")),
+        ([], ()),
+    ],
+)
+def test_internal_addresses_of_both_families(addresses: list[str], wanted: tuple[str, ...]) -> None:
+    node = read_node(raw_node(status={"addresses": [{"type": "InternalIP", "address": address} for address in addresses]}))
+    assert (node.internal_ips, node.internal_ip) == (wanted, wanted[0] if wanted else None)
 
 
 def test_cordoned_node() -> None:
