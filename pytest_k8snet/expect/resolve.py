@@ -159,10 +159,10 @@ def _kernel(profile: Profile | None) -> KernelExpectation:
 
 
 def _sysctls(profile: Profile, where: str, wanted: Mapping[str, str | None]) -> tuple[SysctlWant, ...]:
-    from pytest_k8snet.expect.schema import split_want
+    from pytest_k8snet.expect.schema import dotted_key, split_want
 
     return tuple(
-        SysctlWant(key, *split_want(text), origin=profile.origin("kernel", "sysctl", where, key))
+        SysctlWant(dotted_key(key), *split_want(text), origin=profile.origin("kernel", "sysctl", where, key))
         for key, text in wanted.items()
         if text is not None
     )

@@ -42,6 +42,12 @@ def split_want(text: str) -> tuple[str, str]:
     return operator, value
 
 
+def dotted_key(key: str) -> str:
+    """Return a sysctl's key as sysctl prints it; it takes ``net/ipv4/conf/eth0.100/rp_filter`` as well: the first separator decides."""
+    first = next((sign for sign in key if sign in "./"), ".")
+    return key if first == "." else key.translate({ord("."): "/", ord("/"): "."})
+
+
 def port_ranges(text: str) -> list[tuple[int, int]]:
     """Return first and last port of each part of ``30000-32767,10250``, sorted; the kernel's notation of a port list."""
     ranges = []

@@ -214,7 +214,7 @@ def _advise_persisted(judgement: Judgement, facts: NodeFacts, want: SysctlWant) 
             f"{facts.node}: the sysctl.d files were not read ({facts.errors['persisted']}): the next boot may reset {want.key}"
         )
         return
-    assignments: list[Persisted] = [item for item in facts.persisted if item.key.replace("/", ".") == want.key]
+    assignments: list[Persisted] = [item for item in facts.persisted if want.key in (item.key, item.key.replace("/", "."))]
     if not assignments:
         judgement.advise(f"{facts.node}: {want.key} is in no sysctl.d file: it may be lost at the next boot")
     elif not _holds(assignments[-1].value, want):

@@ -129,3 +129,18 @@ def test_waiver_ends_with_its_day(tmp_path: Path) -> None:
     assert found.expired
     assert found.origin == "profile p.yaml:4"
     assert Expectations().waiver("NET-MTU-001", "node-2", TODAY) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("net.ipv4.ip_forward", "net.ipv4.ip_forward"),
+        ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        ("net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net.ipv4.conf.eth0/100.rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+    ],
+)
+def test_both_notations_of_a_sysctl(tmp_path: Path, written: str, key: str) -> None:
+    expectations = resolve(profile(tmp_path, f"kernel:\n  sysctl:\n    host:\n      {written}: 1\n"), cluster())
+    assert [(want.key, want.origin) for want in expectations.common.kernel.host_sysctls] == [(key, "profile p.yaml:4")]
+    assert key in expectations.sysctl_keys()
