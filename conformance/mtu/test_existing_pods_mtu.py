@@ -14,7 +14,8 @@ def test_existing_pods_mtu(node, expect, verdict):
         old MTU.
     How it is measured
         Routes by eth0 in the network namespaces of the node's pods, read from the node without touching them. Devices that
-        a pod has besides (second networks, tunnels of its own) are not judged.
+        a pod has besides (second networks, tunnels of its own) are not judged. On nodes with more than 20 pods the first
+        20 by name are looked at, which is told.
     Expected
         mtu.pod of the profile; else the CNI's own claim; skipped when there is neither, and on nodes without such pods.
     Fix

@@ -328,6 +328,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
 
     nft = nft_tables()
     proxy = kube_proxy_mode(uplink_ip)
+    pods = part("existing_pods", lambda: running_pods(params.get("skip_namespace")), {})
     return {
         "host": own,
         "uplink": uplink,
@@ -344,9 +345,8 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "uplink_speed_mbit": link_speed(uplink),
         "virtual": virtual_reason(uplink),
         "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers", ())), []),
-        "existing_pods": part(
-            "existing_pods", lambda: existing_pods(keys, int(params.get("existing_pods", 0)), params.get("skip_namespace")), []
-        ),
+        "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
+        "existing_pods_running": len(pods),
         "kernel": os.uname().release,
         "errors": errors,
     }
@@ -671,10 +671,8 @@ def has_nf_tables() -> bool:
 # ---- pods that were there before us
 
 
-def existing_pods(keys: Sequence[str], limit: int, skip_namespace: str | None) -> list[dict[str, Any]]:
-    """Look into the network namespaces of running pods, from a child that enters them one after the other."""
-    if limit <= 0:
-        return []
+def running_pods(skip_namespace: str | None) -> dict[str, tuple[str, str]]:
+    """Return the pods that have a network namespace of their own: name to a process in it and its identity."""
     names = pod_names()
     pods: dict[str, tuple[str, str]] = {}
     seen = {net_namespace("self"), net_namespace("1")}
@@ -689,7 +687,12 @@ def existing_pods(keys: Sequence[str], limit: int, skip_namespace: str | None) -
         name = names.get(uid, uid)
         if not skip_namespace or not name.startswith(skip_namespace + "/"):
             pods[name] = (pid, namespace)
-    chosen = sorted(pods.items())[:limit]
+    return pods
+
+
+def existing_pods(keys: Sequence[str], pods: Mapping[str, tuple[str, str]], limit: int) -> list[dict[str, Any]]:
+    """Look into the network namespaces of running pods, from a child that enters them one after the other."""
+    chosen = sorted(pods.items())[: max(0, limit)]
 
     def look() -> list[dict[str, Any]]:
         found = []

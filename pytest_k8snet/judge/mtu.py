@@ -41,6 +41,8 @@ def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
         return Judgement.skipped("no other pod with a network of its own runs on this node")
     judgement = Judgement(want=_told(expect.pod))
     judgement.evidence["pods"] = len(facts.existing_pods)
+    if len(facts.existing_pods) < facts.existing_pods_running:
+        judgement.remark(f"{facts.node}: {len(facts.existing_pods)} of {facts.existing_pods_running} pods were looked at")
     for pod in facts.existing_pods:
         if _far_routes(pod.network):
             _routes(judgement, facts.node, pod.network, f"pod {pod.name}", expect.pod)

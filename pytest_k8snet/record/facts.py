@@ -150,7 +150,8 @@ class NodeFacts:
     host: NetNamespace
     pod: NetNamespace | None  # the probe pod's network namespace
     pod_error: str | None
-    existing_pods: tuple[ExistingPod, ...]
+    existing_pods: tuple[ExistingPod, ...]  # as many as were looked at
+    existing_pods_running: int  # as many as there were
     uplink: str | None  # device that holds the node's InternalIP
     physical: tuple[str, ...]  # devices with /sys/class/net/X/device, and the uplink
     persisted: tuple[Persisted, ...]
@@ -192,6 +193,7 @@ class NodeFacts:
                 existing_pods=tuple(
                     ExistingPod(item["name"], NetNamespace.from_json(item, item["name"])) for item in data["existing_pods"]
                 ),
+                existing_pods_running=max(data.get("existing_pods_running", 0), len(data["existing_pods"])),
                 uplink=data["uplink"],
                 physical=tuple(data["physical"]),
                 persisted=tuple(Persisted(**item) for item in data["persisted"]),

@@ -249,7 +249,7 @@ def refuse(*_arguments: object) -> None:
 def test_a_part_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "namespace_facts", lambda keys: {})
     monkeypatch.setattr(agent, "ipvs_table", refuse)
-    monkeypatch.setattr(agent, "existing_pods", refuse)
+    monkeypatch.setattr(agent, "running_pods", refuse)
     values = agent.facts({"role": "host"})
     assert values["ipvs"] == {"loaded": True, "table": None}
     assert {"ipvs", "existing_pods"} <= values["errors"].keys()

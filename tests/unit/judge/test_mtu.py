@@ -194,6 +194,12 @@ def test_existing_pods_mtu(changes: dict[str, Any], expect: MtuExpectation, expe
     assert outcome(mtu.existing_pods_mtu(facts(**changes), expect)) == expected
 
 
+def test_that_not_all_pods_were_looked_at_is_told() -> None:
+    judgement = mtu.existing_pods_mtu(facts(existing_pods_running=110), FLAT)
+    assert (outcome(judgement), told(judgement, "remark")) == (("pass", ""), ["node-1: 1 of 110 pods were looked at"])
+    assert told(mtu.existing_pods_mtu(facts(existing_pods_running=1), FLAT), "remark") == []
+
+
 @pytest.mark.parametrize(
     ("changes", "expect", "expected"),
     [
