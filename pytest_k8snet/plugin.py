@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from pytest_k8snet.outcome import translate
 from pytest_k8snet.state import RUN, SETTINGS_KEY
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pytest_k8snet.run import ControllerRun, Run
 
 #: Options with which pytest only shows something.
@@ -201,6 +203,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Let Ctrl-C be shown wherever it strikes: CPython 3.11 has instructions of no line, and pytest fails on a traceback with one."""
+    try:
+        return (yield)
+    except KeyboardInterrupt as interrupt:
+        lines = [entry.tb_lineno for entry in _entries(interrupt.__traceback__)]
+        if None in lines:
+            raise interrupt.with_traceback(None) from None
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Translate verdicts."""
     report = yield
@@ -221,6 +235,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             from pytest_k8snet.outcome import VerdictOutcome
 
             raise VerdictOutcome(Verdict.SKIP, reason)
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
 
 
 def _add_suite(config: pytest.Config) -> None:
