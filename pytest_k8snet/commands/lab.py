@@ -219,7 +219,7 @@ def fault_group() -> None:
 
 
 @fault_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, turns.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, networks, turns.")
 @click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
 @click.option(
     "--nodes", type=click.IntRange(min=1), default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs."
@@ -233,7 +233,7 @@ def fault_group() -> None:
 )
 def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
     """List all faults, and the cases of the suite that each of them turns."""
-    from pytest_k8snet.lab.faults.table import FAULTS, page, to_json
+    from pytest_k8snet.lab.faults.table import FAULTS, labs_of, page, to_json
     from pytest_k8snet.options import Settings
     from pytest_k8snet.plan import choose_pairs
 
@@ -249,8 +249,8 @@ def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(listed, indent=2))
         return
-    for item in listed:
-        click.echo(f"{item['name']}: {item['summary']} (proxy modes {', '.join(item['proxy_modes'])})")
+    for known, item in zip(FAULTS, listed, strict=True):
+        click.echo(f"{known.name}: {known.summary} (labs with {labs_of(known)})")
         for turn in item["turns"]:
             click.echo(f"    {turn['verdict']:<6} {turn['check']}[{turn['subject']}]")
 
@@ -276,12 +276,13 @@ def fault_revert(name: str, fault: str, node: str) -> None:
 
 def _change(name: str, fault: str, node: str, word: str) -> None:
     from pytest_k8snet.lab.faults.table import fault as find_fault
+    from pytest_k8snet.lab.faults.table import unfit
 
     with _told(), open_progress() as progress:
         known = find_fault(fault)
         lab = _running(name)
-        if lab.proxy_mode not in known.proxy_modes:
-            raise LabError(f"fault {fault} is for labs with proxy mode {' or '.join(known.proxy_modes)}; lab {name} has {lab.proxy_mode}")
+        if wanted := unfit(known, lab.proxy_mode, lab.network):
+            raise LabError(f"fault {fault} is for labs with {wanted}; lab {name} has proxy mode {lab.proxy_mode}, network {lab.network}")
         target = lab.node(node)
         with progress.step(f"{fault} on {node}: {word}"):
             (known.apply if word == "apply" else known.revert)(lab, target)

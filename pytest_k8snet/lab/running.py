@@ -48,6 +48,11 @@ class RunningLab:
         return self._state.settings.proxy_mode
 
     @property
+    def network(self) -> str:
+        """How its pods reach each other."""
+        return self._state.settings.network
+
+    @property
     def nodes(self) -> Sequence[FaultyNode]:
         """All nodes."""
         return [FaultyNode(node.name, node.address, node.pod_cidr) for node in self._plan.nodes]

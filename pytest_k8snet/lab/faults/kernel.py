@@ -37,7 +37,6 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-001"),),
         apply=_sysctl("net.ipv4.tcp_tw_reuse=0"),
         revert=_as_tuned,
-        proxy_modes=("ipvs", "iptables", "none"),
     ),
     Fault(
         "conntrack-max-lowered",
@@ -46,7 +45,6 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-005"),),
         apply=_sysctl("net.netfilter.nf_conntrack_max=16384"),
         revert=_as_tuned,
-        proxy_modes=("ipvs", "iptables", "none"),
     ),
     Fault(
         "qdisc-replaced",
@@ -55,7 +53,6 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-003"),),
         apply=_qdisc("pfifo"),
         revert=_qdisc("fq"),
-        proxy_modes=("ipvs", "iptables", "none"),
     ),
     Fault(
         "congestion-control-cubic",
@@ -64,6 +61,5 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-004"),),
         apply=_sysctl("net.ipv4.tcp_congestion_control=cubic"),
         revert=_as_tuned,
-        proxy_modes=("ipvs", "iptables", "none"),
     ),
 )

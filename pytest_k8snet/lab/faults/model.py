@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 NODE = "{node}"
 INTO_NODE = "{into}"
+ANY_PROXY_MODE = ("ipvs", "iptables", "none")
+ANY_NETWORK = ("native", "vxlan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class FaultyLab(Protocol):
     @property
     def proxy_mode(self) -> str:
         """The service proxy the lab was started with: ipvs, iptables or none."""
+
+    @property
+    def network(self) -> str:
+        """How pods of different nodes reach each other: native or vxlan."""
 
     @property
     def nodes(self) -> Sequence[FaultyNode]:
@@ -82,5 +88,6 @@ class Fault:
     turns: tuple[Turns, ...]
     apply: Callable[[FaultyLab, FaultyNode], None]
     revert: Callable[[FaultyLab, FaultyNode], None]
-    proxy_modes: tuple[str, ...] = ("ipvs",)
+    proxy_modes: tuple[str, ...] = ANY_PROXY_MODE
+    networks: tuple[str, ...] = ANY_NETWORK
     """The labs in which the declared cases turn."""

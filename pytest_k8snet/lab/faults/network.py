@@ -112,6 +112,7 @@ FAULTS = (
         turns=(Turns("NET-ENCAP-001"),),
         apply=_vxlan_route,
         revert=_native_route,
+        networks=("native",),
     ),
     Fault(
         "pod-mtu-1450",
@@ -120,6 +121,7 @@ FAULTS = (
         turns=(Turns("NET-MTU-001"),),
         apply=lambda lab, node: _pod_mtu(1450, lab, node),
         revert=lambda lab, node: _pod_mtu(None, lab, node),
+        networks=("native",),
     ),
     Fault(
         "uplink-mtu-1400",

@@ -216,6 +216,7 @@ FAULTS = (
         turns=(Turns("NET-PROXY-001"), Turns("NET-PROXY-002", subject="cluster")),
         apply=_iptables_mode,
         revert=_configure_as_all,
+        proxy_modes=("ipvs",),
     ),
     Fault(
         "ipvs-scheduler",
@@ -224,6 +225,7 @@ FAULTS = (
         turns=(Turns("NET-PROXY-003"),),
         apply=_scheduler,
         revert=_configure_as_all,
+        proxy_modes=("ipvs",),
     ),
     Fault(
         "real-server-weight-0",
@@ -232,6 +234,7 @@ FAULTS = (
         turns=(Turns("NET-PROXY-006"),),
         apply=_weight_0,
         revert=_weight_1,
+        proxy_modes=("ipvs",),
     ),
     Fault(
         "stale-endpoint",
@@ -240,6 +243,7 @@ FAULTS = (
         turns=(Turns("NET-PROXY-006"),),
         apply=_stale_endpoint,
         revert=_fresh_endpoint,
+        proxy_modes=("ipvs",),
     ),
     Fault(
         "strict-arp-off",
@@ -248,5 +252,6 @@ FAULTS = (
         turns=(Turns("NET-PROXY-005"),),
         apply=_strict_arp((0, 0)),
         revert=_strict_arp((1, 2)),
+        proxy_modes=("ipvs",),
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults import absence, kernel, network, service_proxy
-from pytest_k8snet.lab.faults.model import INTO_NODE, NODE, Fault, Turns
+from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, INTO_NODE, NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (*service_proxy.FAULTS, *absence.FAULTS, *network.FAULTS, *kernel.FAULTS)
 
@@ -38,6 +38,7 @@ def to_json(known: Fault, node: str, pairs: Sequence[str]) -> dict[str, Any]:
         "area": known.area,
         "summary": known.summary,
         "proxy_modes": list(known.proxy_modes),
+        "networks": list(known.networks),
         "turns": [
             {"check": turns.check, "subject": subject, "verdict": turns.verdict}
             for turns in known.turns
@@ -48,14 +49,14 @@ def to_json(known: Fault, node: str, pairs: Sequence[str]) -> dict[str, Any]:
 
 _HEAD = """# Faults
 
-What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on a lab with that
-proxy mode and `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab
-tests apply each (on ipvs, where several modes are named; up to three at a time, on different nodes), run the suite and compare, exactly.
+What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on such a lab with
+`--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab tests apply
+each (on ipvs and native, where a lab may be any; up to three at a time, on different nodes), run the suite and compare, exactly.
 `k8snet lab fault revert` mends it again.
 
 This page is written by `k8snet lab fault list --write-docs docs/faults.md`.
 """
-_COLUMNS = "| fault | what it breaks | proxy mode of the lab | cases it turns |\n|---|---|---|---|\n"
+_COLUMNS = "| fault | what it breaks | lab | cases it turns |\n|---|---|---|---|\n"
 _SUBJECTS = {NODE: "the node", INTO_NODE: "every measured pair into the node", "cluster": "the cluster"}
 
 
@@ -67,4 +68,15 @@ def page() -> str:
 
 def _row(known: Fault) -> str:
     cases = "; ".join(f"{turns.verdict} [{turns.check}](checks/{turns.check}.md) of {_SUBJECTS[turns.subject]}" for turns in known.turns)
-    return f"| `{known.name}` | {known.summary} | {', '.join(known.proxy_modes)} | {cases} |\n"
+    return f"| `{known.name}` | {known.summary} | {labs_of(known)} | {cases} |\n"
+
+
+def labs_of(known: Fault) -> str:
+    """Return in words which labs a fault is for."""
+    modes = "any proxy mode" if known.proxy_modes == ANY_PROXY_MODE else f"proxy mode {' or '.join(known.proxy_modes)}"
+    return modes if known.networks == ANY_NETWORK else f"{modes}, network {' or '.join(known.networks)}"
+
+
+def unfit(known: Fault, proxy_mode: str, network: str) -> str | None:
+    """Return which labs a fault is for when it is not for such a lab, None when it is."""
+    return None if proxy_mode in known.proxy_modes and network in known.networks else labs_of(known)

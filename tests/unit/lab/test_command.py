@@ -179,7 +179,7 @@ def test_faults_as_json() -> None:
     listed = json.loads(lab("fault", "list", "--json").stdout)
     assert [item["name"] for item in listed] == [known.name for known in table.FAULTS]
     for item in listed:
-        assert set(item) == {"name", "area", "summary", "proxy_modes", "turns"}
+        assert set(item) == {"name", "area", "summary", "proxy_modes", "networks", "turns"}
         assert item["turns"], item["name"]
         for turn in item["turns"]:
             assert set(turn) == {"check", "subject", "verdict"}
@@ -200,7 +200,10 @@ def test_pairs_are_those_of_the_node_and_the_lab() -> None:
 
 def test_faults_as_text() -> None:
     text = lab("fault", "list").stdout
-    assert "pod-mtu-1450: the node's CNI configuration gives pods an MTU of 1450 on a flat network (proxy modes ipvs)\n" in text
+    assert (
+        "strict-arp-off: arp_ignore and arp_announce are 0: the node answers ARP for every Service address (labs with proxy mode ipvs)\n"
+        in text
+    )
     assert "    fail   NET-MTU-001[{node}]\n" in text
 
 
@@ -215,12 +218,17 @@ def test_the_page_of_faults_is_written(tmp_path: Path) -> None:
     ("proxy_mode", "fault", "node", "message"),
     [
         ("ipvs", "flood", "node-1", "no fault is called 'flood'; there are: proxy-mode-iptables, "),
-        ("iptables", "ipvs-scheduler", "node-1", "fault ipvs-scheduler is for labs with proxy mode ipvs; lab mine has iptables\n"),
+        (
+            "iptables",
+            "ipvs-scheduler",
+            "node-1",
+            "fault ipvs-scheduler is for labs with proxy mode ipvs; lab mine has proxy mode iptables",
+        ),
         (
             "ipvs",
             "kube-proxy-left-running",
             "node-1",
-            "fault kube-proxy-left-running is for labs with proxy mode none; lab mine has ipvs\n",
+            "fault kube-proxy-left-running is for labs with proxy mode none; lab mine has proxy mode ipvs, network native\n",
         ),
         ("ipvs", "sysctl-reset", "node-9", "lab mine has no node node-9; it has node-1, node-2, node-3\n"),
     ],
