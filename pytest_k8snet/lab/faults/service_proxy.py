@@ -166,8 +166,15 @@ def _api_address_of_kube_proxy(lab: FaultyLab) -> str:
     return str(kubeconfig["clusters"][0]["cluster"]["server"]).removeprefix("https://").rpartition(":")[0]
 
 
-def _drop_rule(lab: FaultyLab) -> list[str]:
-    return ["OUTPUT", "-d", _api_address_of_kube_proxy(lab), "-m", "comment", "--comment", "k8snet-lab fault", "-j", "DROP"]
+def _change_cut(lab: FaultyLab, node: FaultyNode, action: str) -> None:
+    """Insert (-I) or delete (-D) the rules that cut a node's kube-proxy from the API server.
+
+    Both directions: what comes in on a connection that is open is read by kube-proxy even when no acknowledgement gets out.
+    """
+    address = _api_address_of_kube_proxy(lab)
+    for chain, side in (("INPUT", "-s"), ("OUTPUT", "-d")):
+        rule = [chain, side, address, "-m", "comment", "--comment", "k8snet-lab fault", "-j", "DROP"]
+        lab.run(node.name, ["iptables-legacy", "-w", action, *rule])
 
 
 def _ready_replicas(lab: FaultyLab, deployment: Mapping[str, Any]) -> int:
@@ -181,7 +188,7 @@ def _stale_endpoint(lab: FaultyLab, node: FaultyNode) -> None:
     wait_until(lambda: _ready_replicas(lab, deployment) == 1, "the pod of the fault's Service to be ready")
     cluster_ip = lab.read_object(service)["spec"]["clusterIP"]
     wait_until(lambda: f"-a -t {cluster_ip}:80 " in _table(lab, node.name), f"the Service in the table of {node.name}")
-    lab.run(node.name, ["iptables-legacy", "-w", "-I", *_drop_rule(lab)])
+    _change_cut(lab, node, "-I")
     lab.apply_object(_service_objects(lab, replicas=2)[1])
     wait_until(lambda: _ready_replicas(lab, deployment) == 2, "the second pod of the fault's Service to be ready")
     others = [other.name for other in lab.nodes if other.name != node.name]
@@ -192,7 +199,7 @@ def _stale_endpoint(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _fresh_endpoint(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["iptables-legacy", "-w", "-D", *_drop_rule(lab)])
+    _change_cut(lab, node, "-D")
     service, deployment = _service_objects(lab, replicas=0)
     cluster_ip = lab.read_object(service)["spec"]["clusterIP"]
     lab.delete_object(deployment)
