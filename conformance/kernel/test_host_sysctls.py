@@ -16,8 +16,9 @@ def test_host_sysctls(node, expect, verdict):
         /proc/sys in the node's network namespace; files of sysctl.d for what the next boot will do.
     Expected
         kernel.sysctl.host of the profile, with =, >=, <= or covers (ports that must be in a list). Skipped without one:
-        tuning is then nobody's expectation. Not persisted is advice: Talos, Bottlerocket and operators keep values
-        elsewhere. The connection table, forwarding and kernel.congestion_control have checks of their own.
+        tuning is then nobody's expectation, and what the profile tuned-node would want is advice where no profile speaks of
+        the kernel at all. Not persisted is advice: Talos, Bottlerocket and operators keep values elsewhere. The connection
+        table, forwarding and kernel.congestion_control have checks of their own.
     Fix
         /etc/sysctl.d/*.conf and `sysctl --system`, or the machine configuration of the distribution.
     References

@@ -16,7 +16,7 @@ def test_qdisc(node, expect, verdict):
         `tc -j qdisc show` in the node's network namespace: the leaves below mq, or the root; for a
         bond, bridge or VLAN those of the hardware below it.
     Expected
-        kernel.qdisc of the profile; skipped without one.
+        kernel.qdisc of the profile; skipped without one, with advice as in NET-KERNEL-001.
     Fix
         `tc qdisc replace dev <uplink> root fq` (below mq: each leaf), and set default_qdisc before the device is made
         (initramfs or boot).

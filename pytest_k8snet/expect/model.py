@@ -68,12 +68,13 @@ class SysctlWant:
 
 @dataclass(frozen=True, slots=True)
 class KernelExpectation:
-    """Tuning of a node's kernel."""
+    """Tuning of a node's kernel. With `advice` nobody asked for it: it is what the shipped profile tuned-node would want."""
 
     host_sysctls: tuple[SysctlWant, ...] = ()
     pod_sysctls: tuple[SysctlWant, ...] = ()
     qdisc: Wanted[str] | None = None  # leaf qdisc in force on the uplink
     congestion_control: Wanted[str] | None = None
+    advice: bool = False
 
 
 @dataclass(frozen=True, slots=True)

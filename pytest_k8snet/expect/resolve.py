@@ -41,6 +41,9 @@ BUILT_IN_SYSCTLS = (
     "net.netfilter.nf_conntrack_max",
 )
 
+#: The shipped profile whose tuning is advice where nobody wants another.
+TUNED = "tuned-node"
+
 #: Least share of the host path's rate that the pod path reaches, without encapsulation and with.
 POD_TO_HOST_NATIVE = 0.9
 POD_TO_HOST_ENCAPSULATED = 0.8
@@ -145,8 +148,15 @@ def _bytes(value: object) -> int:
 
 
 def _kernel(profile: Profile | None) -> KernelExpectation:
-    if profile is None:
-        return KernelExpectation()
+    """Return the wanted tuning; where no profile says anything of it, that of tuned-node as advice."""
+    if profile is not None and (wanted := _wanted_kernel(profile)) != KernelExpectation():
+        return wanted
+    from pytest_k8snet.expect.profile import load_profiles
+
+    return replace(_wanted_kernel(load_profiles([TUNED])), advice=True)
+
+
+def _wanted_kernel(profile: Profile) -> KernelExpectation:
     kernel = profile.model.kernel
     return KernelExpectation(
         host_sysctls=_sysctls(profile, "host", kernel.sysctl.host),

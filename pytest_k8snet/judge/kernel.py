@@ -28,8 +28,9 @@ def host_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     judgement = Judgement(want=f"{len(wants)} sysctls on the node")
     for want in wants:
         _check(judgement, facts.node, facts.host.sysctls, want)
-        _advise_persisted(judgement, facts, want)
-    return judgement
+        if not expect.advice:
+            _advise_persisted(judgement, facts, want)
+    return judgement.only_advice("no profile wants a sysctl on nodes") if expect.advice else judgement
 
 
 def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
@@ -41,6 +42,8 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     if not expect.pod_sysctls:
         return Judgement.skipped("no profile wants a sysctl in pods")
     judgement = Judgement(want=f"{len(expect.pod_sysctls)} sysctls in pods")
+    if expect.advice and facts.pod is None:
+        return Judgement.skipped("no profile wants a sysctl in pods")
     if facts.pod is None:
         judgement.error(f"{facts.node}: the probe pod was not measured: {facts.pod_error or 'no reason recorded'}")
         return judgement
@@ -56,7 +59,7 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
                 f"{facts.node}: {len(different)} pods that were there before have another {want.key} "
                 f"({'; '.join(different[:3])}), want {want}"
             )
-    return judgement
+    return judgement.only_advice("no profile wants a sysctl in pods") if expect.advice else judgement
 
 
 def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
@@ -70,7 +73,7 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     judgement = Judgement(want=f"qdisc {expect.qdisc}")
     if facts.uplink is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
-        return judgement
+        return judgement.only_advice("no profile wants a queueing discipline") if expect.advice else judgement
     for device in _hardware(facts, facts.uplink) or [facts.uplink]:
         command = f"tc -j qdisc show dev {device}"
         leaves = _leaves([item for item in facts.qdiscs if item.get("dev") == device])
@@ -84,7 +87,7 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
                 wanted=expect.qdisc.value,
                 command=command,
             )
-    return judgement
+    return judgement.only_advice("no profile wants a queueing discipline") if expect.advice else judgement
 
 
 def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
@@ -108,6 +111,8 @@ def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement
             wanted=want.value,
             command="getsockopt(TCP_CONGESTION)",
         )
+    if expect.advice:
+        return judgement.only_advice("no profile wants a congestion control")
     _advise_persisted(judgement, facts, SysctlWant(_CONGESTION_CONTROL, "=", want.value, want.origin))
     return judgement
 
@@ -124,8 +129,8 @@ def conntrack(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     values = {key: None if have.get(name) is None else str(have[name]) for key, name in _CONNTRACK_FACTS.items()}
     for want in wants:
         _check(judgement, facts.node, {**facts.host.sysctls, **values}, want)
-    if not wants:
-        judgement.skip_reason = "no profile wants a size of the connection table"
+    if expect.advice or not wants:
+        judgement.only_advice("no profile wants a size of the connection table")
     if count is not None and count > _NEARLY_FULL * limit:
         judgement.advise(f"{facts.node}: {count} of {limit} entries of the connection table are in use: when it is full, packets are lost")
     # kube-proxy raises the hash to a quarter of the table (SetMax, pkg/proxy/conntrack/sysctls.go); longer chains cost time per packet.
@@ -140,7 +145,7 @@ def forwarding(facts: NodeFacts, expect: KernelExpectation, families: Collection
     What a profile says of a family that pods do not use is judged as well: no other check does.
     """
     judgement = Judgement(want="forwarding on (built-in)")
-    wanted = {want.key: want for want in expect.host_sysctls}
+    wanted = {} if expect.advice else {want.key: want for want in expect.host_sysctls}
     for family, key in _FORWARDING.items():
         if family not in families and key not in wanted:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -92,6 +92,13 @@ class Judgement:
     def remark(self, message: str, *, measured: object = None, wanted: object = None, command: str | None = None) -> None:
         """Note something a reader should know."""
         self._add(Weight.REMARK, message, measured, wanted, command)
+
+    def only_advice(self, reason: str) -> Judgement:
+        """Make advice of every fault, drop what could not be measured, and skip with `reason`: nobody asked for this."""
+        kept = [finding for finding in self.findings if finding.weight not in (Weight.ERROR, Weight.INCONCLUSIVE)]
+        self.findings = [replace(finding, weight=Weight.ADVICE) if finding.weight is Weight.FAULT else finding for finding in kept]
+        self.skip_reason = reason
+        return self
 
     @classmethod
     def skipped(cls, reason: str) -> Judgement:

@@ -31,10 +31,17 @@ def test_nothing_is_invented() -> None:
     assert (common.proxy.mode, common.proxy.scheduler, common.proxy.strict_arp) == (None, None, None)
     assert (common.mtu.pod, common.mtu.uplink, common.mtu.tunnel) == (None, None, None)
     assert common.encapsulation.kind is None
-    assert (common.kernel.host_sysctls, common.kernel.qdisc) == ((), None)
     assert common.throughput.line_rate_bps is None
     assert str(common.throughput.pod_to_host) == "0.9 (built-in)"
     assert str(common.throughput.line_share) == "0.85 (built-in)"
+
+
+def test_tuning_that_nobody_wants_is_advice() -> None:
+    kernel = resolve(None, cluster()).common.kernel
+    assert kernel.advice
+    assert str(kernel.qdisc).startswith("fq (profile tuned-node.yaml:")
+    assert resolve(load_profiles(["native"]), cluster()).common.kernel == kernel, "a profile of something else wants no tuning"
+    assert not resolve(load_profiles(["tuned-node"]), cluster()).common.kernel.advice
 
 
 def test_claims() -> None:

@@ -433,3 +433,41 @@ def test_what_is_no_list_of_ports_covers_none(value: str) -> None:
 )
 def test_families_of_pods(cidrs: tuple[str, ...], internal_ip: str | None, families: set[int]) -> None:
     assert kernel.pod_families(replace(fake_node("node-1"), pod_cidrs=cidrs, internal_ip=internal_ip)) == families
+
+
+ADVISED = replace(TUNED, advice=True)
+UNTUNED: dict[str, Any] = {
+    "host__sysctls": sysctls(net__ipv4__tcp_tw_reuse="2"),
+    "pod": {"name": "probe-node-1", **network(sysctls={"net.ipv4.tcp_tw_reuse": "2"}, congestion_control="cubic")},
+    "qdiscs": [{"kind": "pfifo_fast", "handle": "0:", "dev": "eth0", "root": True}],
+    "conntrack": {"count": 120, "max": 65536, "buckets": 65536},
+}
+
+
+@pytest.mark.parametrize(
+    ("judge", "reason", "advice"),
+    [
+        (kernel.host_sysctls, "no profile wants a sysctl on nodes", f"node-1: net.ipv4.tcp_tw_reuse 2, want 1 ({ORIGIN})"),
+        (kernel.pod_sysctls, "no profile wants a sysctl in pods", f"node-1: probe pod: net.ipv4.tcp_tw_reuse 2, want 1 ({ORIGIN})"),
+        (kernel.qdisc, "no profile wants a queueing discipline", f"node-1: eth0 qdisc pfifo_fast in force, want fq ({ORIGIN})"),
+        (
+            kernel.congestion_control,
+            "no profile wants a congestion control",
+            f"node-1: probe pod: a fresh TCP socket uses cubic, want bbr ({ORIGIN})",
+        ),
+        (
+            kernel.conntrack,
+            "no profile wants a size of the connection table",
+            f"node-1: net.netfilter.nf_conntrack_max 65536, want >= 131072 ({ORIGIN})",
+        ),
+    ],
+    ids=["host", "pod", "qdisc", "congestion-control", "conntrack"],
+)
+def test_tuning_that_nobody_wants_is_advice(judge: Any, reason: str, advice: str) -> None:
+    """Nothing fails, nothing that could not be measured is an error, and what would be better is said."""
+    judgement = judge(facts(**UNTUNED), ADVISED)
+    assert outcome(judgement) == ("skip", reason)
+    assert told(judgement, "advice") == [advice]
+    unmeasured = judge(facts(pod=None, uplink=None, qdiscs=[], host__sysctls={}, host__congestion_control=None), ADVISED)
+    assert outcome(unmeasured) == ("skip", reason)
+    assert told(unmeasured, "error") == []
