@@ -15,7 +15,8 @@ def test_pod_sysctls(node, expect, verdict):
     How it is measured
         /proc/sys inside the probe pod; other pods of the node for comparison.
     Expected
-        kernel.sysctl.pod of the profile; skipped without one, with advice as in NET-KERNEL-001. Pods that were there before and differ are a remark.
+        kernel.sysctl.pod of the profile; skipped without one, with advice as in NET-KERNEL-001. Pods that were there before
+        and differ are a remark.
     Fix
         The CNI's tuning plugin (`{"type": "tuning", "sysctl": {...}}` in the conflist), or securityContext.sysctls of the
         workload.
