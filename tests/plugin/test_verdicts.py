@@ -257,7 +257,7 @@ def test_waiver(bench: Bench, ways: str) -> None:
         "WAIVED ACME-1[node-2] (fail) - node-2: is not the first [ticket 17 (until 2999-01-01, profile p.yaml:2)]"
     )
     assert ran.line("verdicts:") == "verdicts: 1 pass, 2 fail (of these 2 waived or allowed)"
-    assert re.search(r"1 passed, (3 warnings, )?2 waived in", ran.out)
+    assert re.search(r"1 passed, (\d+ warnings?, )?2 waived in", ran.out)
 
 
 def test_expired_waiver(bench: Bench) -> None:
