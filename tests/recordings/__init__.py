@@ -1,0 +1,1 @@
+"""Real run folders, small, and how they are kept."""
