@@ -20,15 +20,9 @@ from pytest_k8snet.errors import (
     ExecTransportError,
     ProbeError,
 )
-from tests.unit.fakeapi import FakeApiServer, fake_api, read_frame, read_program, run_locally, send_frame, status, write_kubeconfig
+from tests.unit.fakeapi import FakeApiServer, read_frame, read_program, run_locally, send_frame, status, write_kubeconfig
 
 EXEC = "/api/v1/namespaces/k8snet-r1/pods/host-node-1/exec"
-
-
-@pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with fake_api() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from pytest_k8snet.access.probes import Probe, ProbeSettings, RunningProbes, new
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError, ProbeError
-from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+from tests.unit.fakeapi import FakeApiServer, status
 
 NAMESPACE = "/api/v1/namespaces/k8snet-r1"
 PODS = f"{NAMESPACE}/pods"
@@ -65,19 +63,6 @@ def running(index: int) -> dict[str, Any]:
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]}
-
-
-@pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with fake_api() as server:
-        yield server
-
-
-@pytest.fixture
-def api(server: FakeApiServer, tmp_path: Path) -> Iterator[Api]:
-    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
-    yield api
-    api.close()
 
 
 @pytest.fixture(autouse=True)

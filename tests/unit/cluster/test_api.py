@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,7 @@ import pytest
 from pytest_k8snet.cluster.api import Api, permission
 from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError, ApiUnreachableError
 from pytest_k8snet.errors import AuthenticationError, ClusterError, ConfigurationError
-from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
-
-
-@pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with fake_api() as server:
-        yield server
-
-
-@pytest.fixture
-def api(server: FakeApiServer, tmp_path: Path) -> Iterator[Api]:
-    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
-    yield api
-    api.close()
+from tests.unit.fakeapi import FakeApiServer, status, write_kubeconfig
 
 
 def test_lists_page_by_page(server: FakeApiServer, api: Api) -> None:

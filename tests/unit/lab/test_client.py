@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,8 @@ CHANGED = status(409, "Conflict", "the object has been modified")
 
 
 @pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with fake_api() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: FakeApiServer, tmp_path: Path) -> Iterator[LabClient]:
-    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
-    yield LabClient(api)
-    api.close()
+def client(api: Api) -> LabClient:
+    return LabClient(api)
 
 
 def in_turn(*answers: Answer) -> Any:

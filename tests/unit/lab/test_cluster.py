@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pytest_k8snet.lab.processes import ProcessRef, boot_id
 from pytest_k8snet.lab.progress import SilentProgress
 from pytest_k8snet.lab.settings import LabSettings
 from pytest_k8snet.lab.state import LabFolder, LabState, Recorder
-from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+from tests.unit.fakeapi import FakeApiServer, status
 from tests.unit.lab.samples import prepared, running, this_process
 
 KEEPER, NODE, ETCD = ProcessRef("namespace", 10, 1), ProcessRef("node-1", 11, 1), ProcessRef("etcd", 12, 1)
@@ -172,16 +171,8 @@ def test_down_removes_the_folder(machine: Machine, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with fake_api() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: FakeApiServer, tmp_path: Path) -> Iterator[LabClient]:
-    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
-    yield LabClient(api)
-    api.close()
+def client(api: Api) -> LabClient:
+    return LabClient(api)
 
 
 def node(name: str, ready: str | None) -> dict[str, Any]:
