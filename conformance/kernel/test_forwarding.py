@@ -13,10 +13,11 @@ def test_forwarding(node, expect, verdict):
         Without it no packet leaves a pod for another node. A hardening script or a restarted network service that resets it
         takes the node's pods off the network while the node stays Ready.
     How it is measured
-        net.ipv4.ip_forward and net.ipv6.conf.all.forwarding in the node's network namespace.
+        net.ipv4.ip_forward, the uplink's own forwarding and net.ipv6.conf.all.forwarding in the node's network namespace.
     Expected
-        1 for every family of the node's pod ranges (that of its InternalIP when it has none); true on every healthy cluster,
-        so built in. Also what the profile says of the other family.
+        1 for every family of the node's pod ranges (that of its InternalIP when it has none), and for the uplink's own
+        setting unless Cilium forwards past it; true on every healthy cluster, so built in. Also what the profile says of the
+        other family.
     Fix
         `net.ipv4.ip_forward = 1` (and `net.ipv6.conf.all.forwarding = 1`) in /etc/sysctl.d.
     References

@@ -152,6 +152,11 @@ def forwarding(facts: NodeFacts, expect: KernelExpectation, families: Collection
         want = wanted.get(key, SysctlWant(key, "=", "1", "built-in"))
         _check(judgement, facts.node, facts.host.sysctls, want)
         _advise_persisted(judgement, facts, want)
+    # ip_forward sets every device's own; one that was set back since drops what comes in by it (net/ipv4/route.c, IN_DEV_FORWARD).
+    # Cilium's programs may forward without asking it.
+    own = f"net.ipv4.conf.{facts.uplink}.forwarding"
+    if 4 in families and facts.host.sysctls.get(own) is not None and facts.host.link("cilium_host") is None:
+        _check(judgement, facts.node, facts.host.sysctls, SysctlWant(own, "=", "1", "built-in"))
     return judgement
 
 

@@ -369,6 +369,19 @@ def test_conntrack(table: dict[str, int | None], expect: KernelExpectation, expe
     ("changes", "families", "expected"),
     [
         pytest.param({}, {4, 6}, ("pass", ""), id="healthy"),
+        pytest.param({"host__sysctls": sysctls(net__ipv4__conf__eth0__forwarding="1")}, {4}, ("pass", ""), id="uplink-forwards"),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__conf__eth0__forwarding="0")},
+            {4},
+            ("fail", "node-1: net.ipv4.conf.eth0.forwarding 0, want 1 (built-in) (sysctl net.ipv4.conf.eth0.forwarding)"),
+            id="uplink-does-not-forward",
+        ),
+        pytest.param(
+            {"host__sysctls": sysctls(net__ipv4__conf__eth0__forwarding="0"), "host__links": [link("eth0"), link("cilium_host")]},
+            {4},
+            ("pass", ""),
+            id="cilium-forwards-past-it",
+        ),
         pytest.param(
             {"host__sysctls": sysctls(net__ipv4__ip_forward="0")},
             {4},
