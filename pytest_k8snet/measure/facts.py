@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Node
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.document import Document
+
+_AHEAD = 4  # nodes asked, a thread, before the first answer is needed
 
 # What checks look at whatever the profile says; {uplink} is filled in on the node, where its name is known.
 UPLINK_KEYS = tuple(f"net.ipv4.conf.{{uplink}}.{name}" for name in ("arp_ignore", "arp_announce", "rp_filter", "forwarding"))
@@ -37,15 +40,22 @@ HOST_KEYS = (
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Take the facts of the nodes `subjects`."""
     keys = list(dict.fromkeys([*HOST_KEYS, *context.sysctl_keys]))
-    with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-facts") as pool:
-        # The pods' agents start while the hosts' do: most of the time is waiting for their first word.
-        pods = {node: pool.submit(_pod_facts, context, node, keys) for node in subjects}
-        documents = [
-            pool.submit(take_document, "facts", node, _method(context, node), partial(_facts, context, node, keys, pods[node]))
-            for node in subjects
-        ]
-        for document in documents:
-            yield document.result()
+    threads = context.settings.facts_threads
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="k8snet-facts") as pool:
+
+        def start(node: str) -> Future[Document]:
+            # The pod's agent starts while the host's does: most of the time is waiting for their first word.
+            pod = pool.submit(_pod_facts, context, node, keys)
+            return pool.submit(take_document, "facts", node, _method(context, node), partial(_facts, context, node, keys, pod))
+
+        # Never all at once: facts are up to a megabyte each, and of a thousand nodes only those under way are held.
+        under_way: deque[Future[Document]] = deque()
+        for node in subjects:
+            under_way.append(start(node))
+            if len(under_way) == _AHEAD * threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def _facts(context: MeasureContext, name: str, keys: Sequence[str], pod: Future[dict[str, Any]]) -> dict[str, Any]:
