@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from pytest_k8snet.cluster.model import Node
@@ -19,20 +20,44 @@ _CONNTRACK_FACTS = {f"{_CONNTRACK}max": "max", f"{_CONNTRACK}buckets": "buckets"
 #: Share of the connection table from which on it is worth a look.
 _NEARLY_FULL = 0.8
 
+_NO_HOST_SYSCTL = "no profile wants a sysctl on nodes"
+_NO_POD_SYSCTL = "no profile wants a sysctl in pods"
+_NO_QDISC = "no profile wants a queueing discipline"
+_NO_CONGESTION_CONTROL = "no profile wants a congestion control"
+_NO_CONNTRACK = "no profile wants a size of the connection table"
 
+_Judge = Callable[[NodeFacts, KernelExpectation], Judgement]
+
+
+def _unless_only_advised(reason: str) -> Callable[[_Judge], _Judge]:
+    """Let a judge of tuning skip with `reason`, and what it finds be advice, where the tuning is only what tuned-node would want."""
+
+    def decorate(judge: _Judge) -> _Judge:
+        @wraps(judge)
+        def judged(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
+            judgement = judge(facts, expect)
+            return judgement.only_advice(reason) if expect.advice and judgement.skip_reason is None else judgement
+
+        return judged
+
+    return decorate
+
+
+@_unless_only_advised(_NO_HOST_SYSCTL)
 def host_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge the sysctls of the node's own network namespace, less those that a check of their own judges."""
     wants = [want for want in expect.host_sysctls if not _judged_elsewhere(want, expect)]
     if not wants:
-        return Judgement.skipped("no profile wants a sysctl on nodes")
+        return Judgement.skipped(_NO_HOST_SYSCTL)
     judgement = Judgement(want=f"{len(wants)} sysctls on the node")
     for want in wants:
         _check(judgement, facts.node, facts.host.sysctls, want)
         if not expect.advice:
             _advise_persisted(judgement, facts, want)
-    return judgement.only_advice("no profile wants a sysctl on nodes") if expect.advice else judgement
+    return judgement
 
 
+@_unless_only_advised(_NO_POD_SYSCTL)
 def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge the sysctls of the probe pod's network namespace: a new one inherits few of the node's values.
 
@@ -40,10 +65,8 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     namespace is made; somaxconn, ip_local_port_range, tcp_tw_reuse and the rest start with the kernel's defaults (measured on 6.18).
     """
     if not expect.pod_sysctls:
-        return Judgement.skipped("no profile wants a sysctl in pods")
+        return Judgement.skipped(_NO_POD_SYSCTL)
     judgement = Judgement(want=f"{len(expect.pod_sysctls)} sysctls in pods")
-    if expect.advice and facts.pod is None:
-        return Judgement.skipped("no profile wants a sysctl in pods")
     if facts.pod is None:
         judgement.error(f"{facts.node}: the probe pod was not measured: {facts.pod_error or 'no reason recorded'}")
         return judgement
@@ -59,9 +82,10 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
                 f"{facts.node}: {len(different)} pods that were there before have another {want.key} "
                 f"({'; '.join(different[:3])}), want {want}"
             )
-    return judgement.only_advice("no profile wants a sysctl in pods") if expect.advice else judgement
+    return judgement
 
 
+@_unless_only_advised(_NO_QDISC)
 def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge the leaf queueing disciplines of the uplink, not the sysctl: default_qdisc counts only when a device is made.
 
@@ -69,11 +93,11 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     VLANs hold no packets (noqueue): the hardware below them is looked at.
     """
     if expect.qdisc is None:
-        return Judgement.skipped("no profile wants a queueing discipline")
+        return Judgement.skipped(_NO_QDISC)
     judgement = Judgement(want=f"qdisc {expect.qdisc}")
     if facts.uplink is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
-        return judgement.only_advice("no profile wants a queueing discipline") if expect.advice else judgement
+        return judgement
     for device in _hardware(facts, facts.uplink) or [facts.uplink]:
         command = f"tc -j qdisc show dev {device}"
         leaves = _leaves([item for item in facts.qdiscs if item.get("dev") == device])
@@ -87,13 +111,14 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
                 wanted=expect.qdisc.value,
                 command=command,
             )
-    return judgement.only_advice("no profile wants a queueing discipline") if expect.advice else judgement
+    return judgement
 
 
+@_unless_only_advised(_NO_CONGESTION_CONTROL)
 def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge what a fresh TCP socket really uses, on the node and in the probe pod (which copies the node's when it is made)."""
     if expect.congestion_control is None:
-        return Judgement.skipped("no profile wants a congestion control")
+        return Judgement.skipped(_NO_CONGESTION_CONTROL)
     want = expect.congestion_control
     judgement = Judgement(want=f"congestion control {want}")
     for who, network, problem in (
@@ -111,12 +136,12 @@ def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement
             wanted=want.value,
             command="getsockopt(TCP_CONGESTION)",
         )
-    if expect.advice:
-        return judgement.only_advice("no profile wants a congestion control")
-    _advise_persisted(judgement, facts, SysctlWant(_CONGESTION_CONTROL, "=", want.value, want.origin))
+    if not expect.advice:
+        _advise_persisted(judgement, facts, SysctlWant(_CONGESTION_CONTROL, "=", want.value, want.origin))
     return judgement
 
 
+@_unless_only_advised(_NO_CONNTRACK)
 def conntrack(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge size and hash size of the connection table. Its absence means that nothing uses it (nftables or eBPF only), not zero."""
     have = facts.conntrack
@@ -129,8 +154,8 @@ def conntrack(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     values = {key: None if have.get(name) is None else str(have[name]) for key, name in _CONNTRACK_FACTS.items()}
     for want in wants:
         _check(judgement, facts.node, {**facts.host.sysctls, **values}, want)
-    if expect.advice or not wants:
-        judgement.only_advice("no profile wants a size of the connection table")
+    if not wants:
+        judgement.skip_reason = _NO_CONNTRACK
     if count is not None and count > _NEARLY_FULL * limit:
         judgement.advise(f"{facts.node}: {count} of {limit} entries of the connection table are in use: when it is full, packets are lost")
     # kube-proxy raises the hash to a quarter of the table (SetMax, pkg/proxy/conntrack/sysctls.go); longer chains cost time per packet.
