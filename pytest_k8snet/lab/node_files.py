@@ -59,6 +59,11 @@ _MODULES = ("br_netfilter", "nf_conntrack", "sch_fq", "tcp_bbr", "veth")
 _MODULES_OF_PROXY = {"ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy"), "iptables": (), "none": ()}
 
 
+def pod_mtu(settings: LabSettings) -> int:
+    """Give the MTU of a lab's pods, in bytes: what its network leaves of the uplink's."""
+    return MTU - VXLAN_OVERHEAD if settings.network == "vxlan" else MTU
+
+
 @dataclass(frozen=True, slots=True)
 class NodeWriter:
     """Writes the folders of the nodes of one lab."""
@@ -69,11 +74,6 @@ class NodeWriter:
     kernel: NodeKernel
     identities: Identities
     authorized_key: str
-
-    @property
-    def pod_mtu(self) -> int:
-        """MTU of the pods: what the network leaves of the uplink's."""
-        return MTU - VXLAN_OVERHEAD if self.settings.network == "vxlan" else MTU
 
     def write(self, node: NodeAddress, folder: Path) -> str:
         """Fill the folder of a node; give the public line of its SSH host key."""
@@ -134,7 +134,7 @@ class NodeWriter:
             return
         # As flannel lays it: no learning; neighbours and forwarding entries are given.
         yield (
-            f"link add {TUNNEL} address {node.tunnel_mac} mtu {self.pod_mtu} type vxlan id 1 local {node.address} dev {UPLINK} "
+            f"link add {TUNNEL} address {node.tunnel_mac} mtu {pod_mtu(self.settings)} type vxlan id 1 local {node.address} dev {UPLINK} "
             f"dstport {TUNNEL_PORT} nolearning"
         )
         yield f"address add {node.tunnel_address}/32 dev {TUNNEL}"
@@ -175,7 +175,7 @@ class NodeWriter:
             "bridge": "cni0",
             "isGateway": True,
             "hairpinMode": True,
-            "mtu": self.pod_mtu,
+            "mtu": pod_mtu(self.settings),
             "ipam": {
                 "type": "host-local",
                 "ranges": [[{"subnet": node.pod_cidr, "gateway": gateway}]],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.lab.addresses import API_PORT
-from pytest_k8snet.lab.node_files import MTU, VXLAN_OVERHEAD
+from pytest_k8snet.lab.node_files import MTU, pod_mtu
 
 if TYPE_CHECKING:
     from pytest_k8snet.lab.addresses import AddressPlan
@@ -64,9 +64,9 @@ def _object(api_version: str, kind: str, name: str, *, labels: Mapping[str, str]
 
 def _network(settings: LabSettings) -> Manifest:
     """Give what a CNI's own configuration object says elsewhere."""
-    mtu = {"pod": MTU, "uplink": MTU}
+    mtu = {"pod": pod_mtu(settings), "uplink": MTU}
     if settings.network == "vxlan":
-        mtu["pod"] = mtu["tunnel"] = MTU - VXLAN_OVERHEAD
+        mtu["tunnel"] = mtu["pod"]
     claim = {"encapsulation": "vxlan" if settings.network == "vxlan" else "none", "mtu": mtu}
     return _object("v1", "ConfigMap", "k8snet-lab-network", data={"network.json": json.dumps(claim)})
 
