@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pytest_k8snet.plan import OMIT_S, TAKE_S
+
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access
     from pytest_k8snet.access.probes import Probe
@@ -31,8 +33,8 @@ class MeasureSettings:
     facts_timeout_s: float = 60.0
     facts_threads: int = 16
     existing_pods: int = 20  # network namespaces of pods looked at per node
-    take_s: int = 3
-    omit_s: int = 1
+    take_s: int = TAKE_S
+    omit_s: int = OMIT_S
     bitrate_bps: int | None = None  # cap of a throughput take; None is as fast as it goes
 
 
