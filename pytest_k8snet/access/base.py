@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+PATIENCE_S = 60.0
+"""For how long a way that was there before and is not now is tried again: an API server or a kubelet that restarts is back by then."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:

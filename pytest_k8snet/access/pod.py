@@ -12,39 +12,23 @@ import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import resources
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 import websocket
 from kubernetes.stream import ws_client
 
-from pytest_k8snet.access.base import Agent, Deadline
+from pytest_k8snet.access.base import PATIENCE_S, Agent, Deadline
+from pytest_k8snet.access.client import AGENT_ARGV, AgentClient, Patience
 from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import AccessError, AuthenticationError, CommandTimeout, ConnectError, ExecTransportError, ProbeError
 
-PROTOCOL = 1
-
 CONTAINER = "probe"
-
-# Reads eight digits, then as many bytes of program, and becomes it. Unbuffered, so that no byte of the first request is lost.
-BOOTSTRAP = (
-    "import os\n"
-    "def r(n):\n"
-    "    b=b''\n"
-    "    while len(b)<n:\n"
-    "        c=os.read(0,n-len(b))\n"
-    "        if not c: raise SystemExit(3)\n"
-    "        b+=c\n"
-    "    return b\n"
-    "exec(compile(r(int(r(8))),'agent','exec'),{'__name__':'__main__'})"
-)
-AGENT_ARGV = ("python3", "-I", "-S", "-u", "-c", BOOTSTRAP)
 
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
 _CHUNK = 32 * 1024
-_START_S = 60.0  # python's first start on a small node can take seconds
 
 
 class ExecStream:
@@ -194,106 +178,14 @@ class ExecStream:
         return ExecTransportError(text)
 
 
-class PodAgent:
-    """The agent in one probe pod. It starts with the first request and again after its stream broke."""
-
-    def __init__(self, api: Api, where: str, probe: Probe, pod: str) -> None:
-        self._api = api
-        self._where = where
-        self._probe = probe
-        self._pod = pod
-        self._stream: ExecStream | None = None
-        self._number = 0
-        self._lock = threading.Lock()
-
-    @property
-    def where(self) -> str:
-        """The node, and which of its two pods."""
-        return self._where
-
-    def request(self, op: str, params: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
-        """Send one request and return its result; requests to one agent follow each other."""
-        with self._lock:
-            deadline = Deadline.after(timeout_s)
-            try:
-                stream = self._open(deadline)
-                self._number += 1
-                line = json.dumps({"id": self._number, "op": op, "params": dict(params or {})}).encode() + b"\n"
-                deadline = Deadline.after(timeout_s)
-                stream.write(line)
-                answer = self._read_answer(stream, deadline)
-            except AccessError as error:
-                # What the agent does now is not known: the next request gets a new one.
-                self._drop()
-                raise type(error)(f"{self._where}: {op}: {error}") from error
-        failure = answer.get("error")
-        if failure is None:
-            return answer.get("result")
-        kind = CommandTimeout if failure.get("kind") == "timeout" else AccessError
-        raise kind(f"{self._where}: {op}: {failure.get('message')}")
-
-    def close(self) -> None:
-        """End the agent."""
-        with self._lock:
-            self._drop()
-
-    def _open(self, deadline: Deadline) -> ExecStream:
-        if self._stream is not None and self._stream.alive:
-            return self._stream
-        self._drop()
-        start = Deadline.after(max(_START_S, deadline.remaining))
-        try:
-            self._stream = self._start(start)
-        except ExecTransportError:
-            # Only the way is tried again, and once: what was asked for has not been sent yet.
-            self._drop()
-            self._stream = self._start(start)
-        return self._stream
-
-    def _start(self, deadline: Deadline) -> ExecStream:
-        stream = ExecStream(self._api, self._probe.namespace, self._pod, AGENT_ARGV, deadline)
-        try:
-            program = agent_source()
-            stream.write(b"%08d" % len(program) + program)
-            ready = self._read_json(stream, deadline)
-            if ready.get("ready") != PROTOCOL:
-                raise AccessError(f"{stream.where}: the agent did not start: {str(ready)[:200]}")
-        except AccessError:
-            stream.close()
-            raise
-        return stream
-
-    def _read_answer(self, stream: ExecStream, deadline: Deadline) -> dict[str, Any]:
-        while True:
-            answer = self._read_json(stream, deadline)
-            if answer.get("id") == self._number:
-                return answer
-
-    def _read_json(self, stream: ExecStream, deadline: Deadline) -> dict[str, Any]:
-        line = b""
-        while not line.strip():  # empty lines are heartbeats
-            line = stream.read_line(deadline)
-        try:
-            answer = json.loads(line)
-        except ValueError as error:
-            raise AccessError(f"{stream.where}: the agent wrote no JSON: {line[:200].decode('utf-8', 'replace')!r}") from error
-        if not isinstance(answer, dict):
-            raise AccessError(f"{stream.where}: the agent wrote no object: {line[:200].decode('utf-8', 'replace')!r}")
-        return answer
-
-    def _drop(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-
 class PodAccess:
     """Access to the nodes of a run through their probe pods."""
 
-    def __init__(self, api: Api, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, api: Api, probes: Mapping[str, Probe], *, patience_s: float = PATIENCE_S) -> None:
         self._api = api
         self._probes = probes
-        self._agents: dict[tuple[str, str], PodAgent] = {}
+        self._patience = Patience(patience_s)
+        self._agents: dict[tuple[str, str], AgentClient] = {}
         self._lock = threading.Lock()
 
     def host(self, node: str) -> Agent:
@@ -311,7 +203,7 @@ class PodAccess:
         for agent in agents:
             agent.close()
 
-    def _agent(self, node: str, role: str) -> PodAgent:
+    def _agent(self, node: str, role: str) -> AgentClient:
         probe = self._probes.get(node)
         if probe is None:
             raise ProbeError(f"{node}: no probe pods were made on this node")
@@ -322,13 +214,9 @@ class PodAccess:
             if agent is None:
                 pod = probe.host_pod if role == "host" else probe.pod
                 where = f"{node} (host)" if role == "host" else f"{node} (pod {pod})"
-                agent = self._agents[node, role] = PodAgent(self._api, where, probe, pod)
+                opening = partial(ExecStream, self._api, probe.namespace, pod, AGENT_ARGV)
+                agent = self._agents[node, role] = AgentClient(where, opening, self._patience)
             return agent
-
-
-def agent_source() -> bytes:
-    """Return the agent program as it is sent."""
-    return resources.files("pytest_k8snet.agent").joinpath("agent.py").read_bytes()
 
 
 def _text(error: BaseException) -> str:

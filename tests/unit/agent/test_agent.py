@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.pod import AGENT_ARGV, agent_source
+from pytest_k8snet.access.client import AGENT_ARGV, agent_source
 from pytest_k8snet.agent import agent
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NetNamespace, NodeFacts
