@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_k8snet.access.base import PATIENCE_S
+
 if TYPE_CHECKING:
     import pytest
 
@@ -70,13 +72,17 @@ class PodBackend:
     @property
     def services(self) -> ServiceSource:
         """The API server."""
+        self._api.patience_s = PATIENCE_S
         return self._api
 
     def read_cluster(self) -> Cluster:
         """Read nodes, kube-proxy, CNI and their claims."""
         from pytest_k8snet.cluster.inventory import read_cluster
 
-        return read_cluster(self._api)
+        cluster = read_cluster(self._api)
+        # What has answered once is waited for when it restarts; what never did is told at once.
+        self._api.patience_s = PATIENCE_S
+        return cluster
 
     def select_nodes(self, selector: str) -> Sequence[str]:
         """Ask the API server."""
@@ -96,6 +102,7 @@ class PodBackend:
         """Go by exec through the API server."""
         from pytest_k8snet.access.pod import PodAccess
 
+        self._api.patience_s = PATIENCE_S
         return PodAccess(self._api, probes)
 
     def close(self) -> None:

@@ -39,6 +39,10 @@ class ExecTransportError(AccessError):
     """An exec stream ended without telling how its command ended."""
 
 
+#: What says that a way broke, and nothing about what was asked over it.
+TRANSPORT_ERRORS = (ConnectError, ExecTransportError)
+
+
 class ProbeError(AccessError):
     """A probe pod could not be made or did not start; the message names the object and the reason."""
 

@@ -21,9 +21,17 @@ from kubernetes.stream import ws_client
 
 from pytest_k8snet.access.base import PATIENCE_S, Agent, Deadline
 from pytest_k8snet.access.client import AGENT_ARGV, AgentClient, Patience
-from pytest_k8snet.access.probes import Probe
+from pytest_k8snet.access.probes import Probe, pod_state
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.errors import AccessError, AuthenticationError, CommandTimeout, ConnectError, ExecTransportError, ProbeError
+from pytest_k8snet.errors import (
+    AccessError,
+    AuthenticationError,
+    ClusterError,
+    CommandTimeout,
+    ConnectError,
+    ExecTransportError,
+    ProbeError,
+)
 
 CONTAINER = "probe"
 
@@ -154,14 +162,14 @@ class ExecStream:
         try:
             connect(url, **options)
         except websocket.WebSocketBadStatusException as error:
-            raise self._refused(api, path, error) from error
+            raise self._refused(api, namespace, pod, error) from error
         except (websocket.WebSocketTimeoutException, TimeoutError) as error:
             raise CommandTimeout(f"{self.where}: exec not open within {deadline.seconds:g} s") from error
         except (websocket.WebSocketException, OSError) as error:
             raise ConnectError(f"{self.where}: no exec through {api.server}: {_text(error)}") from error
         return connection
 
-    def _refused(self, api: Api, path: str, error: websocket.WebSocketBadStatusException) -> AccessError:
+    def _refused(self, api: Api, namespace: str, pod: str, error: websocket.WebSocketBadStatusException) -> AccessError:
         status = error.status_code
         body = getattr(error, "resp_body", None) or b""
         try:
@@ -172,10 +180,22 @@ class ExecStream:
         if status == 401:
             return AuthenticationError(f"{text}. {api.server} does not accept the credentials of {api.origin}")
         if status == 403:
-            return AuthenticationError(f"{text}. Exec needs the verbs create and get. {api.hint('POST', path)}")
-        if status == 404:
-            return ProbeError(f"{text}. The probe pod is gone: was it evicted, or its namespace deleted?")
-        return ExecTransportError(text)
+            hint = api.hint("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/exec")
+            return AuthenticationError(f"{text}. Exec needs the verbs create and get. {hint}")
+        fate = _fate(api, namespace, pod)
+        if fate is None and status == 404:
+            fate = "the probe pod is gone: was it evicted, or its namespace deleted?"
+        return ExecTransportError(text) if fate is None else ProbeError(f"{self.where}: {fate}")
+
+
+def _fate(api: Api, namespace: str, pod: str) -> str | None:
+    """Return what became of a probe pod that is no more, None when it runs or nobody can tell."""
+    try:
+        found = [*api.list(f"/api/v1/namespaces/{namespace}/pods", fieldSelector=f"metadata.name={pod}")]
+    except ClusterError:
+        return None
+    error = pod_state(found[0] if found else None).error
+    return None if error is None else f"the probe pod {error}"
 
 
 class PodAccess:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ Objects = list[dict[str, Any]]  # raw objects; a name of its own because `Api.li
 _PAGE = 500
 _CONNECT_S = 10.0
 _READ_S = 60.0
+_BETWEEN_S = 1.0
+_DELETE_S = 20.0  # Ctrl-C waits for it
+
+#: Answers of an API server that starts, ends or has lost its etcd for a moment.
+_PASSING = frozenset({429, 500, 502, 503, 504})
 
 
 class Api:
@@ -42,6 +48,7 @@ class Api:
     def __init__(self, configuration: Configuration, *, origin: str) -> None:
         self.configuration = configuration
         self.origin = origin  # "kubeconfig /x (context y)", for messages
+        self.patience_s = 0.0  # for how long requests are repeated that get no answer, or one that passes
         self._local = threading.local()
         self._clients: list[ApiClient] = []
         self._lock = threading.Lock()
@@ -95,12 +102,21 @@ class Api:
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Create an object and return it as the server made it."""
-        return self.request("POST", path, body=body)
+        try:
+            return self.request("POST", path, body=body)
+        except ApiError as error:
+            if error.status != 409 or not error.repeated:
+                raise
+            # A try before this one may have made it, and its answer was lost.
+            there: dict[str, Any] = self.request("GET", f"{path}/{body['metadata']['name']}")
+            if there["metadata"].get("labels") != body["metadata"].get("labels"):
+                raise
+            return there
 
     def delete(self, path: str, **query: Any) -> None:
         """Delete the object or collection at `path`; one that is not there is fine."""
         try:
-            self.request("DELETE", path, query=query)
+            self.request("DELETE", path, query=query, patience_s=min(self.patience_s, _DELETE_S))
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -113,11 +129,34 @@ class Api:
         """Return all EndpointSlices."""
         return [*self.list("/apis/discovery.k8s.io/v1/endpointslices")]
 
-    def request(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None) -> Any:
-        """Send one request and return the answer's JSON.
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        patience_s: float | None = None,
+    ) -> Any:
+        """Send one request and return the answer's JSON. With patience (`patience_s`) it is repeated while the API server is not itself.
 
         Raises `ApiError` for an answer that is an error, `ApiUnreachableError` when there is none.
         """
+        until = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
+        repeated = False
+        while True:
+            try:
+                return self._request(method, path, query=query, body=body)
+            except (ApiError, ApiUnreachableError) as error:
+                if isinstance(error, ApiError):
+                    error.repeated = repeated
+                passing = isinstance(error, ApiUnreachableError) or error.status in _PASSING
+                if not passing or time.monotonic() + _BETWEEN_S > until:
+                    raise
+            repeated = True
+            time.sleep(_BETWEEN_S)
+
+    def _request(self, method: str, path: str, *, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None) -> Any:
         url = self.server.rstrip("/") + path
         if query:
             url += "?" + urlencode({key: value for key, value in query.items() if value is not None})

@@ -6,12 +6,16 @@ from pytest_k8snet.errors import AuthenticationError, ClusterError, ConnectError
 
 
 class ApiError(ClusterError):
-    """The API server answered with an error; `status` is the HTTP status, `reason` the API's own word for it."""
+    """The API server answered with an error; `status` is the HTTP status, `reason` the API's own word for it.
+
+    `repeated` says that tries before this one got no answer: they may have done what was asked.
+    """
 
     def __init__(self, message: str, *, status: int, reason: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.repeated = False
 
 
 class ApiRefusedError(ApiError, AuthenticationError):

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.errors import AccessError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError
 from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 
         def start(node: str) -> Future[Document]:
             # The pod's agent starts while the host's does: most of the time is waiting for their first word.
-            pod = pool.submit(_pod_facts, context, node, keys)
-            return pool.submit(take_document, "facts", node, _method(context, node), partial(_facts, context, node, keys, pod))
+            pods = [pool.submit(_pod_facts, context, node, keys)]
+            return pool.submit(take_document, "facts", node, _method(context, node), partial(_facts, context, node, keys, pods))
 
         # Never all at once: facts are up to a megabyte each, and of a thousand nodes only those under way are held.
         under_way: deque[Future[Document]] = deque()
@@ -58,7 +58,8 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
             yield under_way.popleft().result()
 
 
-def _facts(context: MeasureContext, name: str, keys: Sequence[str], pod: Future[dict[str, Any]]) -> dict[str, Any]:
+def _facts(context: MeasureContext, name: str, keys: Sequence[str], pods: list[Future[dict[str, Any]]]) -> dict[str, Any]:
+    """Ask both agents of a node. `pods` holds the first answer of its pod's; it is gone when they are asked again."""
     node = context.cluster.node(name)
     probe = context.probes.get(name)
     peers, unknown = _peers(context, node)
@@ -76,10 +77,13 @@ def _facts(context: MeasureContext, name: str, keys: Sequence[str], pod: Future[
         timeout_s=context.settings.facts_timeout_s,
     )
     values["peer_routes"] = [*values["peer_routes"], *unknown]
+    first = bool(pods)
     try:
-        values["pod"] = {"name": probe.pod if probe else f"probe-{name}", **pod.result()}
-        values["pod_error"] = None
+        pod = pods.pop().result() if first else _pod_facts(context, name, keys)
+        values["pod"], values["pod_error"] = {"name": probe.pod if probe else f"probe-{name}", **pod}, None
     except AccessError as error:
+        if first and isinstance(error, TRANSPORT_ERRORS):
+            raise
         values["pod"], values["pod_error"] = None, str(error)
     return values
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.cluster.virtual_servers import differences, parse_table
 from pytest_k8snet.errors import RecordError
-from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class _Table:
     node: Node
     answer: dict[str, Any] | None = None
     error: Exception | None = None
+    retried: str | None = None
     readings: list[dict[str, Any]] = field(default_factory=list)
     settled: bool = False
 
@@ -76,7 +77,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         probe = context.probes.get(table.node.name)
         method = f"/proc/net/ip_vs by the agent in pod {probe.namespace}/{probe.host_pod}" if probe else "/proc/net/ip_vs by the agent"
         document = take_document("ipvs", table.node.name, method, table.values)
-        yield _timed(document, started, time.monotonic() - start)
+        yield replace(document, started=started, duration_s=round(time.monotonic() - start, 3), retried=table.retried)
 
 
 def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
@@ -84,8 +85,12 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
     before = _versions(*_objects(context.services))
 
     def read(table: _Table) -> None:
+        agent = context.access.host
         try:
-            table.answer = context.access.host(table.node.name).request("ipvs", {"uplink_ip": table.node.internal_ip}, timeout_s=_TIMEOUT_S)
+            table.answer, cut = again(
+                lambda: agent(table.node.name).request("ipvs", {"uplink_ip": table.node.internal_ip}, timeout_s=_TIMEOUT_S)
+            )
+            table.retried = cut or table.retried
         except MEASURE_ERRORS as error:
             table.error, table.settled = error, True
 
@@ -166,7 +171,3 @@ def sync_period_s(configz: Mapping[str, Any] | None) -> float:
 def _duration_s(text: str) -> float:
     """Read a duration as Go writes it, ``1m30s``."""
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", text))
-
-
-def _timed(document: Document, started: str, duration_s: float) -> Document:
-    return replace(document, started=started, duration_s=round(duration_s, 3))

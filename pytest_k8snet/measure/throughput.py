@@ -10,12 +10,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.base import run
 from pytest_k8snet.errors import AccessError, MeasurementError
-from pytest_k8snet.measure.taking import now, take_document
+from pytest_k8snet.measure.taking import again, now, take_document
 from pytest_k8snet.plan import MOST_TAKES
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap"
 
 _SERVER_TRIES = 3
 _SHORT_S = 15.0
+_END_S = 2.0
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
@@ -39,7 +41,9 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     settings = context.settings
     method = f"iperf3, one TCP stream, {settings.take_s} s after {settings.omit_s} s omitted, paths " + ", ".join(ORDER)
     for subject in subjects:
-        yield take_document("throughput", subject, method, partial(_pair, context, subject, uplinks))
+        document = take_document("throughput", subject, method, partial(_pair, context, subject, uplinks))
+        cuts = [take["retried"] for take in (document.values or {}).get("takes", ()) if take["retried"]]
+        yield replace(document, retried=document.retried or "; ".join(cuts) or None)
 
 
 def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None]) -> dict[str, Any]:
@@ -77,24 +81,43 @@ def disagree(takes: Sequence[Mapping[str, Any]]) -> bool:
 def _take(
     context: MeasureContext, source: str, target: str, path: Literal["host", "pod"], uplinks: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """Run iperf3 once. Whatever goes wrong becomes the take's error, never a figure."""
-    values: dict[str, Any] = {"path": path, "at": now(), **dict.fromkeys(FIGURES), "error": None, "wire": None, "iperf3": None}
+    """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure."""
+    values: dict[str, Any] = {
+        "path": path,
+        "at": now(),
+        **dict.fromkeys(FIGURES),
+        "error": None,
+        "retried": None,
+        "wire": None,
+        "iperf3": None,
+    }
     try:
         address = _address(context, target, path)
         server = context.access.host(target) if path == "host" else context.access.pod(target)
         client = context.access.host(source) if path == "host" else context.access.pod(source)
-        before = _counters(context, source, target, uplinks)
-        started = time.monotonic()
-        result = _iperf3(context, server, client, address)
-        seconds = time.monotonic() - started
-        after = _counters(context, source, target, uplinks)
-        values.update(read_result(result))
+        over = 0.0  # when a take whose way was cut has ended by itself: until then it would be in the way of the next
+
+        def measure() -> tuple[Mapping[str, Any], dict[str, Any] | None]:
+            nonlocal over
+            time.sleep(max(0.0, over - time.monotonic()))
+            over = time.monotonic() + context.settings.take_s + context.settings.omit_s + _END_S
+            before = _counters(context, source, target, uplinks)
+            started = time.monotonic()
+            result = _iperf3(context, server, client, address)
+            seconds = time.monotonic() - started
+            return result, _wire(before, _counters(context, source, target, uplinks), seconds)
+
+        (result, wire), values["retried"] = again(measure)
+        values.update(read_result(result), wire=wire)
     except (AccessError, MeasurementError) as error:
         values["error"] = str(error)
-        return values
-    if before is not None and after is not None:
-        values["wire"] = {"source_tx_bytes": after[0] - before[0], "target_rx_bytes": after[1] - before[1], "seconds": round(seconds, 3)}
     return values
+
+
+def _wire(before: tuple[int, int] | None, after: tuple[int, int] | None, seconds: float) -> dict[str, Any] | None:
+    if before is None or after is None:
+        return None
+    return {"source_tx_bytes": after[0] - before[0], "target_rx_bytes": after[1] - before[1], "seconds": round(seconds, 3)}
 
 
 FIGURES = ("received_bps", "received_bytes", "sent_bytes", "retransmits", "mss_bytes", "cpu_sender_percent", "cpu_receiver_percent")

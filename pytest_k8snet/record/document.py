@@ -16,7 +16,8 @@ class Document:
     """A recorded measurement. Exactly one of `values` and `reason` is set.
 
     ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``throughput``), ``subject`` is ``cluster``, a node's name or
-    a pair ``a:b``, ``started`` is UTC in ISO 8601, ``method`` says how it was taken.
+    a pair ``a:b``, ``started`` is UTC in ISO 8601, ``method`` says how it was taken, ``retried`` what cut the first attempt short when this
+    is the second.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Document:
     method: str
     values: Mapping[str, Any] | None = None
     reason: str | None = None
+    retried: str | None = None
     schema: int = SCHEMA
 
     @property
@@ -49,6 +51,7 @@ class Document:
             "method": self.method,
             "values": None if self.values is None else dict(self.values),
             "reason": self.reason,
+            "retried": self.retried,
         }
 
     @classmethod

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,7 +142,11 @@ def test_image_without_python(access: PodAccess, server: FakeApiServer) -> None:
             AuthenticationError,
             "needs the verb create on pods/exec",
         ),
-        (status(404, "NotFound", 'pods "host-node-1" not found'), ProbeError, "was it evicted"),
+        (
+            status(404, "NotFound", 'pods "host-node-1" not found'),
+            ProbeError,
+            "pod k8snet-r1/host-node-1: the probe pod is gone: was it evicted",
+        ),
         (status(500, "InternalError", "error dialing backend: EOF"), ExecTransportError, "error dialing backend: EOF"),
     ],
     ids=["401", "403", "404", "500"],
@@ -151,7 +156,35 @@ def test_exec_refused(access: PodAccess, server: FakeApiServer, answer: tuple[in
     with pytest.raises(error, match=words) as caught:
         access.host("node-1").request("facts", timeout_s=5)
     assert "top-secret" not in str(caught.value)
-    assert (len(server.asked("GET")) > 1) is (error is ExecTransportError)
+    assert (server.asked("GET").count(EXEC) > 1) is (error is ExecTransportError)
+
+
+@pytest.mark.parametrize(
+    ("pod_status", "words"),
+    [
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+            "the probe pod Evicted: The node was low on resource: memory.",
+        ),
+        (
+            {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]},
+            r"the probe pod OOMKilled \(exit status 137\): no message",
+        ),
+        (None, "the probe pod is gone; something deleted it"),
+        (
+            {"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline"},
+            "the probe pod DeadlineExceeded: Pod was active",
+        ),
+    ],
+    ids=["evicted", "oom", "gone", "deadline"],
+)
+def test_probe_pod_that_ended_meanwhile(access: PodAccess, server: FakeApiServer, pod_status: dict[str, Any] | None, words: str) -> None:
+    server.routes["GET", EXEC] = status(500, "InternalError", 'container not found ("probe")')
+    pods = [{"metadata": {"name": "host-node-1"}, "status": pod_status}] if pod_status else []
+    server.items("/api/v1/namespaces/k8snet-r1/pods", *pods)
+    with pytest.raises(ProbeError, match=words):
+        access.host("node-1").request("facts", timeout_s=5)
+    assert server.asked("GET").count(EXEC) == 1
 
 
 def test_no_api_server(access: PodAccess, server: FakeApiServer) -> None:

@@ -74,6 +74,54 @@ def test_no_server(server: FakeApiServer, api: Api) -> None:
         api.get("/version")
 
 
+def test_server_that_restarts_is_waited_for(server: FakeApiServer, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_k8snet.cluster.api._BETWEEN_S", 0.01)
+    answers: list[tuple[int, Any]] = [status(503, "ServiceUnavailable", "starting"), status(500, "InternalError", "etcd"), (200, {"a": 1})]
+    server.routes["GET", "/version"] = lambda path, query, body: answers.pop(0)
+    with pytest.raises(ApiError, match="starting"):
+        api.get("/version")
+    api.patience_s = 30.0
+    assert api.get("/version") == {"a": 1}
+
+
+def test_patience_ends(server: FakeApiServer, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_k8snet.cluster.api._BETWEEN_S", 0.01)
+    server.routes["GET", "/version"] = status(503, "ServiceUnavailable", "starting")
+    api.patience_s = 0.1
+    with pytest.raises(ApiError, match="starting"):
+        api.get("/version")
+    assert len(server.asked("GET")) > 1
+    before = len(server.requests)
+    server.routes["GET", "/version"] = status(404, "NotFound", "no such thing")
+    with pytest.raises(ApiError, match="no such thing"):
+        api.get("/version")
+    assert len(server.requests) == before + 1
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_object_that_a_lost_answer_has_made(server: FakeApiServer, api: Api, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
+    monkeypatch.setattr("pytest_k8snet.cluster.api._BETWEEN_S", 0.01)
+    body = {"metadata": {"name": "a", "labels": {"k8snet/run-id": "r1"}}}
+    there = {"metadata": {"name": "a", "labels": {"k8snet/run-id": "r1" if ours else "r2"}}}
+    answers = [status(504, "Timeout", "took too long"), status(409, "AlreadyExists", "a is there")]
+    server.routes["POST", "/api/v1/namespaces"] = lambda path, query, body: answers.pop(0)
+    server.routes["GET", "/api/v1/namespaces/a"] = (200, there)
+    api.patience_s = 30.0
+    if ours:
+        assert api.post("/api/v1/namespaces", body) == there
+    else:
+        with pytest.raises(ApiError, match="a is there"):
+            api.post("/api/v1/namespaces", body)
+
+
+def test_object_of_somebody_else(server: FakeApiServer, api: Api) -> None:
+    server.routes["POST", "/api/v1/namespaces"] = status(409, "AlreadyExists", "a is there")
+    api.patience_s = 30.0
+    with pytest.raises(ApiError, match="a is there"):
+        api.post("/api/v1/namespaces", {"metadata": {"name": "a"}})
+    assert server.asked("GET") == []
+
+
 def test_tls_against_plain_http(server: FakeApiServer, tmp_path: Path) -> None:
     api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url.replace("http:", "https:"))))
     with pytest.raises(ApiUnreachableError, match="TLS: "):

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-from pytest_k8snet.access.base import Deadline
+from typing import Literal
+
+import pytest
+
 from pytest_k8snet.access.fake import FakeCluster
-from pytest_k8snet.errors import AccessError
+from pytest_k8snet.errors import AccessError, ExecTransportError
 from pytest_k8snet.measure import facts
-from pytest_k8snet.measure.registry import MeasureContext, MeasureSettings
-
-
-def context(fake: FakeCluster) -> MeasureContext:
-    cluster = fake.read_cluster()
-    probes = fake.start_probes(cluster, [*fake.nodes], "r1").wait(Deadline.after(5))
-    settings = MeasureSettings(facts_threads=4)
-    return MeasureContext(cluster=cluster, access=fake.open_access(probes), probes=probes, services=fake.services, settings=settings)
+from tests.unit.measure.faked import Cut, context
 
 
 def test_every_node_has_its_document_in_the_order_asked_for() -> None:
@@ -35,3 +31,23 @@ def test_no_more_than_a_few_are_held() -> None:
     asked = {node for node, _, op in fake.requests if op == "facts"}
     assert len(asked) <= 4 * 4
     assert len([*taking]) == 99
+
+
+@pytest.mark.parametrize("role", ["host", "pod"])
+def test_agent_that_was_cut_off_is_asked_again(role: Literal["host", "pod"]) -> None:
+    fake = FakeCluster(["node-1"])
+    answers = Cut(fake, "node-1", role)
+    fake.answer("node-1", "facts", answers, role=role)
+    (document,) = facts.take(context(fake), ["node-1"])
+    assert document.values is not None
+    assert document.values["pod_error"] is None
+    assert (document.retried, answers.asked) == ("node-1: the exec stream ended", 2)
+
+
+def test_agent_that_is_cut_off_twice() -> None:
+    fake = FakeCluster(["node-1"])
+    fake.answer("node-1", "facts", ExecTransportError("node-1: the exec stream ended"), role="pod")
+    (document,) = facts.take(context(fake), ["node-1"])
+    assert document.values is not None
+    assert (document.values["pod"], document.values["pod_error"]) == (None, "node-1: the exec stream ended")
+    assert document.retried == "node-1: the exec stream ended"

@@ -6,11 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.access.fake import FakeCluster, fake_node
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.measure import ipvs
 from pytest_k8snet.measure.registry import MeasureContext
 from pytest_k8snet.record.ipvs import exclude_cidrs
+from tests.unit.measure.faked import Cut, context
 
 OLD = {"kubeproxy.config.k8s.io": {"Mode": "ipvs", "IPVS": {"SyncPeriod": "1m30s", "ExcludeCIDRs": ["10.9.0.0/16"]}}}
 NEW = {"kubeproxy.config.k8s.io": {"kind": "KubeProxyConfiguration", "ipvs": {"syncPeriod": "0s", "excludeCIDRs": ["10.9.0.0/16"]}}}
@@ -46,11 +47,21 @@ def test_a_slow_first_reading_does_not_shorten_the_wait_for_a_sync(monkeypatch: 
         clock[0] += seconds
 
     cluster = Cluster("v1.37.2", (fake_node("node-1"),), {}, (), None)
-    context = MeasureContext(cluster=cluster, access=cast("Any", None), probes={}, services=cast("Any", None))
+    given = MeasureContext(cluster=cluster, access=cast("Any", None), probes={}, services=cast("Any", None))
     with monkeypatch.context() as patch:
         patch.setattr(ipvs, "_read", slow)
         patch.setattr(time, "monotonic", lambda: clock[0])
         patch.setattr(time, "sleep", sleep)
-        documents = list(ipvs.take(context, ["node-1"]))
+        documents = list(ipvs.take(given, ["node-1"]))
     assert [document.reason for document in documents] == [None]
     assert ends[-1] - ends[0] >= ipvs.SYNC_PERIOD_S
+
+
+def test_reading_that_was_cut_is_taken_again() -> None:
+    fake = FakeCluster(["node-1"])
+    answers = Cut(fake, "node-1", "host", "ipvs")
+    fake.answer("node-1", "ipvs", answers)
+    (document,) = ipvs.take(context(fake), ["node-1"])
+    assert document.values is not None
+    assert len(document.values["readings"]) == 1
+    assert (document.retried, answers.asked) == ("node-1: the exec stream ended", 2)

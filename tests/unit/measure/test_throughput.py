@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.errors import MeasurementError
+from pytest_k8snet.measure import throughput
 from pytest_k8snet.measure.throughput import disagree, read_result
+from tests.unit.measure.faked import Cut, context
 
 
 def take(path: str, mbit: float | None) -> dict[str, Any]:
@@ -52,3 +55,17 @@ def test_figures() -> None:
     )
     assert (read["received_bps"], read["retransmits"], read["mss_bytes"]) == (46870605.4, 3, 1448)
     assert read["cpu_sender_percent"] is None
+
+
+def test_take_that_was_cut_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "_END_S", -1.0)  # the fake's take ends at once
+    fake = FakeCluster(["node-1", "node-2"])
+    answers = Cut(fake, "node-1", "pod", "iperf3_client")
+    fake.answer("node-1", "iperf3_client", answers, role="pod")
+    (document,) = throughput.take(context(fake, take_s=1, omit_s=0), ["node-1:node-2"])
+    assert document.values is not None
+    assert [(item["path"], item["error"], item["retried"]) for item in document.values["takes"]][:2] == [
+        ("host", None, None),
+        ("pod", None, "node-1: the exec stream ended"),
+    ]
+    assert (document.retried, answers.asked) == ("node-1: the exec stream ended", 2)

@@ -16,6 +16,7 @@ GOOD: dict[str, Any] = {
     "method": "agent",
     "values": {"a": [1]},
     "reason": None,
+    "retried": None,
 }
 
 
@@ -23,6 +24,7 @@ def test_there_and_back() -> None:
     document = Document.from_json(GOOD, where="x.json")
     assert not document.failed
     assert document.to_json() == GOOD
+    assert Document.from_json({key: value for key, value in GOOD.items() if key != "retried"}, where="x.json") == document
     failed = Document.from_json({**GOOD, "values": None, "reason": "node-1: agent died"}, where="x.json")
     assert failed.failed
     assert failed.why == "agent died"
