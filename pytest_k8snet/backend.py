@@ -38,6 +38,9 @@ class Backend(Protocol):
     def services(self) -> ServiceSource:
         """Its Services and EndpointSlices."""
 
+    def missing_rights(self, run_id: str) -> str | None:
+        """Return in one message what the run has to do and the identity may not; None when nothing is known to be missing."""
+
     def read_cluster(self) -> Cluster:
         """Read the inventory."""
 
@@ -74,6 +77,21 @@ class PodBackend:
         """The API server."""
         self._api.patience_s = PATIENCE_S
         return self._api
+
+    def missing_rights(self, run_id: str) -> str | None:
+        """Ask the API server for every right."""
+        from pytest_k8snet.cluster import permissions
+        from pytest_k8snet.cluster.reviews import denied
+
+        asked = (self._settings.level, self._settings.access, self._settings.namespace)
+        needed = permissions.rights(*asked, run_namespace=f"k8snet-{run_id}")
+        lacking = permissions.in_words(denied(self._api, permissions.questions(needed)))
+        if not lacking:
+            return None
+        return (
+            f"the identity of {self._api.origin} lacks: {'; '.join(lacking)}. "
+            f"`{permissions.command(*asked)}` prints a role that has everything that is needed."
+        )
 
     def read_cluster(self) -> Cluster:
         """Read nodes, kube-proxy, CNI and their claims."""

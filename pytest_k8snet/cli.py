@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("checks", "cleanup", "lab")
+COMMANDS = ("checks", "cleanup", "lab", "manifests")
 
 
 class LazyGroup(click.Group):

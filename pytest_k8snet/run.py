@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.errors import AccessError, ClusterError, ConfigurationError, K8sNetError, MeasurementError, ProbeError
+from pytest_k8snet.errors import (
+    AccessError,
+    AuthenticationError,
+    ClusterError,
+    ConfigurationError,
+    K8sNetError,
+    MeasurementError,
+    ProbeError,
+)
 from pytest_k8snet.options import Settings
 from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
@@ -333,6 +341,8 @@ class ControllerRun(Run):
         settings = self.settings
         begun = time.monotonic()
         at = datetime.now(UTC)
+        if not self.plan_only and (lacking := self.backend.missing_rights(self.id)) is not None:
+            raise AuthenticationError(lacking)
         cluster = self.backend.read_cluster()
         selected = self.backend.select_nodes(settings.nodes) if settings.nodes is not None and is_selector(settings.nodes) else None
         plan = make_plan(settings, cluster, selected)

@@ -199,6 +199,7 @@ class FakeCluster:
         self.probe_delay_s = probe_delay_s
         self.start_error: Exception | None = None
         self.read_error: Exception | None = None
+        self.lacking_rights: str | None = None  # what a run is told that the identity may not do
         self._answers: dict[tuple[str, str, str], Answer] = {}
         self._commands: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         self._changes: dict[tuple[str, str], list[Callable[[dict[str, Any]], object]]] = {}
@@ -239,6 +240,10 @@ class FakeCluster:
     def services(self) -> FakeObjects:
         """Services and EndpointSlices."""
         return self.objects
+
+    def missing_rights(self, run_id: str) -> str | None:
+        """Return what a test says."""
+        return self.lacking_rights
 
     def read_cluster(self) -> Cluster:
         """Return the inventory."""

@@ -239,7 +239,7 @@ class Api:
         verb, resource = permission(method, path)
         return (
             f"The identity of {self.origin} needs the verb {verb} on {resource}; "
-            "pytest_k8snet/manifests/rbac.yaml has a role with everything that is needed."
+            "k8snet manifests rbac prints a role with everything that is needed."
         )
 
 

@@ -17,6 +17,7 @@ LAB_NETWORK = ("kube-system", "k8snet-lab-network")
 KUBE_PROXY = ("kube-system", "kube-proxy")  # kubeadm, kind: key config.conf
 KUBE_PROXY_EKS = ("kube-system", "kube-proxy-config")  # key config
 CILIUM = ("kube-system", "cilium-config")
+FLANNEL_CONFIG = "kube-flannel-cfg"  # in the namespace of its DaemonSet
 
 # DaemonSets that say which CNI a cluster runs.
 CNI_DAEMONSETS = {
@@ -45,7 +46,7 @@ def recognise_cni(daemonsets: Iterable[Mapping[str, Any]]) -> str | None:
 def wanted_config_maps(daemonsets: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
     """Return which ConfigMaps may hold claims."""
     flannel = tuple(
-        (item["metadata"]["namespace"], "kube-flannel-cfg") for item in daemonsets if item["metadata"]["name"].startswith("kube-flannel")
+        (item["metadata"]["namespace"], FLANNEL_CONFIG) for item in daemonsets if item["metadata"]["name"].startswith("kube-flannel")
     )
     return (LAB_NETWORK, KUBE_PROXY, KUBE_PROXY_EKS, CILIUM, *flannel)
 
@@ -83,7 +84,7 @@ def network_claims(maps: ConfigMaps) -> dict[str, Claim]:
         found.update({f"mtu.{key}": Claim(int(value), f"{source} mtu.{key}") for key, value in network.get("mtu", {}).items() if value})
         return found
     for (namespace, name), data in maps.items():
-        if name == "kube-flannel-cfg" and "net-conf.json" in data:
+        if name == FLANNEL_CONFIG and "net-conf.json" in data:
             source = f"ConfigMap {namespace}/{name} net-conf.json"
             backend = _json(data["net-conf.json"], source).get("Backend") or {}
             kind = FLANNEL_BACKENDS.get(str(backend.get("Type")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -44,14 +43,36 @@ def test_healthy(lab: Lab) -> None:
     }
 
 
-def test_claims_and_the_shipped_rights_are_enough_and_xdist_says_the_same(lab: Lab, tmp_path: Path) -> None:
-    """Without a profile the cluster's own claims are judged; the account may do what manifests/rbac.yaml says and nothing else."""
-    account = str(least_rights(lab, tmp_path))
+def test_claims_and_the_least_rights_are_enough_and_xdist_says_the_same(lab: Lab, tmp_path: Path) -> None:
+    """Without a profile the cluster's own claims are judged; the account may do what `k8snet manifests rbac` prints and nothing else."""
+    account = least_rights(lab, tmp_path, "--level", "read")
     alone = lab.run_suite("claims", "--k8snet-level=read", "-p", "no:xdist", kubeconfig=account)
     assert alone.noteworthy == set(), alone.output
     assert alone.exit_status == 0
     shared = lab.run_suite("claims-xdist", "--k8snet-level=read", "-n", "2", kubeconfig=account)
     assert (shared.exit_status, shared.verdicts) == (0, alone.verdicts), shared.output
+    assert_nothing_is_left(lab)
+
+
+def test_a_right_that_is_missing_is_named_before_anything_is_made(lab: Lab, tmp_path: Path) -> None:
+    account = least_rights(lab, tmp_path, "--level", "probe", without="endpointslices")
+    with lab.started_suite("lacking", "--k8snet-level=probe", kubeconfig=account) as run:
+        assert run.wait(60) == 1
+    output = (lab.results / "lacking.txt").read_text()
+    assert (
+        f"k8snet: the identity of kubeconfig {account} lacks: list endpointslices.discovery.k8s.io. "
+        "`k8snet manifests rbac --level probe` prints a role that has everything that is needed."
+    ) in output
+    assert "forbidden" not in output
+    assert lab.objects_of_runs() == []
+
+
+def test_in_a_namespace_that_is_there_few_rights_are_cluster_wide(lab: Lab, tmp_path: Path) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    lab.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "measured", "labels": labels}})
+    account = least_rights(lab, tmp_path, "--level", "probe", "--namespace", "measured")
+    outcome = lab.run_suite("namespace", "--k8snet-level=probe", FEW[1], "--k8snet-namespace=measured", kubeconfig=account)
+    assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert_nothing_is_left(lab)
 
 
@@ -140,16 +161,20 @@ def is_ready(lab: Lab, name: str) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in node["status"]["conditions"])
 
 
-def least_rights(lab: Lab, folder: Path) -> Path:
-    """Make the service account of the shipped manifest; return a kubeconfig of it."""
-    lab.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "k8snet"}})
-    for manifest in yaml.safe_load_all(files("pytest_k8snet").joinpath("manifests", "rbac.yaml").read_text()):
+def least_rights(lab: Lab, folder: Path, *options: str, without: str | None = None) -> str:
+    """Make the account that `k8snet manifests rbac` prints, on request without the rights on a resource; return its kubeconfig."""
+    manifests = [item for item in yaml.safe_load_all(k8snet("manifests", "rbac", *options)) if item is not None]
+    for manifest in manifests:
+        if "rules" in manifest:
+            manifest["rules"] = [rule for rule in manifest["rules"] if rule["resources"] != [without]]
         lab.client.apply(manifest)
+    (account,) = (item["metadata"] for item in manifests if item["kind"] == "ServiceAccount")
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    token = lab.client.api.post("/api/v1/namespaces/k8snet/serviceaccounts/k8snet/token", request)["status"]["token"]
+    where = f"/api/v1/namespaces/{account['namespace']}/serviceaccounts/{account['name']}/token"
+    token = lab.client.api.post(where, request)["status"]["token"]
     config = yaml.safe_load(Path(lab.kubeconfig).read_text())
     config["users"][0]["user"] = {"token": token}
     path = folder / "least-rights"
     path.write_text(yaml.safe_dump(config))
     path.chmod(0o600)
-    return path
+    return str(path)

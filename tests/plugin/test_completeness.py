@@ -223,6 +223,18 @@ def test_api_that_does_not_answer(bench: Bench, way: str) -> None:
     assert bench.objects() == []
 
 
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_rights_that_are_missing_are_told_once_and_nothing_is_made(bench: Bench, way: str) -> None:
+    message = "the identity of kubeconfig x lacks: list nodes. `k8snet manifests rbac --level load` prints a role"
+    bench.cluster(f"fake.lacking_rights = {message!r}")
+    bench.checks(READS)
+    ran = bench.own(way)
+    assert ran.status == 1
+    assert ran.line("Exit: ") == f"Exit: k8snet: {message}"
+    assert "Traceback" not in ran.out
+    assert bench.objects() == []
+
+
 def test_collection_error_is_red(bench: Bench) -> None:
     bench.checks("import nonsense_that_is_not_there\n" + two())
     ran = bench.own()

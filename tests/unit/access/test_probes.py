@@ -27,7 +27,8 @@ def cluster(*nodes: Node) -> Cluster:
 class Cell:
     """A namespace of the fake API server, whose pods get the status a test gives them."""
 
-    def __init__(self, server: FakeApiServer) -> None:
+    def __init__(self, server: FakeApiServer, name: str = "k8snet-r1") -> None:
+        path = f"/api/v1/namespaces/{name}"
         self.server = server
         self.pods: dict[str, dict[str, Any]] = {}
         self.statuses: dict[str, dict[str, Any]] = {}
@@ -35,11 +36,12 @@ class Cell:
         server.routes["POST", "/apis/scheduling.k8s.io/v1/priorityclasses"] = lambda path, query, body: (201, body)
         server.routes["DELETE", "/apis/scheduling.k8s.io/v1/priorityclasses/k8snet-r1"] = (200, {})
         server.routes["POST", "/api/v1/namespaces"] = lambda path, query, body: (201, body)
-        server.routes["DELETE", NAMESPACE] = (200, {})
-        server.routes["GET", f"{NAMESPACE}/serviceaccounts/default"] = (200, {})
-        server.routes["POST", PODS] = self._create
-        server.routes["GET", PODS] = self._list
-        server.items(f"{NAMESPACE}/events")
+        server.routes["GET", path] = server.routes["DELETE", path] = (200, {})
+        server.routes["GET", f"{path}/serviceaccounts/default"] = (200, {})
+        server.routes["POST", f"{path}/pods"] = self._create
+        server.routes["GET", f"{path}/pods"] = self._list
+        server.routes["DELETE", f"{path}/pods"] = (200, {})
+        server.items(f"{path}/events")
 
     def _create(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         name = body["metadata"]["name"]

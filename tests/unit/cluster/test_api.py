@@ -45,7 +45,7 @@ def test_one_client_a_thread(server: FakeApiServer, api: Api) -> None:
         (
             status(403, "Forbidden", 'nodes is forbidden: User "me" cannot list resource "nodes" in API group ""'),
             ApiRefusedError,
-            "needs the verb list on nodes; pytest_k8snet/manifests/rbac.yaml",
+            "needs the verb list on nodes; k8snet manifests rbac prints a role",
         ),
         (
             status(403, "Forbidden", 'admission webhook "x" denied the request'),

@@ -1,0 +1,183 @@
+"""The rights a run needs in the cluster: one table, from which the manifests and the questions at its start are made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pytest_k8snet.cluster.claims import CILIUM, FLANNEL_CONFIG, KUBE_PROXY, KUBE_PROXY_EKS, LAB_NETWORK
+
+SYSTEM = "kube-system"
+SOME_NAMESPACE = "k8snet-<run id>"  # the probe pods' when the settings name none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """Verbs on one kind of resource, and what they are for."""
+
+    verbs: tuple[str, ...]
+    resource: str  # "pods", "pods/exec"
+    why: str
+    group: str = ""
+    namespace: str | None = None  # where it is used; None is the whole cluster
+    everywhere: bool = False  # given by a ClusterRole though it is used in one namespace, whose name nobody knows before the run
+    names: tuple[str, ...] = ()  # the only objects it is for
+    optional: bool = False  # not asked for at the start: a run without it goes on
+
+    @property
+    def role_namespace(self) -> str | None:
+        """The namespace whose Role can give it; None takes a ClusterRole."""
+        return None if self.everywhere else self.namespace
+
+    @property
+    def full_resource(self) -> str:
+        """The resource with its group, as RBAC's own messages have it."""
+        return f"{self.resource}.{self.group}" if self.group else self.resource
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing that an identity may do or not: what a SelfSubjectAccessReview asks for."""
+
+    verb: str
+    right: Right
+    name: str | None = None
+
+    def attributes(self) -> dict[str, str]:
+        """Return the ``resourceAttributes`` of the review."""
+        resource, _, subresource = self.right.resource.partition("/")
+        asked = {
+            "verb": self.verb,
+            "group": self.right.group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": self.right.namespace or "",
+            "name": self.name or "",
+        }
+        return {key: value for key, value in asked.items() if value}
+
+
+def rights(level: str, access: str, namespace: str | None, *, run_namespace: str = SOME_NAMESPACE) -> list[Right]:
+    """Return what a run needs.
+
+    `access` is the way to the nodes: ``pod`` goes through the API server, every other one only reads from it. `namespace` is the one that
+    the settings name for the probe pods; None lets the run make `run_namespace`.
+    """
+    if access != "pod":
+        return _reading()
+    return [*_reading(), *(_pods_in_own_namespace(run_namespace) if namespace is None else _pods_in(namespace))]
+
+
+def questions(needed: Iterable[Right]) -> list[Question]:
+    """Return what has to be allowed for a run to be possible."""
+    return [
+        Question(verb, right, name) for right in needed if not right.optional for verb in right.verbs for name in (right.names or (None,))
+    ]
+
+
+def in_words(lacking: Iterable[Question]) -> list[str]:
+    """Return rights as a reader would say them: ``create and list pods in x``; verbs and names of one resource together."""
+    names: dict[tuple[Right, str], list[str]] = {}
+    for item in lacking:
+        names.setdefault((item.right, item.verb), []).extend([item.name] if item.name else [])
+    verbs: dict[tuple[Right, tuple[str, ...]], list[str]] = {}
+    for (right, verb), objects in names.items():
+        verbs.setdefault((right, tuple(objects)), []).append(verb)
+    return [_words(right, asked, objects) for (right, objects), asked in verbs.items()]
+
+
+def command(level: str, access: str, namespace: str | None) -> str:
+    """Return the command that prints a role for such a run."""
+    options = {"--level": level, "--access": None if access == "pod" else access, "--namespace": namespace}
+    return " ".join(["k8snet manifests rbac", *(f"{option} {value}" for option, value in options.items() if value is not None)])
+
+
+def _words(right: Right, verbs: Sequence[str], names: Sequence[str]) -> str:
+    only = f" {', '.join(names)}" if names else ""
+    where = f" in {right.namespace}" if right.namespace is not None else ""
+    return f"{' and '.join(filter(None, (', '.join(verbs[:-1]), verbs[-1])))} {right.full_resource}{only}{where}"
+
+
+def _reading() -> list[Right]:
+    maps = tuple(sorted(name for _, name in (LAB_NETWORK, KUBE_PROXY, KUBE_PROXY_EKS, CILIUM)))
+    return [
+        Right(verbs=("list",), resource="nodes", why="Nodes: their addresses, and whether they are Ready."),
+        Right(verbs=("list",), resource="daemonsets", group="apps", why="Which kube-proxy and which CNI there are."),
+        Right(verbs=("list",), resource="services", why="Services and their endpoints: what the tables of IPVS are judged against."),
+        Right(verbs=("list",), resource="endpointslices", group="discovery.k8s.io", why=""),
+        Right(
+            verbs=("get",),
+            resource="configmaps",
+            everywhere=True,
+            names=(FLANNEL_CONFIG,),
+            optional=True,
+            why="What Flannel claims; needed only where it runs, in whichever namespace that is.",
+        ),
+        Right(verbs=("list",), resource="pods", namespace=SYSTEM, why="Pods of kube-proxy, static ones too."),
+        Right(verbs=("get",), resource="configmaps", namespace=SYSTEM, names=maps, why="What kube-proxy and the CNI claim."),
+    ]
+
+
+def _pods_in_own_namespace(name: str) -> list[Right]:
+    return [
+        Right(verbs=("create", "delete"), resource="namespaces", why="A namespace of the run's own, which goes with all that is in it."),
+        Right(
+            verbs=("get",),
+            resource="serviceaccounts",
+            namespace=name,
+            everywhere=True,
+            optional=True,
+            why="When the new namespace is ready for pods; without it they are tried until they are taken.",
+        ),
+        *_probe_pods(("create", "list"), name, everywhere=True),
+        Right(
+            verbs=("create", "delete"),
+            resource="priorityclasses",
+            group="scheduling.k8s.io",
+            optional=True,
+            why="A class of the lowest priority for the probe pods; without it they have the default one.",
+        ),
+        Right(verbs=("list",), resource="namespaces", optional=True, why="Only for k8snet cleanup: what killed runs have left."),
+        Right(verbs=("list",), resource="priorityclasses", group="scheduling.k8s.io", optional=True, why=""),
+    ]
+
+
+def _pods_in(namespace: str) -> list[Right]:
+    return [
+        Right(
+            verbs=("get",),
+            resource="namespaces",
+            namespace=namespace,
+            names=(namespace,),
+            optional=True,
+            why="Tells a namespace that is not there from one that takes no pods.",
+        ),
+        *_probe_pods(("create", "deletecollection", "list"), namespace, everywhere=False),
+    ]
+
+
+def _probe_pods(verbs: tuple[str, ...], namespace: str, *, everywhere: bool) -> list[Right]:
+    return [
+        Right(
+            verbs=verbs,
+            resource="pods",
+            namespace=namespace,
+            everywhere=everywhere,
+            why="Probe pods, two a node: they are the way to the nodes, for level read as well.",
+        ),
+        Right(
+            verbs=("create", "get"),
+            resource="pods/exec",
+            namespace=namespace,
+            everywhere=everywhere,
+            why="The agents in them. An exec over a WebSocket takes get, and since Kubernetes 1.35 create as well.",
+        ),
+        Right(
+            verbs=("list",),
+            resource="events",
+            namespace=namespace,
+            everywhere=everywhere,
+            optional=True,
+            why="Why a pod does not start; without it the pod's status has to tell.",
+        ),
+    ]

@@ -1,0 +1,32 @@
+"""``k8snet manifests``: Kubernetes objects to apply."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from pytest_k8snet.options import LEVELS
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@click.group("manifests")
+def command() -> None:
+    """Print Kubernetes objects to apply."""
+
+
+@command.command("rbac")
+@click.option("--level", type=click.Choice(LEVELS), required=True, help="What the runs may do, as in --k8snet-level")
+@click.option(
+    "--access", type=click.Choice(("pod", "ssh")), default="pod", show_default=True, help="Way to the nodes, as in --k8snet-access"
+)
+@click.option("--namespace", metavar="NAME", default=None, help="Namespace of the probe pods, as in --k8snet-namespace; it has to exist")
+def rbac(level: str, access: str, namespace: str | None) -> None:
+    """Print a service account with the least rights that a run needs, and what each is for."""
+    # Not before the command is known to be this one: it imports a YAML parser.
+    from pytest_k8snet.manifests.rbac import rbac as manifest
+
+    if namespace is not None and not _DNS_LABEL.fullmatch(namespace):
+        raise click.BadParameter(f"{namespace!r} is no name of a namespace: lower-case letters, digits and '-'", param_hint="--namespace")
+    click.echo(manifest(level, access, namespace), nl=False)

@@ -1,0 +1,140 @@
+"""What ``k8snet manifests`` prints, and that it is what a run asks the API server for: no more, no less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pytest_k8snet.access.base import Deadline, run
+from pytest_k8snet.access.pod import PodAccess
+from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, start_probes
+from pytest_k8snet.cleanup import find
+from pytest_k8snet.cli import main
+from pytest_k8snet.cluster.api import Api, permission
+from pytest_k8snet.cluster.inventory import read_cluster
+from tests.unit.access.test_probes import Cell, cluster, node, waiting
+from tests.unit.fakeapi import FakeApiServer, status
+
+Granted = tuple[str, str, str | None]  # verb, resource, namespace
+
+
+def printed(*arguments: str) -> str:
+    ran = CliRunner().invoke(main, ["manifests", "rbac", *arguments])
+    assert ran.exit_code == 0, ran.output
+    return ran.output
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [item for item in yaml.safe_load_all(text) if item is not None]
+
+
+def granted(text: str) -> Iterator[Granted]:
+    for item in objects(text):
+        for rule in item.get("rules", ()):
+            for resource in rule["resources"]:
+                group = rule["apiGroups"][0]
+                for verb in rule["verbs"]:
+                    yield verb, f"{resource}.{group}" if group else resource, item["metadata"].get("namespace")
+
+
+def test_what_is_printed() -> None:
+    text = printed("--level", "load")
+    assert [(item["kind"], item["metadata"].get("namespace")) for item in objects(text)][:4] == [
+        ("Namespace", None),
+        ("ServiceAccount", "k8snet"),
+        ("ClusterRole", None),
+        ("ClusterRoleBinding", None),
+    ]
+    assert "#   k8snet manifests rbac --level load | kubectl apply -f -\n" in text
+    assert "#   kubectl create token k8snet --namespace k8snet " in text
+    assert "the right to become root on every node" in text
+    assert max(len(line) for line in text.splitlines()) <= 140
+
+
+def test_with_a_namespace_nothing_but_reading_is_cluster_wide() -> None:
+    items = objects(printed("--level", "read", "--namespace", "net"))
+    assert [(item["kind"], item["metadata"].get("namespace")) for item in items] == [
+        ("ServiceAccount", "net"),
+        ("ClusterRole", None),
+        ("ClusterRoleBinding", None),
+        ("Role", "kube-system"),
+        ("RoleBinding", "kube-system"),
+        ("Role", "net"),
+        ("RoleBinding", "net"),
+    ]
+    (role,) = (item for item in items if item["kind"] == "ClusterRole")
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list", "get"}
+    for binding in items:
+        if binding["kind"].endswith("Binding"):
+            assert binding["roleRef"] == {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": binding["kind"].removesuffix("Binding"),
+                "name": "k8snet",
+            }
+            assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "k8snet", "namespace": "net"}]
+
+
+def test_ssh_takes_no_right_but_reading() -> None:
+    text = printed("--level", "load", "--access", "ssh")
+    assert {verb for verb, _, _ in granted(text)} == {"list", "get"}
+    assert "root" not in text
+
+
+@pytest.mark.parametrize("name", ["123", "null", "on"])
+def test_a_namespace_whose_name_is_a_word_of_yaml(name: str) -> None:
+    items = objects(printed("--level", "read", "--namespace", name))
+    assert [item["metadata"]["namespace"] for item in items if item["kind"] == "ServiceAccount"] == [name]
+    assert [item["rules"][0]["resourceNames"] for item in items if item["metadata"].get("namespace") == name and "rules" in item] == [
+        [name]
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "Net", "a/b", "x\ny", "-a", "a" * 64])
+def test_no_name_of_a_namespace(name: str) -> None:
+    ran = CliRunner().invoke(main, ["manifests", "rbac", "--level", "read", "--namespace", name])
+    assert ran.exit_code == 2
+    assert "is no name of a namespace" in ran.output
+
+
+@pytest.mark.parametrize("namespace", [None, "net"])
+def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    """Every request needs a right that is given, and every right that is given is needed by a request."""
+    cell = Cell(server, namespace or "k8snet-r1")
+    tried: set[Granted] = set()
+    if namespace is not None:  # it is cluster-wide, and a run that may not make one goes without
+        server.routes["POST", PRIORITY_CLASSES] = status(403, "Forbidden", 'User "k8snet" cannot create resource "priorityclasses"')
+        tried.add(("create", "priorityclasses.scheduling.k8s.io", None))
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.2"})
+    flannel = {"metadata": {"name": "kube-flannel-ds", "namespace": "kube-flannel"}, "spec": {"template": {"spec": {}}}}
+    server.items("/apis/apps/v1/daemonsets", flannel)
+    for path in ("/api/v1/nodes", "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices", "/api/v1/namespaces/kube-system/pods"):
+        server.items(path)
+    read_cluster(api)
+    api.services()
+    api.endpoint_slices()
+    cell.statuses["host-node-2"] = waiting("ImagePullBackOff")  # whose events say more
+    probes = start_probes(api, cluster(node("node-1"), node("node-2")), ProbeSettings(run_id="r1", namespace=namespace))
+    access = PodAccess(api, probes.wait(Deadline.after(5)))
+    assert run(access.host("node-1"), ["true"], timeout_s=20).exit_status == 0
+    access.close()
+    probes.delete()
+    if namespace is None:
+        for path in ("/api/v1/namespaces", "/api/v1/pods", PRIORITY_CLASSES):
+            server.items(path)
+        find(api)
+    given = set(granted(printed("--level", "read", *(["--namespace", namespace] if namespace else []))))
+    used = {right_for(method, path, given) for method, path, _, _ in server.requests if path != "/version"}
+    assert used - given == tried
+    assert given - used == {("create", "pods/exec", namespace)}, "what a WebSocket's GET takes since Kubernetes 1.35"
+
+
+def right_for(method: str, path: str, given: set[Granted]) -> Granted:
+    """Return the right that a request needs: of the whole cluster when that is given, else of its namespace."""
+    verb, resource = permission(method, path)
+    if (verb, resource, None) in given and "/namespaces/kube-system/" not in path:
+        return verb, resource, None
+    return verb, resource, path.split("/namespaces/")[1].split("/")[0] if "/namespaces/" in path else None
