@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.inventory import read_node
 from pytest_k8snet.errors import ClusterError, ConfigurationError, K8sNetError, ProbeError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 _THREADS = 16
 _POLL_S = 0.5
+_NODES_S = 5.0
 _GRACE_S = 15.0  # how long a reason that may pass is given to pass
 _NOBODY = 65532
 
@@ -106,7 +108,7 @@ class RunningProbes:
 
     def wait(self, deadline: Deadline) -> Mapping[str, Probe]:
         """Wait until every pod runs or is known not to; return one probe per node asked for."""
-        started = time.monotonic()
+        started = looked = time.monotonic()
         while True:
             pending = {name: probe for name, probe in self._probes.items() if probe.error is None and probe.pod_ip is None}
             if not pending:
@@ -131,6 +133,9 @@ class RunningProbes:
                         self._fail(probe.node, f"{probe.node}: pod {self.namespace}/{name}: {passing.passing}", pods=states)
             if unsettled and waited > _GRACE_S:
                 self._fail_by_events(unsettled, pods)
+                if time.monotonic() - looked > _NODES_S:
+                    self._fail_by_nodes(unsettled)
+                    looked = time.monotonic()
             if deadline.expired:
                 self._fail_late(unsettled, pods, deadline)
                 break
@@ -330,6 +335,18 @@ class RunningProbes:
             event = newest_event(events, name, uid, reasons=("FailedCreatePodSandBox", "FailedMount", "FailedKillPod", "Failed"))
             if event is not None:
                 self._fail(probe.node, f"{probe.node}: pod {self.namespace}/{name}: {event}")
+
+    def _fail_by_nodes(self, unsettled: Iterable[tuple[Probe, str]]) -> None:
+        """Give up on nodes that have gone, or have become NotReady, since the inventory was read."""
+        try:
+            nodes = {node.name: node for node in map(read_node, self._api.list("/api/v1/nodes"))}
+        except ClusterError:
+            return  # it only makes the wait shorter
+        for probe, _ in unsettled:
+            found = nodes.get(probe.node)
+            reason = "the node has gone from the cluster" if found is None else unusable(found)
+            if reason is not None and self._probes[probe.node].error is None:
+                self._fail(probe.node, f"{probe.node}: {reason}")
 
     def _fail_late(self, unsettled: Iterable[tuple[Probe, str]], pods: Mapping[str, Any], deadline: Deadline) -> None:
         events = self._events()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.base import run
-from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError
 from pytest_k8snet.measure.taking import again, now, take_document
 from pytest_k8snet.plan import MOST_TAKES
 
@@ -29,6 +29,9 @@ ORDER: tuple[Literal["host", "pod"], ...] = ("host", "pod", "host")
 AGAIN: tuple[Literal["host", "pod"], ...] = ("pod", "host")
 AGREE = 0.9  # of the quicker path's best take
 TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
+
+#: After these the next take would wait for the same node, which is gone.
+_BROKEN = (CommandTimeout, *TRANSPORT_ERRORS)
 
 _SERVER_TRIES = 3
 _SHORT_S = 15.0
@@ -64,7 +67,10 @@ def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None])
 
 
 def _takes(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    takes = [_take(context, source, target, path, uplinks) for path in ORDER]
+    takes: list[dict[str, Any]] = []
+    for path in ORDER:
+        broken = next((take["error"] for take in takes if take["broken"]), None)
+        takes.append(_take(context, source, target, path, uplinks) if broken is None else _untaken(path, f"not taken: {broken}"))
     while len(takes) < MOST_TAKES and disagree(takes):
         takes += [_take(context, source, target, path, uplinks) for path in AGAIN]
     return takes
@@ -82,15 +88,7 @@ def _take(
     context: MeasureContext, source: str, target: str, path: Literal["host", "pod"], uplinks: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure."""
-    values: dict[str, Any] = {
-        "path": path,
-        "at": now(),
-        **dict.fromkeys(FIGURES),
-        "error": None,
-        "retried": None,
-        "wire": None,
-        "iperf3": None,
-    }
+    values = _untaken(path, None)
     try:
         address = _address(context, target, path)
         server = context.access.host(target) if path == "host" else context.access.pod(target)
@@ -110,8 +108,22 @@ def _take(
         (result, wire), values["retried"] = again(measure)
         values.update(read_result(result), wire=wire)
     except (AccessError, MeasurementError) as error:
-        values["error"] = str(error)
+        values.update(error=str(error), broken=isinstance(error, _BROKEN))
     return values
+
+
+def _untaken(path: Literal["host", "pod"], error: str | None) -> dict[str, Any]:
+    """Return a take without figures."""
+    return {
+        "path": path,
+        "at": now(),
+        **dict.fromkeys(FIGURES),
+        "error": error,
+        "broken": False,
+        "retried": None,
+        "wire": None,
+        "iperf3": None,
+    }
 
 
 def _wire(before: tuple[int, int] | None, after: tuple[int, int] | None, seconds: float) -> dict[str, Any] | None:

@@ -71,6 +71,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes_module, "_POLL_S", 0.01)
     monkeypatch.setattr(probes_module, "_GRACE_S", 0.05)
+    monkeypatch.setattr(probes_module, "_NODES_S", 0.1)
 
 
 def start(api: Api, *nodes: Node, **settings: Any) -> RunningProbes:
@@ -113,6 +114,30 @@ def test_two_pods_a_node(server: FakeApiServer, api: Api) -> None:
     running_probes.delete()
     running_probes.delete()
     assert server.asked("DELETE") == [NAMESPACE, "/apis/scheduling.k8s.io/v1/priorityclasses/k8snet-r1"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([], "node-1: the node has gone from the cluster"),
+        (
+            [
+                {
+                    "metadata": {"name": "node-1"},
+                    "status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "silent"}]},
+                }
+            ],
+            "node-1: the node is NotReady: NodeStatusUnknown: silent",
+        ),
+    ],
+    ids=["gone", "not-ready"],
+)
+def test_node_that_goes_away_while_its_pods_start(server: FakeApiServer, api: Api, nodes: list[Any], words: str) -> None:
+    cell = Cell(server)
+    cell.statuses = {"host-node-1": {"phase": "Pending"}, "probe-node-1": {"phase": "Pending"}}
+    server.items("/api/v1/nodes", *nodes)
+    found = start(api, node("node-1"), node("node-2")).wait(Deadline.after(30))
+    assert (found["node-1"].error, found["node-2"].error) == (words, None)
 
 
 CASES = {

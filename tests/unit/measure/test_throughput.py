@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import FakeCluster
-from pytest_k8snet.errors import MeasurementError
+from pytest_k8snet.errors import CommandTimeout, MeasurementError, ProbeError
 from pytest_k8snet.measure import throughput
 from pytest_k8snet.measure.throughput import disagree, read_result
 from tests.unit.measure.faked import Cut, context
@@ -69,3 +69,23 @@ def test_take_that_was_cut_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> No
         ("pod", None, "node-1: the exec stream ended"),
     ]
     assert (document.retried, answers.asked) == ("node-1: the exec stream ended", 2)
+
+
+def test_node_that_goes_away_is_waited_for_once() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer("node-2", "iperf3_server", CommandTimeout("node-2: no answer within 15 s"))
+    (document,) = throughput.take(context(fake), ["node-1:node-2"])
+    assert document.values is not None
+    assert [(item["path"], item["error"]) for item in document.values["takes"]] == [
+        ("host", "node-2: no answer within 15 s"),
+        ("pod", "not taken: node-2: no answer within 15 s"),
+        ("host", "not taken: node-2: no answer within 15 s"),
+    ]
+
+
+def test_probe_pod_that_is_gone_leaves_the_host_path() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer("node-2", "iperf3_server", ProbeError("node-2: the probe pod is gone"), role="pod")
+    (document,) = throughput.take(context(fake), ["node-1:node-2"])
+    assert document.values is not None
+    assert [item["error"] for item in document.values["takes"]] == [None, "node-2: the probe pod is gone", None]
