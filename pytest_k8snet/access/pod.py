@@ -182,20 +182,14 @@ class ExecStream:
         if status == 403:
             hint = api.hint("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/exec")
             return AuthenticationError(f"{text}. Exec needs the verbs create and get. {hint}")
-        fate = _fate(api, namespace, pod)
-        if fate is None and status == 404:
-            fate = "the probe pod is gone: was it evicted, or its namespace deleted?"
-        return ExecTransportError(text) if fate is None else ProbeError(f"{self.where}: {fate}")
-
-
-def _fate(api: Api, namespace: str, pod: str) -> str | None:
-    """Return what became of a probe pod that is no more, None when it runs or nobody can tell."""
-    try:
-        found = [*api.list(f"/api/v1/namespaces/{namespace}/pods", fieldSelector=f"metadata.name={pod}")]
-    except ClusterError:
-        return None
-    error = pod_state(found[0] if found else None).error
-    return None if error is None else f"the probe pod {error}"
+        try:
+            found = [*api.list(f"/api/v1/namespaces/{namespace}/pods", fieldSelector=f"metadata.name={pod}")]
+        except ClusterError:
+            gone = "is gone: was it evicted, or its namespace deleted?" if status == 404 else None
+        else:
+            # A kubelet that has just started says 404 as well, and knows its pods a moment later.
+            gone = pod_state(found[0] if found else None).error
+        return ExecTransportError(text) if gone is None else ProbeError(f"{self.where}: the probe pod {gone}")
 
 
 class PodAccess:

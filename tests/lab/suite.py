@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.lab.client import LabClient
+from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.table import fault
 
 BIN = Path(sys.executable).parent
@@ -78,9 +79,13 @@ class Lab:
 
     def run_suite(self, title: str, *arguments: str, kubeconfig: str | None = None) -> Outcome:
         """Run the packaged suite with a JUnit report; return what it says."""
-        report = self.results / f"{title}.xml"
         with self.started_suite(title, *arguments, kubeconfig=kubeconfig) as running:
-            running.wait(600)
+            return self.outcome(title, running)
+
+    def outcome(self, title: str, running: subprocess.Popen[str]) -> Outcome:
+        """Wait for the end of a run and return what it says."""
+        running.wait(600)
+        report = self.results / f"{title}.xml"
         output = (self.results / f"{title}.txt").read_text()
         assert report.exists(), output
         verdicts, messages = read_junit(report)
@@ -115,6 +120,16 @@ class Lab:
         paths = ("/api/v1/namespaces", "/api/v1/pods", "/apis/scheduling.k8s.io/v1/priorityclasses")
         found = [item["metadata"] for path in paths for item in api.list(path, labelSelector=selector)]
         return [metadata["name"] for metadata in found if not metadata.get("deletionTimestamp")]
+
+
+def has_begun(lab: Lab, title: str, nodes: int = 3) -> bool:
+    """Whether all facts of a run have been taken: then the load is next."""
+    return len([*(lab.results / title / "facts").glob("*.json")]) == nodes
+
+
+def assert_nothing_is_left(lab: Lab) -> None:
+    """Pods go a moment after the namespace that a run has deleted."""
+    wait_until(lambda: lab.objects_of_runs() == [], "everything of the run to go", timeout_s=60)
 
 
 def turned_on(lab: Lab, faults: Mapping[str, str], *arguments: str) -> FaultOutcome:

@@ -21,7 +21,7 @@ NONE = (*TUNED, "kube-proxy-free", "native")
 def keep(results: Path) -> None:
     """Copy the healthy runs, and those with faults."""
     keep_one(results / "test_ipvs_native/healthy", "ipvs-native", IPVS)
-    keep_one(results / "test_iptables_vxlan/healthy", "iptables-vxlan", (*TUNED, "iptables", "vxlan"))
+    keep_one(results / "iptables_vxlan/healthy", "iptables-vxlan", (*TUNED, "iptables", "vxlan"))
     keep_one(results / "test_no_proxy/healthy", "no-proxy", NONE)
     for number, faults in enumerate(TOGETHER, start=1):
         keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{number}", IPVS, faults)

@@ -198,3 +198,15 @@ def test_node_whose_probe_failed(access: PodAccess) -> None:
         access.host("node-2")
     with pytest.raises(ProbeError, match="node-9: no probe pods were made"):
         access.pod("node-9")
+
+
+def test_kubelet_that_does_not_know_its_pods_yet(access: PodAccess, server: FakeApiServer) -> None:
+    def later(path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        if server.asked("GET").count(EXEC) > 1:
+            del server.routes["GET", EXEC]
+        return status(404, "NotFound", "pod does not exist")
+
+    server.routes["GET", EXEC] = later
+    pod = {"metadata": {"name": "host-node-1"}, "status": {"phase": "Running"}}
+    server.items("/api/v1/namespaces/k8snet-r1/pods", pod)
+    assert run(access.host("node-1"), ["echo", "back"], timeout_s=10).stdout == "back\n"

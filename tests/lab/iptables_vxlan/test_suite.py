@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
-from tests.lab.suite import Lab, k8snet, running_lab
+from tests.lab.suite import Lab, assert_nothing_is_left, has_begun, k8snet
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
 NODES = ("node-1", "node-2", "node-3")
-
-
-@pytest.fixture(scope="module")
-def lab(results: Path) -> Iterator[Lab]:
-    options = ("--nodes", "3", "--proxy-mode", "iptables", "--network", "vxlan", "--line-rate", "50mbit")
-    with running_lab("test-iptables", results, *options) as lab:
-        yield lab
 
 
 def test_healthy(lab: Lab) -> None:
@@ -144,16 +135,6 @@ def test_what_a_killed_run_left_is_removed_by_cleanup(lab: Lab) -> None:
     assert lab.objects_of_runs() == left
     assert "removed Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--older-than", "1s")
     assert_nothing_is_left(lab)
-
-
-def assert_nothing_is_left(lab: Lab) -> None:
-    """Pods go a moment after the namespace that a run has deleted."""
-    wait_until(lambda: lab.objects_of_runs() == [], "everything of the run to go", timeout_s=60)
-
-
-def has_begun(lab: Lab, title: str) -> bool:
-    """Whether facts have been taken: then the load is next."""
-    return len([*(lab.results / title / "facts").glob("*.json")]) == len(NODES)
 
 
 def is_ready(lab: Lab, name: str) -> bool:
