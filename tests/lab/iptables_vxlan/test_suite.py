@@ -6,19 +6,26 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
+from tests.lab.gateway import watched
 from tests.lab.suite import Lab, assert_nothing_is_left, has_begun, k8snet
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
 NODES = ("node-1", "node-2", "node-3")
 
 
-def test_healthy(lab: Lab) -> None:
+def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profiles = ("--k8snet-profile=lab", "--k8snet-profile=iptables", "--k8snet-profile=vxlan", "--k8snet-profile=tuned-node")
-    outcome = lab.run_suite("healthy", *profiles)
+    monkeypatch.setenv("K8SNET_TEST_CONNECTIONS", str(tmp_path / "connections"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    with watched(lab, tmp_path / "gateway.json") as sent_outside:
+        outcome = lab.run_suite("healthy", *profiles, "-p", "tests.lab.connections")
+    assert sent_outside == {}, "packets that the nodes sent beyond the lab"
+    assert {*(tmp_path / "connections").read_text().split()} == {"127.0.0.1"}, "the API server's address, and no other"
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
     assert outcome.skipped_checks == {
