@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConfigurationError
 if TYPE_CHECKING:
     import pytest
 
-Kind = Literal["text", "path", "list", "flag", "number", "choice", "pairs", "share"]
+Kind = Literal["text", "path", "list", "flag", "number", "choice", "pairs", "share", "shard"]
 
 LEVELS = ("read", "probe", "load")
 IN_CLUSTER = "in-cluster"
@@ -88,6 +88,22 @@ class Missing:
         return f"{self.number}{'%' if self.percent else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several runs that share a cluster's nodes; `index` counts from 0."""
+
+    index: int
+    count: int
+
+    def of(self, nodes: Sequence[str]) -> tuple[str, ...]:
+        """Return this shard's part of `nodes`: every node is in exactly one."""
+        return tuple(nodes[self.index :: self.count])
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        return f"{self.index}/{self.count}"
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
     Setting("context", "text", None, "context of the kubeconfig", metavar="NAME"),
@@ -101,6 +117,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("level", "choice", "load", "what the run may do: read, send small probes, send full-rate load", choices=LEVELS),
     Setting("pairs", "pairs", PairChoice("ring"), "pairs of nodes for checks that send little (all, ring, sample:N)", metavar="PAIRS"),
     Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
+    Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet merge joins them", metavar="I/N"),
     Setting("allow-missing", "share", Missing(0), "nodes that may be NotReady, gone or without probe (N or N%%)", metavar="N"),
     Setting("run-dir", "path", None, "folder for this run's record (default: .k8snet/<UTC time>-<run id>)", metavar="FOLDER"),
     Setting("keep-runs", "number", 10, "runs kept in .k8snet", metavar="N"),
@@ -127,6 +144,7 @@ class Settings:
     level: str = "load"
     pairs: PairChoice = PairChoice("ring")
     load_pairs: PairChoice = PairChoice("sample", 4)
+    shard: Shard | None = None
     allow_missing: Missing = Missing(0)
     run_dir: str | None = None
     keep_runs: int = 10
@@ -285,6 +303,13 @@ def _read_share(_setting: Setting, given: Any) -> Missing:
     return Missing(int(match[1]), percent=bool(match[2]))
 
 
+def _read_shard(_setting: Setting, given: Any) -> Shard:
+    match = re.fullmatch(r"(\d+)/(\d+)", str(given).strip())
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ValueError("I/N with I from 0 to N-1, such as 0/3")
+    return Shard(int(match[1]), int(match[2]))
+
+
 _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "text": _read_text,
     "path": _read_path,
@@ -294,4 +319,5 @@ _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "choice": _read_choice,
     "pairs": _read_pairs,
     "share": _read_share,
+    "shard": _read_shard,
 }

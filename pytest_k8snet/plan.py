@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.options import PairChoice, Settings
+from pytest_k8snet.options import PairChoice, Settings, Shard
 
 TAKES = 3  # host, pod, host
 MOST_TAKES = 7  # where they disagree
@@ -33,8 +33,30 @@ class Plan:
     pairs: tuple[str, ...]
     load_pairs: tuple[str, ...]
     absent: tuple[Absent, ...]  # of those nodes, the ones that cannot be measured
-    left_out: tuple[Absent, ...]  # nodes nobody asked for
+    left_out: tuple[Absent, ...]  # nodes nobody asked for, or another shard's
     notes: tuple[str, ...]
+    partners: tuple[str, ...] = ()  # another shard's nodes that pairs of this one lead to
+
+    @property
+    def probed(self) -> tuple[str, ...]:
+        """Every node that is measured in any way."""
+        return self.nodes + self.partners
+
+    def of_shard(self, shard: Shard) -> Plan:
+        """Return one shard's part: its nodes, and the pairs that start there. All shards together are this plan."""
+        own = shard.of(self.nodes)
+        pairs, load_pairs = (tuple(pair for pair in all_pairs if pair.split(":")[0] in own) for all_pairs in (self.pairs, self.load_pairs))
+        targets = {pair.split(":")[1] for pair in (*pairs, *load_pairs)}
+        others = [node for node in self.nodes if node not in own]
+        return Plan(
+            nodes=own,
+            pairs=pairs,
+            load_pairs=load_pairs,
+            absent=tuple(item for item in self.absent if item.node in own),
+            left_out=(*self.left_out, *(Absent(node, f"not in shard {shard}") for node in others)),
+            notes=self.notes,
+            partners=tuple(node for node in others if node in targets),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -45,6 +67,7 @@ class Plan:
             "absent": [{"node": item.node, "reason": item.reason} for item in self.absent],
             "left_out": [{"node": item.node, "reason": item.reason} for item in self.left_out],
             "notes": list(self.notes),
+            "partners": list(self.partners),
         }
 
     @classmethod
@@ -57,6 +80,7 @@ class Plan:
             absent=tuple(Absent(**item) for item in data["absent"]),
             left_out=tuple(Absent(**item) for item in data["left_out"]),
             notes=tuple(data["notes"]),
+            partners=tuple(data.get("partners") or ()),
         )
 
 
@@ -75,7 +99,7 @@ def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | No
     absent = [Absent(node.name, f"NotReady: {node.not_ready_reason or 'no reason given'}") for node in nodes if not node.ready]
     notes = [f"{node.name} is cordoned; it is measured all the same" for node in nodes if node.ready and not node.schedulable]
     workers = [node.name for node in _workers(nodes)]
-    return Plan(
+    plan = Plan(
         nodes=tuple(node.name for node in nodes),
         pairs=choose_pairs(settings.pairs, workers),
         load_pairs=choose_pairs(settings.load_pairs, workers),
@@ -83,6 +107,7 @@ def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | No
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
+    return plan if settings.shard is None else plan.of_shard(settings.shard)
 
 
 def choose_pairs(choice: PairChoice, nodes: Sequence[str]) -> tuple[str, ...]:

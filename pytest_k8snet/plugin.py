@@ -154,16 +154,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     from pytest_k8snet.plan import matches
 
     settings = run.settings
-    kept, by_check, by_level = [], [], []
+    kept, by_check, by_level, by_shard = [], [], [], []
     for item in items:
         case = item.stash.get(markers.CASE, None)
         if case is not None and not matches(case.check, settings.checks):
             by_check.append(item)
         elif case is not None and not settings.allows(case.level):
             by_level.append(item)
+        elif case is not None and case.subject == "cluster" and settings.shard is not None:
+            by_shard.append(item)
         else:
             kept.append(item)
-    for left_out, reason in ((by_check, "--k8snet-checks"), (by_level, f"--k8snet-level={settings.level}")):
+    reasons = ("--k8snet-checks", f"--k8snet-level={settings.level}", f"--k8snet-shard={settings.shard}, which has not all nodes")
+    for left_out, reason in zip((by_check, by_level, by_shard), reasons, strict=True):
         if left_out:
             config.stash.setdefault(LEFT_OUT, {})[reason] = len(left_out)
             config.stash[COUNTING] = False

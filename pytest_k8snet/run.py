@@ -163,7 +163,7 @@ class Run:
             failure = answer.get("error")
             self._probes = {
                 name: Probe.from_json(answer["probes"][name]) if failure is None else Probe(name, "", "", "", None, error=failure)
-                for name in self.plan.nodes
+                for name in self.plan.probed
             }
         return self._probes
 
@@ -449,7 +449,7 @@ class ProbeStarter:
 
         answer: dict[str, Any] = {"error": "probe pods: starting them broke off"}
         try:
-            self._probing = self._run.backend.start_probes(self._cluster, self._plan.nodes, self._run.id)
+            self._probing = self._run.backend.start_probes(self._cluster, self._plan.probed, self._run.id)
             probes = self._probing.wait(Deadline.after(PROBES_S))
             answer = {"error": None, "probes": {name: probe.to_json() for name, probe in probes.items()}}
         except K8sNetError as error:

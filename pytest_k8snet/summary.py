@@ -55,6 +55,8 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     cluster, plan = run.cluster, run.plan
     lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
     lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {_some(plan.nodes)}")
+    if plan.partners:
+        lines.append(f"k8snet: other shards' nodes that pairs lead to: {_some(plan.partners)}")
     lines += [f"k8snet: {item.node} cannot be measured: {item.reason}" for item in plan.absent]
     if plan.left_out:
         lines.append("k8snet: left out: " + _some([f"{item.node} ({item.reason})" for item in plan.left_out]))

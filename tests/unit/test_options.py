@@ -113,6 +113,8 @@ def test_an_empty_variable_is_not_set() -> None:
         ({}, {"K8SNET_KEEP_RUNS": "-1"}, {}, "K8SNET_KEEP_RUNS: got '-1', want a whole number of at least 1"),
         ({}, {}, {"k8snet_pairs": "sample"}, "k8snet_pairs in pytest.ini: got 'sample', want all, ring or sample:N with N of at least 1"),
         ({"k8snet_context": " "}, {}, {}, "--k8snet-context: got ' ', want a value that is not empty"),
+        ({"k8snet_shard": "3/3"}, {}, {}, "--k8snet-shard: got '3/3', want I/N with I from 0 to N-1, such as 0/3"),
+        ({"k8snet_shard": "1"}, {}, {}, "--k8snet-shard: got '1', want I/N with I from 0 to N-1, such as 0/3"),
         ({"k8snet_allow_missing": "ten"}, {}, {}, "--k8snet-allow-missing: got 'ten', want a number of nodes or a share such as 10%"),
         ({}, {"K8SNET_STRICT": "maybe"}, {}, "K8SNET_STRICT: got 'maybe', want yes or no"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.options import PairChoice, Settings
+from pytest_k8snet.options import PairChoice, Settings, Shard
 from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Absent, Plan, choose_pairs, is_selector, make_plan, matches, volume_bytes
 
 RING, ALL = PairChoice("ring"), PairChoice("all")
@@ -51,6 +51,28 @@ def test_all_pairs_are_each_ordered_pair_once(count: int) -> None:
     assert {end for pair in pairs for end in pair.split(":")} == set(names)
     assert all(pair.split(":")[0] != pair.split(":")[1] for pair in pairs)
     assert choose_pairs(RING, names) == pairs[:count]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_shards_together_are_the_plan(count: int) -> None:
+    nodes = cluster(*(node(f"n{number}", ready=number != 4, not_ready_reason="silent") for number in range(5)))
+    whole = make_plan(Settings(pairs=RING, load_pairs=ALL), nodes, None)
+    parts = [make_plan(Settings(pairs=RING, load_pairs=ALL, shard=Shard(index, count)), nodes, None) for index in range(count)]
+    assert sorted(name for part in parts for name in part.nodes) == [*whole.nodes]
+    assert sorted(item.node for part in parts for item in part.absent) == ["n4"]
+    assert sorted(pair for part in parts for pair in part.pairs) == sorted(whole.pairs)
+    assert sorted(pair for part in parts for pair in part.load_pairs) == sorted(whole.load_pairs)
+    for part in parts:
+        ends = {end for pair in (*part.pairs, *part.load_pairs) for end in pair.split(":")}
+        assert ends <= {*part.probed}
+        assert not {*part.partners} & {*part.nodes}
+        assert Plan.from_json(part.to_json()) == part
+
+
+def test_shard_without_a_node() -> None:
+    part = make_plan(Settings(shard=Shard(2, 3)), cluster(node("a"), node("b")), None)
+    assert (part.nodes, part.pairs, part.partners) == ((), (), ())
+    assert [item.reason for item in part.left_out] == ["not in shard 2/3"] * 2
 
 
 def test_volume() -> None:
