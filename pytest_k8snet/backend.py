@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.access.base import Access, Deadline
     from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.cluster.kubeconfig import Learn
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.measure.registry import ServiceSource
     from pytest_k8snet.options import Settings
@@ -60,12 +61,12 @@ class Backend(Protocol):
 class PodBackend:
     """A real cluster, by its API server and probe pods."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, learn: Learn) -> None:
         from pytest_k8snet.cluster.api import Api
 
         assert settings.kubeconfig is not None
         self._settings = settings
-        self._api = Api.from_kubeconfig(settings.kubeconfig, settings.context)
+        self._api = Api.from_kubeconfig(settings.kubeconfig, settings.context, learn=learn)
 
     @property
     def origin(self) -> str:
@@ -128,13 +129,13 @@ class PodBackend:
         self._api.close()
 
 
-def open_backend(config: pytest.Config, settings: Settings) -> Backend:
-    """Return the backend that the settings name, without contacting it.
+def open_backend(config: pytest.Config, settings: Settings, learn: Learn) -> Backend:
+    """Return the backend that the settings name, without contacting it. `learn` is told its credentials, to keep them out of all reports.
 
     Raises a `K8sNetError` when the kubeconfig is not usable, or no conftest has a fake cluster.
     """
     if settings.access != "fake":
-        return PodBackend(settings)
+        return PodBackend(settings, learn)
     from pytest_k8snet.errors import ConfigurationError
 
     fake: Backend | None = config.hook.pytest_k8snet_fake(config=config)

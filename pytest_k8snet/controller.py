@@ -64,9 +64,9 @@ class Controller:
             try:
                 self._run.start()
             except ConfigurationError as error:
-                raise pytest.UsageError(str(error)) from error
+                raise pytest.UsageError(self._run.shown(str(error))) from error
             except K8sNetError as error:
-                pytest.exit(f"k8snet: {error}", returncode=pytest.ExitCode.TESTS_FAILED)
+                pytest.exit(f"k8snet: {self._run.shown(str(error))}", returncode=pytest.ExitCode.TESTS_FAILED)
         elif self._distributed:
             # Workers need the inventory to collect. Whether a check is among their tests, and needs probe pods, is known afterwards.
             with contextlib.suppress(K8sNetError):
@@ -94,7 +94,8 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         """Say what is tested, with which settings and from where."""
-        return summary.header(self._run, load=self._distributed) if self._run.started else summary.idle_header(self._run)
+        lines = summary.header(self._run, load=self._distributed) if self._run.started else summary.idle_header(self._run)
+        return [self._run.shown(line) for line in lines]
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
@@ -113,7 +114,7 @@ class Controller:
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and self.collection is not None:
             for line in summary.dry_run(self._run, self.collection):
-                terminal.write_line(line)
+                terminal.write_line(self._run.shown(line))
         return True
 
     # ---- results
@@ -212,13 +213,13 @@ class Controller:
             return (yield)
         with summary.set_aside(terminalreporter):
             yield
-            summary.write(terminalreporter, self._run, self)
+            summary.write(summary.Shown(terminalreporter, self._run), self._run, self)
 
     def pytest_unconfigure(self) -> None:
         """Remove what an early end has left, say what the summary could not say, and give signals back."""
         self._close()
         for line in self.trouble:  # pytest writes no summary after an internal error
-            print(f"k8snet: {line}")
+            print(self._run.shown(f"k8snet: {line}"))
         if self._old_handler is not None:
             signal.signal(signal.SIGTERM, self._old_handler)
 

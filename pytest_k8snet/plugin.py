@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from pytest_k8snet.state import RUN, SETTINGS_KEY
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pytest_k8snet.record.redact import Redactor
     from pytest_k8snet.run import ControllerRun, Run
 
 #: Options with which pytest only shows something.
@@ -71,13 +73,19 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if settings.asked_for and not settings.no_suite and config.args_source is not pytest.Config.ArgsSource.ARGS:
         _add_suite(config)
+    from pytest_k8snet.record.redact import Redactor, secrets_of
+    from pytest_k8snet.redacting import Redacting
+    from pytest_k8snet.shown import shown
+
     worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get("k8snet")
+    redactor = Redactor(secrets_of(os.environ))
+    config.pluginmanager.register(Redacting(config, redactor), "k8snet-redacting")
     try:
-        run = config.stash[RUN] = _open_run(config, settings, worker)
+        run = config.stash[RUN] = _open_run(config, settings, worker, redactor)
         if settings.asked_for:
             _ = run.backend  # a kubeconfig that cannot be used is told here, in one line
     except K8sNetError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(shown(str(error), redactor)) from error
     if worker is None:
         from pytest_k8snet.controller import Controller
 
@@ -257,7 +265,7 @@ def _add_suite(config: pytest.Config) -> None:
     config.args = [*own, *files]
 
 
-def _open_run(config: pytest.Config, settings: options.Settings, worker: dict[str, Any] | None) -> Run:
+def _open_run(config: pytest.Config, settings: options.Settings, worker: dict[str, Any] | None, redactor: Redactor) -> Run:
     from pytest_k8snet.backend import open_backend
     from pytest_k8snet.record.store import RunFolder
     from pytest_k8snet.run import ControllerRun, Run
@@ -267,12 +275,12 @@ def _open_run(config: pytest.Config, settings: options.Settings, worker: dict[st
         from pytest_k8snet.expect.profile import load_profiles
 
         profile = load_profiles(settings.profile)
-    opening = partial(open_backend, config, settings)
+    opening = partial(open_backend, config, settings, redactor.learn)
     if worker is None:
         plan_only = settings.dry_run or config.getoption("collectonly", False)
-        return ControllerRun(settings, opening, profile, base=config.invocation_params.dir, plan_only=plan_only)
-    folder = worker["folder"] and RunFolder(Path(worker["folder"]))
-    return Run(settings, opening, profile, run_id=worker["id"], folder=folder, failure=worker["failure"])
+        return ControllerRun(settings, opening, profile, redactor=redactor, base=config.invocation_params.dir, plan_only=plan_only)
+    folder = worker["folder"] and RunFolder(Path(worker["folder"]), redactor)
+    return Run(settings, opening, profile, redactor=redactor, run_id=worker["id"], folder=folder, failure=worker["failure"])
 
 
 def _controller_run(config: pytest.Config) -> ControllerRun:

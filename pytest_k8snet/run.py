@@ -29,6 +29,7 @@ from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import measuring
 from pytest_k8snet.record.store import RunFolder, remove_older
+from pytest_k8snet.shown import shown
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, CommandResult
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.expect.resolve import Expectations
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.facts import NodeFacts
+    from pytest_k8snet.record.redact import Redactor
 
 PROBES_S = 180.0  # what probe pods are given to start, images pulled included
 _POLL_S = 0.05
@@ -73,11 +75,13 @@ class Run:
         open_backend: Callable[[], Backend],
         profile: Profile | None,
         *,
+        redactor: Redactor,
         run_id: str,
         folder: RunFolder | None = None,
         failure: str | None = None,
     ) -> None:
         self.settings = settings
+        self.redactor = redactor
         self.id = run_id
         self._open_backend = open_backend
         self._backend: Backend | None = None
@@ -91,6 +95,10 @@ class Run:
         self._probes_answer: Mapping[str, Any] | None = None
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
+
+    def shown(self, text: str) -> str:
+        """Return a message as it may be shown."""
+        return shown(text, self.redactor)
 
     @property
     def recording(self) -> bool:
@@ -297,9 +305,16 @@ class ControllerRun(Run):
     """The run in the process that plans it, and that alone creates and deletes objects. With `plan_only` it creates none, and no folder."""
 
     def __init__(
-        self, settings: Settings, open_backend: Callable[[], Backend], profile: Profile | None, *, base: Path, plan_only: bool = False
+        self,
+        settings: Settings,
+        open_backend: Callable[[], Backend],
+        profile: Profile | None,
+        *,
+        redactor: Redactor,
+        base: Path,
+        plan_only: bool = False,
     ) -> None:
-        super().__init__(settings, open_backend, profile, run_id=secrets.token_hex(4))
+        super().__init__(settings, open_backend, profile, redactor=redactor, run_id=secrets.token_hex(4))
         self._base = base
         self.plan_only = plan_only
         self._starter: ProbeStarter | None = None
@@ -399,10 +414,10 @@ class ControllerRun(Run):
     def _make_folder(self) -> RunFolder:
         settings = self.settings
         if settings.run_dir is not None:
-            folder = RunFolder.create(self._base / settings.run_dir)
+            folder = RunFolder.create(self._base / settings.run_dir, self.redactor)
         else:
             parent = self._base / ".k8snet"
-            folder = RunFolder.create(parent / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self.id}")
+            folder = RunFolder.create(parent / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self.id}", self.redactor)
             (parent / ".gitignore").write_text("*\n", encoding="utf-8")
         self._held = folder.hold()
         if self._held is None:

@@ -108,6 +108,26 @@ def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+class Shown:
+    """A terminal that shows nothing secret, and obeys nothing in what it is given."""
+
+    def __init__(self, terminal: pytest.TerminalReporter, run: Run) -> None:
+        self._terminal = terminal
+        self._shown = run.shown
+
+    def write(self, text: str, **markup: bool) -> None:
+        """Write words within a line."""
+        self._terminal.write(self._shown(text), **markup)
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        """Write a line."""
+        self._terminal.write_line(self._shown(line), **markup)
+
+    def write_sep(self, sep: str, title: str) -> None:
+        """Write a line with a title in it."""
+        self._terminal.write_sep(sep, title)
+
+
 @contextmanager
 def set_aside(terminal: pytest.TerminalReporter) -> Iterator[None]:
     """Take the results that `write` shows out of pytest's own sections, and put them back for its last line."""
@@ -122,7 +142,7 @@ def set_aside(terminal: pytest.TerminalReporter) -> Iterator[None]:
             terminal.stats[category] = [*reports, *(item for item in terminal.stats.get(category, []) if item not in reports)]
 
 
-def write(terminal: pytest.TerminalReporter, run: ControllerRun, controller: Controller) -> None:
+def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
     """Write the verdicts: what is red with its remedy, what was excused, what did not apply, and the counts."""
     results = sorted(controller.results.values(), key=lambda told: told["name"])
     terminal.write_sep("=", "k8snet")
@@ -157,7 +177,7 @@ def write(terminal: pytest.TerminalReporter, run: ControllerRun, controller: Con
     terminal.write_line(f"run folder: {run.folder.path}")
 
 
-def _write_red(terminal: pytest.TerminalReporter, results: Sequence[Mapping[str, Any]]) -> None:
+def _write_red(terminal: Shown, results: Sequence[Mapping[str, Any]]) -> None:
     """Write what fails the run. Cases that one thing keeps from being measured (a node without probe pods) share their lines."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for told in results:
@@ -172,7 +192,7 @@ def _write_red(terminal: pytest.TerminalReporter, results: Sequence[Mapping[str,
             terminal.write_line(f"    {line}")
 
 
-def _write_grouped(terminal: pytest.TerminalReporter, word: str, lines: Sequence[tuple[Mapping[str, Any], str]]) -> None:
+def _write_grouped(terminal: Shown, word: str, lines: Sequence[tuple[Mapping[str, Any], str]]) -> None:
     """Write one line for all subjects on which a check says the same."""
     subjects: dict[tuple[str, str], list[str]] = {}
     for told, text in lines:

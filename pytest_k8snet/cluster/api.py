@@ -6,27 +6,28 @@ because of the many ways a kubeconfig can hold credentials.
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
-import yaml
 from kubernetes import config as kube_config
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.config.exec_provider import ExecProvider
-from kubernetes.config.kube_config import ConfigNode
 
+from pytest_k8snet.cluster import kubeconfig
 from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError, ApiUnreachableError
-from pytest_k8snet.errors import AuthenticationError, ClusterError, ConfigurationError
+from pytest_k8snet.cluster.certificate import not_after
+from pytest_k8snet.errors import ClusterError, ConfigurationError
 
 IN_CLUSTER = "in-cluster"
 
@@ -40,27 +41,44 @@ _DELETE_S = 20.0  # Ctrl-C waits for it
 
 #: Answers of an API server that starts, ends or has lost its etcd for a moment.
 _PASSING = frozenset({429, 500, 502, 503, 504})
+#: Redirects and exhausted patience come back as the answers they are. Of a server that asks to wait no more than this is granted.
+_RETRIES = urllib3.Retry(
+    total=2,
+    connect=1,
+    read=1,
+    redirect=0,
+    status=2,
+    other=0,
+    status_forcelist=(429,),
+    raise_on_redirect=False,
+    raise_on_status=False,
+    retry_after_max=5,
+)
+
+# X509_V_ERR_... of OpenSSL, as in ssl.SSLCertVerificationError.verify_code
+_NOT_YET_VALID, _EXPIRED, _NAME_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64
 
 
 class Api:
     """The API server of one cluster. Every method may be called from several threads."""
 
-    def __init__(self, configuration: Configuration, *, origin: str) -> None:
+    def __init__(self, configuration: Configuration, *, origin: str, learn: kubeconfig.Learn = kubeconfig.ignore) -> None:
         self.configuration = configuration
         self.origin = origin  # "kubeconfig /x (context y)", for messages
         self.patience_s = 0.0  # for how long requests are repeated that get no answer, or one that passes
+        self._learn = learn
         self._local = threading.local()
         self._clients: list[ApiClient] = []
         self._lock = threading.Lock()
 
     @classmethod
-    def from_kubeconfig(cls, path: str, context: str | None = None) -> Api:
-        """Read a kubeconfig (``in-cluster``: the pod's service account) without contacting the cluster.
+    def from_kubeconfig(cls, path: str, context: str | None = None, *, learn: kubeconfig.Learn = kubeconfig.ignore) -> Api:
+        """Read a kubeconfig (``in-cluster``: the pod's service account) without contacting the cluster. `learn` is told the credentials.
 
         Raises `ConfigurationError` when it cannot be used, `AuthenticationError` when its credential plugin fails.
         """
         configuration = Configuration()
-        configuration.retries = urllib3.Retry(total=2, connect=1, read=1, redirect=0, status=2, status_forcelist=(429,), other=0)
+        configuration.retries = _RETRIES
         if path == IN_CLUSTER:
             try:
                 load: Any = kube_config.load_incluster_config
@@ -70,16 +88,9 @@ class Api:
                     f"kubeconfig in-cluster: {error} This only works in a pod that has a service account token; "
                     "elsewhere name a kubeconfig file."
                 ) from error
-            return cls(configuration, origin="the pod's service account")
-        user = _user_of(path, context)
-        try:
-            load = kube_config.load_kube_config
-            load(config_file=str(Path(path).expanduser()), context=context, client_configuration=configuration, persist_config=False)
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"kubeconfig {path}: {error}") from error
-        if "exec" in user and not configuration.api_key and not configuration.cert_file:
-            raise _plugin_error(path, user["exec"])
-        return cls(configuration, origin=f"kubeconfig {path}" + (f" (context {context})" if context else ""))
+            return cls(configuration, origin="the pod's service account", learn=learn)
+        kubeconfig.load(path, context, configuration, learn)
+        return cls(configuration, origin=f"kubeconfig {path}" + (f" (context {context})" if context else ""), learn=learn)
 
     @property
     def server(self) -> str:
@@ -174,15 +185,16 @@ class Api:
         try:
             return json.loads(data) if data else None
         except ValueError as error:
-            raise ClusterError(
-                f"{method} {path}: {self.server} did not answer with JSON; is this a Kubernetes API server ({self.origin})?"
-            ) from error
+            raise ClusterError(f"{method} {path}: {self.server} did not answer with JSON{_page(data)}; {self._whose()}") from error
 
     def authorization(self) -> dict[str, str]:
         """Return the header that says who we are; empty with client certificates. A credential plugin runs again when it has expired."""
         settings: Any = self.configuration.auth_settings()
         bearer = settings.get("BearerToken")
-        return {bearer["key"]: bearer["value"]} if bearer and bearer["value"] else {}
+        if not bearer or not bearer["value"]:
+            return {}
+        self._learn([str(bearer["value"]).rpartition(" ")[2]])
+        return {bearer["key"]: bearer["value"]}
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -203,33 +215,60 @@ class Api:
         return client
 
     def _unreachable(self, error: BaseException) -> ApiUnreachableError:
-        cause: BaseException | None = error
         text = str(error)
-        while cause is not None:
-            if isinstance(cause, ssl.SSLError | urllib3.exceptions.SSLError):
-                return ApiUnreachableError(
-                    f"{self.server}: TLS: {_short(cause)}. Is the certificate authority in {self.origin} the one of this cluster, "
-                    "and is the server's name in its certificate?"
-                )
+        for cause in _causes(error):
+            if isinstance(cause, ssl.SSLError):
+                return ApiUnreachableError(f"{self.server}: TLS: {_short(cause)}. {self._tls_hint(cause)}")
             text = _short(cause)
-            cause = getattr(cause, "reason", None) if isinstance(getattr(cause, "reason", None), BaseException) else cause.__cause__
         return ApiUnreachableError(f"{self.server}: no connection: {text}. Is the cluster up, and reachable from here ({self.origin})?")
 
+    def _tls_hint(self, error: ssl.SSLError) -> str:
+        """Return what to do about a TLS connection that failed, here or at the other end."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            if error.verify_code in (_NAME_MISMATCH, _ADDRESS_MISMATCH):
+                return (
+                    f"The server's certificate is one of other names: in {self.origin} use a server name that is in it, "
+                    "or say which one is with tls-server-name"
+                )
+            if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
+                return "It is the server's certificate; is the clock right here, and has the control plane's certificate been renewed?"
+            return (
+                f"The certificate authority in {self.origin} did not sign this server's certificate: is it another cluster's, "
+                "or has the cluster got a new one since?"
+            )
+        if "ALERT" in str(error).upper():
+            why = self._certificate_end() or ": is it another cluster's?"
+            return f"The server does not accept the client certificate of {self.origin}{why}"
+        return f"Does the server speak TLS at this port ({self.origin})?"
+
+    def _certificate_end(self) -> str | None:
+        """Return that the client certificate has ended, when it has."""
+        end = not_after(self.configuration.cert_file)
+        return f", which has expired on {end:%Y-%m-%d}: get a new kubeconfig" if end is not None and end < datetime.now(UTC) else None
+
+    def _whose(self) -> str:
+        return f"is {self.server} a Kubernetes API server ({self.origin}), or a proxy before it that wants a login?"
+
     def _refused(self, method: str, path: str, status: int, data: bytes) -> ApiError:
-        message, reason = data.decode("utf-8", "replace")[:500].strip(), None
+        message, reason = data.decode("utf-8", "replace")[:500].strip() or "no message", None
         try:
             answer = json.loads(data)
         except ValueError:
             answer = None
         if isinstance(answer, dict):
             message, reason = str(answer.get("message") or message), answer.get("reason")
+        elif (page := _page(data)) or 300 <= status < 400:
+            return ApiError(f"{method} {path}: HTTP {status}{page}; {self._whose()}", status=status)
         text = f"{method} {path}: HTTP {status}: {message}"
         if status == 401:
+            why = self._certificate_end() or ": expired, or of another cluster?"
             return ApiRefusedError(
-                f"{text}. {self.server} does not accept the credentials of {self.origin}: expired, or of another cluster?",
-                status=status,
-                reason=reason,
+                f"{text}. {self.server} does not accept the credentials of {self.origin}{why}", status=status, reason=reason
             )
+        if status == 429:
+            return ApiError(f"{text}. The API server limits this client or is overloaded; try again later", status=status, reason=reason)
+        if status >= 500:
+            return ApiError(f"{text}. The API server itself is in trouble; is its etcd well?", status=status, reason=reason)
         if status == 403 and _is_rbac(message):
             return ApiRefusedError(f"{text}. {self.hint(method, path)}", status=status, reason=reason)
         return ApiError(text, status=status, reason=reason)
@@ -269,52 +308,26 @@ def _is_rbac(message: str) -> bool:
     return " cannot " in message or "anonymous" in message
 
 
+def _page(data: bytes) -> str:
+    """Return that an answer is a web page, and which; nothing when it is none."""
+    text = data[:20_000].decode("utf-8", "replace")
+    if not re.match(r"\s*<(!doctype|html|head|body)\b", text, re.IGNORECASE):
+        return ""
+    title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+    words = " ".join(html.unescape(title[1]).split())[:100] if title else ""
+    return f" but with a web page ({words})" if words else " but with a web page"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was made of; urllib3 keeps that in ``reason``, in its arguments or in the chain."""
+    cause: object = error
+    while isinstance(cause, BaseException):
+        yield cause
+        inner = (getattr(cause, "reason", None), cause.__cause__, *cause.args)
+        cause = next((item for item in inner if isinstance(item, BaseException)), None)
+
+
 def _short(error: BaseException) -> str:
     text = str(error)
     # urllib3 puts the connection object's repr in front.
     return text.rsplit(">: ", 1)[-1] if ">: " in text else text or type(error).__name__
-
-
-def _user_of(path: str, context: str | None) -> dict[str, Any]:
-    """Check what the library says badly about a kubeconfig, and return its user section."""
-    file = Path(path).expanduser()
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"kubeconfig {path}: there is no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"kubeconfig {path}: cannot be read: {error}") from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        # Not the parser's own message: it quotes the line, which may hold a token.
-        raise ConfigurationError(f"kubeconfig {path}{f':{mark.line + 1}' if mark else ''}: not YAML") from None
-    if not isinstance(data, dict) or not isinstance(data.get("contexts"), Sequence):
-        raise ConfigurationError(f"kubeconfig {path}: not a kubeconfig (no contexts)")
-    contexts = {item.get("name"): item.get("context") or {} for item in data["contexts"] if isinstance(item, dict)}
-    name = context or data.get("current-context")
-    known = ", ".join(sorted(str(item) for item in contexts)) or "none"
-    if not name:
-        raise ConfigurationError(f"kubeconfig {path}: no current-context; name one with --k8snet-context ({known})")
-    if name not in contexts:
-        raise ConfigurationError(f"kubeconfig {path}: no context {name!r}; it has: {known}")
-    cluster = contexts[name].get("cluster")
-    if cluster not in {item.get("name") for item in data.get("clusters") or () if isinstance(item, dict)}:
-        raise ConfigurationError(f"kubeconfig {path}: context {name!r} is of cluster {cluster!r}, which the file does not have")
-    for item in data.get("users") or ():
-        if isinstance(item, dict) and item.get("name") == contexts[name].get("user"):
-            return item.get("user") or {}
-    return {}
-
-
-def _plugin_error(path: str, plugin: Mapping[str, Any]) -> AuthenticationError:
-    """Run a credential plugin that gave nothing once more, for its message: the library only logs it."""
-    command = plugin.get("command")
-    try:
-        provider: Any = ExecProvider
-        node: Any = ConfigNode
-        provider(node("exec", dict(plugin)), str(Path(path).expanduser().parent)).run()
-    except (ConfigException, OSError) as error:
-        return AuthenticationError(f"kubeconfig {path}: the credential plugin {command!r} failed: {error}. Run it by hand to see more.")
-    return AuthenticationError(f"kubeconfig {path}: the credential plugin {command!r} gave neither a token nor a certificate")

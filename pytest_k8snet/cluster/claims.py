@@ -81,19 +81,21 @@ def network_claims(maps: ConfigMaps) -> dict[str, Claim]:
         network = _json(text, source)
         if "encapsulation" in network:
             found["encapsulation"] = Claim(network["encapsulation"], f"{source} encapsulation")
-        found.update({f"mtu.{key}": Claim(int(value), f"{source} mtu.{key}") for key, value in network.get("mtu", {}).items() if value})
+        for key, value in _section(network, "mtu").items():
+            if value:
+                found[f"mtu.{key}"] = Claim(_mtu(value, f"{source} mtu.{key}"), f"{source} mtu.{key}")
         return found
     for (namespace, name), data in maps.items():
         if name == FLANNEL_CONFIG and "net-conf.json" in data:
             source = f"ConfigMap {namespace}/{name} net-conf.json"
-            backend = _json(data["net-conf.json"], source).get("Backend") or {}
+            backend = _section(_json(data["net-conf.json"], source), "Backend")
             kind = FLANNEL_BACKENDS.get(str(backend.get("Type")))
             # With DirectRouting it depends on the pair of nodes.
             if kind is not None and not backend.get("DirectRouting"):
                 found["encapsulation"] = Claim(kind, f"{source} Backend.Type")
             # It is the underlay's MTU; device and pods get what VXLAN leaves of it (pkg/backend/vxlan: device.go, vxlan_network.go).
             if kind == "vxlan" and backend.get("MTU"):
-                claim = Claim(int(backend["MTU"]) - 50, f"{source} Backend.MTU less VXLAN's 50 bytes")
+                claim = Claim(_mtu(backend["MTU"], f"{source} Backend.MTU") - 50, f"{source} Backend.MTU less VXLAN's 50 bytes")
                 found["mtu.pod"] = found["mtu.tunnel"] = claim
     cilium = maps.get(CILIUM, {})
     encrypted = any(_is_true(cilium.get(key)) for key in ("enable-wireguard", "enable-ipsec", "enable-ztunnel"))
@@ -109,13 +111,17 @@ def _from_configuration(text: str, source: str) -> dict[str, Claim]:
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ClusterError(f"{source}: not YAML: {error}") from error
+        # Not the parser's own message: it quotes the line, which may hold a secret.
+        mark = getattr(error, "problem_mark", None)
+        raise ClusterError(f"{source}: not YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
+    except (ValueError, RecursionError):
+        raise ClusterError(f"{source}: not YAML") from None
     if not isinstance(data, dict):
         raise ClusterError(f"{source}: not a KubeProxyConfiguration")
     mode = data.get("mode")
     found = {"proxy.mode": Claim(mode, f"{source} mode") if mode else Claim("iptables", f"{source} mode (empty means iptables)")}
     if mode == "ipvs":
-        ipvs = data.get("ipvs") or {}
+        ipvs = _section(data, "ipvs")
         scheduler = ipvs.get("scheduler")
         found["proxy.scheduler"] = (
             Claim(scheduler, f"{source} ipvs.scheduler") if scheduler else Claim("rr", f"{source} ipvs.scheduler (empty means rr)")
@@ -144,9 +150,23 @@ def _json(text: str, source: str) -> dict[str, Any]:
         data = json.loads(text)
     except ValueError as error:
         raise ClusterError(f"{source}: not JSON: {error}") from error
+    except RecursionError:
+        raise ClusterError(f"{source}: not JSON") from None
     if not isinstance(data, dict):
         raise ClusterError(f"{source}: not an object")
     return data
+
+
+def _section(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a mapping within another; an empty one where something else, or nothing, is."""
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _mtu(value: object, source: str) -> int:
+    if isinstance(value, int | str) and str(value).isdecimal():
+        return int(value)
+    raise ClusterError(f"{source}: not a number of bytes")
 
 
 def _is_true(value: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 
@@ -36,11 +37,14 @@ def command(kubeconfig: str, context: str | None, older_than: timedelta | None, 
     # Not before the command is known to be this one: it imports the Kubernetes client.
     from pytest_k8snet import cleanup
     from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.record.redact import Redactor, secrets_of
+    from pytest_k8snet.shown import shown
 
     if everything and older_than is not None:
         raise click.UsageError("--all and --older-than exclude each other")
+    redactor = Redactor(secrets_of(os.environ))
     try:
-        api = Api.from_kubeconfig(kubeconfig, context)
+        api = Api.from_kubeconfig(kubeconfig, context, learn=redactor.learn)
         try:
             found = cleanup.find(api)
             chosen = cleanup.choose(found, older_than=older_than, everything=everything)
@@ -51,7 +55,7 @@ def command(kubeconfig: str, context: str | None, older_than: timedelta | None, 
         finally:
             api.close()
     except K8sNetError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(shown(str(error), redactor)) from error
     kept = len(found) - len(chosen)
     if not chosen:
         click.echo("nothing to remove")

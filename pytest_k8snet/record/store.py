@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import hold
+from pytest_k8snet.record.redact import Redactor
 
 MARKER = ".k8snet-run"  # only folders that hold it are ever removed
 LOCKS = ".locks"
@@ -23,13 +24,14 @@ _LONGEST_NAME = 200  # bytes; file systems take 255
 
 
 class RunFolder:
-    """The record of one run."""
+    """The record of one run. Whatever is written to it goes through `redactor`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, redactor: Redactor | None = None) -> None:
         self.path = path
+        self._redactor = redactor or Redactor()
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
+    def create(cls, path: Path, redactor: Redactor | None = None) -> RunFolder:
         """Make the folder. One of an earlier run is emptied; anything else that is not empty is refused.
 
         Raises `ConfigurationError` when it cannot be used.
@@ -47,7 +49,7 @@ class RunFolder:
             raise ConfigurationError(
                 f"run folder {path}: cannot be made: {error.strerror}; name another one with --k8snet-run-dir"
             ) from error
-        return cls(path)
+        return cls(path, redactor)
 
     @property
     def locks(self) -> Path:
@@ -78,11 +80,13 @@ class RunFolder:
         """
         file = self.path / name
         temporary = file.parent / f".{secrets.token_hex(8)}.tmp"
+        text = json.dumps(data, ensure_ascii=True, indent=1)
+        if not self._redactor.clean(text):
+            text = json.dumps(self._redactor.json(data), ensure_ascii=True, indent=1)
         try:
             file.parent.mkdir(exist_ok=True)
             with temporary.open("x", encoding="utf-8") as stream:
-                json.dump(data, stream, ensure_ascii=True, indent=1)
-                stream.write("\n")
+                stream.write(text + "\n")
             temporary.replace(file)
         except OSError as error:
             with contextlib.suppress(OSError):

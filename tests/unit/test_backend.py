@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.backend import PodBackend
+from pytest_k8snet.cluster.kubeconfig import ignore
 from pytest_k8snet.cluster.reviews import REVIEWS
 from pytest_k8snet.options import Settings
 from tests.unit.fakeapi import Answer, FakeApiServer, write_kubeconfig
@@ -44,7 +45,7 @@ def test_one_message_for_all_that_is_missing(server: FakeApiServer, config: str,
         return 201, {"status": {"allowed": body["spec"]["resourceAttributes"]["verb"] in ("list", "get")}}
 
     server.routes["POST", REVIEWS] = answer
-    backend = PodBackend(Settings(kubeconfig=config, **settings))
+    backend = PodBackend(Settings(kubeconfig=config, **settings), ignore)
     try:
         wanted = message and f"the identity of kubeconfig {message.format(config)} prints a role that has everything that is needed."
         assert backend.missing_rights("r1") == wanted
