@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_k8snet.access.base import PATIENCE_S
@@ -51,15 +52,18 @@ class Backend(Protocol):
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create the probe pods."""
 
-    def open_access(self, probes: Mapping[str, Probe]) -> Access:
-        """Return the way to the nodes through their probe pods."""
+    def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
+        """Return how `nodes` are reached, for the header; None when there is nothing to say."""
+
+    def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> Access:
+        """Return the way to the nodes."""
 
     def close(self) -> None:
         """Close all connections."""
 
 
-class PodBackend:
-    """A real cluster, by its API server and probe pods."""
+class ApiBackend:
+    """A real cluster, by its API server."""
 
     def __init__(self, settings: Settings, learn: Learn) -> None:
         from pytest_k8snet.cluster.api import Api
@@ -107,6 +111,14 @@ class PodBackend:
         """Ask the API server."""
         return [item["metadata"]["name"] for item in self._api.list("/api/v1/nodes", labelSelector=selector)]
 
+    def close(self) -> None:
+        """Close the API client."""
+        self._api.close()
+
+
+class PodBackend(ApiBackend):
+    """A real cluster whose nodes are reached through probe pods."""
+
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create two pods a node."""
         from pytest_k8snet.access.probes import ProbeSettings, start_probes
@@ -117,16 +129,63 @@ class PodBackend:
         )
         return start_probes(self._api, cluster, wanted, nodes=nodes)
 
-    def open_access(self, probes: Mapping[str, Probe]) -> Access:
+    def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
+        """Probe pods are what there is without saying so."""
+        del cluster, nodes
+        return None
+
+    def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> Access:
         """Go by exec through the API server."""
+        del cluster
         from pytest_k8snet.access.pod import PodAccess
 
         self._api.patience_s = PATIENCE_S
         return PodAccess(self._api, probes)
 
-    def close(self) -> None:
-        """Close the API client."""
-        self._api.close()
+
+class SshBackend(ApiBackend):
+    """A real cluster whose nodes are reached by ssh. Of the API it only reads."""
+
+    def __init__(self, settings: Settings, learn: Learn) -> None:
+        from pytest_k8snet.access.ssh_config import SshConfig
+
+        super().__init__(settings, learn)
+        self._config = SshConfig(settings)
+
+    def read_cluster(self) -> Cluster:
+        """Read the inventory, and see that the configuration makes sense for it."""
+        from pytest_k8snet.errors import AccessError
+
+        cluster = super().read_cluster()
+        for node in cluster.nodes:
+            with suppress(AccessError):  # told when that node is measured
+                self._config.target(node)
+        return cluster
+
+    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
+        """Create nothing."""
+        from pytest_k8snet.access.probes import NoProbes
+
+        del run_id
+        return NoProbes(cluster.node(name) for name in nodes)
+
+    def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
+        """Name the users that are logged in as."""
+        from pytest_k8snet.errors import AccessError
+
+        users: dict[str, int] = {}
+        for name in nodes:
+            with suppress(AccessError):
+                user = self._config.target(cluster.node(name)).user
+                users[user] = users.get(user, 0) + 1
+        told = ", ".join(f"{user} ({count})" if len(users) > 1 else user for user, count in users.items())
+        return f"access ssh as {told or 'nobody: no node has an address to go to'}; no object is made in the cluster"
+
+    def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> Access:
+        """Go to each node by itself."""
+        from pytest_k8snet.access.ssh import SshAccess
+
+        return SshAccess(self._config, cluster, probes)
 
 
 def open_backend(config: pytest.Config, settings: Settings, learn: Learn) -> Backend:
@@ -135,7 +194,7 @@ def open_backend(config: pytest.Config, settings: Settings, learn: Learn) -> Bac
     Raises a `K8sNetError` when the kubeconfig is not usable, or no conftest has a fake cluster.
     """
     if settings.access != "fake":
-        return PodBackend(settings, learn)
+        return SshBackend(settings, learn) if settings.access == "ssh" else PodBackend(settings, learn)
     from pytest_k8snet.errors import ConfigurationError
 
     fake: Backend | None = config.hook.pytest_k8snet_fake(config=config)

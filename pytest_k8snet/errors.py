@@ -27,6 +27,10 @@ class ConnectError(AccessError):
     """No connection to a node, pod or API server."""
 
 
+class UnreachableError(AccessError):
+    """No connection to a node that was never reached before: nothing broke, and waiting for it would be in vain."""
+
+
 class AuthenticationError(AccessError):
     """The other side does not accept who we are, or does not allow it."""
 
@@ -45,6 +49,18 @@ TRANSPORT_ERRORS = (ConnectError, ExecTransportError)
 
 class ProbeError(AccessError):
     """A probe pod could not be made or did not start; the message names the object and the reason."""
+
+
+class UnsupportedError(AccessError):
+    """The way to a node cannot do what was asked, in whatever state the node is: what needs it is skipped, and nothing is wrong."""
+
+
+class NoPodError(UnsupportedError):
+    """This access makes no probe pods."""
+
+
+class NoAgentError(UnsupportedError):
+    """The node has no python3 that the agent could run in."""
 
 
 class MeasurementError(K8sNetError):

@@ -108,7 +108,22 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
     Setting("context", "text", None, "context of the kubeconfig", metavar="NAME"),
     Setting("profile", "list", (), "what the network is meant to be: name or file; repeatable, later ones win", metavar="PROFILE"),
-    Setting("access", "choice", "pod", "way to the nodes", choices=("pod", "fake")),
+    Setting("access", "choice", "pod", "way to the nodes", choices=("pod", "ssh", "fake")),
+    Setting(
+        "ssh-user",
+        "text",
+        None,
+        "user to log in to nodes as; not root: sudo is used (default: that of the ssh configuration)",
+        metavar="USER",
+    ),
+    Setting("ssh-port", "number", None, "port of the nodes' sshd (default: that of the ssh configuration)", metavar="PORT"),
+    Setting("ssh-key", "path", None, "private key; its passphrase, if any, is taken from K8SNET_SSH_PASSPHRASE", metavar="FILE"),
+    Setting("ssh-known-hosts", "path", None, "host keys to accept, instead of those of the ssh configuration", metavar="FILE"),
+    Setting("ssh-config", "path", None, "ssh configuration, or none (default: ~/.ssh/config and /etc/ssh/ssh_config)", metavar="FILE"),
+    Setting("ssh-jump", "text", None, "jump hosts: [USER@]HOST[:PORT],... or none", metavar="HOSTS"),
+    Setting("ssh-address", "choice", "internal", "which of a node's addresses to go to", choices=("internal", "external", "hostname")),
+    Setting("ssh-map", "text", None, "hosts of nodes: node=host[:port],... or a file of such lines", metavar="MAP"),
+    Setting("ssh-connect-timeout", "number", None, "seconds until a node that lets nobody in is given up (default: 10)", metavar="S"),
     Setting("image", "text", DEFAULT_IMAGE, "image of the probe pods", metavar="REFERENCE"),
     Setting("image-pull-secret", "text", None, "pull secret for that image, in the namespace", metavar="NAME"),
     Setting("namespace", "text", None, "namespace for the probe pods; it has to exist and is never deleted", metavar="NAME"),
@@ -136,6 +151,15 @@ class Settings:
     context: str | None = None
     profile: tuple[str, ...] = ()
     access: str = "pod"
+    ssh_user: str | None = None
+    ssh_port: int | None = None
+    ssh_key: str | None = None
+    ssh_known_hosts: str | None = None
+    ssh_config: str | None = None
+    ssh_jump: str | None = None
+    ssh_address: str = "internal"
+    ssh_map: str | None = None
+    ssh_connect_timeout: int | None = None
     image: str = DEFAULT_IMAGE
     image_pull_secret: str | None = None
     namespace: str | None = None
@@ -166,6 +190,11 @@ class Settings:
             self.sources.get("kubeconfig"),
             self.sources.get("access") if self.access == "fake" else None,
         )
+
+    @property
+    def makes_pods(self) -> bool:
+        """Whether the way to the nodes is made of probe pods."""
+        return self.access in ("pod", "fake")
 
     def allows(self, level: str) -> bool:
         """Whether a check of `level` may run."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.errors import K8sNetError, UnsupportedError
 from pytest_k8snet.judge.model import Judgement, Verdict, Weight
 from pytest_k8snet.markers import CASE, Case
 from pytest_k8snet.state import RUN, SETTINGS_KEY
@@ -68,9 +68,10 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
         if verdict is Verdict.ERROR:
             report.when = "setup"
         if verdict is Verdict.SKIP and _strict(item) and not hasattr(report, "wasxfail"):
-            report.outcome = "failed"
-            report.longrepr = f"{case.name}: skipped, and --k8snet-strict allows only what does not apply: {message}"
-            told.update(plain=False, message=f"skipped: {message}", strict=True)
+            _forbid(report, case, told, message)
+        return
+    if verdict is Verdict.SKIP and _strict(item) and _unsupported(item, call):
+        _forbid(report, case, told, message)
         return
     _shape(item, report, case, told, verdict, message, excused)
 
@@ -79,6 +80,8 @@ def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:
     """Return verdict, message and whether pytest's own representation says more than the message."""
     if isinstance(error, VerdictOutcome):
         return error.verdict, error.message, False
+    if isinstance(error, UnsupportedError):
+        return Verdict.SKIP, str(error), False
     if isinstance(error, K8sNetError):
         return Verdict.ERROR, str(error) or type(error).__name__, False
     if isinstance(error, pytest.skip.Exception):
@@ -114,6 +117,21 @@ def _excuse(run: Run | None, item: pytest.Item, case: Case, verdict: Verdict, me
     if verdict is Verdict.INCONCLUSIVE and item.config.stash[SETTINGS_KEY].allow_inconclusive:
         return ("allowed", "--k8snet-allow-inconclusive"), message
     return None, message
+
+
+def _forbid(report: pytest.TestReport, case: Case, told: dict[str, Any], message: str) -> None:
+    """Make a skip fail the run."""
+    report.outcome = "failed"
+    report.longrepr = f"{case.name}: skipped, and --k8snet-strict allows only what does not apply: {message}"
+    told.update(plain=False, message=f"skipped: {message}", strict=True)
+
+
+def _unsupported(item: pytest.Item, call: pytest.CallInfo[None]) -> bool:
+    """Whether a check was skipped that would apply, and that the way to the nodes cannot serve."""
+    judgement = item.stash.get(JUDGEMENT, None)
+    return (judgement is not None and judgement.unsupported) or (
+        call.excinfo is not None and isinstance(call.excinfo.value, UnsupportedError)
+    )
 
 
 def _strict(item: pytest.Item) -> bool:

@@ -170,8 +170,7 @@ class Run:
             answer = self._wait_for_probes()
             failure = answer.get("error")
             self._probes = {
-                name: Probe.from_json(answer["probes"][name]) if failure is None else Probe(name, "", "", "", None, error=failure)
-                for name in self.plan.probed
+                name: Probe.from_json(answer["probes"][name]) if failure is None else Probe.none(name, failure) for name in self.plan.probed
             }
         return self._probes
 
@@ -179,7 +178,7 @@ class Run:
     def access(self) -> Access:
         """The way to the nodes; opened on first use."""
         if self._access is None:
-            self._access = self.backend.open_access(self.probes)
+            self._access = self.backend.open_access(self.cluster, self.probes)
         return self._access
 
     def missing(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, volume_bytes
+from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, volume_bytes
 
 if TYPE_CHECKING:
     from pytest_k8snet.controller import Controller
@@ -60,6 +60,8 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     lines += [f"k8snet: {item.node} cannot be measured: {item.reason}" for item in plan.absent]
     if plan.left_out:
         lines.append("k8snet: left out: " + _some([f"{item.node} ({item.reason})" for item in plan.left_out]))
+    if (way := run.backend.way(cluster, plan.nodes)) is not None:
+        lines.append(f"k8snet: {way}")
     lines += [f"k8snet: {note}" for note in plan.notes]
     lines.append(f"k8snet: {_settings(run)}")
     planned = len(run.plan.load_pairs)
@@ -76,13 +78,18 @@ def _settings(run: Run) -> str:
 
 def load_line(run: Run, pairs: int) -> str:
     """Return the traffic that load on `pairs` pairs makes."""
-    line = (
-        f"load: {_count(pairs, 'pair')} of nodes, one at a time, {TAKES} takes of {TAKE_S + OMIT_S} s (up to {MOST_TAKES} if they disagree)"
+    pods = run.settings.makes_pods
+    takes = (
+        f"{TAKES} takes of {TAKE_S + OMIT_S} s (up to {MOST_TAKES} if they disagree)"
+        if pods
+        else f"{HOST_TAKES} takes of {TAKE_S + OMIT_S} s"
     )
+    most = MOST_TAKES if pods else HOST_TAKES
+    line = f"load: {_count(pairs, 'pair')} of nodes, one at a time, {takes}"
     rate = run.expectations.common.throughput.line_rate_bps
     if rate is None:
-        return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(volume_bytes(pairs, 10**10))}"
-    return f"{line}, at most {_size(volume_bytes(pairs, rate.value))} at the line rate"
+        return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(volume_bytes(pairs, 10**10, most))}"
+    return f"{line}, at most {_size(volume_bytes(pairs, rate.value, most))} at the line rate"
 
 
 def _has_load(patterns: Sequence[str]) -> bool:
@@ -100,9 +107,9 @@ def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
     for check, cases in sorted(by_check.items()):
         lines.append(f"  {check} ({cases[0]['level']}) {cases[0]['title']}: {_some([case['subject'] for case in cases])}")
     lines += [f"  left out by {reason}: {count}" for reason, count in collection["left_out"].items()]
-    lines.append(
-        f"Probe pods: {2 * len([name for name in run.plan.nodes if name not in {item.node for item in run.plan.absent}])}, two a node"
-    )
+    measured = [name for name in run.plan.nodes if name not in {item.node for item in run.plan.absent}]
+    pods = f"{2 * len(measured)}, two a node" if run.settings.makes_pods else f"none (access {run.settings.access})"
+    lines.append(f"Probe pods: {pods}")
     pairs = {case["subject"] for case in collection["cases"].values() if case["level"] == "load"}
     lines.append(load_line(run, len(pairs)) if pairs else "load: none")
     return lines

@@ -18,9 +18,13 @@ from pytest_k8snet.errors import AccessError, CommandTimeout, ConnectError, Exec
 
 PROTOCOL = 1
 
+TOO_OLD = 4
+"""Exit status of the bootstrap where python3 is older than the agent can do with."""
+
 # Reads eight digits, then as many bytes of program, and becomes it. Unbuffered, so that no byte of the first request is lost.
 BOOTSTRAP = (
-    "import os\n"
+    "import os,sys\n"
+    f"if sys.version_info<(3,7): sys.exit({TOO_OLD})\n"
     "def r(n):\n"
     "    b=b''\n"
     "    while len(b)<n:\n"

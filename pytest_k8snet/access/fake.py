@@ -25,9 +25,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probes import Probe
+from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
-from pytest_k8snet.errors import AccessError, ProbeError
+from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
 
 Role = Literal["host", "pod"]
 Answer = Any  # a JSON value, an exception, or a function of the request's parameters
@@ -169,7 +169,8 @@ def healthy_host_facts(peers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any
 class FakeCluster:
     """A healthy cluster, until it is changed. Implements what a run needs of a cluster (`pytest_k8snet.backend.Backend`).
 
-    ``created`` and ``deleted`` list the objects that the run made and removed.
+    ``created`` and ``deleted`` list the objects that the run made and removed. Without `pods` nodes are reached as by ssh: there are no
+    probe pods.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class FakeCluster:
         services: Sequence[Mapping[str, Any]] = SERVICES,
         endpoint_slices: Sequence[Mapping[str, Any]] = ENDPOINT_SLICES,
         probe_delay_s: float = 0.0,
+        pods: bool = True,
     ) -> None:
         self.nodes = {
             node.name: node for node in (fake_node(item, number) if isinstance(item, str) else item for number, item in enumerate(nodes, 1))
@@ -197,6 +199,7 @@ class FakeCluster:
         self.deleted: list[str] = []
         self.requests: list[tuple[str, str, str]] = []
         self.probe_delay_s = probe_delay_s
+        self.pods = pods
         self.start_error: Exception | None = None
         self.read_error: Exception | None = None
         self.lacking_rights: str | None = None  # what a run is told that the identity may not do
@@ -275,14 +278,22 @@ class FakeCluster:
         wanted = dict(part.strip().replace("==", "=").split("=", 1) for part in selector.split(","))
         return [name for name in self.nodes if wanted.items() <= self.labels.get(name, {}).items()]
 
-    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> FakeProbing:
+    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> FakeProbing | NoProbes:
         """Pretend to create the probe pods."""
         if self.start_error is not None:
             raise self.start_error
+        if not self.pods:
+            return NoProbes(cluster.node(name) for name in nodes)
         return FakeProbing(self, cluster, nodes, run_id)
 
-    def open_access(self, probes: Mapping[str, Probe]) -> FakeAccess:
+    def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
+        """There is nothing to say of it."""
+        del cluster, nodes
+        return None
+
+    def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> FakeAccess:
         """Return the way to the nodes."""
+        del cluster
         return FakeAccess(self, probes)
 
     def close(self) -> None:
@@ -433,6 +444,8 @@ class FakeAccess:
 
     def pod(self, node: str) -> FakeAgent:
         """Return the agent in the node's probe pod."""
+        if not self._fake.pods:
+            raise NoPodError("access fake makes no probe pods here")
         return self._agent(node, "pod")
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The two probe pods of a node; with `error` they cannot be used, and it says why."""
+    """The two probe pods of a node; with `error` they cannot be used, and it says why. Without names there are none."""
 
     node: str
     namespace: str
@@ -61,6 +61,11 @@ class Probe:
     pod: str
     pod_ip: str | None
     error: str | None = None
+
+    @classmethod
+    def none(cls, node: str, error: str | None = None) -> Probe:
+        """Return what stands for the probe pods where there are none: `error` is why nothing can be measured there."""
+        return cls(node, "", "", "", None, error)
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -374,6 +379,22 @@ class PodState:
     uid: str | None = None
 
 
+class NoProbes:
+    """What an access without probe pods has in their place: nothing is made, and nothing has to be removed."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = [*nodes]
+
+    def wait(self, deadline: Deadline) -> Mapping[str, Probe]:
+        """Return one probe without pods a node."""
+        del deadline
+        problems = {node.name: unusable(node) for node in self._nodes}
+        return {name: Probe.none(name, None if problem is None else f"{name}: {problem}") for name, problem in problems.items()}
+
+    def delete(self) -> None:
+        """Nothing was made."""
+
+
 def start_probes(api: Api, cluster: Cluster, settings: ProbeSettings, *, nodes: Sequence[str] | None = None) -> RunningProbes:
     """Create the probe pods on `nodes` (all of the cluster by default). When it fails or is interrupted it removes what it made."""
     chosen = cluster.nodes if nodes is None else [cluster.node(name) for name in nodes]
@@ -400,7 +421,7 @@ def pod_name(role: str, node: str) -> str:
 
 
 def unusable(node: Node) -> str | None:
-    """Return why no probe pod is tried on `node`."""
+    """Return why nothing is tried on `node`."""
     if node.os != "linux":
         return f"runs {node.os}; only Linux nodes are measured"
     if not node.ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import claims
@@ -38,6 +39,8 @@ def read_cluster(api: Api) -> Cluster:
     nodes = sorted((read_node(item) for item in api.list("/api/v1/nodes")), key=lambda node: node.name)
     daemonsets = [*api.list("/apis/apps/v1/daemonsets")]
     pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
+    pod_ips = running_pod_ips(pods)
+    nodes = [replace(node, pod_ip=pod_ips.get(node.name)) for node in nodes]
     proxies = kube_proxies(daemonsets, pods)
     cni = claims.recognise_cni(daemonsets)
     config_maps = claims.wanted_config_maps(daemonsets)
@@ -58,7 +61,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
     metadata, spec, status = item["metadata"], item.get("spec", {}), item.get("status", {})
     labels = metadata.get("labels") or {}
     info = status.get("nodeInfo", {})
-    addresses = [address["address"] for address in status.get("addresses") or () if address.get("type") == "InternalIP"]
+    addresses = _addresses(status, "InternalIP")
     reason = _not_ready_reason(metadata, spec, status)
     kinds = [labels[label] for label in POOL_LABELS if label in labels]
     return Node(
@@ -73,7 +76,19 @@ def read_node(item: Mapping[str, Any]) -> Node:
         os=info.get("operatingSystem") or labels.get("kubernetes.io/os") or "linux",
         zone=labels.get("topology.kubernetes.io/zone"),
         internal_ips=tuple({":" in address: address for address in reversed(addresses)}.values())[::-1],
+        external_ip=next(iter(_addresses(status, "ExternalIP")), None),
+        hostname=next(iter(_addresses(status, "Hostname")), None),
     )
+
+
+def running_pod_ips(pods: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return node to address of a pod that runs there in a network namespace of its own."""
+    found: dict[str, str] = {}
+    for item in pods:
+        spec, status = item["spec"], item.get("status", {})
+        if spec.get("nodeName") and status.get("podIP") and status.get("phase") == "Running" and not spec.get("hostNetwork"):
+            found.setdefault(spec["nodeName"], status["podIP"])
+    return found
 
 
 def kube_proxies(daemonsets: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -115,6 +130,10 @@ def is_kube_proxy(metadata: Mapping[str, Any], containers: Sequence[Mapping[str,
     if metadata["name"] == "kube-proxy" or metadata["name"].startswith("kube-proxy-"):
         return True
     return any(str(container.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0] == "kube-proxy" for container in containers)
+
+
+def _addresses(status: Mapping[str, Any], kind: str) -> list[str]:
+    return [address["address"] for address in status.get("addresses") or () if address.get("type") == kind]
 
 
 def _not_ready_reason(metadata: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:

@@ -30,6 +30,9 @@ class Node:
     os: str
     zone: str | None = None  # label topology.kubernetes.io/zone
     internal_ips: tuple[str, ...] = ()  # the first of each address family
+    external_ip: str | None = None
+    hostname: str | None = None
+    pod_ip: str | None = None  # of a running pod there, None when none is known
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -45,6 +48,9 @@ class Node:
             "os": self.os,
             "zone": self.zone,
             "internal_ips": list(self.internal_ips),
+            "external_ip": self.external_ip,
+            "hostname": self.hostname,
+            "pod_ip": self.pod_ip,
         }
 
     @classmethod

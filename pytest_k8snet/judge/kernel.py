@@ -10,7 +10,7 @@ from typing import Any
 from pytest_k8snet.cluster.model import Node
 from pytest_k8snet.expect.model import KernelExpectation, SysctlWant
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.record.facts import NodeFacts, Persisted
+from pytest_k8snet.record.facts import NetNamespace, NodeFacts, Persisted
 
 _CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 _FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
@@ -66,6 +66,8 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """
     if not expect.pod_sysctls:
         return Judgement.skipped(_NO_POD_SYSCTL)
+    if facts.pod_absent is not None:
+        return Judgement.beyond_reach(facts.pod_absent)
     judgement = Judgement(want=f"{len(expect.pod_sysctls)} sysctls in pods")
     if facts.pod is None:
         judgement.error(f"{facts.node}: the probe pod was not measured: {facts.pod_error or 'no reason recorded'}")
@@ -121,10 +123,12 @@ def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement
         return Judgement.skipped(_NO_CONGESTION_CONTROL)
     want = expect.congestion_control
     judgement = Judgement(want=f"congestion control {want}")
-    for who, network, problem in (
-        (facts.node, facts.host, None),
-        (f"{facts.node}: probe pod", facts.pod, facts.pod_error),
-    ):
+    subjects: list[tuple[str, NetNamespace | None, str | None]] = [(facts.node, facts.host, None)]
+    if facts.pod_absent is None:
+        subjects.append((f"{facts.node}: probe pod", facts.pod, facts.pod_error))
+    else:
+        judgement.remark(f"{facts.node}: judged on the node only: {facts.pod_absent}")
+    for who, network, problem in subjects:
         have = network.congestion_control if network else None
         if have is None:
             judgement.error(f"{who}: the congestion control of a fresh socket was not measured{f': {problem}' if problem else ''}")

@@ -61,6 +61,7 @@ class Judgement:
     evidence: dict[str, Any] = field(default_factory=dict)
     checked: int = 0
     skip_reason: str | None = None
+    unsupported: bool = False  # whether it is the way to the nodes that cannot tell, and not the cluster that has no such thing
 
     def check(
         self,
@@ -104,6 +105,11 @@ class Judgement:
     def skipped(cls, reason: str) -> Judgement:
         """Return the judgement of a check that does not apply here."""
         return cls(skip_reason=reason)
+
+    @classmethod
+    def beyond_reach(cls, reason: str) -> Judgement:
+        """Return the judgement of a check that would apply, and that the way to the nodes cannot serve."""
+        return cls(skip_reason=reason, unsupported=True)
 
     @property
     def verdict(self) -> Verdict:

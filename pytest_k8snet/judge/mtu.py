@@ -19,6 +19,8 @@ def pod_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsulati
 
     Cilium leaves the interface at the uplink's MTU and lowers the route, so the interface alone would mislead.
     """
+    if facts.pod_absent is not None:
+        return Judgement.beyond_reach(facts.pod_absent)
     judgement = Judgement(want=_told(expect.pod))
     if facts.pod is None:
         judgement.error(f"{facts.node}: the probe pod was not measured: {facts.pod_error or 'no reason recorded'}")

@@ -62,6 +62,8 @@ def line_of(source: NodeFacts, target: NodeFacts, expect: ThroughputExpectation)
 
 def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
     """Judge which share of the host path's rate the pod path reaches."""
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
     want = expect.pod_to_host
     if want.origin == BUILT_IN and record.encapsulated:
         want = Wanted(POD_TO_HOST_ENCAPSULATED, f"{BUILT_IN}, encapsulated")
@@ -116,6 +118,8 @@ def pod_against_line(record: ThroughputRecord, expect: ThroughputExpectation, li
 
     When the host path does not reach it either, that is no finding about pods.
     """
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
     return _against_line(record, expect, line, "pod")
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, NoPodError
 from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
@@ -76,15 +76,17 @@ def _facts(context: MeasureContext, name: str, keys: Sequence[str], pods: list[F
         },
         timeout_s=context.settings.facts_timeout_s,
     )
-    values["peer_routes"] = [*values["peer_routes"], *unknown]
+    values.update(peer_routes=[*values["peer_routes"], *unknown], pod=None, pod_error=None, pod_absent=None)
     first = bool(pods)
     try:
         pod = pods.pop().result() if first else _pod_facts(context, name, keys)
-        values["pod"], values["pod_error"] = {"name": probe.pod if probe else f"probe-{name}", **pod}, None
+        values["pod"] = {"name": probe.pod if probe else f"probe-{name}", **pod}
+    except NoPodError as absent:
+        values["pod_absent"] = str(absent)
     except AccessError as error:
         if first and isinstance(error, TRANSPORT_ERRORS):
             raise
-        values["pod"], values["pod_error"] = None, str(error)
+        values["pod_error"] = str(error)
     return values
 
 
@@ -102,7 +104,7 @@ def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], l
         if peer.name == node.name or peer.os != "linux":
             continue
         probe = context.probes.get(peer.name)
-        address = probe.pod_ip if probe and probe.error is None else None
+        address = (probe.pod_ip if probe and probe.error is None else None) or peer.pod_ip
         if address is not None:
             known.append({"peer": peer.name, "address": address, "real_pod": True})
         elif peer.pod_cidrs:
@@ -116,7 +118,7 @@ def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], l
                     "real_pod": False,
                     "dev": None,
                     "gateway": None,
-                    "error": "no pod of ours runs there, and the node has no podCIDR",
+                    "error": "no running pod is known there, and the node has no podCIDR",
                 }
             )
     return known, unknown
@@ -124,4 +126,4 @@ def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], l
 
 def _method(context: MeasureContext, name: str) -> str:
     probe = context.probes.get(name)
-    return f"agent in pods {probe.namespace}/{probe.host_pod} and {probe.pod}" if probe else "agent"
+    return context.agent_of(name) + (f" and the one in pod {probe.namespace}/{probe.pod}" if probe and probe.pod else "")

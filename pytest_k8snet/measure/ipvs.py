@@ -74,9 +74,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
             if not table.settled:
                 table.error = error
     for table in tables:
-        probe = context.probes.get(table.node.name)
-        method = f"/proc/net/ip_vs by the agent in pod {probe.namespace}/{probe.host_pod}" if probe else "/proc/net/ip_vs by the agent"
-        document = take_document("ipvs", table.node.name, method, table.values)
+        document = take_document("ipvs", table.node.name, f"/proc/net/ip_vs by {context.agent_of(table.node.name)}", table.values)
         yield replace(document, started=started, duration_s=round(time.monotonic() - start, 3), retried=table.retried)
 
 

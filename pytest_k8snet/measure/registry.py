@@ -49,6 +49,11 @@ class MeasureContext:
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
     settings: MeasureSettings = field(default_factory=MeasureSettings)
 
+    def agent_of(self, node: str) -> str:
+        """Return where a node's agent runs, for the method of a document."""
+        probe = self.probes.get(node)
+        return f"the agent in pod {probe.namespace}/{probe.host_pod}" if probe and probe.host_pod else "the agent on the node"
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

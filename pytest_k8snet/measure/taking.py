@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, ClusterError, MeasurementError, RecordError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, ClusterError, MeasurementError, RecordError, UnsupportedError
 from pytest_k8snet.record.document import Document
 
 _T = TypeVar("_T")
@@ -37,10 +37,12 @@ def take_document(kind: str, subject: str, method: str, measure: Callable[[], Ma
     values: Mapping[str, Any] | None = None
     reason: str | None = None
     retried: str | None = None
+    unsupported = False
     try:
         values, retried = again(measure)
     except MEASURE_ERRORS as error:
         reason = str(error) or type(error).__name__
+        unsupported = isinstance(error, UnsupportedError)
     return Document(
         kind=kind,
         subject=subject,
@@ -50,4 +52,5 @@ def take_document(kind: str, subject: str, method: str, measure: Callable[[], Ma
         values=values,
         reason=reason,
         retried=retried,
+        unsupported=unsupported,
     )

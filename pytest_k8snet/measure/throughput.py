@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.base import run
-from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
 from pytest_k8snet.measure.taking import again, now, take_document
-from pytest_k8snet.plan import MOST_TAKES
+from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PORTS = (5201, 5299)  # iperf3's own first: the one a firewall is most likely to know
 ORDER: tuple[Literal["host", "pod"], ...] = ("host", "pod", "host")
+HOST_ORDER: tuple[Literal["host", "pod"], ...] = tuple(ORDER[0] for _ in range(HOST_TAKES))
 AGAIN: tuple[Literal["host", "pod"], ...] = ("pod", "host")
 AGREE = 0.9  # of the quicker path's best take
 TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
@@ -42,7 +43,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     """Measure the pairs `subjects`, one after the other."""
     uplinks: dict[str, str | None] = {}
     settings = context.settings
-    method = f"iperf3, one TCP stream, {settings.take_s} s after {settings.omit_s} s omitted, paths " + ", ".join(ORDER)
+    method = f"iperf3, one TCP stream, {settings.take_s} s after {settings.omit_s} s omitted"
     for subject in subjects:
         document = take_document("throughput", subject, method, partial(_pair, context, subject, uplinks))
         cuts = [take["retried"] for take in (document.values or {}).get("takes", ()) if take["retried"]]
@@ -52,8 +53,12 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None]) -> dict[str, Any]:
     source, _, target = subject.partition(":")
     # Both ends of both paths have to be there before any traffic is sent.
+    absent: str | None = None
     for name in (source, target):
-        context.access.pod(name)
+        try:
+            context.access.pod(name)
+        except NoPodError as error:
+            absent = str(error)
         if name not in uplinks:
             uplinks[name] = _uplink(context, name)
     return {
@@ -62,16 +67,17 @@ def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None])
         "seconds": context.settings.take_s,
         "omit_s": context.settings.omit_s,
         "encapsulated": _encapsulated(context, source, target, uplinks[source]),
-        "takes": _takes(context, source, target, uplinks),
+        "pod_absent": absent,
+        "takes": _takes(context, source, target, uplinks, pods=absent is None),
     }
 
 
-def _takes(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def _takes(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool) -> list[dict[str, Any]]:
     takes: list[dict[str, Any]] = []
-    for path in ORDER:
+    for path in ORDER if pods else HOST_ORDER:
         broken = next((take["error"] for take in takes if take["broken"]), None)
         takes.append(_take(context, source, target, path, uplinks) if broken is None else _untaken(path, f"not taken: {broken}"))
-    while len(takes) < MOST_TAKES and disagree(takes):
+    while pods and len(takes) < MOST_TAKES and disagree(takes):
         takes += [_take(context, source, target, path, uplinks) for path in AGAIN]
     return takes
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
+from pytest_k8snet.errors import K8sNetError, RecordError, UnsupportedError
 
 SCHEMA = 1
 
@@ -17,7 +17,7 @@ class Document:
 
     ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``throughput``), ``subject`` is ``cluster``, a node's name or
     a pair ``a:b``, ``started`` is UTC in ISO 8601, ``method`` says how it was taken, ``retried`` what cut the first attempt short when this
-    is the second.
+    is the second. With ``unsupported`` the way to the node cannot take it at all: nothing is wrong, and what needs it is skipped.
     """
 
     kind: str
@@ -28,6 +28,7 @@ class Document:
     values: Mapping[str, Any] | None = None
     reason: str | None = None
     retried: str | None = None
+    unsupported: bool = False
     schema: int = SCHEMA
 
     @property
@@ -39,6 +40,12 @@ class Document:
     def why(self) -> str:
         """The reason without the subject that it may begin with: messages have named it already."""
         return (self.reason or "no reason recorded").removeprefix(f"{self.subject}: ")
+
+    def no_values(self, what: str) -> K8sNetError:
+        """Return the error of a check that needs the values where there are none."""
+        if self.unsupported:
+            return UnsupportedError(f"{self.subject}: {self.why}")
+        return RecordError(f"{self.subject}: no {what}: {self.why}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as builtin values."""
@@ -52,6 +59,7 @@ class Document:
             "values": None if self.values is None else dict(self.values),
             "reason": self.reason,
             "retried": self.retried,
+            "unsupported": self.unsupported,
         }
 
     @classmethod

@@ -150,6 +150,7 @@ class NodeFacts:
     host: NetNamespace
     pod: NetNamespace | None  # the probe pod's network namespace
     pod_error: str | None
+    pod_absent: str | None  # why there is none to look into, on purpose: no error then
     existing_pods: tuple[ExistingPod, ...]  # as many as were looked at
     existing_pods_running: int  # as many as there were
     uplink: str | None  # device that holds the node's InternalIP
@@ -181,7 +182,7 @@ class NodeFacts:
         Raises `RecordError` with the recorded reason when the facts could not be taken, and when the document is not one of facts.
         """
         if document.values is None:
-            raise RecordError(f"{document.subject}: no facts: {document.why}")
+            raise document.no_values("facts")
         data = document.values
         try:
             pod = data.get("pod")
@@ -190,6 +191,7 @@ class NodeFacts:
                 host=NetNamespace.from_json(data["host"], document.subject),
                 pod=NetNamespace.from_json(pod, pod["name"]) if pod else None,
                 pod_error=data.get("pod_error"),
+                pod_absent=data.get("pod_absent"),
                 existing_pods=tuple(
                     ExistingPod(item["name"], NetNamespace.from_json(item, item["name"])) for item in data["existing_pods"]
                 ),

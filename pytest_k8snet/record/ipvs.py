@@ -42,7 +42,7 @@ class IpvsRecord:
         Raises `RecordError` with the recorded reason when the table could not be read, and when the document is damaged.
         """
         if document.values is None:
-            raise RecordError(f"{document.subject}: no IPVS table: {document.why}")
+            raise document.no_values("IPVS table")
         data = document.values
         try:
             return cls(

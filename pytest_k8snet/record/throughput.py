@@ -66,6 +66,7 @@ class ThroughputRecord:
     omit_s: float
     encapsulated: bool | None  # whether the route to the target's pods leaves by a tunnel; None when it is not known
     takes: tuple[Take, ...]
+    pod_absent: str | None = None  # why there are none over the pod path, on purpose
 
     @property
     def pair(self) -> str:
@@ -83,7 +84,7 @@ class ThroughputRecord:
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
         if document.values is None:
-            raise RecordError(f"{document.subject}: no throughput: {document.why}")
+            raise document.no_values("throughput")
         data = document.values
         try:
             return cls(
@@ -93,6 +94,7 @@ class ThroughputRecord:
                 omit_s=float(data["omit_s"]),
                 encapsulated=data["encapsulated"],
                 takes=tuple(Take.from_json(take) for take in data["takes"]),
+                pod_absent=data.get("pod_absent"),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the throughput document is damaged: {error!r}") from error

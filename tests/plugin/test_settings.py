@@ -67,7 +67,8 @@ def test_settings_of_a_toml_file(bench: Bench) -> None:
     ("arguments", "message"),
     [
         (["--k8snet-level=all"], "--k8snet-level: got 'all', want one of read, probe, load"),
-        (["--k8snet-access=ssh"], "--k8snet-access: got 'ssh', want one of pod, fake"),
+        (["--k8snet-access=telnet"], "--k8snet-access: got 'telnet', want one of pod, ssh, fake"),
+        (["--k8snet-ssh-address=any"], "--k8snet-ssh-address: got 'any', want one of internal, external, hostname"),
         (["--k8snet-pairs=some"], "--k8snet-pairs: got 'some', want all, ring or sample:N with N of at least 1"),
         (["--k8snet-load-pairs=sample:0"], "--k8snet-load-pairs: got 'sample:0', want all, ring or sample:N with N of at least 1"),
         (["--k8snet-allow-missing=101%"], "--k8snet-allow-missing: got '101%', want a number of nodes or a share such as 10%"),
@@ -108,7 +109,7 @@ def test_mistakes_under_xdist(bench: Bench) -> None:
 
 def test_mistakes_name_their_source(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("pytest.ini", "[pytest]\nk8snet_access = telnet\n")
-    assert bench.run(fake=False).line("ERROR:") == "ERROR: k8snet_access in pytest.ini: got 'telnet', want one of pod, fake"
+    assert bench.run(fake=False).line("ERROR:") == "ERROR: k8snet_access in pytest.ini: got 'telnet', want one of pod, ssh, fake"
     monkeypatch.setenv("K8SNET_STRICT", "perhaps")
     assert bench.run().line("ERROR:") == "ERROR: K8SNET_STRICT: got 'perhaps', want yes or no"
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.cluster.claims import network_claims, proxy_claims, recognise_cni, wanted_config_maps
-from pytest_k8snet.cluster.inventory import is_kube_proxy, kube_proxies, read_node
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.inventory import is_kube_proxy, kube_proxies, read_node, running_pod_ips
+from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ClusterError
 
 SCHEDULED = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "pods": []}]
@@ -210,3 +211,36 @@ def test_internal_addresses_of_both_families(addresses: list[str], wanted: tuple
 def test_cordoned_node() -> None:
     node = read_node(raw_node(spec={"unschedulable": True}))
     assert (node.ready, node.schedulable) == (True, False)
+
+
+def test_addresses_that_ssh_may_go_to() -> None:
+    addresses = [
+        {"type": "InternalIP", "address": "10.0.0.1"},
+        {"type": "ExternalIP", "address": "203.0.113.1"},
+        {"type": "ExternalIP", "address": "2001:db8::1"},
+        {"type": "Hostname", "address": "n1.example.com"},
+    ]
+    node = read_node(raw_node(status={"addresses": addresses}))
+    assert (node.internal_ip, node.external_ip, node.hostname) == ("10.0.0.1", "203.0.113.1", "n1.example.com")
+    bare = read_node(raw_node(status={"addresses": []}))
+    assert (bare.internal_ip, bare.external_ip, bare.hostname) == (None, None, None)
+    known = ("external_ip", "hostname", "pod_ip")
+    old = {key: value for key, value in node.to_json().items() if key not in known}
+    assert Node.from_json(old) == replace(node, external_ip=None, hostname=None), "records of earlier versions are read"
+    assert Node.from_json(node.to_json()) == node
+
+
+def test_pods_that_have_an_address_of_their_own() -> None:
+    def pod(node: str | None, ip: str | None, *, phase: str = "Running", host: bool = False) -> dict[str, Any]:
+        return {"spec": {"nodeName": node, "hostNetwork": host}, "status": {"podIP": ip, "phase": phase}}
+
+    pods = [
+        pod("node-1", "10.0.0.1", host=True),
+        pod("node-1", "10.244.1.5"),
+        pod("node-1", "10.244.1.6"),
+        pod("node-2", "10.244.2.5", phase="Succeeded"),
+        pod("node-2", None),
+        pod(None, "10.244.3.5"),
+        {"spec": {"nodeName": "node-3"}},
+    ]
+    assert running_pod_ips(pods) == {"node-1": "10.244.1.5"}

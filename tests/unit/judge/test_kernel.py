@@ -177,6 +177,12 @@ def probe(**more: Any) -> dict[str, Any]:
             id="not-measured",
         ),
         pytest.param(
+            {"pod": None, "pod_absent": "access ssh makes no probe pods"},
+            TUNED,
+            ("skip", "access ssh makes no probe pods"),
+            id="no-pods-on-purpose",
+        ),
+        pytest.param(
             {"pod": None, "pod_error": "pod probe-node-1: OutOfpods"},
             TUNED,
             ("error", "node-1: the probe pod was not measured: pod probe-node-1: OutOfpods"),
@@ -306,6 +312,13 @@ def test_qdisc(changes: dict[str, Any], expect: KernelExpectation, expected: tup
             ("error", "node-1: the congestion control of a fresh socket was not measured"),
             id="not-measured",
         ),
+        pytest.param({"pod": None, "pod_absent": "no pods"}, TUNED, ("pass", ""), id="no-pods-on-purpose"),
+        pytest.param(
+            {"pod": None, "pod_absent": "no pods", "host__congestion_control": "cubic"},
+            TUNED,
+            ("fail", f"node-1: a fresh TCP socket uses cubic, want bbr ({ORIGIN}) (getsockopt(TCP_CONGESTION))"),
+            id="node-without-pods-on-purpose",
+        ),
         pytest.param(
             {"pod": None, "pod_error": "ErrImagePull"},
             TUNED,
@@ -317,6 +330,11 @@ def test_qdisc(changes: dict[str, Any], expect: KernelExpectation, expected: tup
 )
 def test_congestion_control(changes: dict[str, Any], expect: KernelExpectation, expected: tuple[str, str]) -> None:
     assert outcome(kernel.congestion_control(facts(**changes), expect)) == expected
+
+
+def test_congestion_control_without_pods_says_so() -> None:
+    judgement = kernel.congestion_control(facts(pod=None, pod_absent="access ssh makes no probe pods"), TUNED)
+    assert told(judgement, "remark") == ["node-1: judged on the node only: access ssh makes no probe pods"]
 
 
 @pytest.mark.parametrize(

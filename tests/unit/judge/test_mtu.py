@@ -92,6 +92,13 @@ def probe(**more: Any) -> dict[str, Any]:
             id="route-to-its-own-address",
         ),
         pytest.param(
+            {"pod": None, "pod_absent": "access ssh makes no probe pods"},
+            FLAT,
+            NATIVE,
+            ("skip", "access ssh makes no probe pods"),
+            id="no-pods-on-purpose",
+        ),
+        pytest.param(
             {"pod": None, "pod_error": "pod probe-node-1: ErrImagePull"},
             FLAT,
             NATIVE,

@@ -338,3 +338,14 @@ def test_takes_that_differ_are_told() -> None:
     assert judgement.verdict == "pass"
     remarks = [finding.message for finding in judgement.findings]
     assert "node-1:node-2: the takes of the pod path differ: 30 Mbit/s and 45 Mbit/s; the best one counts" in remarks
+
+
+def test_without_pods_only_the_host_path_is_judged() -> None:
+    values = {**takes(47, None, 46), "takes": [take("host", 47), take("host", 46)], "pod_absent": "access ssh makes no probe pods"}
+    taken = ThroughputRecord.from_document(document("throughput", "node-1:node-2", values))
+    assert outcome(throughput.pod_against_host(taken, EXPECT, LINE)) == ("skip", "access ssh makes no probe pods")
+    assert outcome(throughput.pod_against_line(taken, EXPECT, LINE)) == ("skip", "access ssh makes no probe pods")
+    assert outcome(throughput.host_against_line(taken, EXPECT, LINE)) == ("pass", "")
+    values["takes"] = [take("host", 20), take("host", 21)]
+    slow = ThroughputRecord.from_document(document("throughput", "node-1:node-2", values))
+    assert outcome(throughput.host_against_line(slow, EXPECT, LINE))[0] == "fail"

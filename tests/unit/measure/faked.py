@@ -16,7 +16,7 @@ def context(fake: FakeCluster, **settings: Any) -> MeasureContext:
     cluster = fake.read_cluster()
     probes = fake.start_probes(cluster, [*fake.nodes], "r1").wait(Deadline.after(5))
     given = MeasureSettings(**{"facts_threads": 4, **settings})
-    return MeasureContext(cluster=cluster, access=fake.open_access(probes), probes=probes, services=fake.services, settings=given)
+    return MeasureContext(cluster=cluster, access=fake.open_access(cluster, probes), probes=probes, services=fake.services, settings=given)
 
 
 class Cut:

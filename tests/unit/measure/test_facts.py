@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
 
-from pytest_k8snet.access.fake import FakeCluster
+from pytest_k8snet.access.fake import FakeCluster, fake_node
 from pytest_k8snet.errors import AccessError, ExecTransportError
 from pytest_k8snet.measure import facts
 from tests.unit.measure.faked import Cut, context
@@ -51,3 +52,17 @@ def test_agent_that_is_cut_off_twice() -> None:
     assert document.values is not None
     assert (document.values["pod"], document.values["pod_error"]) == (None, "node-1: the exec stream ended")
     assert document.retried == "node-1: the exec stream ended"
+
+
+def test_without_pods_that_is_no_error_and_known_pods_stand_for_peers() -> None:
+    nodes = [fake_node("node-1", 1), replace(fake_node("node-2", 2), pod_ip="10.244.2.7"), fake_node("node-3", 3)]
+    fake = FakeCluster(nodes, pods=False)
+    (document,) = facts.take(context(fake), ["node-1"])
+    assert document.values is not None
+    values = document.values
+    assert (values["pod"], values["pod_error"], values["pod_absent"]) == (None, None, "access fake makes no probe pods here")
+    assert document.method == "the agent on the node"
+    assert [(route["peer"], route["address"], route["real_pod"]) for route in values["peer_routes"]] == [
+        ("node-2", "10.244.2.7", True),
+        ("node-3", "10.244.3.2", False),
+    ]

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import FakeCluster
-from pytest_k8snet.errors import CommandTimeout, MeasurementError, ProbeError
+from pytest_k8snet.errors import CommandTimeout, MeasurementError, NoAgentError, ProbeError
 from pytest_k8snet.measure import throughput
 from pytest_k8snet.measure.throughput import disagree, read_result
+from pytest_k8snet.plan import HOST_TAKES
 from tests.unit.measure.faked import Cut, context
 
 
@@ -89,3 +90,19 @@ def test_probe_pod_that_is_gone_leaves_the_host_path() -> None:
     (document,) = throughput.take(context(fake), ["node-1:node-2"])
     assert document.values is not None
     assert [item["error"] for item in document.values["takes"]] == [None, "node-2: the probe pod is gone", None]
+
+
+def test_without_pods_the_host_path_is_measured() -> None:
+    fake = FakeCluster(["node-1", "node-2"], pods=False)
+    (document,) = throughput.take(context(fake), ["node-1:node-2"])
+    assert document.values is not None
+    assert [(item["path"], item["error"]) for item in document.values["takes"]] == [("host", None)] * HOST_TAKES
+    assert document.values["pod_absent"] == "access fake makes no probe pods here"
+    assert {role for _, role, _ in fake.requests} == {"host"}
+
+
+def test_node_without_an_agent_makes_the_pair_unsupported() -> None:
+    fake = FakeCluster(["node-1", "node-2"], pods=False)
+    fake.answer("node-2", "run", NoAgentError("node-2: the node has no python3"))
+    (document,) = throughput.take(context(fake), ["node-1:node-2"])
+    assert (document.values, document.reason, document.unsupported) == (None, "node-2: the node has no python3", True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.errors import RecordError
+from pytest_k8snet.errors import RecordError, UnsupportedError
 from pytest_k8snet.record.document import Document
 
 GOOD: dict[str, Any] = {
@@ -17,6 +17,7 @@ GOOD: dict[str, Any] = {
     "values": {"a": [1]},
     "reason": None,
     "retried": None,
+    "unsupported": False,
 }
 
 
@@ -24,10 +25,14 @@ def test_there_and_back() -> None:
     document = Document.from_json(GOOD, where="x.json")
     assert not document.failed
     assert document.to_json() == GOOD
-    assert Document.from_json({key: value for key, value in GOOD.items() if key != "retried"}, where="x.json") == document
+    old = {key: value for key, value in GOOD.items() if key not in ("retried", "unsupported")}
+    assert Document.from_json(old, where="x.json") == document
     failed = Document.from_json({**GOOD, "values": None, "reason": "node-1: agent died"}, where="x.json")
     assert failed.failed
     assert failed.why == "agent died"
+    assert (type(failed.no_values("facts")), str(failed.no_values("facts"))) == (RecordError, "node-1: no facts: agent died")
+    beyond = Document.from_json({**GOOD, "values": None, "reason": "no python3", "unsupported": True}, where="x.json").no_values("facts")
+    assert (type(beyond), str(beyond)) == (UnsupportedError, "node-1: no python3")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,242 @@
+"""The way to nodes by ssh: one connection a node, and over it one exec, in which the agent runs.
+
+It never makes an object in the cluster. The first contact with a node is tried once, within its connect timeout: a node that is down is
+told as such. A connection that was there before is opened again with patience: sshd may be restarting.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from pytest_k8snet.access.base import PATIENCE_S, Agent, Deadline
+from pytest_k8snet.access.client import AGENT_ARGV, TOO_OLD, AgentClient, Patience
+from pytest_k8snet.access.ssh_connect import PASSPHRASE_VARIABLE, Jumps, Keys, connect, end, watched
+from pytest_k8snet.errors import (
+    AccessError,
+    AuthenticationError,
+    CommandTimeout,
+    ConnectError,
+    ExecTransportError,
+    NoAgentError,
+    NoPodError,
+    ProbeError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.access.ssh_config import SshConfig, SshTarget
+    from pytest_k8snet.cluster.model import Cluster
+
+# env is the same program whatever the user's login shell is, and makes sudo say its own words and not those of a translation.
+AS_ROOT = ("env", "LC_ALL=C")
+AS_USER = (*AS_ROOT, "sudo", "-n", "--")
+
+ROOT = "root"
+
+_CHUNK = 32 * 1024
+_KEPT_STDERR = 2000
+_WRITE_S = 30.0
+_STATUS_S = 5.0  # what a channel that has ended is given to tell its exit status
+_NOT_FOUND = 127  # env's exit status when the program is not there
+
+
+class SshStream:
+    """One program on a node, with its stdin and stdout. Not for several threads at once."""
+
+    def __init__(self, target: SshTarget, transport: paramiko.Transport, argv: Sequence[str], deadline: Deadline) -> None:
+        self.where = str(target)
+        self._user = target.user
+        self._transport = transport
+        self._buffer = bytearray()
+        self._stderr = b""
+        with watched(transport, deadline) as late:
+            try:
+                self._channel = transport.open_session(timeout=max(deadline.remaining, 0.1))
+                self._channel.exec_command(shlex.join(argv))
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                if late():
+                    raise CommandTimeout(f"{self.where}: the server starts no command within {deadline.seconds:g} s") from error
+                raise ExecTransportError(f"{self.where}: the server starts no command: {_text(error)}") from error
+        # stdout and stderr share a window: without this, a program that writes much to stderr could not write to stdout any more.
+        self._drain = threading.Thread(target=self._read_stderr, name="k8snet-ssh-stderr", daemon=True)
+        self._drain.start()
+
+    def write(self, data: bytes) -> None:
+        """Send `data` to the program's stdin."""
+        try:
+            self._channel.settimeout(_WRITE_S)
+            for start in range(0, len(data), _CHUNK):
+                self._channel.sendall(data[start : start + _CHUNK])
+        except TimeoutError as error:
+            raise CommandTimeout(f"{self.where}: nothing was read from its stdin for {_WRITE_S:g} s") from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._ended() from error
+
+    def end_input(self) -> None:
+        """Let the program see the end of its stdin."""
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            self._channel.shutdown_write()
+
+    def read_line(self, deadline: Deadline) -> bytes:
+        """Return the next line of stdout without its end.
+
+        Raises `CommandTimeout` at the deadline, `AccessError` when the program ended, `ExecTransportError` when the connection did.
+        """
+        searched = 0
+        while (length := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            self._buffer += self._read(deadline)
+        line = bytes(self._buffer[:length])
+        del self._buffer[: length + 1]
+        return line
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing says that it has ended: looks at what has arrived, without waiting."""
+        try:
+            while self._channel.recv_ready():
+                self._buffer += self._read(Deadline.after(0.0))
+        except AccessError:
+            return False
+        return self._transport.is_active() and not self._channel.closed and not self._channel.eof_received
+
+    def close(self) -> None:
+        """End it; the connection stays."""
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            self._channel.close()
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status, None when there is none (yet)."""
+        return self._channel.exit_status if self._channel.exit_status_ready() and self._channel.exit_status >= 0 else None
+
+    @property
+    def stderr(self) -> str:
+        """The last of what the program wrote to stderr."""
+        return self._stderr.decode("utf-8", "replace").strip()
+
+    def _read(self, deadline: Deadline) -> bytes:
+        self._channel.settimeout(deadline.remaining)
+        try:
+            data = self._channel.recv(_CHUNK)
+        except TimeoutError as error:
+            raise CommandTimeout(f"{self.where}: no answer within {deadline.seconds:g} s") from error
+        if not data:
+            raise self._ended()
+        return data
+
+    def _read_stderr(self) -> None:
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            while data := self._channel.recv_stderr(_CHUNK):
+                self._stderr = (self._stderr + data)[-_KEPT_STDERR:]
+
+    def _ended(self) -> AccessError:
+        """Return how the program ended."""
+        self._channel.status_event.wait(_STATUS_S)
+        self._drain.join(_STATUS_S)
+        if self.exit_status is None:
+            problem = "the program ended without an exit status" if self._transport.is_active() else "the connection was lost"
+            return ExecTransportError(f"{self.where}: {problem}" + (f": {self.stderr[-500:]}" if self.stderr else ""))
+        return why_ended(self.where, self._user, self.exit_status, self.stderr)
+
+
+def why_ended(where: str, user: str, status: int, stderr: str) -> AccessError:
+    """Return why a program that was to run as root ended: often it is env or sudo that did, and the program was never started."""
+    said = f": {stderr[-500:]}" if stderr else ""
+    if status == TOO_OLD:
+        return NoAgentError(f"{where}: the node's python3 is older than 3.7")
+    if status == _NOT_FOUND and "sudo" in stderr:
+        return AuthenticationError(f"{where}: {user} is not root, and the node has no sudo: log in as root, or install sudo")
+    if status == _NOT_FOUND or "python3: command not found" in stderr:
+        return NoAgentError(f"{where}: the node has no python3")
+    if user != ROOT and "sudo" in stderr:
+        line = f"Defaults:{user} !requiretty" if "tty" in stderr else f"{user} ALL=(root) NOPASSWD: ALL"
+        return AuthenticationError(
+            f"{where}: sudo refused{said}. Reading the kernel's state takes root: put `{line}` into a file of /etc/sudoers.d on the node "
+            "(with visudo), or log in as root"
+        )
+    return AccessError(f"{where}: the agent ended with exit status {status}{said}")
+
+
+class Connection:
+    """The connection to one node: opened when it is first needed, and again when it was lost."""
+
+    def __init__(self, target: SshTarget, keys: Keys, jumps: Jumps) -> None:
+        self.target = target
+        self._keys = keys
+        self._jumps = jumps
+        self._transport: paramiko.Transport | None = None
+
+    def start(self, argv: Sequence[str], deadline: Deadline) -> SshStream:
+        """Start a program as root: by sudo, unless the user is root."""
+        if self._transport is None or not self._transport.is_active():
+            try:
+                self._transport = connect(self.target, self._keys, self._jumps)
+            except ConnectError as error:
+                if self._transport is None:
+                    raise UnreachableError(str(error)) from error
+                raise
+        prefix = AS_ROOT if self.target.user == ROOT else AS_USER
+        return SshStream(self.target, self._transport, (*prefix, *argv), deadline)
+
+    def close(self) -> None:
+        """End it."""
+        if self._transport is not None:
+            end(self._transport)
+
+
+class SshAccess:
+    """Access to nodes by ssh. There are no probe pods."""
+
+    def __init__(self, config: SshConfig, cluster: Cluster, probes: Mapping[str, Probe], *, patience_s: float = PATIENCE_S) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._probes = probes
+        self._patience_s = patience_s
+        self._keys = Keys(os.environ.get(PASSPHRASE_VARIABLE) or None)
+        self._jumps = Jumps(self._keys)
+        self._agents: dict[str, AgentClient] = {}
+        self._connections: list[Connection] = []
+        self._lock = threading.Lock()
+
+    def host(self, node: str) -> Agent:
+        """Return the agent in the host namespaces of `node`; `AccessError` when it is not to be measured, or has no address to go to."""
+        probe = self._probes.get(node)
+        if probe is not None and probe.error is not None:
+            raise ProbeError(probe.error)
+        with self._lock:
+            agent = self._agents.get(node)
+            if agent is None:
+                connection = Connection(self._config.target(self._cluster.node(node)), self._keys, self._jumps)
+                self._connections.append(connection)
+                opening = partial(connection.start, AGENT_ARGV)
+                agent = self._agents[node] = AgentClient(f"{node} (ssh)", opening, Patience(self._patience_s))
+            return agent
+
+    def pod(self, node: str) -> Agent:
+        """Refuse: it makes no pods."""
+        raise NoPodError("access ssh makes no probe pods")
+
+    def close(self) -> None:
+        """End all agents, and then the connections that they ran over."""
+        with self._lock:
+            agents, self._agents = [*self._agents.values()], {}
+            connections, self._connections = self._connections, []
+        for agent in agents:
+            agent.close()
+        for connection in connections:
+            connection.close()
+        self._jumps.close()
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
