@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, Deadline
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.kubeconfig import Learn
+    from pytest_k8snet.cluster.lease import Leases
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.measure.registry import ServiceSource
     from pytest_k8snet.options import Settings
@@ -39,6 +40,10 @@ class Backend(Protocol):
     @property
     def services(self) -> ServiceSource:
         """Its Services and EndpointSlices."""
+
+    @property
+    def leases(self) -> Leases | None:
+        """Where the Lease is kept without which no load is measured; None where nothing is created in the cluster."""
 
     def missing_rights(self, run_id: str) -> str | None:
         """Return in one message what the run has to do and the identity may not; None when nothing is known to be missing."""
@@ -83,19 +88,26 @@ class ApiBackend:
         self._api.patience_s = PATIENCE_S
         return self._api
 
+    @property
+    def leases(self) -> Leases | None:
+        """Nothing is created."""
+        return None
+
     def missing_rights(self, run_id: str) -> str | None:
         """Ask the API server for every right."""
         from pytest_k8snet.cluster import permissions
         from pytest_k8snet.cluster.reviews import denied
 
         asked = (self._settings.level, self._settings.access, self._settings.namespace)
-        needed = permissions.rights(*asked, run_namespace=f"k8snet-{run_id}")
-        lacking = permissions.in_words(denied(self._api, permissions.questions(needed)))
+        needed = permissions.rights(*asked, run_namespace=f"k8snet-{run_id}", lock=not self._settings.no_lock)
+        lacking = denied(self._api, permissions.questions(needed))
         if not lacking:
             return None
+        only_the_lease = all(question.right.resource == "leases" for question in lacking)
         return (
-            f"the identity of {self._api.origin} lacks: {'; '.join(lacking)}. "
+            f"the identity of {self._api.origin} lacks: {'; '.join(permissions.in_words(lacking))}. "
             f"`{permissions.command(*asked)}` prints a role that has everything that is needed."
+            + (" Without these, --k8snet-level=probe measures no load, and --k8snet-no-lock measures it beside others." * only_the_lease)
         )
 
     def read_cluster(self) -> Cluster:
@@ -118,6 +130,13 @@ class ApiBackend:
 
 class PodBackend(ApiBackend):
     """A real cluster whose nodes are reached through probe pods."""
+
+    @property
+    def leases(self) -> Leases | None:
+        """The API server's."""
+        from pytest_k8snet.cluster.lease import ApiLeases
+
+        return ApiLeases(self._api)
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create two pods a node."""

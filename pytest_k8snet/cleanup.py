@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.probes import EXPIRES, MANAGED_BY, MANAGER, PRIORITY_CLASSES, RUN_ID
+from pytest_k8snet.access.probes import PRIORITY_CLASSES
 from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.lease import LEASES, ApiLeases
+from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
@@ -20,12 +22,13 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},{RUN_ID}"
 class Leftover:
     """An object of a run that is in the cluster."""
 
-    kind: str  # Namespace, Pod, PriorityClass
-    name: str  # with its namespace, for a pod
+    kind: str  # Namespace, Pod, PriorityClass, Lease
+    name: str  # with its namespace, for a pod or a Lease
     path: str
     run_id: str
     created: datetime
     expires: datetime | None
+    preconditions: Mapping[str, str] | None = None  # which version was found, where others may take the object over
 
     def __str__(self) -> str:
         """Return it as a reader would say it."""
@@ -33,7 +36,7 @@ class Leftover:
 
 
 def find(api: Api) -> list[Leftover]:
-    """Return all objects with the labels of a run: namespaces, pods in namespaces that were there before, priority classes."""
+    """Return all objects with the labels of a run: namespaces, pods in namespaces that were there before, priority classes, the Lease."""
     found = [_leftover("Namespace", item, "/api/v1/namespaces/{name}") for item in api.list("/api/v1/namespaces", labelSelector=SELECTOR)]
     ours = {item.name for item in found}
     pods = [
@@ -47,7 +50,7 @@ def find(api: Api) -> list[Leftover]:
         if error.status != 403:  # who may not list them has made none
             raise
         classes = []
-    return found + [_leftover("PriorityClass", item, PRIORITY_CLASSES + "/{name}") for item in classes]
+    return found + [_leftover("PriorityClass", item, PRIORITY_CLASSES + "/{name}") for item in classes] + _leases(api)
 
 
 def choose(found: Iterable[Leftover], *, older_than: timedelta | None, everything: bool, now: datetime | None = None) -> list[Leftover]:
@@ -62,7 +65,24 @@ def choose(found: Iterable[Leftover], *, older_than: timedelta | None, everythin
 
 def remove(api: Api, leftover: Leftover) -> None:
     """Remove one object; one that is gone meanwhile is fine."""
-    api.delete(leftover.path, gracePeriodSeconds=0 if leftover.kind == "Pod" else None)
+    try:
+        api.delete(leftover.path, preconditions=leftover.preconditions, gracePeriodSeconds=0 if leftover.kind == "Pod" else None)
+    except ApiError as error:
+        if error.status != 409 or leftover.preconditions is None:  # else a run has taken it over, and it is in use
+            raise
+
+
+def _leases(api: Api) -> list[Leftover]:
+    try:
+        item = ApiLeases(api).get()
+    except ApiError as error:
+        if error.status != 403:  # who may not read it has made none
+            raise
+        return []
+    if item is None or (item["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
+        return []
+    version = {key: item["metadata"][key] for key in ("uid", "resourceVersion")}
+    return [replace(_leftover("Lease", item, LEASES + "/{name}"), preconditions=version)]
 
 
 def _leftover(kind: str, item: Mapping[str, Any], path: str) -> Leftover:

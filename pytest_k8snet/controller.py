@@ -16,7 +16,7 @@ from _pytest.junitxml import xml_key  # names of cases can be set nowhere else
 
 from pytest_k8snet import summary
 from pytest_k8snet.errors import ConfigurationError, K8sNetError
-from pytest_k8snet.run import COLLECTION
+from pytest_k8snet.run import COLLECTION, has_load
 
 if TYPE_CHECKING:
     from pytest_k8snet.run import ControllerRun
@@ -40,6 +40,8 @@ class Controller:
         self.lost: list[str] = []
         self.stopped: str | None = None  # why pytest did not run all cases
         self.trouble: list[str] = []
+        self._waiting: list[str] = []  # lines to be shown when a test waits
+        run.on_wait = self._say_waiting
         self._old_handler: Any = None
         self._closed = False
         self._terminated = False
@@ -91,6 +93,24 @@ class Controller:
         """Start the probe pods that `pytest_sessionstart` has not started, when there is a check to run."""
         if self._run.started and self._read_collection().get("cases"):
             self._run.start_probes()
+        self._take_lease()
+
+    def _take_lease(self) -> None:
+        if has_load(self._read_collection()) and not self._run.plan_only:
+            self._run.take_lease(self._say if self._distributed else self._waiting.append)
+
+    def _say(self, line: str) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"k8snet: {line}", yellow=True)
+
+    def _say_waiting(self) -> None:
+        """Say what a test that waits is waiting for: what it writes itself is captured."""
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        while self._waiting:
+            with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+                self._say(self._waiting.pop(0))
 
     def pytest_report_header(self) -> list[str]:
         """Say what is tested, with which settings and from where."""
@@ -106,10 +126,13 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """With ``--k8snet-dry-run`` print the plan instead."""
+        """Take what measuring load needs; with ``--k8snet-dry-run`` print the plan instead."""
+        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
         if not self._run.settings.dry_run:
+            if not broken and not self._distributed:  # workers' collections come later
+                self._take_lease()
             return None
-        if session.testsfailed and not session.config.option.continue_on_collection_errors:
+        if broken:
             raise session.Interrupted(f"{session.testsfailed} error(s) during collection")
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and self.collection is not None:
@@ -138,6 +161,8 @@ class Controller:
             self.results[report.nodeid] = told
         if report.when == "teardown":
             self._ended.add(report.nodeid)
+            if told["level"] == "load" and self._load_cases() <= self._ended:
+                self._run.release_lease()
         xml = self._config.stash.get(xml_key, None)
         if xml is not None:
             reporter = xml.node_reporter(report)
@@ -189,6 +214,9 @@ class Controller:
                 self.trouble.append(str(error))
         return self.collection or {}
 
+    def _load_cases(self) -> set[str]:
+        return {nodeid for nodeid, case in self._read_collection().get("cases", {}).items() if case["level"] == "load"}
+
     def _complete(self, session: pytest.Session) -> None:
         cases: Mapping[str, Any] = self._read_collection().get("cases", {})
         self.lost = [case["name"] for nodeid, case in cases.items() if nodeid not in self._ended or nodeid not in self.results]
@@ -224,14 +252,12 @@ class Controller:
             signal.signal(signal.SIGTERM, self._old_handler)
 
     def _close(self) -> None:
-        """Remove the probe pods. Signals wait: an impatient second one would leave them behind."""
+        """Remove what was created. Signals wait: an impatient second one would leave it behind."""
         with _signals_ignored():
             if self._closed:
                 return
             self._closed = True
-            problem = self._run.remove_probes()
-            if problem is not None:
-                self.trouble.append(problem)
+            self.trouble += self._run.remove_objects()
             self._run.close()
 
     def _handle_sigterm(self) -> None:

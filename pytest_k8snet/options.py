@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConfigurationError
 if TYPE_CHECKING:
     import pytest
 
-Kind = Literal["text", "path", "list", "flag", "number", "choice", "pairs", "share", "shard"]
+Kind = Literal["text", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard"]
 
 LEVELS = ("read", "probe", "load")
 IN_CLUSTER = "in-cluster"
@@ -133,6 +133,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("pairs", "pairs", PairChoice("ring"), "pairs of nodes for checks that send little (all, ring, sample:N)", metavar="PAIRS"),
     Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet merge joins them", metavar="I/N"),
+    Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
+    Setting("no-lock", "flag", False, "measure load also while another run does"),
     Setting("allow-missing", "share", Missing(0), "nodes that may be NotReady, gone or without probe (N or N%%)", metavar="N"),
     Setting("run-dir", "path", None, "folder for this run's record (default: .k8snet/<UTC time>-<run id>)", metavar="FOLDER"),
     Setting("keep-runs", "number", 10, "runs kept in .k8snet", metavar="N"),
@@ -169,6 +171,8 @@ class Settings:
     pairs: PairChoice = PairChoice("ring")
     load_pairs: PairChoice = PairChoice("sample", 4)
     shard: Shard | None = None
+    lock_wait: int = 300
+    no_lock: bool = False
     allow_missing: Missing = Missing(0)
     run_dir: str | None = None
     keep_runs: int = 10
@@ -231,7 +235,7 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             metavar = setting.metavar or "{" + ",".join(setting.choices) + "}"
             group.addoption(setting.option, action="store", metavar=metavar, **details)
-        ini_type: Any = {"flag": "bool", "list": "args", "number": "int"}.get(setting.kind, "string")
+        ini_type: Any = {"flag": "bool", "list": "args", "number": "int", "seconds": "int"}.get(setting.kind, "string")
         parser.addini(setting.ini, setting.help.replace("%%", "%"), type=ini_type, default=None)
 
 
@@ -309,6 +313,12 @@ def _read_number(_setting: Setting, given: Any) -> int:
     return int(given)
 
 
+def _read_seconds(_setting: Setting, given: Any) -> int:
+    if not re.fullmatch(r"\d+", str(given).strip()):
+        raise ValueError("a whole number of seconds")
+    return int(given)
+
+
 def _read_choice(setting: Setting, given: Any) -> str:
     if given not in setting.choices:
         raise ValueError("one of " + ", ".join(setting.choices))
@@ -345,6 +355,7 @@ _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "list": _read_list,
     "flag": _read_flag,
     "number": _read_number,
+    "seconds": _read_seconds,
     "choice": _read_choice,
     "pairs": _read_pairs,
     "share": _read_share,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet import markers, options
-from pytest_k8snet.errors import ConfigurationError, K8sNetError
+from pytest_k8snet.errors import ConfigurationError, K8sNetError, MeasurementError
 from pytest_k8snet.fixtures import (
     NOTHING,
     k8snet_cluster,
@@ -234,9 +234,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Apply ``k8snet_requires``."""
+    """Apply ``k8snet_requires``, and keep a user's own load from running beside another run's."""
     mark = item.get_closest_marker("k8snet_requires")
     run = item.config.stash.get(RUN, None)
+    case = item.stash.get(markers.CASE, None)
+    # The suite's own load is refused where it is measured, so that the record has the reason.
+    own = case is not None and case.level == "load" and not case.check.startswith(markers.RESERVED)
+    if run is not None and own and (problem := run.load_problem()) is not None:
+        raise MeasurementError(problem)
     if mark is not None and run is not None:
         from pytest_k8snet.requires import unmet
 

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, CommandResult
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.backend import Backend, Probing
+    from pytest_k8snet.cluster.lease import LeaseState, LoadLease
     from pytest_k8snet.expect.profile import Profile
     from pytest_k8snet.expect.resolve import Expectations
     from pytest_k8snet.measure.registry import MeasureContext
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
 PROBES_S = 180.0  # what probe pods are given to start, images pulled included
 _POLL_S = 0.05
 _CREATE_S = 90.0
+_SAY_S = 90.0  # more than the controller's last request takes
 _KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
 
 PROBES = "probes.json"
 COLLECTION = "collection.json"
 PLAN = "plan.json"
+LEASE = "lease.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class Run:
         self._expectations: Expectations | None = None
         self._probes: Mapping[str, Probe] | None = None
         self._probes_answer: Mapping[str, Any] | None = None
+        self.on_wait: Callable[[], None] | None = None  # called by the thread that waits for another run, again and again
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
 
@@ -210,6 +214,8 @@ class Run:
         if measurement.load and not self.settings.allows("load"):
             raise ConfigurationError(f"{kind} sends load, and the level is {self.settings.level}; mark the check with level='load'")
         context = self._context()
+        if measurement.load:
+            self.load_problem()  # another run is waited for here, not where nobody else can measure
         with measuring(self.folder.locks, kind, load=measurement.load):
             document = self.folder.get(kind, subject)
             if document is None:
@@ -217,7 +223,8 @@ class Run:
                 taken: set[str] = set()
                 failure = "the measurement broke off"
                 try:
-                    for item in measurement.take(context, batch):
+                    documents = measurement.take(context, batch)
+                    for item in self._under_lease(documents) if measurement.load else documents:
                         self.folder.put(item)
                         taken.add(item.subject)
                     failure = "the measurement gave no document"
@@ -232,6 +239,11 @@ class Run:
         if document is None:
             raise MeasurementError(f"{subject}: no {kind}: it is not a subject of this run")
         return document
+
+    def load_problem(self) -> str | None:
+        """Return why load must not be measured now, None when it may. Waits for as long as the controller does for other runs."""
+        leases = None if self.settings.no_lock else self.backend.leases
+        return None if leases is None else self._wait_for_lease().problem(leases)
 
     def documents(self, kind: str) -> dict[str, Document]:
         """Return the documents of all planned nodes but those that may be missing; failed ones are there with their reason."""
@@ -282,6 +294,40 @@ class Run:
             planned = [pair for pair in self.plan.load_pairs if pair in collected]
         return planned if subject in planned else [*planned, subject]
 
+    def _under_lease(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """Yield documents of load for as long as no other run may have measured beside them.
+
+        Raises `MeasurementError` with the reason when that cannot be ruled out any more.
+        """
+        while (problem := self.load_problem()) is None and (document := next(documents, None)) is not None:
+            if (problem := self.load_problem()) is not None:
+                break
+            yield document
+        if problem is not None:
+            raise MeasurementError(problem)
+
+    def _wait_for_lease(self) -> LeaseState:
+        if (state := self._read_lease()) is not None:
+            return state
+        if not has_load(self.folder.read_json(COLLECTION)):
+            raise ConfigurationError("load is measured by checks of level load only; mark the check with level='load'")
+        until = time.monotonic() + self.settings.lock_wait + _SAY_S
+        while (state := self._read_lease()) is None:
+            if not self.folder.path.is_dir():
+                raise MeasurementError(f"run folder {self.folder.path}: has gone")
+            if time.monotonic() > until:
+                raise MeasurementError("the controller has not said whether load may be measured; it may have been killed")
+            if self.on_wait is not None:
+                self.on_wait()
+            time.sleep(_POLL_S)
+        return state
+
+    def _read_lease(self) -> LeaseState | None:
+        from pytest_k8snet.cluster.lease import LeaseState
+
+        data = self.folder.read_json(LEASE)
+        return None if data is None else LeaseState.from_json(data)
+
     def _wait_for_probes(self) -> Mapping[str, Any]:
         until = time.monotonic() + PROBES_S + _CREATE_S
         while True:
@@ -317,6 +363,9 @@ class ControllerRun(Run):
         self._base = base
         self.plan_only = plan_only
         self._starter: ProbeStarter | None = None
+        self._lease: LoadLease | None = None
+        self._lease_state: LeaseState | None = None
+        self._say: Callable[[str], None] | None = None  # set when load is going to be measured
         self._held: int | None = None
         self._started_at = datetime.now(UTC)
 
@@ -338,6 +387,7 @@ class ControllerRun(Run):
             raise
         if probes:
             self.start_probes()
+        self._take_lease()
 
     def start_probes(self) -> None:
         """Start the probe pods in the background, once."""
@@ -350,6 +400,33 @@ class ControllerRun(Run):
         self._probes_answer = answer
         with contextlib.suppress(K8sNetError):
             self.folder.write_json(PROBES, answer)
+
+    def take_lease(self, say: Callable[[str], None]) -> None:
+        """Take the Lease that measuring load needs, in the background and once; `say` gets a line when another run is waited for."""
+        self._say = say
+        self._take_lease()
+
+    def release_lease(self) -> None:
+        """Let go of the Lease: no more load is measured."""
+        if self._lease is not None:
+            self._lease.release()
+
+    def _take_lease(self) -> None:
+        if self._say is None or self._folder is None or self._lease is not None or self.settings.no_lock:
+            return
+        if (leases := self.backend.leases) is not None:
+            from pytest_k8snet.cluster.lease import LoadLease
+
+            self._lease = LoadLease(leases, self.id, wait_s=self.settings.lock_wait, say=self._say, tell=self._tell_lease)
+            self._lease.start()
+
+    def _tell_lease(self, state: LeaseState) -> None:
+        self._lease_state = state
+        with contextlib.suppress(K8sNetError):
+            self.folder.write_json(LEASE, state.to_json())
+
+    def _read_lease(self) -> LeaseState | None:
+        return self._lease_state
 
     def _read_inventory(self) -> None:
         settings = self.settings
@@ -399,9 +476,11 @@ class ControllerRun(Run):
             },
         )
 
-    def remove_probes(self) -> str | None:
+    def remove_objects(self) -> list[str]:
         """Remove what was created; return what went wrong. It may be called twice."""
-        return self._starter.remove() if self._starter is not None else None
+        # The pods first: until they are gone load may go on.
+        problems = [owner.remove() for owner in (self._starter, self._lease) if owner is not None]
+        return [problem for problem in problems if problem is not None]
 
     def close(self) -> None:
         """End everything; the run folder may be removed by later runs from now on."""
@@ -482,3 +561,8 @@ def _version(metadata: Any, name: str) -> str | None:
         return str(metadata.version(name))
     except metadata.PackageNotFoundError:
         return None
+
+
+def has_load(collection: Mapping[str, Any] | None) -> bool:
+    """Whether load is going to be measured."""
+    return any(case["level"] == "load" for case in (collection or {}).get("cases", {}).values())

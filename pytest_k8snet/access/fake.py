@@ -22,12 +22,15 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cluster.lease import Leases
 
 Role = Literal["host", "pod"]
 Answer = Any  # a JSON value, an exception, or a function of the request's parameters
@@ -203,6 +206,7 @@ class FakeCluster:
         self.start_error: Exception | None = None
         self.read_error: Exception | None = None
         self.lacking_rights: str | None = None  # what a run is told that the identity may not do
+        self.leases: Leases | None = None  # None lets load be measured without asking others
         self._answers: dict[tuple[str, str, str], Answer] = {}
         self._commands: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         self._changes: dict[tuple[str, str], list[Callable[[dict[str, Any]], object]]] = {}

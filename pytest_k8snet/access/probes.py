@@ -15,17 +15,14 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.inventory import read_node
+from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
 from pytest_k8snet.errors import ClusterError, ConfigurationError, K8sNetError, ProbeError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
     from pytest_k8snet.cluster.model import Cluster, Node
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-MANAGER = "pytest-k8snet"
-RUN_ID = "k8snet/run-id"
 NODE = "k8snet/node"
-EXPIRES = "k8snet/expires"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 _THREADS = 16

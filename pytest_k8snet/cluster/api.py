@@ -124,10 +124,11 @@ class Api:
                 raise
             return there
 
-    def delete(self, path: str, **query: Any) -> None:
-        """Delete the object or collection at `path`; one that is not there is fine."""
+    def delete(self, path: str, *, preconditions: Mapping[str, str] | None = None, **query: Any) -> None:
+        """Delete the object or collection at `path`; one that is not there is fine, one that is another by now (`preconditions`) is not."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         try:
-            self.request("DELETE", path, query=query, patience_s=min(self.patience_s, _DELETE_S))
+            self.request("DELETE", path, query=query, body=options if preconditions else None, patience_s=min(self.patience_s, _DELETE_S))
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -298,6 +299,7 @@ def permission(method: str, path: str) -> tuple[str, str]:
     verb = {
         "GET": "get" if named else "list",
         "POST": "create",
+        "PUT": "update",
         "DELETE": "delete" if named else "deletecollection",
     }.get(method, method.lower())
     return verb, resource

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pytest_k8snet.cluster import lease
 from pytest_k8snet.cluster.claims import CILIUM, FLANNEL_CONFIG, KUBE_PROXY, KUBE_PROXY_EKS, LAB_NETWORK
 
 SYSTEM = "kube-system"
@@ -57,15 +59,16 @@ class Question:
         return {key: value for key, value in asked.items() if value}
 
 
-def rights(level: str, access: str, namespace: str | None, *, run_namespace: str = SOME_NAMESPACE) -> list[Right]:
+def rights(level: str, access: str, namespace: str | None, *, run_namespace: str = SOME_NAMESPACE, lock: bool = True) -> list[Right]:
     """Return what a run needs.
 
     `access` is the way to the nodes: ``pod`` goes through the API server, every other one only reads from it. `namespace` is the one that
-    the settings name for the probe pods; None lets the run make `run_namespace`.
+    the settings name for the probe pods; None lets the run make `run_namespace`. Without `lock` load is measured beside other runs.
     """
     if access != "pod":
         return _reading()
-    return [*_reading(), *(_pods_in_own_namespace(run_namespace) if namespace is None else _pods_in(namespace))]
+    pods = _pods_in_own_namespace(run_namespace) if namespace is None else _pods_in(namespace)
+    return [*_reading(), *pods, *(_lease() if level == "load" and lock else ())]
 
 
 def questions(needed: Iterable[Right]) -> list[Question]:
@@ -180,4 +183,12 @@ def _probe_pods(verbs: tuple[str, ...], namespace: str, *, everywhere: bool) -> 
             optional=True,
             why="Why a pod does not start; without it the pod's status has to tell.",
         ),
+    ]
+
+
+def _lease() -> list[Right]:
+    where: dict[str, Any] = {"resource": "leases", "group": "coordination.k8s.io", "namespace": lease.NAMESPACE}
+    return [
+        Right(verbs=("create",), why="The Lease that keeps two runs from measuring load at the same time.", **where),
+        Right(verbs=("get", "update", "delete"), names=(lease.NAME,), why="", **where),
     ]

@@ -30,7 +30,7 @@ def age(text: str) -> timedelta:
 @click.option("--all", "everything", is_flag=True, help="Remove everything, also what a run that is going on uses")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed")
 def command(kubeconfig: str, context: str | None, older_than: timedelta | None, everything: bool, dry_run: bool) -> None:
-    """Remove namespaces, pods and priority classes that killed runs left in a cluster.
+    """Remove namespaces, pods, priority classes and the Lease that killed runs left in a cluster.
 
     Objects are recognised by their labels. Without --older-than and --all only those past their own deadline are removed.
     """

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.table import fault
@@ -114,10 +115,10 @@ class Lab:
                     run.kill()
 
     def objects_of_runs(self) -> list[str]:
-        """Return every namespace, pod and priority class that carries the label of a run and is not on its way out."""
+        """Return every namespace, pod, priority class and Lease that carries the label of a run and is not on its way out."""
         api = self.client.api
         selector = "app.kubernetes.io/managed-by=pytest-k8snet"
-        paths = ("/api/v1/namespaces", "/api/v1/pods", "/apis/scheduling.k8s.io/v1/priorityclasses")
+        paths = ("/api/v1/namespaces", "/api/v1/pods", "/apis/scheduling.k8s.io/v1/priorityclasses", LEASES)
         found = [item["metadata"] for path in paths for item in api.list(path, labelSelector=selector)]
         return [metadata["name"] for metadata in found if not metadata.get("deletionTimestamp")]
 

@@ -72,6 +72,7 @@ def test_settings_of_a_toml_file(bench: Bench) -> None:
         (["--k8snet-pairs=some"], "--k8snet-pairs: got 'some', want all, ring or sample:N with N of at least 1"),
         (["--k8snet-load-pairs=sample:0"], "--k8snet-load-pairs: got 'sample:0', want all, ring or sample:N with N of at least 1"),
         (["--k8snet-allow-missing=101%"], "--k8snet-allow-missing: got '101%', want a number of nodes or a share such as 10%"),
+        (["--k8snet-lock-wait=soon"], "--k8snet-lock-wait: got 'soon', want a whole number of seconds"),
         (["--k8snet-keep-runs=0"], "--k8snet-keep-runs: got '0', want a whole number of at least 1"),
         (["--k8snet-nodes=node-1,node-9"], "--k8snet-nodes: no node node-9 in the cluster; it has: node-1, node-2, node-3"),
         (["--k8snet-nodes=pool=x"], "--k8snet-nodes: no node of the cluster matches 'pool=x'"),

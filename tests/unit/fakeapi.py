@@ -12,12 +12,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
+
+from pytest_k8snet.cluster.lease import LEASES, NAME
 
 Answer = tuple[int, Any]
 Route = Answer | Callable[[str, dict[str, str], Any], Answer]
@@ -213,3 +216,71 @@ def run_locally(sock: socket.socket, argv: list[str]) -> None:
         send_frame(sock, struct.pack(">H", 1000), opcode=8)
     except OSError:
         pass
+
+
+class LeaseCell:
+    """The Lease of a fake API server: it has versions, and refuses to replace or delete another one than is named."""
+
+    def __init__(self, server: FakeApiServer) -> None:
+        self.record: dict[str, Any] | None = None
+        self.failure: Answer | None = None  # what every request is answered with
+        self.lost_answers = 0  # of how many writes to come the answer is lost, and not the write
+        self.history: list[str] = []
+        self._version = 0
+        self._lock = threading.Lock()
+        path = f"{LEASES}/{NAME}"
+        served = {("GET", path): self._get, ("POST", LEASES): self._post, ("PUT", path): self._put, ("DELETE", path): self._delete}
+        server.routes |= {key: partial(self._serve, serve) for key, serve in served.items()}
+
+    @property
+    def holder(self) -> str | None:
+        return None if self.record is None else self.record["spec"].get("holderIdentity")
+
+    def put(self, holder: str, *, renewed: str = "2999-01-01T00:00:00.000000Z", duration_s: int = 30) -> None:
+        """Let somebody hold it."""
+        spec = {"holderIdentity": holder, "acquireTime": "2026-06-01T12:03:11.000000Z", "renewTime": renewed}
+        with self._lock:
+            self._store({"metadata": {"name": NAME, "uid": "uid-other"}, "spec": {**spec, "leaseDurationSeconds": duration_s}})
+
+    def drop(self) -> None:
+        """Delete it."""
+        self.record = None
+
+    def _serve(self, serve: Callable[[Any], Answer], path: str, query: dict[str, str], body: Any) -> Answer:
+        with self._lock:
+            if self.failure is not None:
+                return self.failure
+            answer = serve(body)
+            if body is not None and answer[0] < 300 and self.lost_answers:
+                self.lost_answers -= 1
+                return status(500, "InternalError", "the answer was lost")
+            return answer
+
+    def _get(self, body: Any) -> Answer:
+        return status(404, "NotFound", "no such lease") if self.record is None else (200, self.record)
+
+    def _post(self, body: Any) -> Answer:
+        if self.record is not None:
+            return status(409, "AlreadyExists", "there is one")
+        return 201, self._store({**body, "metadata": {**body["metadata"], "uid": f"uid-{self._version}"}})
+
+    def _put(self, body: Any) -> Answer:
+        if self.record is None:
+            return status(404, "NotFound", "no such lease")
+        if any(body["metadata"][key] != self.record["metadata"][key] for key in ("uid", "resourceVersion")):
+            return status(409, "Conflict", "another version")
+        return 200, self._store(body)
+
+    def _delete(self, body: Any) -> Answer:
+        if self.record is None:
+            return status(404, "NotFound", "no such lease")
+        if any(body["preconditions"][key] != self.record["metadata"][key] for key in ("uid", "resourceVersion")):
+            return status(409, "Conflict", "another version")
+        self.record = None
+        return 200, {}
+
+    def _store(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._version += 1
+        self.record = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
+        self.history.append(body["spec"]["holderIdentity"])
+        return self.record

@@ -9,11 +9,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pytest_k8snet.access.probes import EXPIRES, MANAGED_BY, MANAGER, PRIORITY_CLASSES, RUN_ID
-from pytest_k8snet.cleanup import Leftover, choose
+from pytest_k8snet.access.probes import PRIORITY_CLASSES
+from pytest_k8snet.cleanup import Leftover, choose, find, remove
 from pytest_k8snet.cli import main
+from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.lease import LEASES
+from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
 from pytest_k8snet.commands.cleanup import age
-from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+from tests.unit.fakeapi import FakeApiServer, LeaseCell, fake_api, status, write_kubeconfig
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -110,11 +113,41 @@ def test_dry_run(server: FakeApiServer, tmp_path: Path) -> None:
     assert server.asked("DELETE") == []
 
 
+def test_the_lease(server: FakeApiServer, tmp_path: Path) -> None:
+    cell = LeaseCell(server)
+    cell.put("k8snet-r1")
+    assert cell.record is not None
+    cell.record["metadata"] |= {**raw("k8snet-load", namespace="default")["metadata"], "resourceVersion": "1"}
+    assert "removed Lease default/k8snet-load (run r1, made 2020-01-01 00:00 UTC)" in cleanup(server, tmp_path).output
+    assert cell.record is None
+
+
+def test_a_lease_that_a_run_takes_over_meanwhile_stays(server: FakeApiServer, tmp_path: Path) -> None:
+    cell = LeaseCell(server)
+    cell.put("k8snet-r1")
+    assert cell.record is not None
+    cell.record["metadata"] |= {**raw("k8snet-load", namespace="default")["metadata"], "resourceVersion": "1"}
+    api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
+    (found,) = (item for item in find(api) if item.kind == "Lease")
+    cell.put("k8snet-r2")
+    remove(api, found)
+    api.close()
+    assert cell.holder == "k8snet-r2"
+
+
+def test_a_lease_of_somebody_elses_is_left_alone(server: FakeApiServer, tmp_path: Path) -> None:
+    cell = LeaseCell(server)
+    cell.put("controller-of-theirs")
+    assert "Lease" not in cleanup(server, tmp_path, "--all").output
+    assert cell.holder == "controller-of-theirs"
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with fake_api() as server:
         for path in ("/api/v1/namespaces", "/api/v1/pods"):
             server.items(path)
         server.routes["GET", PRIORITY_CLASSES] = status(403, "Forbidden", "may not list them")
+        server.routes["GET", f"{LEASES}/k8snet-load"] = status(403, "Forbidden", "may not read it")
         ran = cleanup(server, tmp_path)
     assert (ran.exit_code, ran.output) == (0, "nothing to remove\n")
 

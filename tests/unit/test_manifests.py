@@ -16,8 +16,10 @@ from pytest_k8snet.cleanup import find
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
 from pytest_k8snet.cluster.inventory import read_cluster
+from pytest_k8snet.cluster.lease import ApiLeases, LoadLease, Timing
 from tests.unit.access.test_probes import Cell, cluster, node, waiting
-from tests.unit.fakeapi import FakeApiServer, status
+from tests.unit.cluster.test_lease import wait_for
+from tests.unit.fakeapi import FakeApiServer, LeaseCell, status
 
 Granted = tuple[str, str, str | None]  # verb, resource, namespace
 
@@ -122,11 +124,16 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     assert run(access.host("node-1"), ["true"], timeout_s=20).exit_status == 0
     access.close()
     probes.delete()
+    cell_of_lease = LeaseCell(server)
+    lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))
+    lease.start()
+    wait_for(lambda: len(cell_of_lease.history) > 1)
+    assert lease.remove() is None
     if namespace is None:
         for path in ("/api/v1/namespaces", "/api/v1/pods", PRIORITY_CLASSES):
             server.items(path)
         find(api)
-    given = set(granted(printed("--level", "read", *(["--namespace", namespace] if namespace else []))))
+    given = set(granted(printed("--level", "load", *(["--namespace", namespace] if namespace else []))))
     used = {right_for(method, path, given) for method, path, _, _ in server.requests if path != "/version"}
     assert used - given == tried
     assert given - used == {("create", "pods/exec", namespace)}, "what a WebSocket's GET takes since Kubernetes 1.35"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
 from tests.lab.gateway import watched
@@ -74,6 +77,37 @@ def test_in_a_namespace_that_is_there_few_rights_are_cluster_wide(lab: Lab, tmp_
     assert_nothing_is_left(lab)
 
 
+def test_runs_that_measure_load_take_turns(lab: Lab, tmp_path: Path) -> None:
+    """While one run measures load another one waits, and a third one that may not wait judges all the rest; all with the least rights."""
+    account = least_rights(lab, tmp_path, "--level", "load")
+    options = ("--k8snet-checks=NET-THROUGHPUT-001,NET-MTU-001", "--k8snet-load-pairs=sample:1")
+    with lab.started_suite("first", *options, kubeconfig=account) as first:
+        wait_until(lambda: holders(lab) != [], "the Lease to be taken", interval_s=0.1)
+        (holder,) = holders(lab)
+        with lab.started_suite("second", *options, kubeconfig=account) as second:
+            refused = lab.run_suite("third", *options, "--k8snet-lock-wait=0", kubeconfig=account)
+            assert (first.wait(120), second.wait(120)) == (0, 0), (lab.results / "second.txt").read_text()
+    assert f"k8snet: {holder} measures load in this cluster since " in (lab.results / "second.txt").read_text()
+    periods = [period(lab, title) for title in ("first", "second")]
+    assert periods[0][1] < periods[1][0], periods
+    assert refused.exit_status == 1
+    assert refused.verdicts == {("NET-THROUGHPUT-001", "node-1:node-2"): "error", **{("NET-MTU-001", node): "pass" for node in NODES}}
+    assert f"load is not measured: {holder} measures load" in refused.messages["NET-THROUGHPUT-001", "node-1:node-2"]
+    assert_nothing_is_left(lab)
+
+
+def holders(lab: Lab) -> list[str]:
+    """Return who holds the Lease."""
+    return [item["spec"]["holderIdentity"] for item in lab.client.api.list(LEASES) if item["metadata"]["name"] == "k8snet-load"]
+
+
+def period(lab: Lab, title: str) -> tuple[datetime, datetime]:
+    """Return when a run has measured load."""
+    document = json.loads((lab.results / title / "throughput" / "node-1%3Anode-2.json").read_text())
+    begun = datetime.fromisoformat(document["started"])
+    return begun, begun + timedelta(seconds=document["duration_s"])
+
+
 def test_image_that_cannot_be_pulled(lab: Lab) -> None:
     outcome = lab.run_suite("image", *FEW, "--k8snet-image=registry.invalid/probe:1")
     assert outcome.exit_status == 1
@@ -136,8 +170,8 @@ def test_what_a_killed_run_left_is_removed_by_cleanup(lab: Lab) -> None:
         run.send_signal(signal.SIGKILL)
         run.wait(60)
     left = lab.objects_of_runs()
-    assert len(left) == 2 + 2 * len(NODES), left  # namespace, priority class, two pods a node
-    assert k8snet("cleanup", "--kubeconfig", lab.kubeconfig).startswith("nothing to remove\nkept 2 that are younger")
+    assert len(left) == 3 + 2 * len(NODES), left  # namespace, priority class, Lease, two pods a node
+    assert k8snet("cleanup", "--kubeconfig", lab.kubeconfig).startswith("nothing to remove\nkept 3 that are younger")
     assert "would remove Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--all", "--dry-run")
     assert lab.objects_of_runs() == left
     assert "removed Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--older-than", "1s")

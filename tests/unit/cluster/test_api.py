@@ -171,6 +171,7 @@ def test_in_cluster_outside_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GET", "/api/v1/namespaces/kube-system/configmaps/kube-proxy", ("get", "configmaps")),
         ("POST", "/api/v1/namespaces/x/pods", ("create", "pods")),
         ("POST", "/api/v1/namespaces/x/pods/y/exec", ("create", "pods/exec")),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/x/leases/y", ("update", "leases.coordination.k8s.io")),
         ("DELETE", "/api/v1/namespaces/x", ("delete", "namespaces")),
         ("DELETE", "/api/v1/namespaces/x/pods", ("deletecollection", "pods")),
         ("GET", "/apis/apps/v1/daemonsets", ("list", "daemonsets.apps")),

@@ -55,6 +55,19 @@ def test_a_namespace_that_is_there() -> None:
     }
 
 
+def test_the_lease_of_level_load() -> None:
+    lease = {(verb, "leases.coordination.k8s.io", "default") for verb in ("create", "get", "update", "delete")}
+    assert granted("load") - granted("probe") == granted("load", namespace="net") - granted("probe", namespace="net") == lease
+    assert rights("load", "pod", None, lock=False) == rights("probe", "pod", None)
+    asked = questions(rights("load", "pod", None))[-4:]
+    assert [(item.verb, item.name) for item in asked] == [
+        ("create", None),
+        ("get", "k8snet-load"),
+        ("update", "k8snet-load"),
+        ("delete", "k8snet-load"),
+    ]
+
+
 def test_what_is_asked_for_at_the_start() -> None:
     asked = questions(rights("read", "pod", None, run_namespace="k8snet-r1"))
     assert Question("create", asked[-1].right) in asked
