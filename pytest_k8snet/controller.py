@@ -8,15 +8,18 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.junitxml import xml_key  # names of cases can be set nowhere else
 
 from pytest_k8snet import summary
 from pytest_k8snet.errors import ConfigurationError, K8sNetError
-from pytest_k8snet.run import COLLECTION, has_load
+from pytest_k8snet.junit import JUnit
+from pytest_k8snet.options import COMMAND_LINE
+from pytest_k8snet.record.store import COLLECTION
+from pytest_k8snet.run import has_load
 
 if TYPE_CHECKING:
     from pytest_k8snet.run import ControllerRun
@@ -42,7 +45,10 @@ class Controller:
         self.trouble: list[str] = []
         self._waiting: list[str] = []  # lines to be shown when a test waits
         run.on_wait = self._say_waiting
+        self.saved: Path | None = None  # the bundle
         self._old_handler: Any = None
+        self._junit = JUnit(config, lambda: self._read_collection().get("cases", {}))
+        config.pluginmanager.register(self._junit, "k8snet-junit")
         self._closed = False
         self._terminated = False
         self._handle_sigterm()
@@ -81,9 +87,11 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where the run folder is, or why there is none."""
-        told: dict[str, Any] = {"id": self._run.id, "folder": None, "failure": None}
+        run = self._run
+        told: dict[str, Any] = {"id": run.id, "folder": None, "failure": None, "judged_on": run.judged_on.isoformat()}
+        told["recorded"] = None if run.recorded is None else run.recorded.to_json()
         try:
-            told["folder"] = str(self._run.folder.path)
+            told["folder"] = str(run.folder.path)
         except K8sNetError as error:
             told["failure"] = str(error)
         node.workerinput["k8snet"] = told
@@ -121,7 +129,7 @@ class Controller:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
         cases = (self.collection or {}).get("cases", {}).values()
         pairs = {case["subject"] for case in cases if case["level"] == "load"}
-        line = summary.load_line(self._run, len(pairs)) if pairs and not self._run.plan_only else None
+        line = None if self._run.plan_only else summary.load_line(self._run, len(pairs))
         return [] if line is None else [f"k8snet: {line}"]
 
     @pytest.hookimpl(tryfirst=True)
@@ -163,14 +171,7 @@ class Controller:
             self._ended.add(report.nodeid)
             if told["level"] == "load" and self._load_cases() <= self._ended:
                 self._run.release_lease()
-        xml = self._config.stash.get(xml_key, None)
-        if xml is not None:
-            reporter = xml.node_reporter(report)
-            reporter.add_attribute("classname", f"k8snet.{told['area']}")
-            reporter.add_attribute("name", told["name"])
-            if crashed:  # properties are otherwise written with the teardown, which never comes
-                for name, value in report.user_properties:
-                    reporter.add_property(name, str(value))
+        self._junit.name(report, told, crashed=crashed)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -185,24 +186,40 @@ class Controller:
         self._close()
         if self._terminated:
             session.exitstatus = TERMINATED
-        if not self._run.started or self._run.plan_only:
+        if self._run.plan_only:
             return
-        self._complete(session)
-        counts = Counter(str(told["verdict"]) for told in self.results.values())
+        if self._run.started:
+            self._complete(session)
+            with _signals_ignored():
+                self._record(session)
+        elif self._run.bundle is not None and self._run.settings.sources["save_bundle"] == COMMAND_LINE:
+            self._fail(session, f"{self._run.bundle}: not written, because nothing was recorded")
+
+    def _record(self, session: pytest.Session) -> None:
         try:
-            self._run.write_summary(
-                {
-                    "exit_status": int(session.exitstatus),
-                    "verdicts": dict(counts),
-                    "cases": {told["name"]: summary.recorded(told) for told in self.results.values()},
-                    "lost": self.lost,
-                    "left_out": (self.collection or {}).get("left_out", {}),
-                }
-            )
+            self._write_results(session)
+            self.saved = self._run.save_bundle()
         except K8sNetError as error:
-            self.trouble.append(str(error))
-            if session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._fail(session, str(error))
+            with contextlib.suppress(K8sNetError):  # it has been said
+                self._write_results(session)
+
+    def _write_results(self, session: pytest.Session) -> None:
+        counts = Counter(str(told["verdict"]) for told in self.results.values())
+        self._run.write_summary(
+            {
+                "exit_status": int(session.exitstatus),
+                "verdicts": dict(counts),
+                "cases": {told["name"]: summary.recorded(told) for told in self.results.values()},
+                "lost": self.lost,
+                "left_out": (self.collection or {}).get("left_out", {}),
+            }
+        )
+
+    def _fail(self, session: pytest.Session, trouble: str) -> None:
+        self.trouble.append(trouble)
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _read_collection(self) -> Mapping[str, Any]:
         """Return what is to be run; with xdist workers have left it in the run folder."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.image import DEFAULT_IMAGE
-from pytest_k8snet.errors import ConfigurationError
+from pytest_k8snet.errors import ConfigurationError, RecordError
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +22,13 @@ IN_CLUSTER = "in-cluster"
 
 #: The words in brackets behind a value in the header.
 COMMAND_LINE = "command line"
+RECORDING = "recording"
 DEFAULT = "default"
+
+#: What decides verdicts: a replay takes these from its recording, unless the command line gives others.
+DECIDING = ("profile", "nodes", "checks", "level", "pairs", "load_pairs", "shard", "allow_missing", "strict", "allow_inconclusive")
+
+REPLAY = "replay"  # the access of a replay; nobody has to name it
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -138,6 +144,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("allow-missing", "share", Missing(0), "nodes that may be NotReady, gone or without probe (N or N%%)", metavar="N"),
     Setting("run-dir", "path", None, "folder for this run's record (default: .k8snet/<UTC time>-<run id>)", metavar="FOLDER"),
     Setting("keep-runs", "number", 10, "runs kept in .k8snet", metavar="N"),
+    Setting("replay", "path", None, "judge a recorded run again, without its cluster: a run folder or a bundle", metavar="PATH"),
+    Setting("save-bundle", "path", None, "write the run's record to this file at the end (tar, zstd)", metavar="FILE"),
     Setting("dry-run", "flag", False, "print what would be checked, and read nothing but the API"),
     Setting("strict", "flag", False, "fail on every skip but 'does not apply here'"),
     Setting("allow-inconclusive", "flag", False, "inconclusive results do not fail the run"),
@@ -176,6 +184,8 @@ class Settings:
     allow_missing: Missing = Missing(0)
     run_dir: str | None = None
     keep_runs: int = 10
+    replay: str | None = None
+    save_bundle: str | None = None
     dry_run: bool = False
     strict: bool = False
     allow_inconclusive: bool = False
@@ -185,13 +195,14 @@ class Settings:
     @property
     def active(self) -> bool:
         """Whether there is a cluster to test."""
-        return self.kubeconfig is not None or self.access == "fake"
+        return self.kubeconfig is not None or self.replay is not None or self.access == "fake"
 
     @property
     def asked_for(self) -> bool:
         """Whether the command line names the cluster: then, and only then, the suite runs and its absence matters."""
         return COMMAND_LINE in (
             self.sources.get("kubeconfig"),
+            self.sources.get("replay"),
             self.sources.get("access") if self.access == "fake" else None,
         )
 
@@ -203,6 +214,26 @@ class Settings:
     def allows(self, level: str) -> bool:
         """Whether a check of `level` may run."""
         return LEVELS.index(level) <= LEVELS.index(self.level)
+
+    def with_recorded(self, values: Mapping[str, str]) -> Settings:
+        """Return the settings of a replay: what decides verdicts is as recorded where the command line says nothing.
+
+        `values` are by name, as `to_json` wrote them. Raises `RecordError` for a value that this version does not know.
+        """
+        found: dict[str, Any] = {}
+        sources = dict(self.sources)
+        for setting in SETTINGS:
+            if setting.field not in DECIDING or sources.get(setting.field) == COMMAND_LINE:
+                continue
+            text = values.get(setting.name, "")
+            try:
+                # No item of a list has a comma in it, but a path may have blanks.
+                given: Any = text.split(", ") if setting.kind == "list" else text
+                value = _READERS[setting.kind](setting, given) if text else setting.default
+            except ValueError as error:
+                raise RecordError(f"the recorded setting {setting.name}: got {text!r}, want {error}") from error
+            found[setting.field], sources[setting.field] = value, DEFAULT if value == setting.default else RECORDING
+        return replace(self, **found, sources=sources)
 
     def shown(self) -> list[tuple[str, str, str]]:
         """Return name, value and source of every setting that is not the default."""
@@ -264,7 +295,28 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
         except ValueError as error:
             raise ConfigurationError(f"{name}: got {given!r}, want {error}") from error
         sources[setting.field] = source
-    return Settings(**values, sources=sources)
+    settings = Settings(**values, sources=sources)
+    return settings if settings.replay is None else _only_one(settings)
+
+
+def _only_one(settings: Settings) -> Settings:
+    """Let a replay or a cluster be what is judged: the one that a higher source names."""
+    rank = {name: _rank(settings.sources[name]) for name in ("replay", "kubeconfig", "context", "access")}
+    if rank["kubeconfig"] > rank["replay"] or (settings.access == "fake" and rank["access"] > rank["replay"]):
+        return replace(settings, replay=None, sources={**settings.sources, "replay": DEFAULT})
+    for name in ("kubeconfig", "context", "access"):
+        if rank[name] >= rank["replay"]:
+            raise ConfigurationError(f"--k8snet-replay and --k8snet-{name}: a replay reaches no cluster; give one of them")
+    replaced = {"kubeconfig": None, "context": None, "access": REPLAY}
+    sources = {**settings.sources, "kubeconfig": DEFAULT, "context": DEFAULT, "access": settings.sources["replay"]}
+    return replace(settings, **replaced, sources=sources)  # type: ignore[arg-type]
+
+
+def _rank(source: str) -> int:
+    """Return how high a source stands; the default's has nothing to say."""
+    if source == DEFAULT:
+        return 0
+    return 3 if source == COMMAND_LINE else 2 if source.startswith("environment ") else 1
 
 
 def _help(setting: Setting) -> str:

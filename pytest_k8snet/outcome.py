@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from pytest_k8snet.errors import K8sNetError, UnsupportedError
 from pytest_k8snet.judge.model import Judgement, Verdict, Weight
 from pytest_k8snet.markers import CASE, Case
 from pytest_k8snet.state import RUN, SETTINGS_KEY
+from pytest_k8snet.suite import packaged_path
 
 if TYPE_CHECKING:
     from pytest_k8snet.run import Run
@@ -104,7 +104,7 @@ def _excuse(run: Run | None, item: pytest.Item, case: Case, verdict: Verdict, me
     if run is None or verdict not in _DECIDING:
         return None, message
     try:
-        waiver = run.expectations.waiver(case.check, case.subject, datetime.datetime.now(datetime.UTC).date())
+        waiver = run.expectations.waiver(case.check, case.subject, run.judged_on)
         allowed = run.may_miss(case.subject) if verdict is Verdict.ERROR else None
     except K8sNetError:
         return None, message  # without inventory or profile nothing is excused
@@ -189,7 +189,8 @@ def _shape(
     if verdict is Verdict.SKIP or excused is not None:
         reason = message if excused is None else f"{verdict.value}, {excused[0]}: {message} [{excused[1]}]"
         report.outcome = "skipped"
-        report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {reason}")
+        file, line, _ = item.location
+        report.longrepr = (packaged_path(item.path) or file, (line or 0) + 1, f"Skipped: {reason}")
         return
     report.outcome = "failed"
     report.when = "call" if verdict is Verdict.FAIL else "setup"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.options import PairChoice, Settings, Shard
+from pytest_k8snet.options import COMMAND_LINE, PairChoice, Settings, Shard
 
 TAKES = 3  # host, pod, host
 MOST_TAKES = 7  # where they disagree
@@ -111,6 +111,48 @@ def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | No
     return plan if settings.shard is None else plan.of_shard(settings.shard)
 
 
+def replay_plan(recorded: Plan, settings: Settings, cluster: Cluster) -> Plan:
+    """Return the plan of a replay: the recorded one, unless the command line asks for fewer nodes, other pairs or a part of them.
+
+    Raises `ConfigurationError` for a node that was not looked at.
+    """
+    given = {name for name in ("nodes", "pairs", "load_pairs", "shard") if settings.sources.get(name) == COMMAND_LINE}
+    plan = recorded
+    if "nodes" in given:
+        names = _names(settings.nodes or "")
+        unknown = sorted(names - set(recorded.nodes))
+        if unknown:
+            raise ConfigurationError(
+                f"--k8snet-nodes: the recorded run did not look at {', '.join(unknown)}; it did at: {', '.join(recorded.nodes)}"
+            )
+        plan = _narrowed(recorded, names)
+    workers = [node.name for node in _workers([cluster.node(name) for name in plan.nodes])]
+    if "pairs" in given:
+        plan = replace(plan, pairs=choose_pairs(settings.pairs, workers))
+    if "load_pairs" in given:
+        plan = replace(plan, load_pairs=choose_pairs(settings.load_pairs, workers))
+    return plan.of_shard(settings.shard) if settings.shard is not None and "shard" in given else plan
+
+
+def _narrowed(plan: Plan, names: set[str]) -> Plan:
+    """Return what a plan has of these nodes, and the pairs between them; no pair is there that was not before."""
+
+    def within(pairs: Sequence[str]) -> tuple[str, ...]:
+        return tuple(pair for pair in pairs if set(pair.split(":")) <= names.union(plan.partners) and pair.split(":")[0] in names)
+
+    pairs, load_pairs = within(plan.pairs), within(plan.load_pairs)
+    targets = {pair.split(":")[1] for pair in (*pairs, *load_pairs)}
+    return replace(
+        plan,
+        nodes=tuple(node for node in plan.nodes if node in names),
+        pairs=pairs,
+        load_pairs=load_pairs,
+        absent=tuple(item for item in plan.absent if item.node in names),
+        left_out=(*plan.left_out, *(Absent(node, "not in --k8snet-nodes") for node in plan.nodes if node not in names)),
+        partners=tuple(node for node in plan.partners if node in targets),
+    )
+
+
 def choose_pairs(choice: PairChoice, nodes: Sequence[str]) -> tuple[str, ...]:
     """Return ordered pairs ``a:b`` of `nodes`: the ring first, then its reverse, then what is farther apart; always the same ones."""
     count = len(nodes)
@@ -152,12 +194,16 @@ def _wanted(settings: Settings, cluster: Cluster, selected: Sequence[str] | None
         if not selected:
             raise ConfigurationError(f"--k8snet-nodes: no node of the cluster matches {settings.nodes!r}")
         return set(selected)
-    names = {name.strip() for name in settings.nodes.split(",") if name.strip()}
+    names = _names(settings.nodes)
     known = {node.name for node in cluster.nodes}
     unknown = sorted(names - known)
     if unknown:
         raise ConfigurationError(f"--k8snet-nodes: no node {', '.join(unknown)} in the cluster; it has: {', '.join(sorted(known))}")
     return names
+
+
+def _names(nodes: str) -> set[str]:
+    return {name.strip() for name in nodes.split(",") if name.strip()}
 
 
 def is_selector(nodes: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,6 @@ from pytest_k8snet.state import RUN, SETTINGS_KEY
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pytest_k8snet.record.redact import Redactor
-    from pytest_k8snet.run import ControllerRun, Run
 
 #: Options with which pytest only shows something.
 _LOOKING = ("version", "help", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
@@ -69,30 +66,38 @@ def pytest_configure(config: pytest.Config) -> None:
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SETTINGS_KEY] = settings
-    if not settings.active or any(config.getoption(name, False) for name in _LOOKING):
+    if any(config.getoption(name, False) for name in _LOOKING):
+        return
+    if not settings.active:
+        if settings.sources["save_bundle"] == options.COMMAND_LINE:
+            raise pytest.UsageError("--k8snet-save-bundle: no cluster is tested; name one with --k8snet-kubeconfig")
         return
     if settings.asked_for and not settings.no_suite and config.args_source is not pytest.Config.ArgsSource.ARGS:
         _add_suite(config)
+    from pytest_k8snet.opening import join_run, open_run
     from pytest_k8snet.record.redact import Redactor, secrets_of
     from pytest_k8snet.redacting import Redacting
+    from pytest_k8snet.run import ControllerRun
     from pytest_k8snet.shown import shown
 
-    worker: dict[str, Any] | None = getattr(config, "workerinput", {}).get("k8snet")
+    told: dict[str, Any] | None = getattr(config, "workerinput", {}).get("k8snet")
     redactor = Redactor(secrets_of(os.environ))
     config.pluginmanager.register(Redacting(config, redactor), "k8snet-redacting")
     try:
-        run = config.stash[RUN] = _open_run(config, settings, worker, redactor)
+        run = open_run(config, settings, redactor) if told is None else join_run(config, settings, redactor, told)
+        config.stash[RUN] = run
+        config.stash[SETTINGS_KEY] = run.settings  # a replay's are those of its recording
         if settings.asked_for:
             _ = run.backend  # a kubeconfig that cannot be used is told here, in one line
     except K8sNetError as error:
         raise pytest.UsageError(shown(str(error), redactor)) from error
-    if worker is None:
+    if isinstance(run, ControllerRun):
         from pytest_k8snet.controller import Controller
 
         if settings.dry_run:
             config.option.dist = "no"  # the plan is printed from what one process collects
             config.option.tx = []
-        config.pluginmanager.register(Controller(config, _controller_run(config)), "k8snet-controller")
+        config.pluginmanager.register(Controller(config, run), "k8snet-controller")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -126,14 +131,12 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     """Name the suite's files when it is installed outside the root folder: pytest would give all of them the empty name."""
     if parent.config.stash.get(RUN, None) is None or module_path.is_relative_to(parent.config.rootpath):
         return None
-    from pytest_k8snet.suite import area_of
+    from pytest_k8snet.suite import packaged_path
 
-    area = area_of(module_path)
-    if area is None:
+    nodeid = packaged_path(module_path)
+    if nodeid is None:
         return None
-    module: pytest.Module = pytest.Module.from_parent(
-        parent, path=module_path, nodeid=f"pytest_k8snet/conformance/{area}/{module_path.name}"
-    )
+    module: pytest.Module = pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid)
     return module
 
 
@@ -208,7 +211,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if controller is not None:
         controller.collection = collection
     if run.recording:
-        from pytest_k8snet.run import COLLECTION
+        from pytest_k8snet.record.store import COLLECTION
 
         run.folder.write_json(COLLECTION, collection)
 
@@ -268,32 +271,6 @@ def _add_suite(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     own = config.args if config.args_source is pytest.Config.ArgsSource.TESTPATHS else []
     config.args = [*own, *files]
-
-
-def _open_run(config: pytest.Config, settings: options.Settings, worker: dict[str, Any] | None, redactor: Redactor) -> Run:
-    from pytest_k8snet.backend import open_backend
-    from pytest_k8snet.record.store import RunFolder
-    from pytest_k8snet.run import ControllerRun, Run
-
-    profile = None
-    if settings.profile:
-        from pytest_k8snet.expect.profile import load_profiles
-
-        profile = load_profiles(settings.profile)
-    opening = partial(open_backend, config, settings, redactor.learn)
-    if worker is None:
-        plan_only = settings.dry_run or config.getoption("collectonly", False)
-        return ControllerRun(settings, opening, profile, redactor=redactor, base=config.invocation_params.dir, plan_only=plan_only)
-    folder = worker["folder"] and RunFolder(Path(worker["folder"]), redactor)
-    return Run(settings, opening, profile, redactor=redactor, run_id=worker["id"], folder=folder, failure=worker["failure"])
-
-
-def _controller_run(config: pytest.Config) -> ControllerRun:
-    from pytest_k8snet.run import ControllerRun
-
-    run = config.stash[RUN]
-    assert isinstance(run, ControllerRun)
-    return run
 
 
 def _read_cases(items: list[pytest.Item]) -> None:

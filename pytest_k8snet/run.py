@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,14 @@ from pytest_k8snet.errors import (
     K8sNetError,
     MeasurementError,
     ProbeError,
+    RecordError,
 )
 from pytest_k8snet.options import Settings
 from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import measuring
-from pytest_k8snet.record.store import RunFolder, remove_older
+from pytest_k8snet.record.schema import version_of
+from pytest_k8snet.record.store import COLLECTION, LEASE, PLAN, PROBES, PROFILES, RUN, RUN_SCHEMA, RunFolder, remove_older
 from pytest_k8snet.shown import shown
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.expect.resolve import Expectations
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.facts import NodeFacts
+    from pytest_k8snet.record.recording import Recorded
     from pytest_k8snet.record.redact import Redactor
 
 PROBES_S = 180.0  # what probe pods are given to start, images pulled included
@@ -47,11 +50,6 @@ _POLL_S = 0.05
 _CREATE_S = 90.0
 _SAY_S = 90.0  # more than the controller's last request takes
 _KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
-
-PROBES = "probes.json"
-COLLECTION = "collection.json"
-PLAN = "plan.json"
-LEASE = "lease.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class Run:
     """What controller and workers share. A worker only reads plan and probes, and never creates or deletes objects.
 
     `open_backend` is called when the cluster is first asked for. `failure` says why the controller could not read the inventory.
+    `judged_on` is the day as of which waivers hold, `recorded` the run that measured when this one only judges.
     """
 
     def __init__(
@@ -80,12 +79,16 @@ class Run:
         *,
         redactor: Redactor,
         run_id: str,
+        judged_on: date,
         folder: RunFolder | None = None,
         failure: str | None = None,
+        recorded: Recorded | None = None,
     ) -> None:
         self.settings = settings
         self.redactor = redactor
         self.id = run_id
+        self.judged_on = judged_on
+        self.recorded = recorded
         self._open_backend = open_backend
         self._backend: Backend | None = None
         self._failure: K8sNetError | None = None if failure is None else ClusterError(failure)
@@ -195,6 +198,7 @@ class Run:
 
     def may_miss(self, subject: str) -> str | None:
         """Return why it does not matter that `subject` could not be measured, None when it does."""
+        self._wait_for_probes()  # before, it is not known what is missing
         missing = self.missing()
         names = [name for name in (subject, *subject.split(":")) if name in missing]
         if not names or len(missing) > self.settings.allow_missing.of(len(self.plan.nodes)):
@@ -213,6 +217,8 @@ class Run:
             raise ConfigurationError(f"no measurement is called {kind!r}; there are: {', '.join(sorted(MEASUREMENTS))}")
         if measurement.load and not self.settings.allows("load"):
             raise ConfigurationError(f"{kind} sends load, and the level is {self.settings.level}; mark the check with level='load'")
+        if self.recorded is not None:
+            raise RecordError(f"the recording of run {self.recorded.id} has no {kind} of {subject}")
         context = self._context()
         if measurement.load:
             self.load_problem()  # another run is waited for here, not where nobody else can measure
@@ -358,8 +364,13 @@ class ControllerRun(Run):
         redactor: Redactor,
         base: Path,
         plan_only: bool = False,
+        recorded: Recorded | None = None,
     ) -> None:
-        super().__init__(settings, open_backend, profile, redactor=redactor, run_id=secrets.token_hex(4))
+        self._started_at = datetime.now(UTC)
+        judged_on = (self._started_at if recorded is None else recorded.at).date()
+        super().__init__(
+            settings, open_backend, profile, redactor=redactor, run_id=secrets.token_hex(4), judged_on=judged_on, recorded=recorded
+        )
         self._base = base
         self.plan_only = plan_only
         self._starter: ProbeStarter | None = None
@@ -367,7 +378,6 @@ class ControllerRun(Run):
         self._lease_state: LeaseState | None = None
         self._say: Callable[[str], None] | None = None  # set when load is going to be measured
         self._held: int | None = None
-        self._started_at = datetime.now(UTC)
 
     @property
     def started(self) -> bool:
@@ -451,30 +461,54 @@ class ControllerRun(Run):
                 values=cluster.to_json(),
             )
         )
-        self._folder.write_json(PLAN, plan.to_json())
+        self._write_head()
+
+    def _write_head(self) -> None:
+        """Write what is known before anything is judged."""
+        from pytest_k8snet.expect.profile import profile_to_json
+
+        self.folder.write_json(PLAN, self.plan.to_json())
+        self.folder.write_json(PROFILES, profile_to_json(self._profile))
         self.write_summary(None)
 
     def write_summary(self, results: Mapping[str, Any] | None) -> None:
         """Write run.json: settings without secrets, versions, plan, and the results once there are some."""
         if self._folder is None:
             return
-        from importlib import metadata
-
         packages = ("pytest-k8snet", "pytest", "pytest-xdist", "kubernetes")
         self._folder.write_json(
-            "run.json",
+            RUN,
             {
-                "schema": 1,
+                "schema": RUN_SCHEMA,
                 "id": self.id,
+                "measured_by": None
+                if self.recorded is None
+                else {"id": self.recorded.id, "started": self.recorded.started, "version": self.recorded.version},
                 "started": self._started_at.isoformat(timespec="seconds"),
                 "ended": None if results is None else datetime.now(UTC).isoformat(timespec="seconds"),
                 "settings": self.settings.to_json(),
-                "versions": {name: version for name in packages if (version := _version(metadata, name))},
+                "versions": {name: version for name in packages if (version := version_of(name))},
                 "cluster": self.cluster.version,
                 "plan": self.plan.to_json(),
                 "results": results,
             },
         )
+
+    @property
+    def bundle(self) -> Path | None:
+        """Where a bundle is to be written."""
+        return None if self.settings.save_bundle is None or self.plan_only else self._base / self.settings.save_bundle
+
+    def save_bundle(self) -> Path | None:
+        """Write the record to the bundle that is asked for, and return where it is.
+
+        Raises `RecordError` when that cannot be done.
+        """
+        if self.bundle is not None:
+            from pytest_k8snet.record.bundle import write_bundle
+
+            write_bundle(self.folder, self.bundle, run_id=self.id)
+        return self.bundle
 
     def remove_objects(self) -> list[str]:
         """Remove what was created; return what went wrong. It may be called twice."""
@@ -554,13 +588,6 @@ class ProbeStarter:
 def _untaken(kind: str, subject: str, reason: str) -> Document:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Document(kind=kind, subject=subject, started=at, duration_s=0.0, method="none", reason=reason)
-
-
-def _version(metadata: Any, name: str) -> str | None:
-    try:
-        return str(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def has_load(collection: Mapping[str, Any] | None) -> bool:

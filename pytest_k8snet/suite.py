@@ -18,3 +18,9 @@ def area_of(path: Path) -> str | None:
 
     folder = suite_folder()
     return path.parent.name if path.parent.parent == folder else None
+
+
+def packaged_path(path: Path) -> str | None:
+    """Return what a file of the suite is called wherever it is installed, None for any other file."""
+    area = area_of(path)
+    return None if area is None else f"pytest_k8snet/conformance/{area}/{path.name}"

@@ -47,13 +47,16 @@ def idle_header(run: ControllerRun) -> list[str]:
     """Return the header of a run that leaves the cluster alone until a check asks for it."""
     if run.settings.asked_for:
         return []
-    return ["k8snet: " + _settings(run) + "; the cluster is left alone until a check asks for it"]
+    left_alone = "cluster" if run.recorded is None else "recording"
+    return [f"k8snet: {_settings(run)}; the {left_alone} is left alone until a check asks for it"]
 
 
 def header(run: ControllerRun, *, load: bool) -> list[str]:
     """Return the header: cluster, nodes, settings with their sources, run folder; with `load` the traffic that is planned."""
     cluster, plan = run.cluster, run.plan
     lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
+    if run.recorded is not None:
+        lines.append(f"k8snet: replay of run {run.recorded.id} of {run.recorded.at:%Y-%m-%d %H:%M} UTC; nothing is contacted")
     lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {_some(plan.nodes)}")
     if plan.partners:
         lines.append(f"k8snet: other shards' nodes that pairs lead to: {_some(plan.partners)}")
@@ -64,9 +67,9 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
         lines.append(f"k8snet: {way}")
     lines += [f"k8snet: {note}" for note in plan.notes]
     lines.append(f"k8snet: {_settings(run)}")
-    planned = len(run.plan.load_pairs)
-    if load and run.settings.allows("load") and _has_load(run.settings.checks) and planned:
-        lines.append(f"k8snet: {load_line(run, planned)}")
+    if load and run.settings.allows("load") and _has_load(run.settings.checks):
+        line = load_line(run, len(run.plan.load_pairs))
+        lines += [] if line is None else [f"k8snet: {line}"]
     if run.recording:
         lines.append(f"k8snet: run folder {run.folder.path}")
     return lines
@@ -76,8 +79,10 @@ def _settings(run: Run) -> str:
     return ", ".join(f"{name} {value} ({source})" for name, value, source in run.settings.shown())
 
 
-def load_line(run: Run, pairs: int) -> str:
-    """Return the traffic that load on `pairs` pairs makes."""
+def load_line(run: Run, pairs: int) -> str | None:
+    """Return the traffic that load on `pairs` pairs makes, None when there is none."""
+    if not pairs or run.recorded is not None:
+        return None
     pods = run.settings.makes_pods
     takes = (
         f"{TAKES} takes of {TAKE_S + OMIT_S} s (up to {MOST_TAKES} if they disagree)"
@@ -107,11 +112,13 @@ def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
     for check, cases in sorted(by_check.items()):
         lines.append(f"  {check} ({cases[0]['level']}) {cases[0]['title']}: {_some([case['subject'] for case in cases])}")
     lines += [f"  left out by {reason}: {count}" for reason, count in collection["left_out"].items()]
+    if run.recorded is not None:
+        return [*lines, f"nothing is measured: this is a replay of run {run.recorded.id}"]
     measured = [name for name in run.plan.nodes if name not in {item.node for item in run.plan.absent}]
     pods = f"{2 * len(measured)}, two a node" if run.settings.makes_pods else f"none (access {run.settings.access})"
     lines.append(f"Probe pods: {pods}")
     pairs = {case["subject"] for case in collection["cases"].values() if case["level"] == "load"}
-    lines.append(load_line(run, len(pairs)) if pairs else "load: none")
+    lines.append(load_line(run, len(pairs)) or "load: none")
     return lines
 
 
@@ -182,6 +189,8 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
     waived = sum(1 for told in results if told.get("excused"))
     terminal.write_line(f"verdicts: {words}" + (f" (of these {waived} waived or allowed)" if waived else ""))
     terminal.write_line(f"run folder: {run.folder.path}")
+    if controller.saved is not None:
+        terminal.write_line(f"bundle: {controller.saved} ({_size(controller.saved.stat().st_size)})")
 
 
 def _write_red(terminal: Shown, results: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.errors import ConfigurationError
+from pytest_k8snet.errors import ConfigurationError, RecordError
+from pytest_k8snet.record.schema import check_schema
 
 if TYPE_CHECKING:
     import yaml
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pytest_k8snet.expect.schema import ProfileModel
 
 SHIPPED = Path(__file__).parent / "profiles"
+SCHEMA = 1  # of the record that `Profile.to_json` makes
+
+_MOST_VALUES = 100_000  # aliases within aliases can stand for more than fits into memory
 
 #: Where a value is in a profile: keys and, in lists, indices.
 Location = tuple[str | int, ...]
@@ -42,12 +46,25 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileFile:
+    """The text of a profile's file; `path` is what messages call it."""
+
+    path: Path
+    text: str
+
+
+#: A profile, what it extends, and so on.
+Chain = tuple[ProfileFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """One or more profiles merged: what is wanted, and where each value comes from."""
+    """One or more profiles merged: what is wanted, where each value comes from, and the texts that say so."""
 
     model: ProfileModel
     marks: Mapping[Location, Mark]
     names: tuple[str, ...]
+    chains: tuple[Chain, ...]  # one for each name
 
     def origin(self, *location: str | int) -> str:
         """Return where the value at `location` comes from: ``profile tuned-node.yaml:7``."""
@@ -84,10 +101,32 @@ def load_profiles(names: Sequence[str]) -> Profile:
 
     Raises `ConfigurationError` with file and line for anything that is not a valid profile.
     """
-    draft = _Draft()
-    for name in names:
-        draft.merge(_read(_find(name, base=Path(), asked_by="--k8snet-profile"), ()))
-    return Profile(model=_validate(draft), marks=draft.marks, names=tuple(names))
+    return _merged(names, [_read(_find(name, base=Path(), asked_by="--k8snet-profile")) for name in names])
+
+
+def profile_to_json(profile: Profile | None) -> dict[str, Any]:
+    """Return what a record keeps of the profiles of its run: texts and names, and nothing of the disk that they came from."""
+    named = [] if profile is None else zip(profile.names, profile.chains, strict=True)
+    return {
+        "schema": SCHEMA,
+        "profiles": [{"name": name, "files": [{"name": file.path.name, "text": file.text} for file in chain]} for name, chain in named],
+    }
+
+
+def profile_from_json(data: Any, *, where: str) -> Profile | None:
+    """Read what `profile_to_json` gave: the same values from the same origins, None when there was no profile.
+
+    Raises `RecordError` that begins with `where` when it is none, or not valid for this version.
+    """
+    given = check_schema(data, SCHEMA, where=where, writer=None)
+    try:
+        names = [str(item["name"]) for item in given["profiles"]]
+        chains = [tuple(ProfileFile(Path(file["name"]), str(file["text"])) for file in item["files"]) for item in given["profiles"]]
+        return _merged(names, [[(file, _parse(file)) for file in chain] for chain in chains]) if names else None
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{where}: damaged: {error!r}") from error
+    except ConfigurationError as error:
+        raise RecordError(f"{where}: {error}") from error
 
 
 def json_schema() -> str:
@@ -113,40 +152,60 @@ def _find(name: str, *, base: Path, asked_by: str) -> Path:
     )
 
 
-def _read(path: Path, extending: tuple[Path, ...]) -> _Draft:
-    """Read a file and, below it, what it extends."""
-    if path.resolve() in extending:
-        chain = " -> ".join(item.name for item in (*extending, path.resolve()))
-        raise ConfigurationError(f"{path}: profiles extend each other in a circle: {chain}")
-    own = _parse(path)
-    model = _validate(own)
-    if model.extends is None:
-        return own
-    parent = _find(model.extends, base=path.parent, asked_by=str(own.marks[("extends",)]))
-    draft = _read(parent, (*extending, path.resolve()))
-    draft.merge(own)
-    return draft
+def _read(path: Path) -> list[tuple[ProfileFile, _Draft]]:
+    """Read a file and, behind it, what it extends."""
+    read: list[tuple[ProfileFile, _Draft]] = []
+    extending: list[Path] = []
+    while True:
+        if path.resolve() in extending:
+            chain = " -> ".join(item.name for item in (*extending, path.resolve()))
+            raise ConfigurationError(f"{path}: profiles extend each other in a circle: {chain}")
+        extending.append(path.resolve())
+        file = ProfileFile(path, _read_text(path))
+        draft = _parse(file)
+        read.append((file, draft))
+        extended = _validate(draft).extends
+        if extended is None:
+            return read
+        path = _find(extended, base=path.parent, asked_by=str(draft.marks[("extends",)]))
 
 
-def _parse(path: Path) -> _Draft:
-    import yaml
+def _merged(names: Sequence[str], profiles: Sequence[Sequence[tuple[ProfileFile, _Draft]]]) -> Profile:
+    draft = _Draft()
+    for profile in profiles:
+        for _, own in reversed(profile):
+            draft.merge(own)
+    chains = tuple(tuple(file for file, _ in profile) for profile in profiles)
+    return Profile(model=_validate(draft), marks=draft.marks, names=tuple(names), chains=chains)
 
+
+def _read_text(path: Path) -> str:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8 text: byte {error.start}") from error
+
+
+def _parse(file: ProfileFile) -> _Draft:
+    import yaml
+
+    path = file.path
+    draft = _Draft()
+    try:
+        root = yaml.compose(file.text, Loader=yaml.SafeLoader)
+        if root is None:
+            return draft
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigurationError(f"{Mark(path, root.start_mark.line + 1)}: a profile is a mapping of keys to values")
+        draft.values = _construct(root, path, (), draft.marks, ())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = path if mark is None else Mark(path, mark.line + 1)
         raise ConfigurationError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    draft = _Draft()
-    if root is None:
-        return draft
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigurationError(f"{Mark(path, root.start_mark.line + 1)}: a profile is a mapping of keys to values")
-    draft.values = _construct(root, path, (), draft.marks, ())
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: nested too deeply for a profile") from error
     return draft
 
 
@@ -156,6 +215,8 @@ def _construct(node: yaml.Node, path: Path, at: Location, marks: dict[Location, 
     mark = Mark(path, node.start_mark.line + 1)
     if node in above:
         raise ConfigurationError(f"{mark}: an alias within what it stands for")
+    if len(marks) > _MOST_VALUES:
+        raise ConfigurationError(f"{mark}: more than {_MOST_VALUES} values, aliases taken apart")
     if isinstance(node, yaml.SequenceNode):
         items: list[Any] = []
         for index, child in enumerate(node.value):

@@ -27,11 +27,14 @@ def measuring(folder: Path, kind: str, *, load: bool) -> Iterator[None]:
         yield
 
 
-def hold(path: Path) -> int | None:
-    """Take the lock `path` for as long as the returned descriptor is open; None when another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def hold(path: Path, *, shared: bool = False) -> int | None:
+    """Take the lock `path` for as long as the returned descriptor is open; None when another process holds it.
+
+    A `shared` one is for readers: it needs no right to write, and there may be several.
+    """
+    descriptor = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT), 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None

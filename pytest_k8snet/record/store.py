@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,21 @@ from pytest_k8snet.record.redact import Redactor
 
 MARKER = ".k8snet-run"  # only folders that hold it are ever removed
 LOCKS = ".locks"
+
+# The files of the run as a whole.
+RUN = "run.json"
+RUN_SCHEMA = 1
+COLLECTION = "collection.json"
+PLAN = "plan.json"
+PROBES = "probes.json"
+PROFILES = "profiles.json"
+LEASE = "lease.json"
+CLUSTER_FILE = "cluster/cluster.json"
+
 _LONGEST_NAME = 200  # bytes; file systems take 255
+
+# What a run writes: documents by kind, and files of the run as a whole. Locks, temporary files and all that is hidden are no part of it.
+_RECORD_NAME = re.compile(r"([a-z0-9][a-z0-9_-]*/)?[A-Za-z0-9_%~-][A-Za-z0-9_.%~-]{0,240}\.(json|pcap)")
 
 
 class RunFolder:
@@ -102,11 +117,21 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{file}: cannot be read: {error}") from error
+
+    def files(self) -> list[str]:
+        """Return the names of the record's files, sorted."""
+        found = [path for pattern in ("*", "*/*") for path in self.path.glob(pattern) if path.is_file() and not path.is_symlink()]
+        return sorted(name for path in found if is_record_name(name := path.relative_to(self.path).as_posix()))
 
     def _file(self, kind: str, subject: str) -> Path:
         return self.path / kind / f"{safe_name(subject)}.json"
+
+
+def is_record_name(name: str) -> bool:
+    """Whether a file of this name, relative to the run folder, is one that a run writes."""
+    return _RECORD_NAME.fullmatch(name) is not None
 
 
 def safe_name(subject: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.plugin.bench import Bench
 
-HEAVY = ("kubernetes", "paramiko", "pydantic", "jinja2", "rich", "yaml", "urllib3", "click", "cryptography")
+HEAVY = ("kubernetes", "paramiko", "pydantic", "jinja2", "rich", "yaml", "urllib3", "click", "cryptography", "backports.zstd")
 PROGRAM = f"""
 import sys
 import pytest

@@ -30,6 +30,7 @@ def test_content(bench: Bench, way: str) -> None:
         *(f"{kind}/{node}.json" for kind in ("facts", "ipvs") for node in nodes),
         "plan.json",
         "probes.json",
+        "profiles.json",
         "run.json",
         *(f"throughput/{pair}.json" for pair in ("node-1%3Anode-2", "node-2%3Anode-1", "node-2%3Anode-3", "node-3%3Anode-1")),
     }

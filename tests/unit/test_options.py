@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.options import SETTINGS, Missing, PairChoice, Settings, resolve
+from pytest_k8snet.errors import ConfigurationError, RecordError
+from pytest_k8snet.options import DECIDING, SETTINGS, Missing, PairChoice, Settings, resolve
 
 
 class Config:
@@ -135,6 +135,8 @@ def test_what_is_refused(options: dict[str, Any], environment: dict[str, str], i
         ({}, {"K8SNET_ACCESS": "fake"}, True, False),
         ({"k8snet_access": "pod"}, {}, False, False),
         ({"k8snet_access": "pod"}, {"K8SNET_KUBECONFIG": "f"}, True, False),
+        ({"k8snet_replay": "f"}, {}, True, True),
+        ({}, {"K8SNET_REPLAY": "f"}, True, False),
     ],
 )
 def test_what_asks_for_a_cluster(options: dict[str, Any], environment: dict[str, str], active: bool, asked_for: bool) -> None:
@@ -158,3 +160,102 @@ def test_record_names_values_and_sources() -> None:
     assert recorded["strict"] == {"value": "yes", "source": "command line"}
     assert recorded["context"] == {"value": "", "source": "default"}
     assert recorded["load-pairs"] == {"value": "sample:4", "source": "default"}
+
+
+# ---- replay
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "ini", "chosen"),
+    [
+        ({"k8snet_replay": "r"}, {}, {}, "replay"),
+        ({"k8snet_replay": "r"}, {"K8SNET_KUBECONFIG": "k", "K8SNET_CONTEXT": "c", "K8SNET_ACCESS": "fake"}, {}, "replay"),
+        ({"k8snet_replay": "r"}, {}, {"k8snet_kubeconfig": "k"}, "replay"),
+        ({}, {"K8SNET_REPLAY": "r"}, {"k8snet_kubeconfig": "k"}, "replay"),
+        ({"k8snet_kubeconfig": "k"}, {"K8SNET_REPLAY": "r"}, {}, "kubeconfig"),
+        ({"k8snet_kubeconfig": "k", "k8snet_context": "c"}, {"K8SNET_REPLAY": "r"}, {}, "kubeconfig"),
+        ({}, {"K8SNET_KUBECONFIG": "k"}, {"k8snet_replay": "r"}, "kubeconfig"),
+        ({"k8snet_access": "fake"}, {"K8SNET_REPLAY": "r"}, {}, "fake"),
+    ],
+)
+def test_a_replay_or_a_cluster(options: dict[str, Any], environment: dict[str, str], ini: dict[str, Any], chosen: str) -> None:
+    found = settings(options, environment, ini)
+    shown = {name for name, _, _ in found.shown()}
+    if chosen == "replay":
+        assert (found.replay, found.kubeconfig, found.context, found.access) == ("r", None, None, "replay")
+        assert shown == {"replay", "access"}
+        assert found.sources["access"] == found.sources["replay"]
+    else:
+        assert found.replay is None
+        assert "replay" not in shown
+        assert (found.kubeconfig == "k") == (chosen == "kubeconfig")
+        assert found.access == ("fake" if chosen == "fake" else "pod")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "ini", "name"),
+    [
+        ({"k8snet_replay": "r", "k8snet_kubeconfig": "k"}, {}, {}, "kubeconfig"),
+        ({"k8snet_replay": "r", "k8snet_context": "c"}, {}, {}, "context"),
+        ({"k8snet_replay": "r", "k8snet_access": "pod"}, {}, {}, "access"),
+        ({"k8snet_context": "c"}, {"K8SNET_REPLAY": "r"}, {}, "context"),
+        ({}, {"K8SNET_REPLAY": "r", "K8SNET_KUBECONFIG": "k"}, {}, "kubeconfig"),
+        ({}, {}, {"k8snet_replay": "r", "k8snet_kubeconfig": "k"}, "kubeconfig"),
+    ],
+)
+def test_a_replay_and_a_cluster(options: dict[str, Any], environment: dict[str, str], ini: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(options, environment, ini)
+    assert str(caught.value) == f"--k8snet-replay and --k8snet-{name}: a replay reaches no cluster; give one of them"
+
+
+EVERYTHING = {
+    "k8snet_profile": ["lab", "/a path/with blanks.yaml"],
+    "k8snet_nodes": "node-1,node-2",
+    "k8snet_checks": ["NET-MTU-*", "NET-KERNEL-001"],
+    "k8snet_level": "probe",
+    "k8snet_pairs": "all",
+    "k8snet_load_pairs": "sample:2",
+    "k8snet_shard": "1/3",
+    "k8snet_allow_missing": "10%",
+    "k8snet_strict": True,
+    "k8snet_allow_inconclusive": True,
+}
+
+
+def recorded(found: Settings) -> dict[str, str]:
+    return {name: item["value"] for name, item in found.to_json().items()}
+
+
+def test_what_decides_verdicts_is_as_recorded() -> None:
+    assert {setting.field for setting in SETTINGS} > set(DECIDING) == {name.removeprefix("k8snet_") for name in EVERYTHING}
+    given = settings(EVERYTHING)
+    found = settings({"k8snet_replay": "r"}, {"K8SNET_LEVEL": "read", "K8SNET_KEEP_RUNS": "3"}, {"k8snet_strict": "no"})
+    found = found.with_recorded(recorded(given))
+    for name in DECIDING:
+        assert getattr(found, name) == getattr(given, name), name
+        assert found.sources[name] == "recording"
+    assert (found.keep_runs, found.sources["keep_runs"]) == (3, "environment K8SNET_KEEP_RUNS")
+    again = settings({"k8snet_replay": "r"}).with_recorded(recorded(found))
+    assert [getattr(again, name) for name in DECIDING] == [getattr(given, name) for name in DECIDING]
+
+
+def test_the_command_line_decides_first() -> None:
+    found = settings({"k8snet_replay": "r", "k8snet_level": "read", "k8snet_profile": ["mine"], "k8snet_strict": False})
+    found = found.with_recorded(recorded(settings(EVERYTHING)))
+    assert (found.level, found.profile, found.strict) == ("read", ("mine",), False)
+    assert [found.sources[name] for name in ("level", "profile", "strict")] == ["command line"] * 3
+    assert (found.pairs, found.sources["pairs"]) == (PairChoice("all"), "recording")
+
+
+def test_what_was_not_recorded_is_the_default() -> None:
+    for values in ({}, recorded(settings())):
+        found = settings({"k8snet_replay": "r"}, {"K8SNET_LEVEL": "read"}).with_recorded(values)
+        assert [getattr(found, name) for name in DECIDING] == [getattr(Settings(), name) for name in DECIDING]
+        assert {found.sources[name] for name in DECIDING} == {"default"}
+
+
+def test_a_recorded_value_that_is_not_known() -> None:
+    with pytest.raises(RecordError) as caught:
+        settings({"k8snet_replay": "r"}).with_recorded({"pairs": "some"})
+    assert str(caught.value) == "the recorded setting pairs: got 'some', want all, ring or sample:N with N of at least 1"

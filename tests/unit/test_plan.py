@@ -8,7 +8,7 @@ from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import PairChoice, Settings, Shard
-from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Absent, Plan, choose_pairs, is_selector, make_plan, matches, volume_bytes
+from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Absent, Plan, choose_pairs, is_selector, make_plan, matches, replay_plan, volume_bytes
 
 RING, ALL = PairChoice("ring"), PairChoice("all")
 
@@ -157,3 +157,52 @@ def test_nodes_that_are_not_there(wanted: str, selected: list[str] | None, messa
 def test_empty_cluster() -> None:
     plan = make_plan(Settings(), cluster(), None)
     assert (plan.nodes, plan.pairs, plan.load_pairs) == ((), (), ())
+
+
+# ---- of a replay
+
+RECORDED_CLUSTER = cluster(node("a"), node("b"), node("c"), node("d", ready=False, not_ready_reason="gone"), node("e"))
+RECORDED = make_plan(Settings(nodes="a,b,c,d", pairs=ALL, load_pairs=sample(4)), cluster(*RECORDED_CLUSTER.nodes), None)
+
+
+def replayed(**given: object) -> Plan:
+    sources = dict.fromkeys(given, "command line")
+    settings = Settings(**{"nodes": "a,b,c,d", "pairs": ALL, "load_pairs": sample(4), **given}, sources=sources)  # type: ignore[arg-type]
+    return replay_plan(RECORDED, settings, RECORDED_CLUSTER)
+
+
+def test_a_replay_has_the_recorded_plan() -> None:
+    assert replayed() == RECORDED
+    settings = Settings(nodes="pool=x", sources={"nodes": "recording"})
+    assert replay_plan(RECORDED, settings, RECORDED_CLUSTER) is RECORDED
+
+
+def test_a_replay_of_fewer_nodes_has_the_recorded_pairs_between_them() -> None:
+    plan = replayed(nodes=" d, a,c")
+    assert plan.nodes == ("a", "c", "d")
+    assert plan.pairs == ("c:a", "a:c")
+    assert plan.load_pairs == ("c:a",)
+    assert plan.absent == RECORDED.absent
+    assert plan.left_out == (*RECORDED.left_out, Absent("b", "not in --k8snet-nodes"))
+
+
+def test_a_replay_of_a_shard() -> None:
+    assert replayed(shard=Shard(0, 2)) == RECORDED.of_shard(Shard(0, 2))
+    part = RECORDED.of_shard(Shard(0, 2))
+    assert (part.nodes, part.partners) == (("a", "c"), ("b",))
+    settings = Settings(nodes="a", sources={"nodes": "command line"}, shard=Shard(0, 2))
+    plan = replay_plan(part, settings, RECORDED_CLUSTER)
+    assert (plan.nodes, plan.pairs, plan.partners) == (("a",), ("a:b",), ("b",))
+
+
+def test_a_replay_of_other_pairs() -> None:
+    plan = replayed(load_pairs=RING)
+    assert (plan.nodes, plan.pairs) == (RECORDED.nodes, RECORDED.pairs)
+    assert plan.load_pairs == ("a:b", "b:c", "c:a")
+    assert replayed(nodes="a,c", pairs=ALL).pairs == ("a:c", "c:a")
+
+
+def test_a_replay_of_a_node_that_was_not_looked_at() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        replayed(nodes="a,e,f")
+    assert str(caught.value) == "--k8snet-nodes: the recorded run did not look at e, f; it did at: a, b, c, d"

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.expect.profile import json_schema, load_profiles, shipped_profiles
+from pytest_k8snet.errors import ConfigurationError, RecordError
+from pytest_k8snet.expect import profile as profiles
+from pytest_k8snet.expect.profile import json_schema, load_profiles, profile_from_json, profile_to_json, shipped_profiles
 from pytest_k8snet.expect.schema import port_ranges, rate_bps, split_want
+from pytest_k8snet.record.redact import Redactor
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -124,6 +126,88 @@ def test_waivers_add_up(tmp_path: Path) -> None:
     profile = load_profiles([one, two])
     assert [waiver.check for waiver in profile.model.waivers] == ["A-1", "A-2"]
     assert (profile.origin("waivers", 0), profile.origin("waivers", 1)) == ("profile 1.yaml:2", "profile 2.yaml:3")
+
+
+# ---- in the record of a run
+
+RICH = """
+extends: sub/base.yaml
+waivers:
+- {check: A-1, reason: r, expires: 2030-01-01}
+custom:
+  since: 2024-02-03
+  ports: [1, "2", 3.5, null, true]
+  again: &again {deep: [x]}
+  twice: *again
+"""
+
+
+def test_a_profile_is_recorded_without_its_files(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    base = tmp_path / "sub" / "base.yaml"
+    base.write_text("extends: flat-l2\nmtu: {uplink: 9000}\n")
+    top = tmp_path / "top.yaml"
+    top.write_text(RICH)
+    given = load_profiles(["tuned-node", str(top)])
+    recorded = json.dumps(profile_to_json(given))
+    base.unlink()
+    top.unlink()
+    read = profile_from_json(json.loads(recorded), where="profiles.json")
+    assert read is not None
+    assert read.model == given.model
+    assert read.names == given.names
+    assert {at: mark.origin for at, mark in read.marks.items()} == {at: mark.origin for at, mark in given.marks.items()}
+    assert profile_to_json(read) == json.loads(recorded)
+    assert str(tmp_path) not in recorded.replace(json.dumps(str(top)), "")  # but for the name that was given
+
+
+def test_the_texts_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also those of the shipped profiles, which another version may have changed."""
+    recorded = profile_to_json(load_profiles(["flat-l2"]))
+    monkeypatch.setattr(profiles, "SHIPPED", tmp_path)
+    read = profile_from_json(recorded, where="profiles.json")
+    assert read is not None
+    assert read.model.encapsulation == "none"
+    assert read.origin("encapsulation") == "profile native.yaml:3"
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_a_record_has_nothing_to_hide_in_them(name: str) -> None:
+    recorded = profile_to_json(load_profiles([name]))
+    assert Redactor().json(recorded) == recorded
+
+
+def test_no_profile_is_recorded_as_none() -> None:
+    assert profile_from_json(profile_to_json(None), where="x") is None
+
+
+def one(text: str) -> dict[str, object]:
+    return {"schema": 1, "profiles": [{"name": "p", "files": [{"name": "p.yaml", "text": text}]}]}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "x: not what pytest-k8snet writes (no schema)"),
+        ({"schema": 2, "profiles": []}, "x: schema 2, written by "),
+        ({"schema": 1}, "x: damaged: KeyError('profiles')"),
+        ({"schema": 1, "profiles": [1]}, "x: damaged: TypeError("),
+        ({"schema": 1, "profiles": [{"name": "p", "files": [{"name": 5, "text": ""}]}]}, "x: damaged: TypeError("),
+        (one("mtu:\n  pods: 1\n"), "x: p.yaml:2: unknown key 'mtu.pods'; did you mean 'pod'?"),
+        (one("- a"), "x: p.yaml:1: a profile is a mapping of keys to values"),
+        (one("custom: " + "[" * 20_000), "x: p.yaml: nested too deeply for a profile"),
+        (
+            one("custom:\n  a0: &a0 [1]\n" + "".join(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))),
+            "more than 100000 values, aliases taken apart",
+        ),
+    ],
+    ids=["no-object", "newer", "no-profiles", "no-profile", "no-name", "not-valid", "no-mapping", "deep", "laughs"],
+)
+def test_recorded_profiles_that_cannot_be_used(data: object, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        profile_from_json(data, where="x")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("x: ")
 
 
 def test_empty_profile(tmp_path: Path) -> None:
