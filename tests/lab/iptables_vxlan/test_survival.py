@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.lab.faults.polling import wait_until
 from tests.lab.power import paused, power_off, restart_api_server
+from tests.lab.slow import slow_way
 from tests.lab.suite import Lab, assert_nothing_is_left, has_begun
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
@@ -51,6 +53,15 @@ def test_node_that_stands_still_and_one_whose_clock_is_off(lab: Lab) -> None:
         lab.ssh("node-3", "date", "--set", "-1 hour")
     assert outcome.exit_status == 0, outcome.output
     assert set(outcome.verdicts.values()) == {"pass"}
+    assert len(outcome.verdicts) == 2 * len(NODES)
+    assert_nothing_is_left(lab)
+
+
+def test_api_server_far_away(lab: Lab, tmp_path: Path) -> None:
+    """Two seconds a round trip: the run takes longer, and says the same."""
+    with slow_way(lab.kubeconfig, tmp_path, delay_s=1.0) as kubeconfig:
+        outcome = lab.run_suite("far-away", *FEW, kubeconfig=kubeconfig)
+    assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert len(outcome.verdicts) == 2 * len(NODES)
     assert_nothing_is_left(lab)
 
