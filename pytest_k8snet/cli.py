@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("checks", "cleanup", "lab", "manifests")
+COMMANDS = ("checks", "cleanup", "lab", "manifests", "shards")
 
 
 class LazyGroup(click.Group):

@@ -26,7 +26,7 @@ RECORDING = "recording"
 DEFAULT = "default"
 
 #: What decides verdicts: a replay takes these from its recording, unless the command line gives others.
-DECIDING = ("profile", "nodes", "checks", "level", "pairs", "load_pairs", "shard", "allow_missing", "strict", "allow_inconclusive")
+DECIDING = ("profile", "nodes", "checks", "level", "pairs", "load_pairs", "shard", "shard", "allow_missing", "strict", "allow_inconclusive")
 
 REPLAY = "replay"  # the access of a replay; nobody has to name it
 
@@ -138,7 +138,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("level", "choice", "load", "what the run may do: read, send small probes, send full-rate load", choices=LEVELS),
     Setting("pairs", "pairs", PairChoice("ring"), "pairs of nodes for checks that send little (all, ring, sample:N)", metavar="PAIRS"),
     Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
-    Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet merge joins them", metavar="I/N"),
+    Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
     Setting("no-lock", "flag", False, "measure load also while another run does"),
     Setting("allow-missing", "share", Missing(0), "nodes that may be NotReady, gone or without probe (N or N%%)", metavar="N"),

@@ -42,9 +42,10 @@ _CHUNK = 32 * 1024
 class ExecStream:
     """One command running in a pod, with its stdin and stdout. Not for several threads at once."""
 
-    def __init__(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline) -> None:
+    def __init__(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline, *, container: str = CONTAINER) -> None:
         self.where = f"pod {namespace}/{pod}"
-        self._buffer = b""
+        self._container = container
+        self._buffer = bytearray()
         self._stderr = b""
         self._status: dict[str, Any] | None = None
         self._socket = self._connect(api, namespace, pod, argv, deadline)
@@ -65,7 +66,19 @@ class ExecStream:
         while b"\n" not in self._buffer:
             self._read_frame(deadline)
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+        return bytes(line)
+
+    def read_to_end(self, deadline: Deadline) -> bytes:
+        """Return everything that the command writes to stdout.
+
+        Raises `CommandTimeout` at the deadline, `AccessError` when it did not end well, `ExecTransportError` when the stream broke.
+        """
+        while self._status is None:
+            self._read_frame(deadline)
+        if self._status.get("status") != "Success":
+            raise self._ended("ended")
+        data, self._buffer = self._buffer, bytearray()
+        return bytes(data)
 
     @property
     def alive(self) -> bool:
@@ -134,7 +147,7 @@ class ExecStream:
     def _connect(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline) -> websocket.WebSocket:
         configuration = api.configuration
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
-        query = [("container", CONTAINER), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
+        query = [("container", self._container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
         base = "ws" + api.server.rstrip("/").removeprefix("http")
         headers = [f"{key}: {value}" for key, value in api.authorization().items()]
         headers.append("sec-websocket-protocol: v5.channel.k8s.io,v4.channel.k8s.io")

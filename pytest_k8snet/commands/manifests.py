@@ -30,3 +30,21 @@ def rbac(level: str, access: str, namespace: str | None) -> None:
     if namespace is not None and not _DNS_LABEL.fullmatch(namespace):
         raise click.BadParameter(f"{namespace!r} is no name of a namespace: lower-case letters, digits and '-'", param_hint="--namespace")
     click.echo(manifest(level, access, namespace), nl=False)
+
+
+@command.command("job", context_settings={"ignore_unknown_options": True})
+@click.option("--shards", required=True, type=click.IntRange(min=1), metavar="N", help="How many pods share the nodes")
+@click.option("--image", required=True, metavar="REFERENCE", help="An image with python3 and pytest-k8snet")
+@click.option("--namespace", default="k8snet", show_default=True, metavar="NAME", help="Namespace of the Job and its account")
+@click.option(
+    "--service-account", default="k8snet", show_default=True, metavar="NAME", help="Its account, such as `k8snet manifests rbac` prints"
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def job(shards: int, image: str, namespace: str, service_account: str, arguments: tuple[str, ...]) -> None:
+    """Print an Indexed Job that measures the cluster from inside, each pod a part of the nodes.
+
+    ARGUMENTS are those of pytest: `k8snet manifests job --shards 3 --image ... -- --k8snet-level=read`.
+    """
+    from pytest_k8snet.manifests.job import job as manifest
+
+    click.echo(manifest(shards=shards, image=image, namespace=namespace, service_account=service_account, arguments=arguments), nl=False)

@@ -92,6 +92,16 @@ class Lab:
         verdicts, messages = read_junit(report)
         return Outcome(running.returncode, verdicts, messages, output)
 
+    def replay(self, title: str, recording: Path) -> Outcome:
+        """Judge a recorded run, without the lab."""
+        place = self.results / title
+        argv = [str(BIN / "pytest"), f"--k8snet-replay={recording}", f"--k8snet-run-dir={place}", f"--junitxml={place}.xml"]
+        with (
+            (self.results / f"{title}.txt").open("w") as out,
+            subprocess.Popen([*argv, "-p", "no:cacheprovider"], cwd=self.results, stdout=out, stderr=out, text=True) as run,
+        ):
+            return self.outcome(title, run)
+
     @contextmanager
     def started_suite(self, title: str, *arguments: str, kubeconfig: str | None = None) -> Iterator[subprocess.Popen[str]]:
         """Start the packaged suite; what still runs at the end is killed."""

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
 from tests.lab.gateway import watched
+from tests.lab.rights import least_rights
 from tests.lab.suite import Lab, assert_nothing_is_left, has_begun, k8snet
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
@@ -181,22 +181,3 @@ def test_what_a_killed_run_left_is_removed_by_cleanup(lab: Lab) -> None:
 def is_ready(lab: Lab, name: str) -> bool:
     node = lab.client.read({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in node["status"]["conditions"])
-
-
-def least_rights(lab: Lab, folder: Path, *options: str, without: str | None = None) -> str:
-    """Make the account that `k8snet manifests rbac` prints, on request without the rights on a resource; return its kubeconfig."""
-    manifests = [item for item in yaml.safe_load_all(k8snet("manifests", "rbac", *options)) if item is not None]
-    for manifest in manifests:
-        if "rules" in manifest:
-            manifest["rules"] = [rule for rule in manifest["rules"] if rule["resources"] != [without]]
-        lab.client.apply(manifest)
-    (account,) = (item["metadata"] for item in manifests if item["kind"] == "ServiceAccount")
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    where = f"/api/v1/namespaces/{account['namespace']}/serviceaccounts/{account['name']}/token"
-    token = lab.client.api.post(where, request)["status"]["token"]
-    config = yaml.safe_load(Path(lab.kubeconfig).read_text())
-    config["users"][0]["user"] = {"token": token}
-    path = folder / "least-rights"
-    path.write_text(yaml.safe_dump(config))
-    path.chmod(0o600)
-    return str(path)

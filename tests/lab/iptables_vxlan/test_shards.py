@@ -1,0 +1,40 @@
+"""A run in shards, measured by a Job inside the cluster, says what the run of one process outside says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.lab import site
+from tests.lab.rights import least_rights
+from tests.lab.suite import Lab, assert_nothing_is_left, k8snet
+
+READ = "--k8snet-level=read"
+
+
+def test_three_shards_say_what_a_single_run_says(lab: Lab, tmp_path: Path) -> None:
+    site.install(lab)
+    account = least_rights(lab, tmp_path, "--level", "read")
+    lab.client.apply(job("--shards", "3", "--", READ))
+    bundle = tmp_path / "run.tar.zst"
+    collected = k8snet("shards", "collect", "--kubeconfig", lab.kubeconfig, "-o", str(bundle))
+    assert [line.partition(":")[0] for line in collected.splitlines()] == [*(f"shard {index} of 3" for index in range(3)), str(bundle)]
+    assert_nothing_is_left(lab)
+    merged = lab.replay("shards", bundle)
+    single = lab.run_suite("single", READ, kubeconfig=account)
+    assert (merged.exit_status, merged.verdicts) == (0, single.verdicts), merged.output
+    assert merged.skipped_checks == single.skipped_checks
+    assert_nothing_is_left(lab)
+
+
+def job(*options: str) -> dict[str, Any]:
+    """Return the Job that is printed, running the package from the nodes' folder: the probe image has Python, and no package of ours."""
+    manifest: dict[str, Any] = yaml.safe_load(k8snet("manifests", "job", "--image", "k8snet.local/probe:1", *options))
+    spec = manifest["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    container["env"].append({"name": "PYTHONPATH", "value": "/site"})
+    container["volumeMounts"].append({"name": "site", "mountPath": "/site", "readOnly": True})
+    spec["volumes"].append({"name": "site", "hostPath": {"path": site.NODE_FOLDER, "type": "Directory"}})
+    return manifest

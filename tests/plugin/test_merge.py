@@ -1,0 +1,87 @@
+"""Shards that are joined are judged as one run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pytest_k8snet.cli import main
+from tests.plugin.bench import Bench, Ran
+
+CHANGES = """
+    fake.change_facts("node-2", lambda facts: facts["host"]["sysctls"].update({"net.ipv4.ip_forward": "0"}))
+    fake.fail_probe("node-4", "node-4: pod probe-node-4: ErrImagePull: no such image")
+    fake.not_ready("node-5", "KubeletNotReady: cni")
+"""
+NODES = ("node-1", "node-2", "node-3", "node-4", "node-5")
+
+
+@pytest.fixture
+def measured(bench: Bench) -> Bench:
+    bench.cluster(CHANGES, nodes=NODES)
+    return bench
+
+
+def shard(bench: Bench, text: str, *arguments: str) -> Path:
+    name = f"shard-{text.replace('/', '-of-')}.tar.zst"
+    bench.run(f"--k8snet-shard={text}", f"--k8snet-save-bundle={name}", *arguments)
+    return bench.path / name
+
+
+def merge(bench: Bench, *bundles: Path) -> Result:
+    return CliRunner().invoke(main, ["shards", "merge", *map(str, bundles), "-o", str(bench.path / "whole.tar.zst")])
+
+
+def replay(bench: Bench, *arguments: str) -> Ran:
+    return bench.run(f"--k8snet-replay={bench.path / 'whole.tar.zst'}", *arguments, fake=False)
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_joined_shards_are_judged_as_one_run(measured: Bench, way: str) -> None:
+    whole = measured.run("--k8snet-allow-missing=1")
+    bundles = [shard(measured, f"{index}/3", "--k8snet-allow-missing=1") for index in range(3)]
+    joined = merge(measured, bundles[2], bundles[0], bundles[1])
+    assert joined.exit_code == 0, joined.output
+    assert "judge it with pytest --k8snet-replay=" in joined.output
+    ran = replay(measured, way)
+    assert ran.status == whole.status == 1
+    assert ran.verdicts == whole.verdicts
+    assert {name: case.text for name, case in ran.cases.items()} == {name: case.text for name, case in whole.cases.items()}
+    assert "fail" in ran.verdicts.values()
+    assert "error" in ran.verdicts.values()
+
+
+def test_more_shards_than_nodes(bench: Bench) -> None:
+    bench.cluster(nodes=("node-1", "node-2"))
+    whole = bench.run("--k8snet-level=read")
+    joined = merge(bench, *(shard(bench, f"{index}/3", "--k8snet-level=read") for index in range(3)))
+    assert joined.exit_code == 0, joined.output
+    assert replay(bench).verdicts == whole.verdicts
+
+
+def test_replay_of_one_shard_judges_nothing_of_the_whole_cluster(bench: Bench) -> None:
+    bundle = shard(bench, "0/2", "--k8snet-level=read")
+    ran = bench.run(f"--k8snet-replay={bundle}", fake=False)
+    assert ran.verdicts
+    assert not [name for name in ran.verdicts if name.endswith("[cluster]")]
+
+
+def test_shards_that_do_not_belong_together(bench: Bench) -> None:
+    few = "--k8snet-checks=NET-MTU-*"
+    first, second, other = shard(bench, "0/2", few), shard(bench, "1/2", few), shard(bench, "1/3", few)
+    harder = bench.path / "harder.tar.zst"
+    bench.run("--k8snet-shard=1/2", f"--k8snet-save-bundle={harder}", few, "--k8snet-level=read")
+    none = bench.path / "none.tar.zst"
+    bench.run(f"--k8snet-save-bundle={none}", few)
+    for bundles, words in (
+        ([first], "shard 1/2 is missing: every shard of the run is needed"),
+        ([first, second, first], f"{first}: shard 0/2 is there twice; the other one is {first}"),
+        ([first, other], f"{other}: shard 1/3, and {first} is shard 0/2: they are of different runs"),
+        ([first, harder], f"{harder}: was recorded with level read, and {first} with load"),
+        ([first, none], f"{none}: not of a shard: it was recorded without --k8snet-shard"),
+    ):
+        refused = merge(bench, *bundles)
+        assert (refused.exit_code, refused.output.strip()) == (1, f"Error: {words}")
+        assert not (bench.path / "whole.tar.zst").exists()
