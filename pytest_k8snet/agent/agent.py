@@ -45,6 +45,9 @@ HEARTBEAT_S = 20.0
 TCP_CONGESTION = 13  # linux/tcp.h
 CLONE_NEWNET = 0x40000000
 VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
+# What is kept of kube-proxy's command line and of its /configz.
+KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
+KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs")
 ANY_ERROR = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 # In the order of precedence for files of the same name; all files are then applied in the order of their names, /etc/sysctl.conf last.
@@ -537,8 +540,19 @@ def kube_proxy_processes() -> list[str]:
     for pid in processes():
         arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
         if is_kube_proxy(arguments) and net_namespace(pid) in (own, None):
-            found.append((int(pid), " ".join(arguments).strip()[:300]))
+            found.append((int(pid), " ".join(without_secrets(arguments))[:300]))
     return [f"pid {pid}: {command}" for pid, command in sorted(found)]
+
+
+def without_secrets(arguments: Sequence[str]) -> list[str]:
+    """Return a command line's program and the flags that say what it is; others, which may hold a token, never leave the node."""
+    kept = [*arguments[: 1 if arguments[0].endswith("kube-proxy") else 2]]
+    before = ""
+    for word in arguments[1:]:
+        if word.split("=", 1)[0] in KEPT_FLAGS or (before in KEPT_FLAGS and not word.startswith("-")):
+            kept.append(word)
+        before = word
+    return [word for word in kept if word]
 
 
 def is_kube_proxy(arguments: Sequence[str]) -> bool:
@@ -561,14 +575,21 @@ def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kube_proxy_configz(proxy: Mapping[str, Any]) -> Any:
-    """Return kube-proxy's whole configuration as it tells it beside its mode, None when it does not."""
+    """Return what checks need of kube-proxy's configuration as it tells it beside its mode, None when it does not."""
     if proxy["address"] is None:
         return None
     try:
         status, body = http_get(proxy["address"], 10249, "/configz")
-        return json.loads(body) if status == 200 else None
+        found = json.loads(body) if status == 200 else None
     except (OSError, ValueError, Failed):
         return None
+    if not isinstance(found, dict):
+        return None
+    return {
+        name: {key: value for key, value in part.items() if key.lower() in KEPT_SETTINGS}
+        for name, part in found.items()
+        if name.lower() == "kubeproxy.config.k8s.io" and isinstance(part, dict)
+    }
 
 
 def iptables_legacy() -> dict[str, Any]:

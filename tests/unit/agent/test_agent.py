@@ -59,6 +59,61 @@ def test_ready(local: LocalAgent) -> None:
     assert local.ready == {"ready": 1, "python": ".".join(map(str, sys.version_info[:3]))}
 
 
+SECRET_FLAGS = ["--token=planted", "--password", "planted", "--master=https://me:planted@192.0.2.1", "planted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (
+            ["/bin/kube-proxy", "--config=/x", *SECRET_FLAGS, "--proxy-mode", "ipvs"],
+            ["/bin/kube-proxy", "--config=/x", "--proxy-mode", "ipvs"],
+        ),
+        (["hyperkube", "proxy", *SECRET_FLAGS, "--hostname-override=n", ""], ["hyperkube", "proxy", "--hostname-override=n"]),
+        (["kube-proxy", "--cleanup", "--token", "planted"], ["kube-proxy", "--cleanup"]),
+        (["kube-proxy", "--config", "--token", "planted"], ["kube-proxy", "--config"]),
+        (["kube-proxy", *SECRET_FLAGS], ["kube-proxy"]),
+        (["kube-proxy", ""], ["kube-proxy"]),
+        (["/usr/bin/kube-proxy", "planted"], ["/usr/bin/kube-proxy"]),
+    ],
+)
+def test_flags_that_nobody_needs_stay_on_the_node(arguments: list[str], kept: list[str]) -> None:
+    assert agent.without_secrets(arguments) == kept
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (
+            {
+                "kubeproxy.config.k8s.io": {
+                    "mode": "ipvs",
+                    "syncPeriod": "30s",
+                    "ipvs": {"scheduler": "rr"},
+                    "IPVSConfiguration": {"excludeCIDRs": ["192.0.2.0/24"]},
+                    "clientConnection": {"kubeconfig": "/x", "token": "planted"},
+                },
+                "other": {"token": "planted"},
+            },
+            {
+                "kubeproxy.config.k8s.io": {
+                    "mode": "ipvs",
+                    "syncPeriod": "30s",
+                    "ipvs": {"scheduler": "rr"},
+                    "IPVSConfiguration": {"excludeCIDRs": ["192.0.2.0/24"]},
+                }
+            },
+        ),
+        ({"kubeproxy.config.k8s.io": "planted"}, {}),
+        (["planted"], None),
+    ],
+)
+def test_settings_that_nobody_needs_stay_on_the_node(monkeypatch: pytest.MonkeyPatch, body: Any, kept: Any) -> None:
+    monkeypatch.setattr(agent, "http_get", lambda *_: (200, json.dumps(body)))
+    assert agent.kube_proxy_configz({"address": "127.0.0.1"}) == kept
+    assert agent.kube_proxy_configz({"address": None}) is None
+
+
 def test_run(local: LocalAgent) -> None:
     answer = local.ask("run", argv=["sh", "-c", "cat; echo e >&2; exit 3"], stdin="grüße")
     assert answer["id"] == 7
