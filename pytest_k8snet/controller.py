@@ -123,7 +123,7 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         """Say what is tested, with which settings and from where."""
         lines = summary.header(self._run, load=self._distributed) if self._run.started else summary.idle_header(self._run)
-        return [self._run.shown(line) for line in lines]
+        return [self._run.shown(line, keep="\t") for line in lines]
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
@@ -145,7 +145,7 @@ class Controller:
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and self.collection is not None:
             for line in summary.dry_run(self._run, self.collection):
-                terminal.write_line(self._run.shown(line))
+                terminal.write_line(self._run.shown(line, keep="\t"))
         return True
 
     # ---- results

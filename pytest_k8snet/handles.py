@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import MeasurementError
+from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import CommandResult
@@ -25,7 +27,7 @@ class NodeHandle:
         self.name = name
 
     def __repr__(self) -> str:
-        return f"<node {self.name}>"
+        return f"<node {printable(self.name)}>"
 
     @property
     def node(self) -> Node:
@@ -79,12 +81,12 @@ class PairHandle:
     def __init__(self, run: Run, name: str) -> None:
         self._run = run
         self.name = name
-        source, _, target = name.partition(":")
+        source, target = pair_nodes(name)
         self.source = NodeHandle(run, source)
         self.target = NodeHandle(run, target)
 
     def __repr__(self) -> str:
-        return f"<pair {self.name}>"
+        return f"<pair {printable(self.name)}>"
 
     def document(self, kind: str) -> Document:
         """Return a recorded measurement of this pair; it is taken when it is not there yet."""

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import LEVELS
+from pytest_k8snet.shown import printable
 
 MARKERS = (
     "k8snet_check(id, level, title, doc=None): a check's identity; level is read, probe or load",
@@ -110,9 +111,9 @@ def read_case(item: pytest.Item, area: str | None) -> Case | None:
         shown = callspec.id if subject != CLUSTER else f"{CLUSTER}-{callspec.id}"
     if mark is not None:
         fix = mark.doc or (f"docs/checks/{mark.id}" if packaged else None)
-        return Case(check, subject, area, mark.level, mark.title, fix, f"{check}[{shown}]")
+        return Case(check, subject, area, mark.level, mark.title, fix, f"{check}[{printable(shown)}]")
     title = (inspect.getdoc(getattr(item, "function", None)) or function).splitlines()[0]
-    return Case(check, subject, area, "probe", title, None, f"{check}[{shown}]")
+    return Case(check, subject, area, "probe", title, None, f"{check}[{printable(shown)}]")
 
 
 def check_of_function(item: pytest.Item) -> str:

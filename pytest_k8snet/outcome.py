@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import K8sNetError, UnsupportedError
 from pytest_k8snet.judge.model import Judgement, Verdict, Weight
 from pytest_k8snet.markers import CASE, Case
+from pytest_k8snet.shown import printable
 from pytest_k8snet.state import RUN, SETTINGS_KEY
 from pytest_k8snet.suite import packaged_path
 
@@ -49,7 +51,7 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
             verdict, message = item.stash.get(_RED, (Verdict.ERROR, ""))
             trouble = f"teardown: {type(call.excinfo.value).__name__}: {call.excinfo.value}"
             told["plain"] = True
-            _tell(item, report, told, verdict, f"{message}\n{trouble}".strip(), excused=None)
+            _tell(item, report, told, verdict, _readable(f"{message}\n{trouble}".strip(), case.subject), excused=None)
         return
     elif call.excinfo is None:
         if call.when != "call":
@@ -58,6 +60,7 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
         verdict, message, traceback = (Verdict.FAIL, str(report.longrepr).strip(), True) if report.failed else (Verdict.PASS, "", False)
     else:
         verdict, message, traceback = _ended(call.excinfo.value, call.when)
+    message = _readable(message, case.subject)
     run = item.config.stash.get(RUN, None)
     excused, message = _excuse(run, item, case, verdict, message)
     if verdict in _DECIDING and excused is None:
@@ -89,6 +92,14 @@ def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:
     if isinstance(error, AssertionError | pytest.fail.Exception) and when == "call":
         return Verdict.FAIL, _said(error), True
     return Verdict.ERROR, f"{type(error).__name__}: {_said(error)}", True
+
+
+def _readable(message: str, subject: str) -> str:
+    """Return a message whose lines are its own, not those of a node's name, and without characters that a terminal would obey."""
+    for name in (subject, *pair_nodes(subject)):
+        if printable(name) != name:
+            message = message.replace(name, printable(name))
+    return printable(message, keep="\n\t")
 
 
 def _said(error: BaseException) -> str:
@@ -157,7 +168,7 @@ def _tell(
         properties[f"k8snet_{excused[0]}"] = excused[1]
     if judgement is not None:
         findings = [finding for finding in judgement.findings if finding.weight is _DECIDING.get(verdict)]
-        told["advice"] = [finding.message for finding in judgement.findings if finding.weight is Weight.ADVICE]
+        told["advice"] = [_readable(finding.message, told["subject"]) for finding in judgement.findings if finding.weight is Weight.ADVICE]
         told["commands"] = _unique([finding.command for finding in findings])
         wanted = "; ".join(_unique([finding.wanted for finding in findings])) or judgement.want
         origin = re.search(r"\(([^()]+)\)$", wanted or "") or re.search(r"\(([^()]+)\)$", judgement.want or "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.cluster.model import Cluster, Node, pair_name, pair_nodes
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import COMMAND_LINE, PairChoice, Settings, Shard
 
@@ -46,8 +46,8 @@ class Plan:
     def of_shard(self, shard: Shard) -> Plan:
         """Return one shard's part: its nodes, and the pairs that start there. All shards together are this plan."""
         own = shard.of(self.nodes)
-        pairs, load_pairs = (tuple(pair for pair in all_pairs if pair.split(":")[0] in own) for all_pairs in (self.pairs, self.load_pairs))
-        targets = {pair.split(":")[1] for pair in (*pairs, *load_pairs)}
+        pairs, load_pairs = (tuple(pair for pair in all_pairs if pair_nodes(pair)[0] in own) for all_pairs in (self.pairs, self.load_pairs))
+        targets = {pair_nodes(pair)[1] for pair in (*pairs, *load_pairs)}
         others = [node for node in self.nodes if node not in own]
         return Plan(
             nodes=own,
@@ -168,7 +168,7 @@ def choose_pairs(choice: PairChoice, nodes: Sequence[str]) -> tuple[str, ...]:
         ordered = ordered[:count]
     elif choice.kind == "sample":
         ordered = ordered[: choice.count]
-    return tuple(f"{source}:{target}" for source, target in ordered)
+    return tuple(pair_name(source, target) for source, target in ordered)
 
 
 def volume_bytes(pairs: int, line_rate_bps: int, takes: int = MOST_TAKES) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest._code.code import TerminalRepr  # what tracebacks are made of; there is no public name for it
 
+from pytest_k8snet.shown import shown_in_colours
+
 if TYPE_CHECKING:
     from pytest_k8snet.record.redact import Redactor
 
@@ -66,9 +68,9 @@ class Redacting:
     def _hidden(self, value: Any) -> Any:
         """Return a representation without secrets; the parts of a traceback are changed where they are."""
         if isinstance(value, str):
-            return self._redactor.text(value)
+            return shown_in_colours(value, self._redactor)
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
-            return self._redactor.text("\n".join(value)).split("\n") if value else value  # a key is more than one line
+            return shown_in_colours("\n".join(value), self._redactor).split("\n") if value else value  # a key is more than one line
         if isinstance(value, list | tuple):
             return type(value)(self._hidden(item) for item in value)
         if isinstance(value, TerminalRepr):

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.model import Cluster, pair_nodes
 from pytest_k8snet.errors import (
     AccessError,
     AuthenticationError,
@@ -103,9 +103,9 @@ class Run:
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
 
-    def shown(self, text: str) -> str:
+    def shown(self, text: str, *, keep: str = "\n\t") -> str:
         """Return a message as it may be shown."""
-        return shown(text, self.redactor)
+        return shown(text, self.redactor, keep=keep)
 
     @property
     def recording(self) -> bool:
@@ -151,6 +151,7 @@ class Run:
         self.start()
         if self._plan is None:
             self._plan = Plan.from_json(self.folder.read_json(PLAN))
+            self.redactor.spare(self._plan.probed)
         return self._plan
 
     @property
@@ -200,7 +201,7 @@ class Run:
         """Return why it does not matter that `subject` could not be measured, None when it does."""
         self._wait_for_probes()  # before, it is not known what is missing
         missing = self.missing()
-        names = [name for name in (subject, *subject.split(":")) if name in missing]
+        names = [name for name in (subject, *pair_nodes(subject)) if name in missing]
         if not names or len(missing) > self.settings.allow_missing.of(len(self.plan.nodes)):
             return None
         return f"{len(missing)} missing, {self.settings.allow_missing} allowed"
@@ -445,6 +446,7 @@ class ControllerRun(Run):
         if not self.plan_only and (lacking := self.backend.missing_rights(self.id)) is not None:
             raise AuthenticationError(lacking)
         cluster = self.backend.read_cluster()
+        self.redactor.spare(node.name for node in cluster.nodes)
         selected = self.backend.select_nodes(settings.nodes) if settings.nodes is not None and is_selector(settings.nodes) else None
         plan = make_plan(settings, cluster, selected)
         self._cluster, self._plan = cluster, plan

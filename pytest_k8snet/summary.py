@@ -11,12 +11,14 @@ import pytest
 
 from pytest_k8snet.outcome import remedy
 from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, volume_bytes
+from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
     from pytest_k8snet.controller import Controller
     from pytest_k8snet.run import ControllerRun, Run
 
 _FEW = 12  # names listed before the rest is counted
+_SUBJECT = "\0"  # stands for a case's own subject, where cases are compared
 _ORDER = ("pass", "fail", "error", "inconclusive", "skip")
 _RED = frozenset({"fail", "error", "inconclusive"})
 
@@ -131,11 +133,11 @@ class Shown:
 
     def write(self, text: str, **markup: bool) -> None:
         """Write words within a line."""
-        self._terminal.write(self._shown(text), **markup)
+        self._terminal.write(self._shown(text, keep="\t"), **markup)
 
     def write_line(self, line: str, **markup: bool) -> None:
         """Write a line."""
-        self._terminal.write_line(self._shown(line), **markup)
+        self._terminal.write_line(self._shown(line, keep="\t"), **markup)
 
     def write_sep(self, sep: str, title: str) -> None:
         """Write a line with a title in it."""
@@ -212,10 +214,10 @@ def _write_grouped(terminal: Shown, word: str, lines: Sequence[tuple[Mapping[str
     """Write one line for all subjects on which a check says the same."""
     subjects: dict[tuple[str, str], list[str]] = {}
     for told, text in lines:
-        message = text.replace(told["subject"], "{}") if told["subject"] != "cluster" else text
+        message = text.replace(printable(told["subject"]), _SUBJECT) if told["subject"] not in ("cluster", "") else text
         subjects.setdefault((told["check"], message), []).append(told["subject"])
     for (check, message), names in subjects.items():
-        text = message.replace("{}", names[0] if len(names) == 1 else "...")
+        text = message.replace(_SUBJECT, printable(names[0]) if len(names) == 1 else "...")
         terminal.write_line(f"{word} {check}[{_some(names)}] - {text}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ _POLL_S = 0.5
 _NODES_S = 5.0
 _GRACE_S = 15.0  # how long a reason that may pass is given to pass
 _NOBODY = 65532
+_POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 # Reasons of a waiting container that no patience changes.
 _HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "RunContainerError"})
@@ -410,11 +412,12 @@ def start_probes(api: Api, cluster: Cluster, settings: ProbeSettings, *, nodes: 
 
 
 def pod_name(role: str, node: str) -> str:
-    """Return a pod's name; a node's name that is too long for it is cut and told apart by a hash."""
+    """Return a pod's name; what of a node's name is too long or not allowed in it is left out, and told apart by a hash."""
     name = f"{role}-{node}"
-    if len(name) <= 63:
+    if len(name) <= 63 and _POD_NAME.fullmatch(name):
         return name
-    return f"{name[:54].rstrip('-.')}-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
+    allowed = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    return f"{allowed[:50].rstrip('-')}-{hashlib.sha256(node.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def unusable(node: Node) -> str | None:

@@ -411,14 +411,17 @@ def peer_routes(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Ask the kernel for its route to each peer's address, in one process."""
     if not peers:
         return []
-    documents, errors = ip_batch(["route get " + peer["address"] for peer in peers])
+    # Each becomes a line of a batch that root runs: what is no address must not get into it.
+    documents, errors = ip_batch(["route get " + (peer["address"] if is_address(peer["address"]) else "127.0.0.1") for peer in peers])
     routes = {document[0].get("dst"): document[0] for document in documents if document}
     reasons = {line: text for text, line in re.findall(r"([^\n]+)\nCommand failed -:(\d+)", errors)}
     answer = []
     for number, peer in enumerate(peers, 1):
         route = routes.get(peer["address"])
         entry: dict[str, Any] = {"peer": peer["peer"], "address": peer["address"], "real_pod": bool(peer.get("real_pod"))}
-        if route is None or "dev" not in route:
+        if not is_address(peer["address"]):
+            entry.update(dev=None, gateway=None, error="what the API server gives for it is no address")
+        elif route is None or "dev" not in route:
             kind = (route or {}).get("type")
             failed = reasons.get(str(number)) or (
                 "the route is " + str(kind) if kind else errors.splitlines()[0] if errors else "no answer"
@@ -428,6 +431,19 @@ def peer_routes(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             entry.update(dev=route["dev"], gateway=route.get("gateway") or (route.get("via") or {}).get("host"), error=None)
         answer.append(entry)
     return answer
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    return any(packs(family, text) for family in (socket.AF_INET, socket.AF_INET6))
+
+
+def packs(family: int, text: str) -> bool:
+    """Whether a text is an address of a family."""
+    try:
+        return bool(socket.inet_pton(family, text))
+    except (OSError, ValueError):
+        return False
 
 
 # ---- persisted sysctls

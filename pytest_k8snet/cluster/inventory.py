@@ -36,11 +36,11 @@ def read_cluster(api: Api) -> Cluster:
     Raises a `ClusterError` that says what is missing when the API refuses or does not answer.
     """
     version = api.get("/version")["gitVersion"]
-    nodes = sorted((read_node(item) for item in api.list("/api/v1/nodes")), key=lambda node: node.name)
+    # By name: a list of many pages may tell a node twice.
+    nodes = {node.name: node for node in map(read_node, api.list("/api/v1/nodes"))}
     daemonsets = [*api.list("/apis/apps/v1/daemonsets")]
     pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
     pod_ips = running_pod_ips(pods)
-    nodes = [replace(node, pod_ip=pod_ips.get(node.name)) for node in nodes]
     proxies = kube_proxies(daemonsets, pods)
     cni = claims.recognise_cni(daemonsets)
     config_maps = claims.wanted_config_maps(daemonsets)
@@ -49,7 +49,7 @@ def read_cluster(api: Api) -> Cluster:
         cni = "k8snet-lab"
     return Cluster(
         version=version,
-        nodes=tuple(nodes),
+        nodes=tuple(replace(nodes[name], pod_ip=pod_ips.get(name)) for name in sorted(nodes)),
         claims=claims.read_claims(found, daemonsets, proxies),
         kube_proxy_daemonsets=proxies,
         cni=cni,
@@ -65,7 +65,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
     reason = _not_ready_reason(metadata, spec, status)
     kinds = [labels[label] for label in POOL_LABELS if label in labels]
     return Node(
-        name=metadata["name"],
+        name=str(metadata["name"]).encode("utf-8", "backslashreplace").decode(),  # JSON allows halves of characters
         internal_ip=addresses[0] if addresses else None,
         pod_cidrs=tuple(spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])),
         ready=reason is None,

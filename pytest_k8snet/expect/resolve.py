@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.expect.model import (
     EncapsulationExpectation,
     Expectation,
@@ -62,7 +63,7 @@ class Waiver:
 
     def covers(self, check_id: str, subject: str) -> bool:
         """Whether it speaks of this check on this subject: a node, a pair by its name or by one of its ends, or ``cluster``."""
-        names = {subject, *subject.split(":")}
+        names = {subject, *pair_nodes(subject)}
         return fnmatchcase(check_id, self.check) and any(fnmatchcase(name, pattern) for name in names for pattern in self.nodes)
 
 

@@ -107,8 +107,7 @@ def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], l
         address = (probe.pod_ip if probe and probe.error is None else None) or peer.pod_ip
         if address is not None:
             known.append({"peer": peer.name, "address": address, "real_pod": True})
-        elif peer.pod_cidrs:
-            address = str(ipaddress.ip_network(peer.pod_cidrs[0], strict=False)[2])
+        elif (address := _within(peer.pod_cidrs)) is not None:
             known.append({"peer": peer.name, "address": address, "real_pod": False})
         else:
             unknown.append(
@@ -122,6 +121,15 @@ def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], l
                 }
             )
     return known, unknown
+
+
+def _within(pod_cidrs: Sequence[str]) -> str | None:
+    """Return an address of the first range; None when there is none, or what is given is none."""
+    try:
+        network = ipaddress.ip_network(pod_cidrs[0], strict=False)
+    except (IndexError, ValueError):
+        return None
+    return str(network[min(2, network.num_addresses - 1)])
 
 
 def _method(context: MeasureContext, name: str) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.base import run
+from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
 from pytest_k8snet.measure.taking import again, now, take_document
 from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES
@@ -51,7 +52,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 
 
 def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None]) -> dict[str, Any]:
-    source, _, target = subject.partition(":")
+    source, target = pair_nodes(subject)
     # Both ends of both paths have to be there before any traffic is sent.
     absent: str | None = None
     for name in (source, target):

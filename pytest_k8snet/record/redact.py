@@ -11,7 +11,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -106,7 +107,8 @@ _PAIR = re.compile(
     r"(\\*\"(?:[^\"\\]|\\.)*\\*\"|'[^'\n]*'|[^\s,\"'}\]]+)"
 )
 _ASSIGNED = re.compile(
-    rf"(?i)([\w./-]*{_NAME})([\\\"']*\s*(?:=|:|=>)\s*(?:b(?=[\"']))?)(\\+\".*?\\+\"|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|(?:\[redacted\]|[^\s,;&\"'\\}}\])])+)"
+    rf"(?i)([\w./-]*{_NAME})([\\\"']*\s*(?:=|:|=>)\s*(?:b(?=[\"']))?)"
+    r"(\\+\".*?\\+\"|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|(?:\[redacted\]|[^\s,;&\"'\\}\])\x1b])+)"
 )
 _SPACED = re.compile(rf"(?i)(?<!\S)(--?[\w.-]*{_NAME})(\s+)([^\s\"'-][^\s\"']*|\"[^\"]*\"|'[^']*')")
 
@@ -126,6 +128,7 @@ class Redactor:
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._forms: tuple[tuple[str, re.Pattern[str]], ...] = ()
         self._values: frozenset[str] = frozenset()
+        self._spared: frozenset[str] = frozenset()
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
@@ -135,6 +138,10 @@ class Redactor:
             self._values |= new
             forms = {form for value in self._values for form in _forms(value)}
             self._forms = tuple((form, _pattern(form)) for form in sorted(forms, key=len, reverse=True))
+
+    def spare(self, names: Iterable[str]) -> None:
+        """Take these for names of nodes: what a message says of ``db-token: ...`` is no secret."""
+        self._spared |= frozenset(names)
 
     def clean(self, text: str) -> bool:
         """Whether there is certainly nothing to hide: a quick look, at a megabyte of JSON as well as at a word."""
@@ -149,7 +156,7 @@ class Redactor:
         for form, pattern in self._forms:
             if form in text:
                 text = pattern.sub(HIDDEN, text)
-        return _by_shape(text)
+        return _by_shape(text, self._spared)
 
     def json(self, value: Any) -> Any:
         """Return a JSON value without secrets: in its texts, behind its keys, and in lists of arguments. Keys stay as they are."""
@@ -227,7 +234,7 @@ def _may_hold(text: str) -> bool:
     )
 
 
-def _by_shape(text: str) -> str:
+def _by_shape(text: str, spared: Container[str]) -> str:
     text = _PRIVATE_KEY.sub(HIDDEN, text)
     text = _JWT.sub(HIDDEN, text)
     text = _WEBSOCKET.sub(rf"\1{HIDDEN}", text)
@@ -237,8 +244,8 @@ def _by_shape(text: str) -> str:
     text = _SCHEME.sub(_scheme, text)
     text = _BLOCK.sub(rf"\1\2\1  {HIDDEN}\n", text)
     text = _PAIR.sub(_pair, text)
-    text = _LINE.sub(_line, text)
-    text = _ASSIGNED.sub(_assigned, text)
+    text = _LINE.sub(partial(_line, spared), text)
+    text = _ASSIGNED.sub(partial(_assigned, spared), text)
     return _SPACED.sub(_spaced, text)
 
 
@@ -265,18 +272,20 @@ def _pair(found: re.Match[str]) -> str:
     return found[0] if not is_secret(key) or _harmless(_bare(value)) else f"{name}{key}{between}{_quoted(value)}"
 
 
-def _line(found: re.Match[str]) -> str:
+def _line(spared: Container[str], found: re.Match[str]) -> str:
     indent, key, colon, value = found.groups()
-    if not is_secret(key) or _harmless(value.strip()) or _first(value) in _PROSE:
+    if key in spared or not is_secret(key) or _harmless(value.strip()) or _first(value) in _PROSE:
         return found[0]
     return f"{indent}{key}{colon}{HIDDEN}"
 
 
-def _assigned(found: re.Match[str]) -> str:
+def _assigned(spared: Container[str], found: re.Match[str]) -> str:
     key, sign, value = found.groups()
     bare = _bare(value)
     if not is_secret(key) or _harmless(bare):
         return found[0]
+    if value[0] not in "\"'\\" and (sign == ":" or (sign.strip() == ":" and key in spared)):
+        return found[0]  # a pair of nodes, or a message about a node, that is called so
     if sign.strip(" \\\"'") == ":" and value[0] not in "\"'\\" and not _looks_random(bare):
         # In the middle of a sentence: what goes on with it is no value.
         rest = found.string[found.end() :]

@@ -136,12 +136,13 @@ def is_record_name(name: str) -> bool:
 
 def safe_name(subject: str) -> str:
     """Return a file name for a subject, whatever characters it has; different subjects never share one."""
-    name = quote(subject, safe="")
+    # Capitals too: there are file systems that take a for A.
+    name = "".join(f"%{ord(char):02X}" if "A" <= char <= "Z" else quote(char, safe="", errors="surrogatepass") for char in subject)
     if name.startswith("."):
         name = "%2E" + name[1:]
     if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
-    return name
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return name or "%"
 
 
 def remove_run(path: Path) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -271,6 +272,26 @@ def test_pod_names_fit() -> None:
     long = pod_name("probe", "ip-10-0-0-1.eu-central-1.compute.internal.some.very.long.domain.example.com")
     assert len(long) <= 63
     assert long != pod_name("probe", "ip-10-0-0-1.eu-central-1.compute.internal.some.very.long.domain.example.org")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a" * 253, "x" * 57, "x" * 58, "x" * 59, "A", "a", "a b", "a\nb", "ä", "\udc80", "", "-a", "a-", "a..b", "a.b", "a:b"),
+        *("../../x", "a;rm -rf", "%s", "{}"),
+    ],
+)
+@pytest.mark.parametrize("role", ["host", "probe"])
+def test_pod_names_are_allowed(role: str, name: str) -> None:
+    made = pod_name(role, name)
+    assert len(made) <= 63
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", made)
+    assert made.startswith(role)
+
+
+def test_pod_names_of_two_nodes_differ() -> None:
+    names = ["a" * 253, "a" * 252, "A", "a", "a b", "a-b", "a_b", "a.b", "../a", "", "-", "ä", "ö"]
+    assert len({pod_name("host", name) for name in names}) == len(names)
 
 
 def test_state_of_a_pod_that_is_gone() -> None:

@@ -59,6 +59,23 @@ def test_ready(local: LocalAgent) -> None:
     assert local.ready == {"ready": 1, "python": ".".join(map(str, sys.version_info[:3]))}
 
 
+def test_nothing_but_addresses_gets_into_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of ip runs as root: a line in what an API server calls an address must not become one of it."""
+    asked: list[str] = []
+
+    def batch(lines: list[str]) -> tuple[list[Any], str]:
+        asked.extend(lines)
+        return [[{"dst": "10.244.2.2", "dev": "eth0"}]], ""
+
+    monkeypatch.setattr(agent, "ip_batch", batch)
+    hostile = ("10.0.0.1\nlink set eth0 down", "10.0.0.1 oif x", "-all", "", "10.0.0.1\0", "1")
+    peers = [{"peer": "p", "address": address} for address in (*hostile, "10.244.2.2")]
+    routes = agent.peer_routes(peers)
+    assert asked == ["route get 127.0.0.1"] * len(hostile) + ["route get 10.244.2.2"]
+    assert [route["error"] for route in routes] == ["what the API server gives for it is no address"] * len(hostile) + [None]
+    assert routes[-1]["dev"] == "eth0"
+
+
 SECRET_FLAGS = ["--token=planted", "--password", "planted", "--master=https://me:planted@192.0.2.1", "planted"]
 
 

@@ -34,6 +34,26 @@ def test_no_more_than_a_few_are_held() -> None:
     assert len([*taking]) == 99
 
 
+@pytest.mark.parametrize(
+    ("pod_cidrs", "address"),
+    [
+        (("10.244.2.0/24",), "10.244.2.2"),
+        (("10.244.2.7/32",), "10.244.2.7"),
+        (("fd00::/64",), "fd00::2"),
+        (("x; reboot",), None),
+        (("",), None),
+        ((), None),
+    ],
+)
+def test_pod_range_of_a_node_without_a_probe_pod(pod_cidrs: tuple[str, ...], address: str | None) -> None:
+    fake = FakeCluster(["node-1", replace(fake_node("node-2", 2), pod_cidrs=pod_cidrs)])
+    fake.fail_probe("node-2", "node-2: no")
+    given = context(fake)
+    peers, unknown = facts._peers(given, given.cluster.node("node-1"))
+    assert [peer["address"] for peer in peers] == ([address] if address else [])
+    assert [peer["peer"] for peer in unknown] == ([] if address else ["node-2"])
+
+
 @pytest.mark.parametrize("role", ["host", "pod"])
 def test_agent_that_was_cut_off_is_asked_again(role: Literal["host", "pod"]) -> None:
     fake = FakeCluster(["node-1"])

@@ -97,6 +97,7 @@ HARMLESS = (
     "secret kube-system/regcred not found",
     'MountVolume.SetUp failed for volume "x" : secret "regcred" not found',
     "node-token-1[cluster]: api 443",
+    "ACME-5[db-token:node-123456] ACME-6[/etc/passwd:node-1]",
     "password=${PASSWORD} password: <password> --token=$TOKEN",
     "password=",
     '"token": null, "password": ""',
@@ -109,6 +110,17 @@ HARMLESS = (
 @pytest.mark.parametrize("text", HARMLESS)
 def test_harmless(text: str) -> None:
     assert Redactor(["something-else-entirely"]).text(text) == text
+
+
+def test_nodes_that_are_called_like_secrets() -> None:
+    redactor = Redactor()
+    message = "db-token: eth0 MTU 1450, want 1500\n  and token: eth0 of db-token: eth1 abc123"
+    assert redactor.text(message) != message
+    redactor.spare(["db-token"])
+    assert redactor.text(message) == "db-token: eth0 MTU 1450, want 1500\n  and token: eth0 of db-token: eth1 abc123"
+    for text in ("db-token=abc", '"db-token": "abc"', "--db-token abc", "a-db-token: abc"):
+        assert "abc" not in redactor.text(text)
+    assert redactor.json({"db-token": "abc"}) == {"db-token": HIDDEN}
 
 
 @pytest.mark.parametrize(

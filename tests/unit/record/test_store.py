@@ -47,12 +47,18 @@ HOSTILE = (
     "a:b",
     "A",
     "a",
+    "%41",
+    "\udc80",
+    "\x1b[31m",
+    "$(reboot)",
+    "N" * 300,
+    "n" * 300,
 )
 
 
 def test_safe_names_stay_inside_and_apart() -> None:
     names = [safe_name(subject) for subject in HOSTILE]
-    assert len(set(names)) == len(HOSTILE)
+    assert len({name.lower() for name in names}) == len(HOSTILE)  # on file systems that take A for a as well
     for name in names:
         assert "/" not in name
         assert "\0" not in name
