@@ -276,6 +276,7 @@ def test_server_that_starts_no_command(way: Way, sshd: SshServer, monkeypatch: p
 def test_program_that_ends_without_a_status(way: Way, sshd: SshServer) -> None:
     def close(channel: paramiko.Channel, command: str) -> None:
         del command
+        channel.recv(1)  # not before the client knows that it runs
         channel.sendall_stderr(b"Killed\n")
         channel.close()
 
@@ -284,7 +285,7 @@ def test_program_that_ends_without_a_status(way: Way, sshd: SshServer) -> None:
 
 
 def test_program_that_is_no_agent(way: Way, sshd: SshServer) -> None:
-    sshd.run = lambda channel, command: sshd.run_here(channel, "echo no JSON")
+    sshd.run = lambda channel, command: sshd.run_here(channel, "echo no JSON; cat > /dev/null")
     assert "the agent wrote no JSON: 'no JSON'" in way.fails(AccessError)
 
 
