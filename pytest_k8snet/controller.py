@@ -247,9 +247,14 @@ class Controller:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         elif (self.lost or red) and session.exitstatus in green:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        elif not cases and self._run.settings.asked_for and session.exitstatus in green:
+        elif (
+            self._run.settings.asked_for
+            and session.exitstatus in green
+            and not any(summary.is_proof(told) for told in self.results.values())
+        ):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-            self.trouble.append("no check was collected: nothing was proved")
+            what = "no check was collected" if not cases else "not one check could be judged: all were skipped, or could not be measured"
+            self.trouble.append(f"{what}: nothing was proved")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:

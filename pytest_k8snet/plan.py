@@ -16,6 +16,7 @@ MOST_TAKES = 7  # where they disagree
 HOST_TAKES = 2  # where there are no pods to compare with: never more
 TAKE_S = 3
 OMIT_S = 1
+FEW = 12  # names listed before the rest is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,12 @@ class Plan:
     def probed(self) -> tuple[str, ...]:
         """Every node that is measured in any way."""
         return self.nodes + self.partners
+
+    @property
+    def nobody(self) -> str:
+        """Why there is no node at all."""
+        reasons = some([f"{item.node} ({item.reason})" for item in self.left_out])
+        return f"all nodes are left out: {reasons}" if reasons else "the cluster has none"
 
     def of_shard(self, shard: Shard) -> Plan:
         """Return one shard's part: its nodes, and the pairs that start there. All shards together are this plan."""
@@ -88,15 +95,11 @@ class Plan:
 def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | None) -> Plan:
     """Return the plan; `selected` are the names that a label selector matched, None when no selector was given.
 
-    Raises `ConfigurationError` for a node that is asked for by name and is not in the cluster.
+    Raises `ConfigurationError` when a name, a pattern or the selector finds no node, or only nodes that are never measured.
     """
     wanted = _wanted(settings, cluster, selected)
-    nodes = [node for node in sorted(cluster.nodes, key=lambda node: node.name) if node.name in wanted and node.os == "linux"]
-    left_out = [
-        Absent(node.name, f"runs {node.os}; only Linux nodes are measured" if node.os != "linux" else "not in --k8snet-nodes")
-        for node in cluster.nodes
-        if node not in nodes
-    ]
+    nodes = [node for node in sorted(cluster.nodes, key=lambda node: node.name) if node.name in wanted and node.excluded is None]
+    left_out = [Absent(node.name, node.excluded or "not in --k8snet-nodes") for node in cluster.nodes if node not in nodes]
     absent = [Absent(node.name, f"NotReady: {node.not_ready_reason or 'no reason given'}") for node in nodes if not node.ready]
     notes = [f"{node.name} is cordoned; it is measured all the same" for node in nodes if node.ready and not node.schedulable]
     workers = [node.name for node in _workers(nodes)]
@@ -119,13 +122,13 @@ def replay_plan(recorded: Plan, settings: Settings, cluster: Cluster) -> Plan:
     given = {name for name in ("nodes", "pairs", "load_pairs", "shard") if settings.sources.get(name) == COMMAND_LINE}
     plan = recorded
     if "nodes" in given:
-        names = _names(settings.nodes or "")
-        unknown = sorted(names - set(recorded.nodes))
+        found = _matched(settings.nodes or "", recorded.nodes)
+        unknown = sorted(pattern for pattern, names in found.items() if not names)
         if unknown:
             raise ConfigurationError(
                 f"--k8snet-nodes: the recorded run did not look at {', '.join(unknown)}; it did at: {', '.join(recorded.nodes)}"
             )
-        plan = _narrowed(recorded, names)
+        plan = _narrowed(recorded, {name for names in found.values() for name in names})
     workers = [node.name for node in _workers([cluster.node(name) for name in plan.nodes])]
     if "pairs" in given:
         plan = replace(plan, pairs=choose_pairs(settings.pairs, workers))
@@ -193,17 +196,35 @@ def _wanted(settings: Settings, cluster: Cluster, selected: Sequence[str] | None
     if selected is not None:
         if not selected:
             raise ConfigurationError(f"--k8snet-nodes: no node of the cluster matches {settings.nodes!r}")
+        _refuse_excluded(settings.nodes, [node for node in cluster.nodes if node.name in selected])
         return set(selected)
-    names = _names(settings.nodes)
-    known = {node.name for node in cluster.nodes}
-    unknown = sorted(names - known)
-    if unknown:
-        raise ConfigurationError(f"--k8snet-nodes: no node {', '.join(unknown)} in the cluster; it has: {', '.join(sorted(known))}")
-    return names
+    found = _matched(settings.nodes, [node.name for node in cluster.nodes])
+    unknown = sorted(pattern for pattern, names in found.items() if not names)
+    if unknown or not found:
+        known = some(sorted(node.name for node in cluster.nodes)) or "none"
+        raise ConfigurationError(f"--k8snet-nodes: no node {', '.join(unknown) or repr(settings.nodes)} in the cluster; it has: {known}")
+    for pattern, names in found.items():
+        _refuse_excluded(pattern, [cluster.node(name) for name in names])
+    return {name for names in found.values() for name in names}
 
 
-def _names(nodes: str) -> set[str]:
-    return {name.strip() for name in nodes.split(",") if name.strip()}
+def _refuse_excluded(asked: str, nodes: Sequence[Node]) -> None:
+    """Raise `ConfigurationError` when what was asked for are only nodes that are never measured."""
+    if nodes and all(node.excluded is not None for node in nodes):
+        reasons = some([f"{node.name} {node.excluded}" for node in nodes])
+        raise ConfigurationError(f"--k8snet-nodes: {asked!r} is no node that can be measured: {reasons}")
+
+
+def _matched(asked: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each name or pattern in a list of them which of `names` it means."""
+    patterns = [pattern.strip() for pattern in asked.split(",") if pattern.strip()]
+    return {pattern: [name for name in names if fnmatchcase(name, pattern)] for pattern in patterns}
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names in words, and how many there are beside them."""
+    shown = ", ".join(names[:FEW])
+    return shown if len(names) <= FEW else f"{shown} and {len(names) - FEW} more"
 
 
 def is_selector(nodes: str) -> bool:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, volume_bytes
-from pytest_k8snet.shown import printable
+from pytest_k8snet.plan import FEW, HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, some, volume_bytes
 
 if TYPE_CHECKING:
     from pytest_k8snet.controller import Controller
     from pytest_k8snet.run import ControllerRun, Run
 
-_FEW = 12  # names listed before the rest is counted
-_SUBJECT = "\0"  # stands for a case's own subject, where cases are compared
 _ORDER = ("pass", "fail", "error", "inconclusive", "skip")
 _RED = frozenset({"fail", "error", "inconclusive"})
 
@@ -26,6 +23,11 @@ _RED = frozenset({"fail", "error", "inconclusive"})
 def is_red(told: Mapping[str, Any]) -> bool:
     """Whether a result fails the run."""
     return bool(told.get("strict")) or (told["verdict"] in _RED and not told.get("excused"))
+
+
+def is_proof(told: Mapping[str, Any]) -> bool:
+    """Whether a result says anything of the network: neither a skip does, nor what could not be measured, allowed or not."""
+    return told["verdict"] not in ("skip", "error")
 
 
 def recorded(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,12 +61,12 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
     if run.recorded is not None:
         lines.append(f"k8snet: replay of run {run.recorded.id} of {run.recorded.at:%Y-%m-%d %H:%M} UTC; nothing is contacted")
-    lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {_some(plan.nodes)}")
+    lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {some(plan.nodes)}")
     if plan.partners:
-        lines.append(f"k8snet: other shards' nodes that pairs lead to: {_some(plan.partners)}")
+        lines.append(f"k8snet: other shards' nodes that pairs lead to: {some(plan.partners)}")
     lines += [f"k8snet: {item.node} cannot be measured: {item.reason}" for item in plan.absent]
     if plan.left_out:
-        lines.append("k8snet: left out: " + _some([f"{item.node} ({item.reason})" for item in plan.left_out]))
+        lines.append("k8snet: left out: " + some([f"{item.node} ({item.reason})" for item in plan.left_out]))
     if (way := run.backend.way(cluster, plan.nodes)) is not None:
         lines.append(f"k8snet: {way}")
     lines += [f"k8snet: {note}" for note in plan.notes]
@@ -112,7 +114,7 @@ def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
         by_check.setdefault(case["check"], []).append(case)
     lines = ["", f"Plan: {_count(len(by_check), 'check')}, {_count(len(collection['cases']), 'case')}; nothing is run."]
     for check, cases in sorted(by_check.items()):
-        lines.append(f"  {check} ({cases[0]['level']}) {cases[0]['title']}: {_some([case['subject'] for case in cases])}")
+        lines.append(f"  {check} ({cases[0]['level']}) {cases[0]['title']}: {some([case['subject'] for case in cases])}")
     lines += [f"  left out by {reason}: {count}" for reason, count in collection["left_out"].items()]
     if run.recorded is not None:
         return [*lines, f"nothing is measured: this is a replay of run {run.recorded.id}"]
@@ -173,12 +175,12 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
     _write_grouped(terminal, "SKIPPED", [(told, told["message"]) for told in results if told["verdict"] == "skip" and not is_red(told)])
     _write_grouped(terminal, "ADVICE", [(told, advice) for told in results for advice in told.get("advice", ())])
     if controller.lost and controller.stopped is not None:
-        terminal.write_line(f"NOT RUN {_count(len(controller.lost), 'case')}: {controller.stopped}: {_some(controller.lost)}", red=True)
+        terminal.write_line(f"NOT RUN {_count(len(controller.lost), 'case')}: {controller.stopped}: {some(controller.lost)}", red=True)
     else:
-        for name in controller.lost[:_FEW]:
+        for name in controller.lost[:FEW]:
             terminal.write_line(f"NO RESULT {name} - it was collected and never ended", red=True)
-        if len(controller.lost) > _FEW:
-            terminal.write_line(f"NO RESULT for {len(controller.lost) - _FEW} more", red=True)
+        if len(controller.lost) > FEW:
+            terminal.write_line(f"NO RESULT for {len(controller.lost) - FEW} more", red=True)
     for reason, count in (controller.collection or {}).get("left_out", {}).items():
         terminal.write_line(f"{_count(count, 'case')} left out by {reason}")
     for node, reason in run.missing().items():
@@ -206,7 +208,7 @@ def _write_red(terminal: Shown, results: Sequence[Mapping[str, Any]]) -> None:
         first, *more = (told["message"] or "no message").splitlines()
         terminal.write(word, red=True)
         terminal.write_line(f" {told['name']}{f' and {len(others)} more' if others else ''} - {first}")
-        for line in [*more, *([f"also: {_some([other['name'] for other in others])}"] if others else remedy(dict(told)))]:
+        for line in [*more, *([f"also: {some([other['name'] for other in others])}"] if others else remedy(dict(told)))]:
             terminal.write_line(f"    {line}")
 
 
@@ -217,18 +219,13 @@ def _write_grouped(terminal: Shown, word: str, lines: Sequence[tuple[Mapping[str
         message = text.replace(printable(told["subject"]), _SUBJECT) if told["subject"] not in ("cluster", "") else text
         subjects.setdefault((told["check"], message), []).append(told["subject"])
     for (check, message), names in subjects.items():
-        text = message.replace(_SUBJECT, printable(names[0]) if len(names) == 1 else "...")
-        terminal.write_line(f"{word} {check}[{_some(names)}] - {text}")
+        text = message.replace("{}", names[0] if len(names) == 1 else "...")
+        terminal.write_line(f"{word} {check}[{some(names)}] - {text}")
 
 
 def _ours(report: object) -> bool:
     told = getattr(report, "k8snet", None)
     return told is not None and told["verdict"] is not None and not (told.get("plain") and told["verdict"] in ("fail", "error"))
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_FEW])
-    return shown if len(names) <= _FEW else f"{shown} and {len(names) - _FEW} more"
 
 
 def _count(number: int, word: str) -> str:

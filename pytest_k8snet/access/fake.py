@@ -236,6 +236,10 @@ class FakeCluster:
         """Make a node NotReady."""
         self.nodes[node] = replace(self.nodes[node], ready=False, not_ready_reason=reason)
 
+    def exclude(self, node: str, reason: str) -> None:
+        """Make a node one that is never measured, such as a virtual kubelet."""
+        self.nodes[node] = replace(self.nodes[node], virtual=reason)
+
     # ---- what a run asks
 
     @property

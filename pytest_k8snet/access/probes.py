@@ -422,8 +422,8 @@ def pod_name(role: str, node: str) -> str:
 
 def unusable(node: Node) -> str | None:
     """Return why nothing is tried on `node`."""
-    if node.os != "linux":
-        return f"runs {node.os}; only Linux nodes are measured"
+    if node.excluded is not None:
+        return node.excluded
     if not node.ready:
         return f"the node is NotReady: {node.not_ready_reason or 'no reason given'}"
     return None

@@ -21,6 +21,13 @@ POOL_LABELS = (
     "karpenter.sh/nodepool",
     "node.kubernetes.io/instance-type",
 )
+#: Labels and taints of nodes that stand for a service: key, the value where it matters, what it is.
+VIRTUAL_LABELS = (
+    ("type", "virtual-kubelet", "is a virtual kubelet"),
+    ("virtual-kubelet.io/provider", None, "is a virtual kubelet"),
+    ("eks.amazonaws.com/compute-type", "fargate", "is EKS Fargate"),
+)
+VIRTUAL_TAINTS = (("virtual-kubelet.io/provider", "is a virtual kubelet"), ("eks.amazonaws.com/compute-type", "is EKS Fargate"))
 LEAVING_TAINTS = (
     "ToBeDeletedByClusterAutoscaler",
     "karpenter.sh/disrupted",
@@ -78,7 +85,17 @@ def read_node(item: Mapping[str, Any]) -> Node:
         internal_ips=tuple({":" in address: address for address in reversed(addresses)}.values())[::-1],
         external_ip=next(iter(_addresses(status, "ExternalIP")), None),
         hostname=next(iter(_addresses(status, "Hostname")), None),
+        virtual=_virtual(labels, spec),
     )
+
+
+def _virtual(labels: Mapping[str, str], spec: Mapping[str, Any]) -> str | None:
+    """Return how a node is known to be no machine of the cluster's own, on which pods share a kernel."""
+    for key, value, what in VIRTUAL_LABELS:
+        if key in labels and value in (None, labels[key]):
+            return f"{what} (label {key}={labels[key]})"
+    taints = {taint.get("key") for taint in spec.get("taints") or ()}
+    return next((f"{what} (taint {key})" for key, what in VIRTUAL_TAINTS if key in taints), None)
 
 
 def running_pod_ips(pods: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -46,6 +46,14 @@ class Node:
     external_ip: str | None = None
     hostname: str | None = None
     pod_ip: str | None = None  # of a running pod there, None when none is known
+    virtual: str | None = None  # how it is known that there is no machine behind it that could be looked at
+
+    @property
+    def excluded(self) -> str | None:
+        """Why it is never measured, whatever its state; None when it is."""
+        if self.virtual is not None:
+            return self.virtual
+        return None if self.os == "linux" else f"runs {self.os}; only Linux nodes are measured"
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -64,6 +72,7 @@ class Node:
             "external_ip": self.external_ip,
             "hostname": self.hostname,
             "pod_ip": self.pod_ip,
+            "virtual": self.virtual,
         }
 
     @classmethod

@@ -41,8 +41,8 @@ _STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"}
 
 
 def peers_of(cluster: Cluster, name: str, nodes: Collection[str]) -> list[str]:
-    """Return the nodes that the node called `name` has to have a route to: of those of the run, the ready ones that run Linux."""
-    return [node.name for node in cluster.nodes if node.name in nodes and node.ready and node.os == "linux" and node.name != name]
+    """Return the nodes that the node called `name` has to have a route to: of those of the run, the ready ones that can be measured."""
+    return [node.name for node in cluster.nodes if node.name in nodes and node.ready and node.excluded is None and node.name != name]
 
 
 def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: Sequence[str]) -> Judgement:

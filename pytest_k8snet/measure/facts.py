@@ -101,7 +101,7 @@ def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], l
     """Return an address in every other node's pod range, a running pod's where there is one, and the entries of nodes without any."""
     known, unknown = [], []
     for peer in context.cluster.nodes:
-        if peer.name == node.name or peer.os != "linux":
+        if peer.name == node.name or peer.excluded is not None:
             continue
         probe = context.probes.get(peer.name)
         address = (probe.pod_ip if probe and probe.error is None else None) or peer.pod_ip

@@ -17,6 +17,7 @@ from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.table import fault
+from pytest_k8snet.record.store import LOCKS
 
 BIN = Path(sys.executable).parent
 Case = tuple[str, str]
@@ -133,9 +134,9 @@ class Lab:
         return [metadata["name"] for metadata in found if not metadata.get("deletionTimestamp")]
 
 
-def has_begun(lab: Lab, title: str, nodes: int = 3) -> bool:
-    """Whether all facts of a run have been taken: then the load is next."""
-    return len([*(lab.results / title / "facts").glob("*.json")]) == nodes
+def has_begun(lab: Lab, title: str) -> bool:
+    """Whether a run has begun to measure throughput, which it locks others out of."""
+    return (lab.results / title / LOCKS / "throughput.lock").exists()
 
 
 def assert_nothing_is_left(lab: Lab) -> None:

@@ -113,7 +113,61 @@ def test_no_node(bench: Bench) -> None:
     ran = bench.run()
     assert ran.status == 1
     assert ran.verdicts["NET-MTU-001[(none)]"] == "error"
-    assert "no node to judge this on: the cluster has no Linux node" in ran.out
+    assert "no node to judge this on: the cluster has none" in ran.out
+
+
+def test_no_node_that_is_measured(bench: Bench) -> None:
+    bench.cluster(
+        "fake.exclude('node-1', 'is EKS Fargate (label x=y)')\nfake.exclude('node-2', 'is a virtual kubelet')", nodes=("node-1", "node-2")
+    )
+    ran = bench.run()
+    assert ran.status == 1
+    assert ran.line("k8snet: left out: ") == "k8snet: left out: node-1 (is EKS Fargate (label x=y)), node-2 (is a virtual kubelet)"
+    assert "no node to judge this on: all nodes are left out: node-1 (is EKS Fargate (label x=y)), node-2 (is a virtual kubelet)" in ran.out
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_all_skipped(bench: Bench, way: str) -> None:
+    bench.checks("""
+        @check("ACME-1")
+        def test_one(k8snet_node):
+            pytest.skip("not today")
+
+        @check("ACME-2")
+        @pytest.mark.k8snet_requires(nodes=99)
+        def test_two(k8snet_cluster):
+            pass
+    """)
+    ran = bench.own(way)
+    assert ran.status == 5
+    assert set(ran.verdicts.values()) == {"skip"}
+    assert ran.line("not one check") == "not one check could be judged: all were skipped, or could not be measured: nothing was proved"
+
+
+def test_nothing_but_errors_that_are_allowed(bench: Bench) -> None:
+    bench.cluster("".join(f"fake.not_ready('node-{number}', 'KubeletNotReady: cni')\n" for number in (1, 2, 3)))
+    bench.checks(READS)
+    ran = bench.own("--k8snet-allow-missing=100%")
+    assert ran.status == 5
+    assert set(ran.verdicts.values()) == {"error"}
+    assert len(ran.lines("ALLOWED ")) == 3
+    assert ran.line("not one check").endswith("nothing was proved")
+
+
+def test_one_that_is_judged_is_enough(bench: Bench) -> None:
+    bench.checks("""
+        @check("ACME-1")
+        def test_one(k8snet_node):
+            if k8snet_node.name != "node-2":
+                pytest.skip("not today")
+    """)
+    assert bench.own().status == 0
+
+
+def test_skipped_checks_beside_other_tests_of_a_project(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8SNET_ACCESS", "fake")
+    bench.checks("@check('ACME-1')\ndef test_one(k8snet_node): pytest.skip('not today')\n\ndef test_plain(): pass")
+    assert bench.run(fake=False).status == 0  # nobody has asked for a cluster to be tested
 
 
 def test_one_node_has_no_pairs(bench: Bench) -> None:

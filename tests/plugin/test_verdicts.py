@@ -142,7 +142,7 @@ def test_what_a_check_may_end_with(bench: Bench, body: str, verdict: str, outcom
     case = ran.cases["ACME-1[node-1]"]
     assert (case.verdict, case.outcome) == (verdict, outcome)
     assert case.properties["k8snet_message"].startswith(message)
-    assert ran.status == (0 if verdict == "skip" else 1)
+    assert ran.status == (5 if verdict == "skip" else 1)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_a_check_may_end_with(bench: Bench, body: str, verdict: str, outcom
             "skip",
             "skipped",
             "xfail: known",
-            0,
+            5,
         ),
         (
             "@check('A-1')\n@pytest.mark.xfail(strict=True)\ndef test_it(k8snet_cluster):\n    pass",
@@ -170,7 +170,7 @@ def test_what_a_check_may_end_with(bench: Bench, body: str, verdict: str, outcom
             "skip",
             "skipped",
             "later",
-            0,
+            5,
         ),
         (
             "@pytest.fixture\ndef broken():\n    raise OSError('disk')\n\n@check('A-1')\ndef test_it(k8snet_cluster, broken):\n    pass",
@@ -296,6 +296,10 @@ def test_strict(bench: Bench) -> None:
         @check("ACME-3")
         def test_requires(k8snet_cluster):
             pass
+
+        @check("ACME-4")
+        def test_judged(k8snet_cluster):
+            pass
     """)
     assert bench.own().status == 0
     ran = bench.own("--k8snet-strict")
@@ -304,6 +308,7 @@ def test_strict(bench: Bench) -> None:
         "ACME-1[cluster]": "failure",
         "ACME-2[cluster]": "skipped",
         "ACME-3[cluster]": "skipped",
+        "ACME-4[cluster]": "passed",
     }
     assert ran.line("FAILED ACME-1") == "FAILED ACME-1[cluster] - skipped: no time"
 
@@ -331,7 +336,7 @@ def test_requires(bench: Bench, requires: str, reason: str | None) -> None:
     ran = bench.own()
     case = ran.cases["ACME-1[cluster]"]
     assert (case.verdict, case.properties.get("k8snet_message")) == ("pass" if reason is None else "skip", reason)
-    assert ran.status == 0
+    assert ran.status == (0 if reason is None else 5)
 
 
 def test_unknown_requirement(bench: Bench) -> None:

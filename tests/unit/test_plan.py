@@ -141,16 +141,43 @@ def test_chosen_nodes() -> None:
     assert make_plan(Settings(nodes="x=y"), nodes, ["b"]).nodes == ("b",)
 
 
+def test_patterns() -> None:
+    nodes = cluster(node("web-1"), node("web-2"), node("db-1"), node("web-9", os="windows"))
+    plan = make_plan(Settings(nodes="web-*,db-?"), nodes, None)
+    assert plan.nodes == ("db-1", "web-1", "web-2")
+    assert plan.left_out == (Absent("web-9", "runs windows; only Linux nodes are measured"),)
+
+
+def test_nodes_that_are_never_measured() -> None:
+    fargate = "is EKS Fargate (label eks.amazonaws.com/compute-type=fargate)"
+    plan = make_plan(
+        Settings(), cluster(node("a"), node("f", virtual=fargate), node("v", virtual="is a virtual kubelet", ready=False)), None
+    )
+    assert (plan.nodes, plan.absent) == (("a",), ())
+    assert plan.left_out == (Absent("f", fargate), Absent("v", "is a virtual kubelet"))
+    nobody = make_plan(Settings(), cluster(node("f", virtual=fargate)), None).nobody
+    assert nobody == f"all nodes are left out: f ({fargate})"
+
+
 @pytest.mark.parametrize(
     ("wanted", "selected", "message"),
     [
-        ("a,z,y", None, "--k8snet-nodes: no node y, z in the cluster; it has: a, b"),
+        ("a,z,y", None, "--k8snet-nodes: no node y, z in the cluster; it has: a, b, win-1, win-2"),
+        ("z-*", None, "--k8snet-nodes: no node z-* in the cluster; it has: a, b, win-1, win-2"),
+        (",", None, "--k8snet-nodes: no node ',' in the cluster; it has: a, b, win-1, win-2"),
         ("pool=x", [], "--k8snet-nodes: no node of the cluster matches 'pool=x'"),
+        (
+            "a,win-*",
+            None,
+            "--k8snet-nodes: 'win-*' is no node that can be measured: win-1 runs windows; only Linux nodes are measured, win-2 is virtual",
+        ),
+        ("os=windows", ["win-2"], "--k8snet-nodes: 'os=windows' is no node that can be measured: win-2 is virtual"),
     ],
 )
 def test_nodes_that_are_not_there(wanted: str, selected: list[str] | None, message: str) -> None:
+    nodes = cluster(node("b"), node("a"), node("win-1", os="windows"), node("win-2", virtual="is virtual"))
     with pytest.raises(ConfigurationError) as caught:
-        make_plan(Settings(nodes=wanted), cluster(node("b"), node("a")), selected)
+        make_plan(Settings(nodes=wanted), nodes, selected)
     assert str(caught.value) == message
 
 

@@ -211,50 +211,35 @@ def test_internal_addresses_of_both_families(addresses: list[str], wanted: tuple
     assert (node.internal_ips, node.internal_ip) == (wanted, wanted[0] if wanted else None)
 
 
-def test_name_that_is_half_a_character() -> None:
-    assert read_node(raw_node(metadata={"name": "a\udc80"})).name == "a\\udc80"
-
-
-def test_node_that_a_list_tells_twice(server: FakeApiServer, api: Api) -> None:
-    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
-    for path in ("/apis/apps/v1/daemonsets", "/api/v1/namespaces/kube-system/pods"):
-        server.items(path)
-    first, second = (raw_node(metadata={"name": name}) for name in ("node-2", "node-1"))
-    server.items("/api/v1/nodes", first, second, first)
-    assert [node.name for node in read_cluster(api).nodes] == ["node-1", "node-2"]
-
-
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("parts", "reason"),
     [
-        ("mode: ipvs\ntoken: [planted", "not YAML (line 2)"),
-        ("mode: \0planted", "not YAML"),
-        ("[" * 100_000, "not YAML"),
-        ("mode: 2001-99-99", "not YAML"),
-        ("planted", "not a KubeProxyConfiguration"),
+        ({"metadata": {"labels": {"type": "virtual-kubelet"}}}, "is a virtual kubelet (label type=virtual-kubelet)"),
+        ({"metadata": {"labels": {"type": "big"}}}, None),
+        (
+            {"spec": {"taints": [{"key": "virtual-kubelet.io/provider", "value": "azure"}]}},
+            "is a virtual kubelet (taint virtual-kubelet.io/provider)",
+        ),
+        (
+            {"metadata": {"labels": {"eks.amazonaws.com/compute-type": "fargate"}}},
+            "is EKS Fargate (label eks.amazonaws.com/compute-type=fargate)",
+        ),
+        ({"metadata": {"labels": {"eks.amazonaws.com/compute-type": "ec2"}}}, None),
+        ({"status": {"nodeInfo": {"operatingSystem": "windows"}}}, "runs windows; only Linux nodes are measured"),
+        (
+            {"metadata": {"labels": {"kubernetes.io/os": "illumos"}}, "status": {"nodeInfo": {}}},
+            "runs illumos; only Linux nodes are measured",
+        ),
+        ({}, None),
     ],
-    ids=["syntax", "nul", "deep", "date", "text"],
+    ids=["virtual-kubelet", "other-type", "taint", "fargate", "ec2", "windows", "other-os", "machine"],
 )
-def test_configuration_is_not_quoted(text: str, message: str) -> None:
-    proxy = {"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "pods": []}
-    with pytest.raises(ClusterError) as caught:
-        proxy_claims(kubeadm(text), [daemonset("kube-proxy")], [proxy])
-    assert str(caught.value) == f"ConfigMap kube-system/kube-proxy config.conf: {message}"
-
-
-@pytest.mark.parametrize("mtu", ["auto", -1, 1.5, [1500], {}])
-def test_mtu_that_is_none(mtu: Any) -> None:
-    text = json.dumps({"Backend": {"Type": "vxlan", "MTU": mtu}})
-    if mtu == {}:
-        assert "mtu.pod" not in network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": text}})
-        return
-    with pytest.raises(ClusterError, match=r"ConfigMap kube-flannel/kube-flannel-cfg net-conf.json Backend.MTU: not a number of bytes"):
-        network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": text}})
-
-
-@pytest.mark.parametrize("backend", ["vxlan", [], None, 1])
-def test_backend_that_is_none(backend: Any) -> None:
-    assert network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": json.dumps({"Backend": backend})}}) == {}
+def test_nodes_that_are_never_measured(parts: dict[str, Any], reason: str | None) -> None:
+    item = raw_node(**parts)
+    item["metadata"]["name"] = "node-1"
+    node = read_node(item)
+    assert node.excluded == reason
+    assert Node.from_json(node.to_json()).excluded == reason
 
 
 def test_cordoned_node() -> None:
@@ -273,7 +258,7 @@ def test_addresses_that_ssh_may_go_to() -> None:
     assert (node.internal_ip, node.external_ip, node.hostname) == ("10.0.0.1", "203.0.113.1", "n1.example.com")
     bare = read_node(raw_node(status={"addresses": []}))
     assert (bare.internal_ip, bare.external_ip, bare.hostname) == (None, None, None)
-    known = ("external_ip", "hostname", "pod_ip")
+    known = ("external_ip", "hostname", "pod_ip", "virtual")
     old = {key: value for key, value in node.to_json().items() if key not in known}
     assert Node.from_json(old) == replace(node, external_ip=None, hostname=None), "records of earlier versions are read"
     assert Node.from_json(node.to_json()) == node
