@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,8 +93,11 @@ def k8snet_measure(request: pytest.FixtureRequest) -> Callable[..., Document]:
 
 
 @pytest.fixture
-def k8snet_documents(request: pytest.FixtureRequest) -> Callable[[str], dict[str, Document]]:
-    """Give a function ``(kind) -> {node: Document}``: one measurement of all planned nodes, failed ones included."""
+def k8snet_documents(request: pytest.FixtureRequest) -> Callable[[str], Mapping[str, Document]]:
+    """Give a function ``(kind) -> {node: Document}``: one measurement of all planned nodes, failed ones included.
+
+    A document is read when it is looked at: go through them one by one rather than hold them.
+    """
     return _run(request.config).documents
 
 

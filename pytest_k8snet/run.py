@@ -64,6 +64,26 @@ class RunInfo:
     load_pairs: tuple[str, ...]
 
 
+class Documents(Mapping[str, Document]):
+    """One measurement of many nodes. Each is read when it is looked at: all facts of a large cluster do not fit into memory."""
+
+    def __init__(self, run: Run, kind: str, nodes: tuple[str, ...]) -> None:
+        self._run = run
+        self._kind = kind
+        self._nodes = dict.fromkeys(nodes)
+
+    def __getitem__(self, name: str) -> Document:
+        if name not in self._nodes:
+            raise KeyError(name)
+        return self._run.document(self._kind, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
 class Run:
     """What controller and workers share. A worker only reads plan and probes, and never creates or deletes objects.
 
@@ -199,12 +219,19 @@ class Run:
 
     def may_miss(self, subject: str) -> str | None:
         """Return why it does not matter that `subject` could not be measured, None when it does."""
-        self._wait_for_probes()  # before, it is not known what is missing
-        missing = self.missing()
-        names = [name for name in (subject, *pair_nodes(subject)) if name in missing]
-        if not names or len(missing) > self.settings.allow_missing.of(len(self.plan.nodes)):
+        missing = self._settled_missing()
+        return self.may_miss_all() if any(name in missing for name in (subject, *subject.split(":"))) else None
+
+    def may_miss_all(self) -> str | None:
+        """Return why it does not matter that the missing nodes could not be measured, None when it does."""
+        count = len(self._settled_missing())
+        if count > self.settings.allow_missing.of(len(self.plan.nodes)):
             return None
-        return f"{len(missing)} missing, {self.settings.allow_missing} allowed"
+        return f"{count} missing, {self.settings.allow_missing} allowed"
+
+    def _settled_missing(self) -> dict[str, str]:
+        self._wait_for_probes()  # before, it is not known what is missing
+        return self.missing()
 
     def document(self, kind: str, subject: str) -> Document:
         """Return a document. When it is not there yet, it is taken with all planned ones of its kind."""
@@ -252,9 +279,10 @@ class Run:
         leases = None if self.settings.no_lock else self.backend.leases
         return None if leases is None else self._wait_for_lease().problem(leases)
 
-    def documents(self, kind: str) -> dict[str, Document]:
+    def documents(self, kind: str) -> Mapping[str, Document]:
         """Return the documents of all planned nodes but those that may be missing; failed ones are there with their reason."""
-        return {name: self.document(kind, name) for name in self.plan.nodes if self.may_miss(name) is None}
+        excused = self._settled_missing() if self.may_miss_all() is not None else {}
+        return Documents(self, kind, tuple(name for name in self.plan.nodes if name not in excused))
 
     def facts(self, node: str) -> NodeFacts:
         """Return the facts of a node; the last few stay in memory."""

@@ -157,7 +157,8 @@ def set_aside(terminal: pytest.TerminalReporter) -> Iterator[None]:
         yield
     finally:
         for category, reports in kept.items():
-            terminal.stats[category] = [*reports, *(item for item in terminal.stats.get(category, []) if item not in reports)]
+            known = {*map(id, reports)}
+            terminal.stats[category] = [*reports, *(item for item in terminal.stats.get(category, []) if id(item) not in known)]
 
 
 def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:

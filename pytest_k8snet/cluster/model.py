@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -90,13 +90,14 @@ class Cluster:
     claims: Mapping[str, Claim]  # keys: proxy.mode, proxy.scheduler, proxy.strict_arp, encapsulation, mtu.pod, mtu.uplink, mtu.tunnel
     kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector; pods: [{name, node, static}]
     cni: str | None  # recognised CNI, None when unknown
+    _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
 
     def node(self, name: str) -> Node:
         """Return the node called `name`; raise `KeyError` when there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self._by_name[name]
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values: the content of the ``cluster`` document."""

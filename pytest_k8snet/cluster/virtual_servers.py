@@ -1,19 +1,21 @@
 """What kube-proxy in ipvs mode has to put into a node's IPVS table, and how a table differs from it.
 
-Pure: objects and text in, differences out. The rules are those of Kubernetes 1.37's ``pkg/proxy/ipvs/proxier.go`` (``syncProxyRules``,
+Pure: objects and a table in, differences out. The rules are those of Kubernetes 1.37's ``pkg/proxy/ipvs/proxier.go`` (``syncProxyRules``,
 ``syncEndpoint``, ``cleanLegacyService``), ``pkg/proxy/topology.go`` (``CategorizeEndpoints``), ``pkg/proxy/endpointslicecache.go`` and
-``pkg/proxy/serviceport.go``; the table's format is that of ``ip_vs_info_seq_show`` in Linux' ``net/netfilter/ipvs/ip_vs_ctl.c``.
+``pkg/proxy/serviceport.go``.
+
+Most of what Services ask for is the same on every node, so it is worked out once for all nodes that are judged by the same lists.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
-from pytest_k8snet.errors import RecordError
+from pytest_k8snet.cluster.ipvs_table import Endpoint, ServerKey, VirtualServer
 
 #: Slices that a service proxy other than kube-proxy handles carry it; so do headless Services' (``pkg/proxy/util/utils.go``).
 SERVICE_PROXY_NAME = "service.kubernetes.io/service-proxy-name"
@@ -21,73 +23,6 @@ SERVICE_NAME = "kubernetes.io/service-name"
 
 #: kube-proxy tries out the scheduler with this virtual server at its start (``pkg/proxy/ipvs/supported.go``).
 _TRIAL_ADDRESS = "198.51.100.0"
-
-_SERVICE_LINE = re.compile(r"^(TCP|UDP|SCTP)\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+(\S+)\s*(.*)$")
-_MARK_LINE = re.compile(r"^FWM\s")
-_REAL_LINE = re.compile(r"^\s*->\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+(\S+)\s+(-?\d+)\s+(\d+)\s+(\d+)\s*$")
-
-
-class Endpoint(NamedTuple):
-    """Address and port of a real server; addresses in their shortest notation."""
-
-    address: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return it as it is written with a port."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-
-
-class ServerKey(NamedTuple):
-    """What tells one virtual server from another."""
-
-    protocol: str  # TCP, UDP, SCTP
-    address: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return it as ``TCP 10.96.0.1:443``."""
-        return f"{self.protocol} {Endpoint(self.address, self.port)}"
-
-
-@dataclass(frozen=True, slots=True)
-class RealServer:
-    """A destination of a virtual server."""
-
-    address: str
-    port: int
-    forward: str
-    weight: int
-    active: int
-    inactive: int
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Its address and port."""
-        return Endpoint(self.address, self.port)
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualServer:
-    """An entry of the IPVS table."""
-
-    protocol: str
-    address: str
-    port: int
-    scheduler: str
-    flags: str  # the rest of the line: "", "persistent 10800 FFFFFFFF", "ops"
-    real: tuple[RealServer, ...]
-
-    @property
-    def key(self) -> ServerKey:
-        """What tells it from others."""
-        return ServerKey(self.protocol, self.address, self.port)
-
-    @property
-    def persistent_s(self) -> int | None:
-        """Timeout of its session affinity in seconds, None without affinity."""
-        words = self.flags.split()
-        return int(words[words.index("persistent") + 1]) if "persistent" in words[:-1] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,49 +45,15 @@ class Difference:
     message: str
 
 
-def parse_table(text: str) -> tuple[VirtualServer, ...]:
-    """Read the text of ``/proc/net/ip_vs``.
-
-    Firewall-mark services are left out: kube-proxy makes none. Raises `RecordError` for anything that is not such a table.
-    """
-    lines = text.splitlines()
-    if len(lines) < 3 or not lines[0].startswith("IP Virtual Server version"):
-        raise RecordError(f"not a table of /proc/net/ip_vs: it starts with {text[:60]!r}")
-    servers: list[VirtualServer] = []
-    real: list[RealServer] = []
-    current: re.Match[str] | None = None
-
-    def finish() -> None:
-        if current is not None:
-            v6, v4, port, scheduler, flags = current.group(2, 3, 4, 5, 6)
-            servers.append(VirtualServer(current.group(1), _address(v6, v4), int(port, 16), scheduler, flags.strip(), tuple(real)))
-        real.clear()
-
-    for number, line in enumerate(lines[3:], start=4):
-        if match := _SERVICE_LINE.match(line):
-            finish()
-            current = match
-        elif _MARK_LINE.match(line):
-            finish()
-            current = None
-        elif match := _REAL_LINE.match(line):
-            v6, v4, port, forward, weight, active, inactive = match.groups()
-            real.append(RealServer(_address(v6, v4), int(port, 16), forward, int(weight), int(active), int(inactive)))
-        elif line.strip():
-            raise RecordError(f"line {number} of /proc/net/ip_vs is neither a virtual nor a real server: {line!r}")
-    finish()
-    return tuple(servers)
-
-
 def wanted(
-    services: Iterable[Mapping[str, Any]],
-    endpoint_slices: Iterable[Mapping[str, Any]],
+    services: Sequence[Mapping[str, Any]],
+    endpoint_slices: Sequence[Mapping[str, Any]],
     *,
     node: str,
     node_ips: Sequence[str],
     zone: str | None = None,
 ) -> dict[ServerKey, WantedServer]:
-    """Return the virtual servers that the node called `node` has to have.
+    """Return the virtual servers that the node called `node` has to have. The lists must not be changed afterwards.
 
     `node_ips` are the node's addresses that NodePorts are wanted on, `zone` is its label ``topology.kubernetes.io/zone``. Only address
     families of `node_ips` are looked at: kube-proxy runs no proxier for another.
@@ -160,17 +61,15 @@ def wanted(
     Left out, as kube-proxy does: headless and ExternalName Services (``ShouldSkipService``), those another proxy claims by the label
     ``service.kubernetes.io/service-proxy-name``, and ``ipMode: Proxy`` addresses of load balancers (``IsVIPMode``).
     """
-    slices_of = _slices_by_service(endpoint_slices)
-    families = {ipaddress.ip_address(address).version for address in node_ips}
+    asked = _asked(_Same(services), _Same(endpoint_slices))
+    addresses = [*map(_canonical, node_ips)]
+    families = _families(addresses)
     result: dict[ServerKey, WantedServer] = {}
-    for service in services:
-        if not _proxied(service):
-            continue
-        name = _name(service)
-        for port in service["spec"].get("ports") or []:
-            for server in _servers(service, port, slices_of.get(name, []), node, node_ips, zone):
-                if ipaddress.ip_address(server.key.address).version in families:
-                    result[server.key] = server
+    for family in families:
+        result.update(asked.everywhere.get(family, {}))
+    for port in asked.differing:
+        if port.family in families:
+            result.update((server.key, server) for server in port.servers(node, zone, addresses))
     return result
 
 
@@ -192,18 +91,15 @@ def differences(
     its last connection has ended (``pkg/proxy/ipvs/graceful_termination.go``). A wanted server at weight 0 is a difference.
     Virtual servers in the ranges `exclude` (excludeCIDRs) that no Service asks for are somebody else's: kube-vip's, say.
     """
-    families = {ipaddress.ip_address(address).version for address in node_ips}
-    have = {
-        server.key: server
-        for server in table
-        if server.address != _TRIAL_ADDRESS and ipaddress.ip_address(server.address).version in families
-    }
+    families = _families(node_ips)
+    have = {server.key: server for server in table if server.key.address != _TRIAL_ADDRESS and _family(server.key.address) in families}
     want = wanted(services, endpoint_slices, node=node, node_ips=node_ips, zone=zone)
-    unsettled = _Unsettled(changed, services, endpoint_slices)
+    asked = _asked(_Same(services), _Same(endpoint_slices))
+    unsettled = _Unsettled(changed, asked)
     restricted = _restricted_addresses(have, want, node_ips)
     found: list[Difference] = []
-    for key in sorted({*have, *want}):
-        server = want.get(key) or _node_port_elsewhere(key, want, services)
+    for key in {**have, **want}:
+        server = want.get(key) or _node_port_elsewhere(key, want, asked)
         if server is None:
             if not unsettled.may_own(key) and not is_excluded(key.address, exclude):
                 found.append(Difference(key, f"{key}: no Service asks for this virtual server"))
@@ -212,7 +108,7 @@ def differences(
                 found.extend(_compare(have[key], server))
             elif key.address not in restricted:
                 found.append(Difference(key, f"{key}: no virtual server, {server.owner} wants one"))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda difference: difference.key))
 
 
 def is_excluded(address: str, ranges: Iterable[str]) -> bool:
@@ -220,7 +116,9 @@ def is_excluded(address: str, ranges: Iterable[str]) -> bool:
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
 
 
-def _compare(have: VirtualServer, want: WantedServer) -> Iterable[Difference]:
+def _compare(have: VirtualServer, want: WantedServer) -> Iterator[Difference]:
+    if have.endpoints == want.endpoints and len(have.real) == len(want.endpoints) and have.persistent_s == want.persistent_s:
+        return
     key = have.key
     real = {server.endpoint: server for server in have.real}
     for endpoint in sorted(want.endpoints - real.keys()):
@@ -253,12 +151,9 @@ def _restricted_addresses(
     }
 
 
-def _node_port_elsewhere(
-    key: ServerKey, want: Mapping[ServerKey, WantedServer], services: Iterable[Mapping[str, Any]]
-) -> WantedServer | None:
+def _node_port_elsewhere(key: ServerKey, want: Mapping[ServerKey, WantedServer], asked: _Asked) -> WantedServer | None:
     """Return the NodePort that `key` serves on an address of the node that is not among those asked for (of a bridge, say)."""
-    taken = {address for service in services for address in _addresses(service)}
-    if key.address in taken:
+    if any(key.address in addresses for addresses in asked.addresses.values()):
         return None
     for server in want.values():
         same_port = (server.key.protocol, server.key.port) == (key.protocol, key.port)
@@ -270,63 +165,141 @@ def _node_port_elsewhere(
 class _Unsettled:
     """The Services that cannot be judged because something of theirs changed while the table was read."""
 
-    def __init__(self, changed: Iterable[str], services: Sequence[Mapping[str, Any]], endpoint_slices: Iterable[Mapping[str, Any]]) -> None:
-        slice_owner = {_name(item): _owner(item) for item in endpoint_slices}
-        names = {_name(service) for service in services}
+    def __init__(self, changed: Iterable[str], asked: _Asked) -> None:
         gone = {entry.removeprefix("Service ") for entry in changed if entry.startswith("Service ")}
         self.services = set(gone)
         for name in (entry.removeprefix("EndpointSlice ") for entry in changed if entry.startswith("EndpointSlice ")):
-            if owner := slice_owner.get(name):
+            if owner := asked.slice_owners.get(name):
                 self.services.add(owner)
             else:
                 # The slice is gone. Its controller named it after the Service and a random suffix (generateName).
-                self.services.update(service for service in names if name.startswith(f"{service}-"))
+                self.services.update(service for service in asked.addresses if name.startswith(f"{service}-"))
         self._service_changed = bool(gone)
-        self._settled_addresses = {address for service in services if _name(service) not in gone for address in _addresses(service)}
+        self._gone = gone
+        self._asked = asked
 
     def may_own(self, key: ServerKey) -> bool:
         """Whether a virtual server nobody asks for may be what a changed or deleted Service asked for before."""
-        return self._service_changed and key.address not in self._settled_addresses
+        return self._service_changed and not any(
+            key.address in addresses for name, addresses in self._asked.addresses.items() if name not in self._gone
+        )
 
 
-def _servers(
-    service: Mapping[str, Any],
-    port: Mapping[str, Any],
-    slices: Sequence[Mapping[str, Any]],
-    node: str,
-    node_ips: Sequence[str],
-    zone: str | None,
-) -> Iterable[WantedServer]:
+class _Same:
+    """A list that is the same only as itself: what is worked out of it is remembered without looking at its content again."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Sequence[Mapping[str, Any]]) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What Services and EndpointSlices ask for, of nodes in general."""
+
+    everywhere: Mapping[int, Mapping[ServerKey, WantedServer]]  # by address family: what every node has to have
+    differing: tuple[_Port, ...]  # what each node has its own of
+    addresses: Mapping[str, frozenset[str]]  # of each Service
+    slice_owners: Mapping[str, str | None]
+
+
+@lru_cache(maxsize=4)
+def _asked(services: _Same, endpoint_slices: _Same) -> _Asked:
+    slices_of = _slices_by_service(endpoint_slices.value)
+    everywhere: dict[int, dict[ServerKey, WantedServer]] = {4: {}, 6: {}}
+    differing = []
+    for service in services.value:
+        if not _proxied(service):
+            continue
+        for port in service["spec"].get("ports") or []:
+            for item in _ports(service, port, slices_of.get(_name(service), [])):
+                if item.differs:
+                    differing.append(item)
+                else:
+                    everywhere[item.family].update((server.key, server) for server in item.servers("", None, ()))
+    return _Asked(
+        everywhere=everywhere,
+        differing=tuple(differing),
+        addresses={_name(service): frozenset(_addresses(service)) for service in services.value},
+        slice_owners={_name(item): _owner(item) for item in endpoint_slices.value},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """One port of a Service in one address family."""
+
+    owner: str
+    service: str
+    protocol: str
+    port: int
+    node_port: int
+    family: int
+    cluster_ip: str
+    outside: tuple[str, ...]  # external and load balancers' addresses
+    persistent_s: int | None
+    internal_local: bool
+    external_local: bool
+    candidates: tuple[_Candidate, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether nodes have different virtual servers for it."""
+        hinted = any(item.nodes or item.zones for item in self.candidates)
+        return bool(self.node_port) or self.internal_local or self.external_local or hinted
+
+    def servers(self, node: str, zone: str | None, node_ips: Sequence[str]) -> Iterator[WantedServer]:
+        """Yield what the node has to have for it."""
+        # UsesClusterEndpoints (pkg/proxy/serviceport.go): a Service that is only internal and Local has no other endpoints to fall back to.
+        cluster = not self.internal_local or self.node_port or self.outside
+        everywhere = _cluster_endpoints(self.candidates, node, zone) if cluster else frozenset()
+        own = _local_endpoints(self.candidates, node)
+        internal = (own or everywhere) if self.internal_local else everywhere
+        external = (own or everywhere) if self.external_local else everywhere
+        yield self._server(self.cluster_ip, self.port, internal)
+        for address in self.outside:
+            yield self._server(address, self.port, external)
+        if self.node_port:
+            for address in node_ips:
+                if _family(address) == self.family:
+                    yield self._server(address, self.node_port, external, node_port=True)
+
+    def _server(self, address: str, port: int, endpoints: frozenset[Endpoint], *, node_port: bool = False) -> WantedServer:
+        return WantedServer(ServerKey(self.protocol, address, port), self.owner, self.service, endpoints, self.persistent_s, node_port)
+
+
+def _ports(service: Mapping[str, Any], port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> Iterator[_Port]:
+    """Yield one port of a Service in each of its address families."""
     spec = service["spec"]
-    protocol = port.get("protocol") or "TCP"
-    name = port.get("name") or ""
-    owner = f"Service {_name(service)} port {name or port['port']}"
+    protocol, name = port.get("protocol") or "TCP", port.get("name") or ""
     persistent = None
     if spec.get("sessionAffinity") == "ClientIP":
         persistent = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds", 10800)
-    node_port = port.get("nodePort") or 0
     outside = [_canonical(address) for address in (*(spec.get("externalIPs") or []), *_vips(service))]
-    cluster_ips = [_canonical(address) for address in _cluster_ips(spec)]
-    internal_local = spec.get("internalTrafficPolicy") == "Local"
-    # ExternalPolicyLocal (pkg/api/v1/service/util.go) counts only where traffic can come from outside.
-    external_local = spec.get("externalTrafficPolicy") == "Local"
-
-    for cluster_ip in cluster_ips:
-        v6 = ":" in cluster_ip
-        outside_here = [address for address in outside if (":" in address) == v6]
-        endpoints = _endpoints(slices, name, protocol, "IPv6" if v6 else "IPv4", node)
-        # UsesClusterEndpoints (pkg/proxy/serviceport.go): a Service that is only internal and Local has no other endpoints to fall back to.
-        everywhere = _cluster_endpoints(endpoints, node, zone) if not internal_local or node_port or outside_here else frozenset()
-        own = _local_endpoints(endpoints)
-        internal = (own or everywhere) if internal_local else everywhere
-        external = (own or everywhere) if external_local else everywhere
-        yield WantedServer(ServerKey(protocol, cluster_ip, port["port"]), owner, _name(service), internal, persistent, False)
-        for address in outside_here:
-            yield WantedServer(ServerKey(protocol, address, port["port"]), owner, _name(service), external, persistent, False)
-        if node_port:
-            for address in map(_canonical, node_ips):
-                if (":" in address) == v6:
-                    yield WantedServer(ServerKey(protocol, address, node_port), owner, _name(service), external, persistent, True)
+    for cluster_ip in map(_canonical, _cluster_ips(spec)):
+        family = _family(cluster_ip)
+        yield _Port(
+            owner=f"Service {_name(service)} port {name or port['port']}",
+            service=_name(service),
+            protocol=protocol,
+            port=port["port"],
+            node_port=port.get("nodePort") or 0,
+            family=family,
+            cluster_ip=cluster_ip,
+            outside=tuple(address for address in outside if _family(address) == family),
+            persistent_s=persistent,
+            internal_local=spec.get("internalTrafficPolicy") == "Local",
+            # ExternalPolicyLocal (pkg/api/v1/service/util.go) counts only where traffic can come from outside.
+            external_local=spec.get("externalTrafficPolicy") == "Local",
+            candidates=tuple(_candidates(slices, name, protocol, f"IPv{family}")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,12 +307,12 @@ class _Candidate:
     endpoint: Endpoint
     ready: bool
     draining: bool  # serving and terminating
-    local: bool
+    home: str | None  # the node it runs on
     nodes: frozenset[str]  # hints
     zones: frozenset[str]
 
 
-def _endpoints(slices: Iterable[Mapping[str, Any]], port_name: str, protocol: str, family: str, node: str) -> list[_Candidate]:
+def _candidates(slices: Iterable[Mapping[str, Any]], port_name: str, protocol: str, family: str) -> Iterable[_Candidate]:
     """Return the endpoints behind one port, one per address and port: a running pod's wins over a terminating one's (``addEndpoints``)."""
     found: dict[Endpoint, _Candidate] = {}
     for item in slices:
@@ -358,13 +331,13 @@ def _endpoints(slices: Iterable[Mapping[str, Any]], port_name: str, protocol: st
                     endpoint=Endpoint(_canonical(entry["addresses"][0]), port["port"]),
                     ready=conditions.get("ready") is not False,
                     draining=conditions.get("serving") is not False and terminating,
-                    local=entry.get("nodeName") == node,
+                    home=entry.get("nodeName"),
                     nodes=frozenset(hint["name"] for hint in hints.get("forNodes") or []),
                     zones=frozenset(hint["name"] for hint in hints.get("forZones") or []),
                 )
                 if candidate.endpoint not in found or not terminating:
                     found[candidate.endpoint] = candidate
-    return list(found.values())
+    return found.values()
 
 
 def _cluster_endpoints(candidates: Sequence[_Candidate], node: str, zone: str | None) -> frozenset[Endpoint]:
@@ -382,8 +355,8 @@ def _cluster_endpoints(candidates: Sequence[_Candidate], node: str, zone: str | 
     return frozenset(item.endpoint for item in ready)
 
 
-def _local_endpoints(candidates: Sequence[_Candidate]) -> frozenset[Endpoint]:
-    local = [item for item in candidates if item.local]
+def _local_endpoints(candidates: Sequence[_Candidate], node: str) -> frozenset[Endpoint]:
+    local = [item for item in candidates if item.home == node]
     return frozenset(item.endpoint for item in local if item.ready) or frozenset(item.endpoint for item in local if item.draining)
 
 
@@ -431,9 +404,14 @@ def _name(item: Mapping[str, Any]) -> str:
     return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
 
 
-def _address(v6: str | None, v4: str | None) -> str:
-    return str(ipaddress.IPv6Address(v6)) if v6 else str(ipaddress.IPv4Address(int(v4 or "", 16)))
-
-
+@lru_cache(maxsize=4096)
 def _canonical(address: str) -> str:
     return str(ipaddress.ip_address(address))
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _families(addresses: Iterable[str]) -> frozenset[int]:
+    return frozenset(map(_family, addresses))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.cluster.virtual_servers import parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement

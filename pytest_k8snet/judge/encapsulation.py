@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from pytest_k8snet.cluster.model import Cluster
@@ -42,7 +43,8 @@ _STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"}
 
 def peers_of(cluster: Cluster, name: str, nodes: Collection[str]) -> list[str]:
     """Return the nodes that the node called `name` has to have a route to: of those of the run, the ready ones that can be measured."""
-    return [node.name for node in cluster.nodes if node.name in nodes and node.ready and node.excluded is None and node.name != name]
+    chosen = frozenset(nodes)
+    return [node.name for node in cluster.nodes if node.name in chosen and node.ready and node.excluded is None and node.name != name]
 
 
 def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: Sequence[str]) -> Judgement:
@@ -59,7 +61,7 @@ def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: S
         return Judgement.skipped("there is no other node to have a route to")
     judgement = Judgement(want=f"encapsulation {expect.kind}")
     routes = {route.peer: route for route in facts.peer_routes}
-    judgement.evidence["devices"] = {peer: route.dev for peer, route in routes.items()}
+    judgement.evidence["devices"] = dict(Counter(route.dev or "none" for route in routes.values()))
     for peer in sorted(peers):
         route = routes.get(peer)
         if route is None:

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.cluster.virtual_servers import VirtualServer, differences, is_excluded, parse_table
+from pytest_k8snet.cluster.virtual_servers import differences, is_excluded
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation
 from pytest_k8snet.judge.model import Judgement
@@ -27,6 +28,9 @@ IPVS_SYSCTLS = {
 
 #: Differences of one table that are told one by one; the rest is counted.
 _TOLD = 10
+
+#: Nodes that are named where all of a group are meant.
+_NAMED = 5
 
 
 def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> Judgement:
@@ -78,9 +82,9 @@ def nodes_agree(documents: Mapping[str, Document], cluster: Cluster, expect: Pro
         return Judgement.skipped(reason)
     judgement = Judgement(want="one mode on all nodes of a group")
     groups: dict[str, dict[str, str]] = {}
-    for name, document in sorted(documents.items()):
+    for name in sorted(documents):  # one by one: all of them do not fit into memory
         try:
-            proxy = NodeFacts.from_document(document).kube_proxy
+            proxy = KubeProxy.from_document(documents[name])
         except RecordError as error:
             judgement.error(str(error))
             continue
@@ -88,7 +92,7 @@ def nodes_agree(documents: Mapping[str, Document], cluster: Cluster, expect: Pro
             judgement.error(f"{name}: kube-proxy does not tell its mode ({proxy.mode_error})", command=_ASK_MODE)
             continue
         groups.setdefault(cluster.node(name).group, {})[name] = proxy.mode or "none"
-    judgement.evidence["modes"] = {name: mode for modes in groups.values() for name, mode in modes.items()}
+    judgement.evidence["modes"] = dict(Counter(mode for modes in groups.values() for mode in modes.values()))
     for modes in groups.values():
         if len(modes) > 1:
             _odd_ones(judgement, modes)
@@ -107,7 +111,7 @@ def scheduler(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     table = _table(judgement, facts)
     if table is None:
         return judgement
-    servers = [server for server in table if not is_excluded(server.address, facts.kube_proxy.exclude_cidrs)]
+    servers = [server for server in table if not is_excluded(server.key.address, facts.kube_proxy.exclude_cidrs)]
     if not servers:
         judgement.inconclusive(f"{facts.node}: the IPVS table is empty, there is no scheduler to look at", command=_READ_TABLE)
     judgement.evidence["schedulers"] = dict(Counter(server.scheduler for server in servers))
@@ -320,10 +324,10 @@ def _odd_ones(judgement: Judgement, modes: Mapping[str, str]) -> None:
     count = Counter(modes.values())
     (usual, most), *rest = count.most_common()
     if rest and rest[0][1] == most:
-        told = "; ".join(f"{mode} on {', '.join(name for name in sorted(modes) if modes[name] == mode)}" for mode in sorted(count))
+        told = "; ".join(f"{mode} on {_few((name for name in sorted(modes) if modes[name] == mode), _NAMED)}" for mode in sorted(count))
         judgement.check(False, f"equal nodes run kube-proxy in different modes: {told}", command=_ASK_MODE)
         return
-    others = ", ".join(name for name in sorted(modes) if modes[name] == usual)
+    others = _few((name for name in sorted(modes) if modes[name] == usual), _NAMED)
     for name, mode in sorted(modes.items()):
         judgement.check(
             mode == usual,

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.cluster.virtual_servers import differences, parse_table
+from pytest_k8snet.cluster.ipvs_table import parse_table
+from pytest_k8snet.cluster.virtual_servers import differences
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_settings
+from pytest_k8snet.record.shared import Shared
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Node
@@ -98,6 +100,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
     at = now()
     services, slices = _objects(context.services)
     after = _versions(services, slices)
+    shared = Shared(services), Shared(slices)  # every node's document has them
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     for table in tables:
         if table.error is not None or table.answer is None:
@@ -106,7 +109,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
             table.settled = True
             continue
         text = table.answer["table"]
-        table.readings[1:] = [{"at": at, "table": text, "services": services, "endpoint_slices": slices, "changed": changed}]
+        table.readings[1:] = [{"at": at, "table": text, "services": shared[0], "endpoint_slices": shared[1], "changed": changed}]
         # Of a proxy in another mode nobody expects a table.
         table.settled = table.answer.get("mode") != "ipvs" or not _differs(table, text, services, slices, changed)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, RecordError, UnsupportedError
 
-SCHEMA = 1
+SCHEMA = 2  # 2: what documents have in common may lie beside them (`pytest_k8snet.record.shared`)
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,9 @@ class Document:
         """
         if not isinstance(data, dict) or "schema" not in data:
             raise RecordError(f"{where}: not a recorded document (no schema)")
-        if data["schema"] != SCHEMA:
-            raise RecordError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; use the version that wrote it")
+        if data["schema"] not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise RecordError(f"{where}: schema {data['schema']}, this version reads {known}; use the version that wrote it")
         try:
             document = cls(**data)
         except TypeError as error:

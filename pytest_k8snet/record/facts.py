@@ -6,7 +6,8 @@ not be read is present with its error, so that a judge can say why and never tak
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,26 @@ class KubeProxy:
     exclude_cidrs: tuple[str, ...]  # ipvs.excludeCIDRs: virtual servers there are somebody else's
     processes: tuple[str, ...]  # "pid 812: /usr/local/bin/kube-proxy --config=..."
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KubeProxy:
+        """Read the part ``kube_proxy`` of the facts."""
+        return cls(
+            mode=data["mode"],
+            mode_error=data["mode_error"],
+            listening=data["listening"],
+            exclude_cidrs=exclude_cidrs(data.get("configz")),
+            processes=tuple(data["processes"]),
+        )
+
+    @classmethod
+    def from_document(cls, document: Document) -> KubeProxy:
+        """Read this part alone of a ``facts`` document: a check of many nodes has no use for the rest.
+
+        Raises `RecordError` as `NodeFacts.from_document` does.
+        """
+        with _reading(document) as data:
+            return cls.from_json(data["kube_proxy"])
+
 
 @dataclass(frozen=True, slots=True)
 class IptablesBackend:
@@ -181,10 +202,7 @@ class NodeFacts:
 
         Raises `RecordError` with the recorded reason when the facts could not be taken, and when the document is not one of facts.
         """
-        if document.values is None:
-            raise document.no_values("facts")
-        data = document.values
-        try:
+        with _reading(document) as data:
             pod = data.get("pod")
             return cls(
                 node=document.subject,
@@ -199,13 +217,7 @@ class NodeFacts:
                 uplink=data["uplink"],
                 physical=tuple(data["physical"]),
                 persisted=tuple(Persisted(**item) for item in data["persisted"]),
-                kube_proxy=KubeProxy(
-                    mode=data["kube_proxy"]["mode"],
-                    mode_error=data["kube_proxy"]["mode_error"],
-                    listening=data["kube_proxy"]["listening"],
-                    exclude_cidrs=exclude_cidrs(data["kube_proxy"].get("configz")),
-                    processes=tuple(data["kube_proxy"]["processes"]),
-                ),
+                kube_proxy=KubeProxy.from_json(data["kube_proxy"]),
                 ipvs_loaded=data["ipvs"]["loaded"],
                 ipvs_table=data["ipvs"]["table"],
                 iptables={
@@ -228,8 +240,16 @@ class NodeFacts:
                 errors=dict(data.get("errors") or {}),
                 raw=data,
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the facts document is damaged: {error!r}") from error
+
+
+@contextmanager
+def _reading(document: Document) -> Iterator[Mapping[str, Any]]:
+    if document.values is None:
+        raise document.no_values("facts")
+    try:
+        yield document.values
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{document.subject}: the facts document is damaged: {error!r}") from error
 
 
 def _route_mtu(route: Mapping[str, Any]) -> int | None:

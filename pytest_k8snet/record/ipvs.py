@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.cluster.virtual_servers import VirtualServer, parse_table
+from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
@@ -18,8 +18,8 @@ class IpvsReading:
 
     at: datetime.datetime
     servers: tuple[VirtualServer, ...]
-    services: tuple[Mapping[str, Any], ...]
-    endpoint_slices: tuple[Mapping[str, Any], ...]
+    services: Sequence[Mapping[str, Any]]
+    endpoint_slices: Sequence[Mapping[str, Any]]
     changed: tuple[str, ...]  # objects that changed between the list before and the list after the reading
 
 
@@ -54,8 +54,8 @@ class IpvsRecord:
                     IpvsReading(
                         at=datetime.datetime.fromisoformat(reading["at"]),
                         servers=parse_table(reading["table"]),
-                        services=tuple(reading["services"]),
-                        endpoint_slices=tuple(reading["endpoint_slices"]),
+                        services=reading["services"],
+                        endpoint_slices=reading["endpoint_slices"],
                         changed=tuple(reading["changed"]),
                     )
                     for reading in data["readings"]

@@ -1,4 +1,4 @@
-"""The run folder: one JSON file per document, written whole or not at all."""
+"""The run folder: one JSON file per document, written whole or not at all. What many documents have in common lies there once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import hold
 from pytest_k8snet.record.redact import Redactor
+from pytest_k8snet.record.shared import KEY, Shared, file_name
 
 MARKER = ".k8snet-run"  # only folders that hold it are ever removed
 LOCKS = ".locks"
@@ -33,6 +35,7 @@ LEASE = "lease.json"
 CLUSTER_FILE = "cluster/cluster.json"
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
+_KEPT_SHARED = 8  # shared values held in memory
 
 # What a run writes: documents by kind, and files of the run as a whole. Locks, temporary files and all that is hidden are no part of it.
 _RECORD_NAME = re.compile(r"([a-z0-9][a-z0-9_-]*/)?[A-Za-z0-9_%~-][A-Za-z0-9_.%~-]{0,240}\.(json|pcap)")
@@ -44,6 +47,7 @@ class RunFolder:
     def __init__(self, path: Path, redactor: Redactor | None = None) -> None:
         self.path = path
         self._redactor = redactor or Redactor()
+        self._shared: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
     def create(cls, path: Path, redactor: Redactor | None = None) -> RunFolder:
@@ -95,9 +99,7 @@ class RunFolder:
         """
         file = self.path / name
         temporary = file.parent / f".{secrets.token_hex(8)}.tmp"
-        text = json.dumps(data, ensure_ascii=True, indent=1)
-        if not self._redactor.clean(text):
-            text = json.dumps(self._redactor.json(data), ensure_ascii=True, indent=1)
+        text = self._text(data)
         try:
             file.parent.mkdir(exist_ok=True)
             with temporary.open("x", encoding="utf-8") as stream:
@@ -113,10 +115,11 @@ class RunFolder:
     def read_json(self, name: str | Path) -> Any:
         """Return a file's content, None when there is no such file."""
         file = self.path / name
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not file.exists():
             return None
+        try:
+            text = file.read_text(encoding="utf-8")
+            return json.loads(text, object_hook=self._unshare if f'"{KEY}"' in text else None)
         except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{file}: cannot be read: {error}") from error
 
@@ -124,6 +127,31 @@ class RunFolder:
         """Return the names of the record's files, sorted."""
         found = [path for pattern in ("*", "*/*") for path in self.path.glob(pattern) if path.is_file() and not path.is_symlink()]
         return sorted(name for path in found if is_record_name(name := path.relative_to(self.path).as_posix()))
+
+    def _text(self, data: Any) -> str:
+        # One call of the C encoder: with indentation, or into a stream, it is Python's, and ten times slower.
+        text = json.dumps(data, default=self._share)
+        return text if self._redactor.clean(text) else json.dumps(self._redactor.json(data), default=self._share)
+
+    def _share(self, value: object) -> dict[str, str]:
+        """Store a shared value, once, and return what stands for it."""
+        if not isinstance(value, Shared):
+            raise TypeError(f"{type(value).__name__} is no value of JSON")
+        if value.digest not in self._shared and not (self.path / file_name(value.digest)).is_file():
+            self.write_json(file_name(value.digest), value.value)
+        return {KEY: value.digest}
+
+    def _unshare(self, data: dict[str, Any]) -> Any:
+        if KEY not in data:
+            return data
+        digest = str(data[KEY])
+        if digest not in self._shared:
+            # Documents that share a value get one and the same object: it is not to be changed.
+            self._shared[digest] = json.loads((self.path / file_name(digest)).read_text(encoding="utf-8"))
+            if len(self._shared) > _KEPT_SHARED:
+                self._shared.popitem(last=False)
+        self._shared.move_to_end(digest)
+        return self._shared[digest]
 
     def _file(self, kind: str, subject: str) -> Path:
         return self.path / kind / f"{safe_name(subject)}.json"

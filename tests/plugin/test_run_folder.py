@@ -20,6 +20,9 @@ def test_content(bench: Bench, way: str) -> None:
     folder = bench.run_folder()
     assert ran.lines("run folder: ") == [f"run folder: {folder}"]
     nodes = ("node-1", "node-2", "node-3")
+    readings = [reading for node in nodes for reading in bench.record(f"ipvs/{node}.json")["values"]["readings"]]
+    shared = {reading[part]["$shared"] for reading in readings for part in ("services", "endpoint_slices")}
+    assert len(shared) == 2  # every node's document has the same ones
     files = {name for name in tree(folder) if not name.startswith(".locks") and (folder / name).is_file()}
     assert files == {
         ".gitignore",
@@ -31,6 +34,7 @@ def test_content(bench: Bench, way: str) -> None:
         "probes.json",
         "profiles.json",
         "run.json",
+        *(f"shared/{digest}.json" for digest in shared),
         *(f"throughput/{pair}.json" for pair in ("node-1%3Anode-2", "node-2%3Anode-1", "node-2%3Anode-3", "node-3%3Anode-1")),
     }
     run = bench.record("run.json")
@@ -43,7 +47,7 @@ def test_content(bench: Bench, way: str) -> None:
     assert run["results"]["exit_status"] == 0
     assert len(run["results"]["cases"]) == len(ran.cases)
     document = bench.record("facts/node-2.json")
-    assert (document["schema"], document["kind"], document["subject"], document["reason"]) == (1, "facts", "node-2", None)
+    assert (document["schema"], document["kind"], document["subject"], document["reason"]) == (2, "facts", "node-2", None)
     assert (bench.path / ".k8snet" / ".gitignore").read_text() == "*\n"
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.cluster.virtual_servers import ServerKey, differences, parse_table, wanted
+from pytest_k8snet.cluster.ipvs_table import ServerKey, parse_table
+from pytest_k8snet.cluster.virtual_servers import differences, wanted
 from tests.unit.judge.builder import TABLE_HEAD
 
 NODE_IPS = ["192.168.10.11", "fd00:10::11"]

@@ -40,7 +40,7 @@ def test_there_and_back() -> None:
     [
         ([], "x.json: not a recorded document (no schema)"),
         ({}, "x.json: not a recorded document (no schema)"),
-        ({**GOOD, "schema": 2}, "x.json: schema 2, this version reads 1; use the version that wrote it"),
+        ({**GOOD, "schema": 3}, "x.json: schema 3, this version reads 1 and 2; use the version that wrote it"),
         ({**GOOD, "extra": 1}, "x.json: Document.__init__() got an unexpected keyword argument 'extra'"),
         ({key: value for key, value in GOOD.items() if key != "kind"}, "x.json: Document.__init__() missing 1 required"),
         ({**GOOD, "reason": "both"}, "x.json: a document has either values or the reason why there are none"),

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.shared import Shared
 from pytest_k8snet.record.store import MARKER, RunFolder, remove_older, remove_run, safe_name
 
 
@@ -112,6 +115,41 @@ def test_damaged_file(tmp_path: Path) -> None:
     (folder.path / "facts").mkdir()
     (folder.path / "facts/node-1.json").write_text('{"schema": 1, ')
     with pytest.raises(RecordError, match=r"facts/node-1\.json: cannot be read: "):
+        folder.get("facts", "node-1")
+
+
+def shared_documents(*subjects: str) -> Iterator[Document]:
+    services = Shared([{"name": "web"}])
+    for subject in subjects:
+        yield replace(document(subject), values={"readings": [{"services": services}]})
+
+
+def test_what_documents_share_is_stored_once(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    for item in shared_documents("node-1", "node-2"):
+        folder.put(item)
+    (file,) = (folder.path / "shared").iterdir()
+    assert json.loads(file.read_text()) == [{"name": "web"}]
+    assert "web" not in (folder.path / "facts/node-1.json").read_text()
+    for reader in (folder, RunFolder(folder.path)):  # another process has nothing in memory
+        one, two = (reader.get("facts", name) for name in ("node-1", "node-2"))
+        assert one is not None
+        assert two is not None
+        assert one.values == two.values == {"readings": [{"services": [{"name": "web"}]}]}
+        assert one.values["readings"][0]["services"] is two.values["readings"][0]["services"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../../../etc/passwd", r"facts/node-1\.json: cannot be read: \$shared is not a SHA-256: '\.\./\.\./"),
+        ("0" * 64, r"facts/node-1\.json: cannot be read: .*No such file or directory: '.*/shared/0+\.json'"),
+    ],
+)
+def test_shared_value_that_is_not_there(tmp_path: Path, name: str, message: str) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.put(replace(document(), values={"services": {"$shared": name}}))
+    with pytest.raises(RecordError, match=message):
         folder.get("facts", "node-1")
 
 
