@@ -1,0 +1,87 @@
+"""A pytest plugin that leads a run to the simulated cluster: `pytest -p benchmarks.plugin --k8snet-access=fake --k8snet-kubeconfig=F`.
+
+Only the way to the agents is not the real one: their answers come by HTTP, where a real run has an exec over a WebSocket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.cluster.model import Cluster
+
+FIGURES = "BENCHMARK_FIGURES"  # environment: folder where every process leaves its peak of memory
+
+
+def pytest_k8snet_fake(config: pytest.Config) -> Any:
+    """Return the simulated cluster that the kubeconfig names."""
+    from pytest_k8snet.backend import PodBackend
+    from pytest_k8snet.state import SETTINGS_KEY
+
+    class SimulatedBackend(PodBackend):
+        """Inventory, probe pods and Services by the real code."""
+
+        def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> SimulatedAccess:
+            """Go by HTTP."""
+            del cluster, probes
+            return SimulatedAccess(self._api.server)
+
+    return SimulatedBackend(replace(config.stash[SETTINGS_KEY], access="pod"), lambda values: None)
+
+
+class SimulatedAccess:
+    """The way to the agents."""
+
+    def __init__(self, url: str) -> None:
+        import urllib3
+
+        self._pool = urllib3.connection_from_url(url, maxsize=32)
+
+    def host(self, node: str) -> SimulatedAgent:
+        """Return the node's agent."""
+        return SimulatedAgent(self._pool, node, "host")
+
+    def pod(self, node: str) -> SimulatedAgent:
+        """Return the agent in the node's probe pod."""
+        return SimulatedAgent(self._pool, node, "pod")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+
+class SimulatedAgent:
+    """One agent."""
+
+    def __init__(self, pool: Any, node: str, role: str) -> None:
+        self._pool = pool
+        self._path = f"/agents/{quote(node, safe='')}/{role}"
+        self.where = f"{node} ({role})"
+
+    def request(self, op: str, params: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
+        """Ask the simulation, with the same JSON both ways as the real one."""
+        response = self._pool.request("POST", f"{self._path}/{op}", body=json.dumps(params or {}), timeout=timeout_s)
+        assert response.status == 200, response.data
+        return json.loads(response.data)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave word of this process's peak of memory."""
+    folder = os.environ.get(FIGURES)
+    if folder:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        name = getattr(config, "workerinput", {}).get("workerid", "controller")
+        (Path(folder) / name).write_text(str(peak), encoding="utf-8")
