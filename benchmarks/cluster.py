@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import FAULTS, Answers, Fault
+from pytest_k8snet.agent.agent import MOST_ROUTES, without_counters
 from pytest_k8snet.cluster.virtual_servers import WantedServer, wanted
 
 RECORDING = Path(__file__).parent.parent / "tests/recordings/ipvs-native"
@@ -122,8 +123,7 @@ class SimulatedCluster:
         node, answers = self.nodes[name], self._answers(name)
         if role == "pod" or op == "ipvs":
             return json.dumps(answers.pod if role == "pod" else answers.ipvs).encode()
-        routes = b",".join(self._peer_route(peer, answers) for peer in self.nodes.values() if peer is not node)
-        return json.dumps(answers.host).encode()[:-1] + b', "peer_routes": [' + routes + b"]}"
+        return json.dumps({**answers.host, "peer_routes": self._peer_routes(node, answers)}).encode()
 
     def _answers(self, name: str) -> Answers:
         """Return the answers of a node's agents. Only a faulty node's may be changed: they share what nodes have in common."""
@@ -144,6 +144,7 @@ class SimulatedCluster:
                 **facts["host"],
                 "links": facts["host"]["links"] + [{**self._veth, "ifname": name} for name in _veths(node)],
                 "routes": self._host_routes(node),
+                "routes_total": 2 + len(self.nodes),
             },
             "qdiscs": facts["qdiscs"] + [{**_NOQUEUE, "dev": name} for name in _veths(node)],
             "conntrack": {**facts["conntrack"], "count": 1200 + 37 * (node.number % 911)},
@@ -180,29 +181,28 @@ class SimulatedCluster:
             {"type": "unicast", "dst": str(node.pod_range), "dev": "cni0", "prefsrc": str(node.pod_range[1]), **own},
             *(
                 {"type": "unicast", "dst": str(peer.pod_range), "gateway": peer.address, "dev": node.uplink, **rest}
-                for peer in self.nodes.values()
-                if peer is not node
+                for peer in [peer for peer in self.nodes.values() if peer is not node][: MOST_ROUTES - 3]
             ),
         ]
 
-    def _peer_route(self, peer: SimulatedNode, answers: Answers) -> bytes:
-        if answers.odd_route is not None and peer.number % 100 == 7:
-            return json.dumps({**self._route(peer, answers.uplink), **answers.odd_route}).encode()
-        return self._usual_routes[answers.uplink][peer.name]
-
-    def _route(self, peer: SimulatedNode, device: str) -> dict[str, Any]:
-        address = peer.pod_ip(peer.pods)
-        return {"peer": peer.name, "address": address, "real_pod": True, "dev": device, "gateway": peer.address, "error": None}
+    def _peer_routes(self, node: SimulatedNode, answers: Answers) -> list[dict[str, Any]]:
+        usual = {name: way for name, way in self._ways.items() if name != node.name}
+        way = {"dev": answers.uplink, "error": None, "real_pod": True}
+        if answers.odd_route is None:
+            return [{**way, "peers": usual}]
+        odd = {name: usual.pop(name) for name in [*usual][7::100]}
+        return [{**way, "peers": usual}, {**way, **answers.odd_route, "peers": odd}]
 
     @cached_property
-    def _usual_routes(self) -> dict[str, dict[str, bytes]]:
-        return {device: {peer.name: json.dumps(self._route(peer, device)).encode() for peer in self.nodes.values()} for device in _UPLINKS}
+    def _ways(self) -> dict[str, list[str]]:
+        """Every node's pod that is asked for, and the gateway to it."""
+        return {peer.name: [peer.pod_ip(peer.pods), peer.address] for peer in self.nodes.values()}
 
     # ---- IPVS
 
     def _table(self, node: SimulatedNode) -> str:
         own = wanted(self._node_services, self.endpoint_slices, node=node.name, node_ips=[node.address], zone=node.zone)
-        return _TABLE_HEAD + self._common_table + "".join(map(_entry, own.values()))
+        return without_counters(_TABLE_HEAD + self._common_table + "".join(map(_entry, own.values())))
 
     @cached_property
     def _node_services(self) -> list[dict[str, Any]]:

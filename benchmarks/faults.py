@@ -70,7 +70,7 @@ def _vxlan_route(answers: Answers) -> None:
 
 
 def _no_route(answers: Answers) -> None:
-    answers.odd_route = {"dev": None, "gateway": None, "error": "RTNETLINK answers: Network is unreachable"}
+    answers.odd_route = {"dev": None, "error": "RTNETLINK answers: Network is unreachable"}
 
 
 def _without_a_server(table: str) -> str:
@@ -82,7 +82,7 @@ def _without_a_server(table: str) -> str:
 
 def _with_a_stale_endpoint(table: str) -> str:
     lines = table.splitlines(keepends=True)
-    return "".join([*lines[:4], "  -> 0A20FFFE:1F90      Masq    1      0          0         \n", *lines[4:]])
+    return "".join([*lines[:4], "  -> 0A20FFFE:1F90      Masq    1\n", *lines[4:]])
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -103,7 +103,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "real-server-weight",
         ("NET-PROXY-006",),
-        lambda answers: answers.set_table(lambda table: table.replace("Masq    1 ", "Masq    0 ", 1)),
+        lambda answers: answers.set_table(lambda table: table.replace("Masq    1\n", "Masq    0\n", 1)),
     ),
     Fault("vxlan-route", ("NET-ENCAP-001",), _vxlan_route),
     Fault("no-route", ("NET-ENCAP-001",), _no_route),

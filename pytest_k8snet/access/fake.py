@@ -123,8 +123,9 @@ def healthy_pod_facts(pod_ip: str = "10.244.1.5") -> dict[str, Any]:
     }
 
 
-def healthy_host_facts(peers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> dict[str, Any]:
     """Return the answer of a node's agent to ``facts``. `peers` are those of the request."""
+    peers = peers or {}
     return {
         "host": {
             "links": [_link("lo", 65536), _link("eth0"), _link("cni0", kind="bridge"), _link("kube-ipvs0", kind="dummy", flags=[])],
@@ -161,8 +162,9 @@ def healthy_host_facts(peers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any
         "uplink_speed_mbit": None,
         "virtual": "DMI says fake",
         "peer_routes": [
-            {"peer": peer["peer"], "address": peer["address"], "real_pod": peer["real_pod"], "dev": "eth0", "gateway": None, "error": None}
-            for peer in peers
+            {"dev": "eth0", "error": None, "real_pod": real, "peers": {peer: [address, None] for peer, (address, _) in found}}
+            for real in (True, False)
+            if (found := [item for item in peers.items() if item[1][1] is real])
         ],
         "kernel": "6.12.0",
         "errors": {},
@@ -353,7 +355,7 @@ class FakeCluster:
         return cidrs[0].replace(".0/24", ".5") if cidrs else "10.244.255.5"
 
     def _facts(self, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
-        facts = healthy_host_facts(params.get("peers", ())) if role == "host" else healthy_pod_facts(self.pod_ip(node))
+        facts = healthy_host_facts(params.get("peers")) if role == "host" else healthy_pod_facts(self.pod_ip(node))
         sysctls = facts["host"]["sysctls"] if role == "host" else facts["sysctls"]
         for key in params.get("sysctls", ()):
             sysctls.setdefault(key.replace("{uplink}", "eth0"), None)

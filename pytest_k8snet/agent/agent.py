@@ -8,8 +8,11 @@ first line is ``{"ready": 1, "python": "3.11.2"}``; empty lines are heartbeats t
 Operations and their parameters:
 
 - ``facts``: everything checks want to know, in one round trip. ``role`` (host, pod), ``sysctls`` (keys; ``{uplink}`` in one stands for the
-  uplink's name), ``uplink_ip``, ``peers`` (list of peer, address, real_pod), ``existing_pods`` (how many at most), ``skip_namespace``
-- ``ipvs``: the text of /proc/net/ip_vs, whether kube-ipvs0 is there, kube-proxy's mode and /configz (``uplink_ip``)
+  uplink's name), ``uplink_ip``, ``peers`` (name to address and whether it is a running pod's), ``existing_pods`` (how many at most),
+  ``skip_namespace``. What large nodes have thousands of and nobody judges one by one is cut, with a count of the whole: routes of the main
+  table, chains whose names are hashes
+- ``ipvs``: the text of /proc/net/ip_vs without its counters of connections, whether kube-ipvs0 is there, kube-proxy's mode and /configz
+  (``uplink_ip``)
 - ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
 - ``counters``: ``device``; its rx_bytes and tx_bytes and the time they were read at
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
@@ -44,6 +47,8 @@ TOOL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbi
 HEARTBEAT_S = 20.0
 TCP_CONGESTION = 13  # linux/tcp.h
 CLONE_NEWNET = 0x40000000
+MOST_ROUTES = 200  # of the node's main table: natively routed clusters have one there for every node
+MOST_CHAINS = 50  # of each kind, KUBE-SVC- and the like: thousands of Services make tens of thousands
 VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
 # What is kept of kube-proxy's command line and of its /configz.
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
@@ -318,6 +323,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
     own = namespace_facts(keys)
     if params.get("role") == "pod":
         return own
+    own.update(routes=own["routes"][:MOST_ROUTES], routes_total=len(own["routes"]))
     errors: dict[str, str] = {}
 
     def part(name: str, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -347,7 +353,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "conntrack": conntrack(),
         "uplink_speed_mbit": link_speed(uplink),
         "virtual": virtual_reason(uplink),
-        "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers", ())), []),
+        "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers") or {}), []),
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
         "existing_pods_running": len(pods),
         "kernel": os.uname().release,
@@ -407,30 +413,26 @@ def conntrack() -> dict[str, int | None]:
     return {name: read_number("/proc/sys/net/netfilter/nf_conntrack_" + name) for name in ("count", "max", "buckets")}
 
 
-def peer_routes(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ask the kernel for its route to each peer's address, in one process."""
+def peer_routes(peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Ask the kernel for its route to each peer's address, in one process. Peers to which the way is the same come together."""
     if not peers:
         return []
-    # Each becomes a line of a batch that root runs: what is no address must not get into it.
-    documents, errors = ip_batch(["route get " + (peer["address"] if is_address(peer["address"]) else "127.0.0.1") for peer in peers])
+    documents, errors = ip_batch(["route get " + address for address, _ in peers.values()])
     routes = {document[0].get("dst"): document[0] for document in documents if document}
     reasons = {line: text for text, line in re.findall(r"([^\n]+)\nCommand failed -:(\d+)", errors)}
-    answer = []
-    for number, peer in enumerate(peers, 1):
-        route = routes.get(peer["address"])
-        entry: dict[str, Any] = {"peer": peer["peer"], "address": peer["address"], "real_pod": bool(peer.get("real_pod"))}
-        if not is_address(peer["address"]):
-            entry.update(dev=None, gateway=None, error="what the API server gives for it is no address")
-        elif route is None or "dev" not in route:
-            kind = (route or {}).get("type")
+    ways: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for number, (name, (address, real_pod)) in enumerate(peers.items(), 1):
+        route = routes.get(address) or {}
+        device, gateway, failed = route.get("dev"), route.get("gateway") or (route.get("via") or {}).get("host"), None
+        if device is None:
+            kind = route.get("type")
             failed = reasons.get(str(number)) or (
                 "the route is " + str(kind) if kind else errors.splitlines()[0] if errors else "no answer"
             )
-            entry.update(dev=None, gateway=None, error=failed)
-        else:
-            entry.update(dev=route["dev"], gateway=route.get("gateway") or (route.get("via") or {}).get("host"), error=None)
-        answer.append(entry)
-    return answer
+            gateway = None
+        way = ways.setdefault((device, failed, real_pod), {"dev": device, "error": failed, "real_pod": real_pod, "peers": {}})
+        way["peers"][name] = [address, gateway]
+    return list(ways.values())
 
 
 def is_address(text: str) -> bool:
@@ -581,7 +583,12 @@ def ipvs_table() -> dict[str, Any]:
     """Return /proc/net/ip_vs; the file is there as soon as the module is."""
     if not os.path.exists("/proc/net/ip_vs"):
         return {"loaded": False, "table": None}
-    return {"loaded": True, "table": read("/proc/net/ip_vs")}
+    return {"loaded": True, "table": without_counters(read("/proc/net/ip_vs"))}
+
+
+def without_counters(table: str) -> str:
+    """Return an IPVS table without the columns ActiveConn and InActConn: they change all the time, and are half of the text."""
+    return re.sub(r"(?m)(?<=\d) +\d+ +\d+ *$", "", table)
 
 
 def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -653,7 +660,7 @@ def nft_has_kube_chains(family: str) -> bool:
     return any(chain["table"] == "nat" and chain["name"].startswith("KUBE-") for chain in chains)
 
 
-def kube_chains(texts: Iterable[str]) -> dict[str, list[str]]:
+def kube_chains(texts: Iterable[str]) -> dict[str, Any]:
     """Return the KUBE chains in outputs of iptables-save, and those of them that a packet can get to."""
     chains: set[str] = set()
     reachable: set[str] = set()
@@ -677,7 +684,20 @@ def kube_chains(texts: Iterable[str]) -> dict[str, list[str]]:
                     todo.append(target)
         chains.update(name for name in jumps if name.startswith("KUBE-"))
         reachable.update(name for name in reached if name.startswith("KUBE-"))
-    return {"chains": sorted(chains), "reachable": sorted(reachable)}
+    return dict(named("chains", chains), **named("reachable", reachable))
+
+
+def named(what: str, chains: Iterable[str]) -> dict[str, Any]:
+    """Return names of chains, and by kind how many more there are whose names are only hashes."""
+    counts: dict[str, int] = {}
+    kept = []
+    for name in sorted(chains):
+        hashed = re.match(r"(KUBE-[A-Z]+-)[A-Z2-7]{16}$", name)
+        kind = hashed.group(1) if hashed else name
+        counts[kind] = counts.get(kind, 0) + 1
+        if counts[kind] <= MOST_CHAINS:
+            kept.append(name)
+    return {what: kept, "more_" + what: {kind: count - MOST_CHAINS for kind, count in counts.items() if count > MOST_CHAINS}}
 
 
 def nft_tables() -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import RecordError
@@ -94,20 +96,21 @@ def iptables_chains(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
         if backend is None or backend.error is not None:
             judgement.error(f"{facts.node}: iptables-{name} was not read: {backend.error if backend else 'not measured'}", command=command)
             continue
-        chains = [chain for chain in backend.chains if chain.startswith(PROXY_CHAINS)]
-        reachable = [chain for chain in chains if chain in backend.reachable]
+        chains = backend.chains.of(PROXY_CHAINS)
+        reachable = backend.reachable.of(PROXY_CHAINS)
         judgement.check(
             not reachable,
-            f"{facts.node}: {len(reachable)} chains of kube-proxy are in force in iptables-{name} ({_few(reachable)}), want none "
+            f"{facts.node}: {len(reachable)} chains of kube-proxy are in force in iptables-{name} ({_few(reachable.names)}), want none "
             f"({wanted.origin})",
             measured=len(reachable),
             wanted=0,
             command=command,
         )
         if len(chains) > len(reachable):
-            idle = [chain for chain in chains if chain not in reachable]
+            idle = chains.less(reachable)
             judgement.remark(
-                f"{facts.node}: {len(idle)} chains of kube-proxy are left over in iptables-{name}, no packet reaches them ({_few(idle)})",
+                f"{facts.node}: {len(idle)} chains of kube-proxy are left over in iptables-{name}, no packet reaches them "
+                f"({_few(idle.names)})",
                 command=command,
             )
     return judgement
@@ -178,5 +181,5 @@ def _wanted(expect: ProxyExpectation) -> Wanted[str] | Judgement:
     return expect.mode
 
 
-def _few(items: list[str]) -> str:
+def _few(items: Sequence[str]) -> str:
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

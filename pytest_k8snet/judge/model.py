@@ -75,24 +75,40 @@ class Judgement:
         """Count one thing checked; when it does not hold, `message` becomes a fault. Return `ok`."""
         self.checked += 1
         if not ok:
-            self._add(Weight.FAULT, message, measured, wanted, command)
+            self.add(Weight.FAULT, message, measured=measured, wanted=wanted, command=command)
         return ok
+
+    def hold(self, count: int) -> None:
+        """Count things checked of which each is as it should be."""
+        self.checked += count
 
     def error(self, message: str, *, command: str | None = None) -> None:
         """Note that something could not be measured."""
-        self._add(Weight.ERROR, message, None, None, command)
+        self.add(Weight.ERROR, message, command=command)
 
     def inconclusive(self, message: str, *, measured: object = None, wanted: object = None, command: str | None = None) -> None:
         """Note that what was measured cannot carry a verdict."""
-        self._add(Weight.INCONCLUSIVE, message, measured, wanted, command)
+        self.add(Weight.INCONCLUSIVE, message, measured=measured, wanted=wanted, command=command)
 
     def advise(self, message: str, *, measured: object = None, wanted: object = None, command: str | None = None) -> None:
         """Note something that would be better otherwise, but breaks no expectation."""
-        self._add(Weight.ADVICE, message, measured, wanted, command)
+        self.add(Weight.ADVICE, message, measured=measured, wanted=wanted, command=command)
 
     def remark(self, message: str, *, measured: object = None, wanted: object = None, command: str | None = None) -> None:
         """Note something a reader should know."""
-        self._add(Weight.REMARK, message, measured, wanted, command)
+        self.add(Weight.REMARK, message, measured=measured, wanted=wanted, command=command)
+
+    def add(self, weight: Weight, message: str, *, measured: object = None, wanted: object = None, command: str | None = None) -> None:
+        """Note a finding of any weight."""
+        self.findings.append(
+            Finding(
+                weight=weight,
+                message=message,
+                measured=None if measured is None else str(measured),
+                wanted=None if wanted is None else str(wanted),
+                command=command,
+            )
+        )
 
     def only_advice(self, reason: str) -> Judgement:
         """Make advice of every fault, drop what could not be measured, and skip with `reason`: nobody asked for this."""
@@ -142,14 +158,3 @@ class Judgement:
             if finding.weight is deciding
         ]
         return "\n".join(lines) or "nothing was checked"
-
-    def _add(self, weight: Weight, message: str, measured: object, wanted: object, command: str | None) -> None:
-        self.findings.append(
-            Finding(
-                weight=weight,
-                message=message,
-                measured=None if measured is None else str(measured),
-                wanted=None if wanted is None else str(wanted),
-                command=command,
-            )
-        )

@@ -76,7 +76,7 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
     kind = encapsulation.kind
     if kind is None or kind.value == "none":
         return Judgement.skipped(f"no tunnel is expected ({'nothing says so' if kind is None else kind.origin})")
-    used = {route.dev for route in facts.peer_routes}
+    used = {routes.dev for routes in facts.peer_routes}
     links = [link for link in facts.host.links if link.kind in KINDS_OF[kind.value] and (link.name in used or link.up)]
     if not links:
         return Judgement.skipped(f"there is no {kind.value} device in use: NET-ENCAP-001 judges that")

@@ -300,21 +300,19 @@ def _service_chains(judgement: Judgement, facts: NodeFacts, mode: str) -> None:
         if backend.error is not None:
             judgement.error(f"{facts.node}: whether chains of iptables mode are in force was not read: {backend.error}", command=command)
             continue
-        reachable = [chain for chain in backend.reachable if chain.startswith(("KUBE-SVC-", "KUBE-SEP-"))]
-        unreferenced = [
-            chain for chain in backend.chains if chain.startswith(("KUBE-SVC-", "KUBE-SEP-")) and chain not in backend.reachable
-        ]
+        reachable = backend.reachable.of(("KUBE-SVC-", "KUBE-SEP-"))
+        unreferenced = backend.chains.of(("KUBE-SVC-", "KUBE-SEP-")).less(reachable)
         if reachable:
             judgement.check(
                 False,
                 f"{facts.node}: {len(reachable)} chains of iptables mode are still in force beside mode {mode} "
-                f"(iptables-{name}: {_few(reachable)}), want none",
+                f"(iptables-{name}: {_few(reachable.names)}), want none",
                 command=command,
             )
         if unreferenced:
             judgement.remark(
                 f"{facts.node}: {len(unreferenced)} chains of iptables mode are left over, no packet reaches them "
-                f"(iptables-{name}: {_few(unreferenced)})",
+                f"(iptables-{name}: {_few(unreferenced.names)})",
                 command=command,
             )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, NoPodError
 from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
-    from pytest_k8snet.cluster.model import Node
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.document import Document
 
-_AHEAD = 4  # nodes asked, a thread, before the first answer is needed
+_AHEAD = 8  # nodes asked beyond those that threads are busy with
+_NO_ADDRESS = "no running pod is known there, and the node has no podCIDR"
 
 # What checks look at whatever the profile says; {uplink} is filled in on the node, where its name is known.
 UPLINK_KEYS = tuple(f"net.ipv4.conf.{{uplink}}.{name}" for name in ("arp_ignore", "arp_announce", "rp_filter", "forwarding"))
@@ -37,49 +37,62 @@ HOST_KEYS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What all nodes are asked."""
+
+    context: MeasureContext
+    keys: Sequence[str]
+    peers: Mapping[str, tuple[str, bool]]  # an address in every node's pod range, and whether it is a running pod's
+    unknown: Sequence[str]  # nodes of which no such address is known
+
+
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Take the facts of the nodes `subjects`."""
-    keys = list(dict.fromkeys([*HOST_KEYS, *context.sysctl_keys]))
+    question = _Question(context, list(dict.fromkeys([*HOST_KEYS, *context.sysctl_keys])), *_peers(context))
     threads = context.settings.facts_threads
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="k8snet-facts") as pool:
 
         def start(node: str) -> Future[Document]:
             # The pod's agent starts while the host's does: most of the time is waiting for their first word.
-            pods = [pool.submit(_pod_facts, context, node, keys)]
-            return pool.submit(take_document, "facts", node, _method(context, node), partial(_facts, context, node, keys, pods))
+            pods = [pool.submit(_pod_facts, question, node)]
+            return pool.submit(take_document, "facts", node, _method(context, node), partial(_facts, question, node, pods))
 
         # Never all at once: facts are up to a megabyte each, and of a thousand nodes only those under way are held.
-        under_way: deque[Future[Document]] = deque()
+        under_way: set[Future[Document]] = set()
         for node in subjects:
-            under_way.append(start(node))
-            if len(under_way) == _AHEAD * threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            under_way.add(start(node))
+            if len(under_way) >= threads + _AHEAD:
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        for future in as_completed(under_way):
+            yield future.result()
 
 
-def _facts(context: MeasureContext, name: str, keys: Sequence[str], pods: list[Future[dict[str, Any]]]) -> dict[str, Any]:
+def _facts(question: _Question, name: str, pods: list[Future[dict[str, Any]]]) -> dict[str, Any]:
     """Ask both agents of a node. `pods` holds the first answer of its pod's; it is gone when they are asked again."""
+    context = question.context
     node = context.cluster.node(name)
     probe = context.probes.get(name)
-    peers, unknown = _peers(context, node)
-    agent = context.access.host(name)
-    values: dict[str, Any] = agent.request(
+    values: dict[str, Any] = context.access.host(name).request(
         "facts",
         {
             "role": "host",
-            "sysctls": [*keys, *UPLINK_KEYS],
+            "sysctls": [*question.keys, *UPLINK_KEYS],
             "uplink_ip": node.internal_ip,
-            "peers": peers,
+            "peers": {peer: known for peer, known in question.peers.items() if peer != name},
             "existing_pods": context.settings.existing_pods,
             "skip_namespace": probe.namespace if probe else None,
         },
         timeout_s=context.settings.facts_timeout_s,
     )
-    values.update(peer_routes=[*values["peer_routes"], *unknown], pod=None, pod_error=None, pod_absent=None)
+    if unknown := [peer for peer in question.unknown if peer != name]:
+        no_address = {"dev": None, "error": _NO_ADDRESS, "real_pod": False, "peers": dict.fromkeys(unknown, ("", None))}
+        values["peer_routes"].append(no_address)
+    values.update(pod=None, pod_error=None, pod_absent=None)
     first = bool(pods)
     try:
-        pod = pods.pop().result() if first else _pod_facts(context, name, keys)
+        pod = pods.pop().result() if first else _pod_facts(question, name)
         values["pod"] = {"name": probe.pod if probe else f"probe-{name}", **pod}
     except NoPodError as absent:
         values["pod_absent"] = str(absent)
@@ -90,36 +103,29 @@ def _facts(context: MeasureContext, name: str, keys: Sequence[str], pods: list[F
     return values
 
 
-def _pod_facts(context: MeasureContext, name: str, keys: Sequence[str]) -> dict[str, Any]:
+def _pod_facts(question: _Question, name: str) -> dict[str, Any]:
+    context = question.context
     facts: dict[str, Any] = context.access.pod(name).request(
-        "facts", {"role": "pod", "sysctls": list(keys)}, timeout_s=context.settings.facts_timeout_s
+        "facts", {"role": "pod", "sysctls": list(question.keys)}, timeout_s=context.settings.facts_timeout_s
     )
     return facts
 
 
-def _peers(context: MeasureContext, node: Node) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return an address in every other node's pod range, a running pod's where there is one, and the entries of nodes without any."""
-    known, unknown = [], []
-    for peer in context.cluster.nodes:
-        if peer.name == node.name or peer.excluded is not None:
+def _peers(context: MeasureContext) -> tuple[dict[str, tuple[str, bool]], list[str]]:
+    """Return an address in every node's pod range and whether it is a running pod's, and the nodes of which none is known."""
+    known: dict[str, tuple[str, bool]] = {}
+    unknown = []
+    for node in context.cluster.nodes:
+        probe = context.probes.get(node.name)
+        address = (probe.pod_ip if probe and probe.error is None else None) or node.pod_ip
+        if node.excluded is not None:
             continue
-        probe = context.probes.get(peer.name)
-        address = (probe.pod_ip if probe and probe.error is None else None) or peer.pod_ip
         if address is not None:
-            known.append({"peer": peer.name, "address": address, "real_pod": True})
-        elif (address := _within(peer.pod_cidrs)) is not None:
-            known.append({"peer": peer.name, "address": address, "real_pod": False})
+            known[node.name] = (address, True)
+        elif node.pod_cidrs:
+            known[node.name] = (str(ipaddress.ip_network(node.pod_cidrs[0], strict=False)[2]), False)
         else:
-            unknown.append(
-                {
-                    "peer": peer.name,
-                    "address": "",
-                    "real_pod": False,
-                    "dev": None,
-                    "gateway": None,
-                    "error": "no running pod is known there, and the node has no podCIDR",
-                }
-            )
+            unknown.append(node.name)
     return known, unknown
 
 

@@ -6,7 +6,7 @@ not be read is present with its error, so that a judge can say why and never tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +59,8 @@ class NetNamespace:
 
     name: str
     links: tuple[Link, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[Route, ...]  # of a node's own main table the first ones only
+    routes_total: int
     sysctls: Mapping[str, str | None]  # None: the kernel has no such file here
     congestion_control: str | None  # what a fresh TCP socket really uses (getsockopt TCP_CONGESTION)
 
@@ -87,6 +88,7 @@ class NetNamespace:
             name=name,
             links=links,
             routes=routes,
+            routes_total=max(data.get("routes_total", 0), len(routes)),
             sysctls=dict(data.get("sysctls", {})),
             congestion_control=data.get("congestion_control"),
         )
@@ -134,25 +136,68 @@ class KubeProxy:
 
 
 @dataclass(frozen=True, slots=True)
+class Chains:
+    """KUBE chains of table nat. Of kinds whose names are hashes (``KUBE-SVC-``) only the first are named, the rest is counted."""
+
+    names: tuple[str, ...]
+    more: Mapping[str, int]  # by kind
+
+    def of(self, kinds: tuple[str, ...]) -> Chains:
+        """Return those whose names begin with one of `kinds`."""
+        return Chains(
+            tuple(name for name in self.names if name.startswith(kinds)),
+            {kind: count for kind, count in self.more.items() if kind.startswith(kinds)},
+        )
+
+    def less(self, others: Chains) -> Chains:
+        """Return these without `others`, which are some of them."""
+        counts = {kind: count - others.more.get(kind, 0) for kind, count in self.more.items()}
+        return Chains(tuple(name for name in self.names if name not in others.names), counts)
+
+    def __len__(self) -> int:
+        return len(self.names) + sum(self.more.values())
+
+
+@dataclass(frozen=True, slots=True)
 class IptablesBackend:
     """One iptables back end (``legacy`` or ``nft``): its KUBE- chains in table nat, and which of them a packet can reach."""
 
     tables: tuple[str, ...]
-    chains: tuple[str, ...]  # every KUBE-* chain of table nat
-    reachable: tuple[str, ...]  # those that jumps lead to from a base chain
+    chains: Chains  # every KUBE-* chain of table nat
+    reachable: Chains  # those that jumps lead to from a base chain
     error: str | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> IptablesBackend:
+        """Read one back end's part of the facts."""
+        return cls(
+            tables=tuple(data["tables"]),
+            chains=Chains(tuple(data["chains"]), dict(data.get("more_chains") or {})),
+            reachable=Chains(tuple(data["reachable"]), dict(data.get("more_reachable") or {})),
+            error=data.get("error"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class PeerRoute:
-    """The kernel's route to an address in another node's pod range (``ip -j route get``)."""
+class PeerRoutes:
+    """The kernel's routes (``ip -j route get``) to addresses in other nodes' pod ranges, of those peers to which the way is the same."""
 
-    peer: str  # node name
-    address: str
-    real_pod: bool  # whether the address is a running pod's, or only one of the range
     dev: str | None
-    gateway: str | None
-    error: str | None = None
+    error: str | None
+    real_pod: bool  # whether the addresses are running pods', or only some of the ranges
+    peers: Mapping[str, str]  # node name to the address that was asked for
+
+    @classmethod
+    def from_json(cls, data: Iterable[Mapping[str, Any]]) -> tuple[PeerRoutes, ...]:
+        """Read the part ``peer_routes`` of the facts."""
+        ways: dict[tuple[Any, ...], dict[str, str]] = {}
+        for item in data:
+            peers = ways.setdefault((item["dev"], item.get("error"), item["real_pod"]), {})
+            if "peer" in item:  # schema 1 has an element for each peer
+                peers[item["peer"]] = item["address"]
+            else:
+                peers.update((name, address) for name, (address, _gateway) in item["peers"].items())
+        return tuple(cls(dev, error, real_pod, peers) for (dev, error, real_pod), peers in ways.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +232,7 @@ class NodeFacts:
     conntrack: Mapping[str, int | None]  # count, max, buckets
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
-    peer_routes: tuple[PeerRoute, ...]
+    peer_routes: tuple[PeerRoutes, ...]
     kernel: str
     errors: Mapping[str, str]  # parts of the node's facts that could not be read: they are empty, and mean nothing
     raw: Mapping[str, Any]
@@ -220,22 +265,14 @@ class NodeFacts:
                 kube_proxy=KubeProxy.from_json(data["kube_proxy"]),
                 ipvs_loaded=data["ipvs"]["loaded"],
                 ipvs_table=data["ipvs"]["table"],
-                iptables={
-                    name: IptablesBackend(
-                        tables=tuple(item["tables"]),
-                        chains=tuple(item["chains"]),
-                        reachable=tuple(item["reachable"]),
-                        error=item.get("error"),
-                    )
-                    for name, item in data["iptables"].items()
-                },
+                iptables={name: IptablesBackend.from_json(item) for name, item in data["iptables"].items()},
                 nft_tables=tuple(data["nft"]["tables"]),
                 nft_error=data["nft"].get("error"),
                 qdiscs=tuple(data["qdiscs"]),
                 conntrack=dict(data["conntrack"]),
                 uplink_speed_mbit=data.get("uplink_speed_mbit"),
                 virtual=data.get("virtual"),
-                peer_routes=tuple(PeerRoute(**item) for item in data["peer_routes"]),
+                peer_routes=PeerRoutes.from_json(data["peer_routes"]),
                 kernel=data["kernel"],
                 errors=dict(data.get("errors") or {}),
                 raw=data,

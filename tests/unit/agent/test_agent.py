@@ -218,6 +218,65 @@ def test_reachable_chains() -> None:
     assert found["reachable"] == ["KUBE-SEP-USED", "KUBE-SERVICES", "KUBE-SVC-USED"]
 
 
+def test_chains_with_hashes_for_names_are_counted_where_they_are_many() -> None:
+    services = [
+        f"KUBE-SVC-{'A' * 12}{number:04}".replace("0", "B").replace("1", "C").replace("8", "D").replace("9", "E") for number in range(70)
+    ]
+    others = ["KUBE-SERVICES", "KUBE-SEP-AAAAAAAAAAAAAAAA", *(f"KUBE-POOL-{number}" for number in range(60))]
+    found = agent.named("chains", [*services, *others])
+    assert found["chains"] == sorted([*sorted(services)[:50], *others])
+    assert found["more_chains"] == {"KUBE-SVC-": len(set(services)) - 50}
+
+
+GET_ROUTES = [
+    [{"dst": "10.244.2.5", "gateway": "192.168.10.12", "dev": "eth0"}],
+    [{"dst": "10.244.3.5", "via": {"family": "inet6", "host": "fe80::3"}, "dev": "eth0"}],
+    [{"dst": "10.244.5.5", "dev": "eth0"}],
+    [{"type": "blackhole", "dst": "10.244.6.5"}],
+]
+
+
+def test_routes_to_peers_to_which_the_way_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ip_batch(lines: list[str]) -> tuple[list[Any], str]:
+        asked.extend(lines)
+        return GET_ROUTES, "RTNETLINK answers: Network is unreachable\nCommand failed -:3"
+
+    monkeypatch.setattr(agent, "ip_batch", ip_batch)
+    peers = {f"node-{number}": (f"10.244.{number}.5", number != 5) for number in (2, 3, 4, 5, 6)}
+    assert agent.peer_routes(peers) == [
+        {
+            "dev": "eth0",
+            "error": None,
+            "real_pod": True,
+            "peers": {"node-2": ["10.244.2.5", "192.168.10.12"], "node-3": ["10.244.3.5", "fe80::3"]},
+        },
+        {
+            "dev": None,
+            "error": "RTNETLINK answers: Network is unreachable",
+            "real_pod": True,
+            "peers": {"node-4": ["10.244.4.5", None]},
+        },
+        {"dev": "eth0", "error": None, "real_pod": False, "peers": {"node-5": ["10.244.5.5", None]}},
+        {"dev": None, "error": "the route is blackhole", "real_pod": True, "peers": {"node-6": ["10.244.6.5", None]}},
+    ]
+    assert asked[0] == "route get 10.244.2.5"
+
+
+def test_table_without_counters() -> None:
+    lines = [
+        "TCP  0A600001:01BB rr persistent 10800 FFFFFFFF ",
+        "  -> 0AC70001:192B      Masq    1      17         250       ",
+        "  -> [fd00:0244:0001:0000:0000:0000:0000:0005]:1F90      Masq    0      0          0",
+    ]
+    assert agent.without_counters("\n".join(lines)).split("\n") == [
+        "TCP  0A600001:01BB rr persistent 10800 FFFFFFFF ",
+        "  -> 0AC70001:192B      Masq    1",
+        "  -> [fd00:0244:0001:0000:0000:0000:0000:0005]:1F90      Masq    0",
+    ]
+
+
 def test_chains_that_refer_to_each_other() -> None:
     text = "*nat\n:INPUT ACCEPT [0:0]\n:KUBE-A - [0:0]\n:KUBE-B - [0:0]\n-A KUBE-A -j KUBE-B\n-A KUBE-B -j KUBE-A\n"
     assert agent.kube_chains([text])["reachable"] == []
@@ -323,12 +382,13 @@ def refuse(*_arguments: object) -> None:
 
 
 def test_a_part_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "namespace_facts", lambda keys: {})
+    monkeypatch.setattr(agent, "namespace_facts", lambda keys: {"routes": [{"dst": str(number)} for number in range(1001)]})
     monkeypatch.setattr(agent, "ipvs_table", refuse)
     monkeypatch.setattr(agent, "running_pods", refuse)
     values = agent.facts({"role": "host"})
     assert values["ipvs"] == {"loaded": True, "table": None}
     assert {"ipvs", "existing_pods"} <= values["errors"].keys()
+    assert (len(values["host"]["routes"]), values["host"]["routes_total"]) == (200, 1001)
 
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")

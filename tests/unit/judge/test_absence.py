@@ -229,3 +229,17 @@ def test_nft_tables(nft: dict[str, Any], expected: tuple[str, str]) -> None:
 )
 def test_ipvs_leftovers(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert outcome(absence.ipvs_leftovers(facts(**{**ABSENT, **changes}), NONE)) == expected
+
+
+def test_chains_that_are_only_counted() -> None:
+    """The agent names no more than the first of those whose names are hashes."""
+    many = {"chains": LEFT, "more_chains": {"KUBE-SVC-": 950, "KUBE-POOL-": 7}, "reachable": LEFT[:1], "more_reachable": {"KUBE-SVC-": 900}}
+    judgement = absence.iptables_chains(facts(**{**ABSENT, "iptables__legacy": {"tables": ["nat"], **many}}), NONE)
+    first = LEFT[0]
+    assert outcome(judgement) == (
+        "fail",
+        f"node-1: 901 chains of kube-proxy are in force in iptables-legacy ({first}), want none ({ORIGIN}) (iptables-legacy-save -t nat)",
+    )
+    assert told(judgement, "remark")[0].startswith(
+        "node-1: 52 chains of kube-proxy are left over in iptables-legacy, no packet reaches them ("
+    )

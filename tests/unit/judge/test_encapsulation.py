@@ -184,3 +184,20 @@ def test_a_stand_in_address_is_told() -> None:
     judgement = encapsulation.routes_to_peers(facts(peer_routes=[route("node-2", real_pod=False)]), NATIVE, ["node-2"])
     assert outcome(judgement) == ("pass", "")
     assert told(judgement, "remark") == ["node-1: no running pod of node-2 was found, an address of its pod range stands in for one"]
+
+
+@pytest.mark.parametrize(("real_pod", "weight"), [(True, "fault"), (False, "inconclusive")])
+def test_many_peers_to_which_the_way_is_the_same(real_pod: bool, weight: str) -> None:
+    names = [f"node-{number:03}" for number in range(2, 42)]
+    routes = {"dev": "eth0", "error": None, "real_pod": real_pod, "peers": {name: ["10.244.2.5", None] for name in names}}
+    good = encapsulation.routes_to_peers(facts(peer_routes=[routes]), NATIVE, names)
+    assert (good.verdict, good.checked, good.evidence) == ("pass", 40, {"devices": {"eth0": 40}})
+    assert len(good.findings) == (0 if real_pod else 11)
+    bad = encapsulation.routes_to_peers(facts(peer_routes=[routes]), wants("vxlan"), [*names, *(f"gone-{number}" for number in range(13))])
+    messages = told(bad, weight)
+    assert messages[0].startswith("node-1: the route to 10.244.2.5 (")
+    assert messages[10:] == ["node-1: and the same of 30 more nodes"]
+    assert told(bad, "error")[9:] == [
+        "node-1: no route to a pod of gone-6 was measured",
+        "node-1: nor one to a pod of 3 more nodes",
+    ]
