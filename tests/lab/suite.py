@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.table import fault
 from pytest_k8snet.record.store import LOCKS
+from tests.junit import without_times
 
 BIN = Path(sys.executable).parent
 Case = tuple[str, str]
@@ -124,6 +126,16 @@ class Lab:
             finally:
                 if run.poll() is None:
                     run.kill()
+
+    def assert_replayed(self, title: str, recording: str, place: Path, *arguments: str) -> None:
+        """Check that what a run left is judged in `place` as the run itself was, in an environment that knows of no lab."""
+        report = place / "replay.xml"
+        argv = [str(BIN / "pytest"), f"--k8snet-replay={self.results / recording}", f"--junitxml={report}", "-p", "no:cacheprovider"]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(place)}
+        ran = subprocess.run([*argv, *arguments], cwd=place, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert report.exists(), ran.stdout + ran.stderr
+        assert without_times(report) == without_times(self.results / f"{title}.xml"), ran.stdout
+        assert ran.returncode in (0, 1)  # JUnit, being equal, says which
 
     def objects_of_runs(self) -> list[str]:
         """Return every namespace, pod, priority class and Lease that carries the label of a run and is not on its way out."""

@@ -20,8 +20,8 @@ def lab(results: Path) -> Iterator[Lab]:
         yield lab
 
 
-def test_healthy(lab: Lab) -> None:
-    outcome = lab.run_suite("healthy", *PROFILES)
+def test_healthy(lab: Lab, tmp_path: Path) -> None:
+    outcome = lab.run_suite("healthy", "--k8snet-save-bundle=healthy.tar.zst", *PROFILES)
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
     assert outcome.skipped_checks == {
@@ -34,14 +34,16 @@ def test_healthy(lab: Lab) -> None:
         "NET-PROXY-005",
         "NET-PROXY-006",
     }
+    lab.assert_replayed("healthy", "healthy.tar.zst", tmp_path, "-n2")
 
 
 def test_every_fault_of_this_lab_is_applied() -> None:
     assert sorted(LEFT_OVER) == sorted(fault.name for fault in FAULTS if fault.proxy_modes == ("none",))
 
 
-def test_faults_turn_exactly_their_cases(lab: Lab) -> None:
+def test_faults_turn_exactly_their_cases(lab: Lab, tmp_path: Path) -> None:
     """Each on a node of its own, which what it turns names."""
     outcome = turned_on(lab, LEFT_OVER, *PROFILES)
     assert outcome.noteworthy == outcome.declared, outcome.output
     assert outcome.exit_status == 1
+    lab.assert_replayed("+".join(LEFT_OVER), "+".join(LEFT_OVER), tmp_path)

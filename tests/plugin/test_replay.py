@@ -19,6 +19,7 @@ import pytest
 from pytest_k8snet.record.bundle import write_bundle
 from pytest_k8snet.record.schema import version_of
 from pytest_k8snet.record.store import RunFolder
+from tests.junit import without_times
 from tests.plugin.bench import Bench, Ran, wait_for
 
 VERSION = version_of("pytest-k8snet")
@@ -47,11 +48,6 @@ NODES = ("node-1", "node-2", "node-3", "node-4")
 OPTIONS = ("--k8snet-profile=tuned-node,ours.yaml", "--k8snet-allow-missing=1", "--k8snet-load-pairs=sample:3", "--k8snet-pairs=all")
 
 
-def junit(path: Path) -> bytes:
-    """Return a report without its times."""
-    return re.sub(rb' (time|timestamp)="[^"]*"', b"", path.read_bytes())
-
-
 @dataclass(frozen=True)
 class Recorded:
     """A bench that has the recording of a run, and nothing that it was made from."""
@@ -78,7 +74,7 @@ def record(bench: Bench, *arguments: str, change: str = BROKEN) -> Recorded:
     ran = bench.run(*OPTIONS, "--k8snet-save-bundle=run.tar.zst", "--k8snet-run-dir=recorded", *arguments)
     for path in (*sources, bench.path / "requests.txt"):
         path.unlink()
-    return Recorded(bench, ran, junit(bench.path / "junit.xml"))
+    return Recorded(bench, ran, without_times(bench.path / "junit.xml"))
 
 
 class Kept:
@@ -131,7 +127,7 @@ def test_the_same_verdicts(recorded: Recorded, kind: str, way: str) -> None:
     ran = recorded.replay(getattr(recorded, kind), way)
     assert ran.status == 1
     assert ran.verdicts == recorded.ran.verdicts
-    assert junit(recorded.bench.path / "junit.xml") == recorded.junit
+    assert without_times(recorded.bench.path / "junit.xml") == recorded.junit
     assert summary(ran) == summary(recorded.ran)
     assert recorded.bench.requests() == []
 
@@ -140,7 +136,7 @@ def test_a_run_under_xdist(bench: Bench) -> None:
     recorded = record(bench, "-n2")
     alone = recorded.replay("run.tar.zst", "-pno:xdist")
     assert alone.verdicts == recorded.ran.verdicts
-    assert junit(bench.path / "junit.xml") == recorded.junit
+    assert without_times(bench.path / "junit.xml") == recorded.junit
 
 
 def test_in_another_folder_by_another_user(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +148,7 @@ def test_in_another_folder_by_another_user(recorded: Recorded, tmp_path: Path, m
     line = [sys.executable, "-m", "pytest", f"--k8snet-replay={bundle}", "--junitxml=junit.xml", "-p", "no:cacheprovider"]
     ran = subprocess.run(line, cwd=place, capture_output=True, text=True, check=False)
     assert ran.returncode == 1, ran.stdout
-    assert junit(place / "junit.xml") == recorded.junit
+    assert without_times(place / "junit.xml") == recorded.junit
 
 
 @pytest.mark.parametrize(
@@ -169,7 +165,7 @@ def test_other_runs(bench: Bench, arguments: list[str], change: str, status: int
     assert recorded.ran.status == status, recorded.ran.out
     ran = recorded.replay()
     assert ran.status == status
-    assert junit(bench.path / "junit.xml") == recorded.junit
+    assert without_times(bench.path / "junit.xml") == recorded.junit
     assert ran.line("verdicts: ") == recorded.ran.line("verdicts: ")
 
 
@@ -179,7 +175,7 @@ def test_a_replay_of_a_replay(recorded: Recorded) -> None:
     shutil.rmtree(recorded.folder)
     recorded.bundle.unlink()
     ran = recorded.replay("again.tar.zst")
-    assert junit(recorded.bench.path / "junit.xml") == recorded.junit
+    assert without_times(recorded.bench.path / "junit.xml") == recorded.junit
     assert ran.line("k8snet: replay of run ") == first.line("k8snet: replay of run ")
 
 
@@ -275,7 +271,7 @@ def test_other_sources_decide_nothing(recorded: Recorded, monkeypatch: pytest.Mo
     monkeypatch.setenv("K8SNET_KUBECONFIG", "/nonexistent")
     recorded.bench.write("pytest.ini", "[pytest]\nk8snet_strict = true\nk8snet_checks = NET-MTU-*\nk8snet_access = pod\n")
     recorded.replay()
-    assert junit(recorded.bench.path / "junit.xml") == recorded.junit
+    assert without_times(recorded.bench.path / "junit.xml") == recorded.junit
 
 
 @pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])

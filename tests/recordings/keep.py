@@ -1,4 +1,4 @@
-"""Copies documents from the run folders that the lab tests left: `python -m tests.recordings.keep build/lab`."""
+"""Copies what a replay takes from the run folders that the lab tests left: `python -m tests.recordings.keep build/lab`."""
 
 from __future__ import annotations
 
@@ -8,42 +8,47 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_k8snet.options import DECIDING
+from pytest_k8snet.record.store import RUN
 from tests.lab.test_ipvs_native import TOGETHER
 from tests.lab.test_no_proxy import LEFT_OVER
 
 HERE = Path(__file__).parent
+FILES = ("run", "plan", "probes", "profiles")
 KINDS = ("cluster", "facts", "ipvs", "throughput")
-TUNED = ("lab", "tuned-node")
-IPVS = (*TUNED, "ipvs", "native")
-NONE = (*TUNED, "kube-proxy-free", "native")
 
 
 def keep(results: Path) -> None:
     """Copy the healthy runs, and those with faults."""
-    keep_one(results / "test_ipvs_native/healthy", "ipvs-native", IPVS)
-    keep_one(results / "iptables_vxlan/healthy", "iptables-vxlan", (*TUNED, "iptables", "vxlan"))
-    keep_one(results / "test_no_proxy/healthy", "no-proxy", NONE)
+    keep_one(results / "test_ipvs_native/healthy", "ipvs-native")
+    keep_one(results / "iptables_vxlan/healthy", "iptables-vxlan")
+    keep_one(results / "test_no_proxy/healthy", "no-proxy")
     for number, faults in enumerate(TOGETHER, start=1):
-        keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{number}", IPVS, faults)
-    keep_one(results / "test_no_proxy" / "+".join(LEFT_OVER), "left-over", NONE, LEFT_OVER)
+        keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{number}", faults)
+    keep_one(results / "test_no_proxy" / "+".join(LEFT_OVER), "left-over", LEFT_OVER)
 
 
-def keep_one(run: Path, name: str, profiles: tuple[str, ...], faults: Mapping[str, str] | None = None) -> None:
-    """Copy one run's documents, without the path of the kubeconfig that it was made with."""
+def keep_one(run: Path, name: str, faults: Mapping[str, str] | None = None) -> None:
+    """Copy what a replay takes from one run, without the paths of the machine that it was made on."""
     place = HERE / name
     if place.exists():
         shutil.rmtree(place)
-    for kind in KINDS:
-        for source in sorted((run / kind).glob("*.json")):
-            document = json.loads(source.read_text())
-            if kind == "cluster":
-                document["method"] = "API of a lab"
-            target = place / kind / source.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(document, indent=1) + "\n")
-    pairs = json.loads((run / "plan.json").read_text())["load_pairs"]
-    about = {"profiles": list(profiles), "faults": dict(faults or {}), "load_pairs": len(pairs)}
-    (place / "recording.json").write_text(json.dumps(about, indent=1) + "\n")
+    sources = [run / f"{file}.json" for file in FILES] + [source for kind in KINDS for source in sorted((run / kind).glob("*.json"))]
+    for source in sources:
+        content = json.loads(source.read_text())
+        if source.parent.name == "cluster":
+            content["method"] = "API of a lab"
+        if source.name == RUN:
+            content["settings"] = {key: value for key, value in content["settings"].items() if key.replace("-", "_") in DECIDING}
+            content["results"] = None
+        write(place / source.relative_to(run), content)
+    write(place / "recording.json", {"faults": dict(faults or {})})
+
+
+def write(target: Path, content: object) -> None:
+    """Write a file as run folders have it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
