@@ -36,8 +36,16 @@ class Limits:
     members: int = 200_000
     member_bytes: int = 64 * 2**20
     all_bytes: int = 8 * 2**30
-    expansion: int = 2_000  # bytes for each byte of the file, once there are more than
-    expansion_from: int = 64 * 2**20
+    expansion: int = 10_000  # bytes for each byte of the file, once there are more than `expansion_from`; nothing but zeros reaches 30,000
+    expansion_from: int = 512 * 2**20
+
+    def refuse(self, size: int, packed: int) -> str | None:
+        """Return what is wrong with a bundle of `size` bytes in a file of `packed`, None when nothing is."""
+        if size > self.all_bytes:
+            return f"holds more than {self.all_bytes} bytes"
+        if size > max(self.expansion_from, self.expansion * packed):
+            return f"{packed} bytes expand to more than {self.expansion} times as many"
+        return None
 
 
 LIMITS = Limits()
@@ -55,14 +63,16 @@ def write_bundle(folder: RunFolder, target: Path, *, run_id: str, limits: Limits
             raise RecordError(f"{target}: {len(names)} files are too many for a bundle, which holds {limits.members}")
         index = {"schema": SCHEMA, "run": run_id, "version": version_of(PACKAGE), "members": len(names)}
         with temporary.open("xb") as file, _compressing(file) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
-            size = _add(tar, INDEX, (json.dumps(index, indent=1) + "\n").encode())
+            _add(tar, INDEX, (json.dumps(index, indent=1) + "\n").encode())
             for name in sorted(names, key=lambda name: (name != RUN, name)):
                 content = (folder.path / name).read_bytes()
                 if len(content) > limits.member_bytes:
                     raise RecordError(f"{target}: {name} is too large for a bundle: {len(content)} bytes, {limits.member_bytes} at most")
-                size += _add(tar, name, content)
-        if size > limits.all_bytes:
-            raise RecordError(f"{target}: {size} bytes are too many for a bundle, which holds {limits.all_bytes}")
+                _add(tar, name, content)
+            tar.close()
+            size = packed.tell()
+        if (reason := limits.refuse(size, temporary.stat().st_size)) is not None:
+            raise RecordError(f"{target}: would be a bundle that is not read again: {reason}")
         temporary.replace(target)
     except OSError as error:
         raise RecordError(f"{target}: cannot be written: {error.strerror}") from error
@@ -123,12 +133,11 @@ def extract_bundle(path: Path, folder: RunFolder, *, leave_out: Collection[str] 
                 raise RecordError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     """Add a file as if nobody had made it at no time: a bundle's bytes follow from its content alone."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), 0o644
     tar.addfile(member, io.BytesIO(content))
-    return member.size
 
 
 class _Stream(Protocol):
@@ -153,11 +162,8 @@ class _Metered:
         """Return the next bytes."""
         data = self._stream.read(size)
         self._count += len(data)
-        limits = self._limits
-        if self._count > limits.all_bytes:
-            raise _Refused(f"holds more than {limits.all_bytes} bytes")
-        if self._count > max(limits.expansion_from, limits.expansion * self._packed_bytes):
-            raise _Refused(f"{self._packed_bytes} bytes expand to more than {limits.expansion} times as many")
+        if (reason := self._limits.refuse(self._count, self._packed_bytes)) is not None:
+            raise _Refused(reason)
         if self._count > self._until:
             raise _Refused("damaged: what should be the header of a member is too long")
         return data

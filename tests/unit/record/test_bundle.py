@@ -137,9 +137,10 @@ def test_its_bytes_follow_from_its_content(run: RunFolder, tmp_path: Path) -> No
     [
         (Limits(members=6), "7 files are too many for a bundle, which holds 6"),
         (Limits(member_bytes=1000), "is too large for a bundle: "),
-        (Limits(all_bytes=4000), "bytes are too many for a bundle, which holds 4000"),
+        (Limits(all_bytes=4000), "would be a bundle that is not read again: holds more than 4000 bytes"),
+        (Limits(expansion=5, expansion_from=4000), " bytes expand to more than 5 times as many"),
     ],
-    ids=["members", "member", "all"],
+    ids=["members", "member", "all", "expansion"],
 )
 def test_what_could_not_be_read_again_is_not_written(run: RunFolder, tmp_path: Path, limits: Limits, message: str) -> None:
     path = tmp_path / "out" / "b.tar.zst"
