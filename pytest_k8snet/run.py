@@ -220,7 +220,7 @@ class Run:
     def may_miss(self, subject: str) -> str | None:
         """Return why it does not matter that `subject` could not be measured, None when it does."""
         missing = self._settled_missing()
-        return self.may_miss_all() if any(name in missing for name in (subject, *subject.split(":"))) else None
+        return self.may_miss_all() if any(name in missing for name in (subject, *pair_nodes(subject))) else None
 
     def may_miss_all(self) -> str | None:
         """Return why it does not matter that the missing nodes could not be measured, None when it does."""

@@ -11,11 +11,13 @@ import pytest
 
 from pytest_k8snet.outcome import remedy
 from pytest_k8snet.plan import FEW, HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, some, volume_bytes
+from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
     from pytest_k8snet.controller import Controller
     from pytest_k8snet.run import ControllerRun, Run
 
+_SUBJECT = "\0"  # stands for a case's own subject, where cases are compared
 _ORDER = ("pass", "fail", "error", "inconclusive", "skip")
 _RED = frozenset({"fail", "error", "inconclusive"})
 
@@ -220,7 +222,7 @@ def _write_grouped(terminal: Shown, word: str, lines: Sequence[tuple[Mapping[str
         message = text.replace(printable(told["subject"]), _SUBJECT) if told["subject"] not in ("cluster", "") else text
         subjects.setdefault((told["check"], message), []).append(told["subject"])
     for (check, message), names in subjects.items():
-        text = message.replace("{}", names[0] if len(names) == 1 else "...")
+        text = message.replace(_SUBJECT, printable(names[0]) if len(names) == 1 else "...")
         terminal.write_line(f"{word} {check}[{some(names)}] - {text}")
 
 

@@ -417,14 +417,18 @@ def peer_routes(peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Ask the kernel for its route to each peer's address, in one process. Peers to which the way is the same come together."""
     if not peers:
         return []
-    documents, errors = ip_batch(["route get " + address for address, _ in peers.values()])
+    # Each becomes a line of a batch that root runs: what is no address must not get into it.
+    asked = [address if is_address(address) else "127.0.0.1" for address, _ in peers.values()]
+    documents, errors = ip_batch(["route get " + address for address in asked])
     routes = {document[0].get("dst"): document[0] for document in documents if document}
     reasons = {line: text for text, line in re.findall(r"([^\n]+)\nCommand failed -:(\d+)", errors)}
     ways: dict[tuple[Any, ...], dict[str, Any]] = {}
     for number, (name, (address, real_pod)) in enumerate(peers.items(), 1):
-        route = routes.get(address) or {}
+        route = (routes.get(address) or {}) if is_address(address) else {}
         device, gateway, failed = route.get("dev"), route.get("gateway") or (route.get("via") or {}).get("host"), None
-        if device is None:
+        if not is_address(address):
+            failed = "what the API server gives for it is no address"
+        elif device is None:
             kind = route.get("type")
             failed = reasons.get(str(number)) or (
                 "the route is " + str(kind) if kind else errors.splitlines()[0] if errors else "no answer"

@@ -122,8 +122,8 @@ def _peers(context: MeasureContext) -> tuple[dict[str, tuple[str, bool]], list[s
             continue
         if address is not None:
             known[node.name] = (address, True)
-        elif node.pod_cidrs:
-            known[node.name] = (str(ipaddress.ip_network(node.pod_cidrs[0], strict=False)[2]), False)
+        elif (address := _within(node.pod_cidrs)) is not None:
+            known[node.name] = (address, False)
         else:
             unknown.append(node.name)
     return known, unknown

@@ -444,8 +444,8 @@ def test_recordings_that_cannot_be_used(recorded: Recorded, kind: str) -> None:
     assert said().startswith("plan.json: cannot be read: ")
     (at / "cluster" / "cluster.json").unlink()
     assert said() == f"the recording of run {run_id} has no inventory"
-    change(at / "cluster" / "cluster.json", schema=2)
-    assert said() == "cluster/cluster.json: schema 2, this version reads 1; use the version that wrote it"
+    change(at / "cluster" / "cluster.json", schema=3)
+    assert said() == "cluster/cluster.json: schema 3, this version reads 1 and 2; use the version that wrote it"
     change(at / "cluster" / "cluster.json", values={})
     assert said() == "cluster/cluster.json: damaged: KeyError('version')"
 

@@ -69,11 +69,12 @@ def test_nothing_but_addresses_gets_into_a_batch(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(agent, "ip_batch", batch)
     hostile = ("10.0.0.1\nlink set eth0 down", "10.0.0.1 oif x", "-all", "", "10.0.0.1\0", "1")
-    peers = [{"peer": "p", "address": address} for address in (*hostile, "10.244.2.2")]
-    routes = agent.peer_routes(peers)
+    peers = {f"node-{number}": (address, False) for number, address in enumerate((*hostile, "10.244.2.2"))}
+    nowhere, there = agent.peer_routes(peers)
     assert asked == ["route get 127.0.0.1"] * len(hostile) + ["route get 10.244.2.2"]
-    assert [route["error"] for route in routes] == ["what the API server gives for it is no address"] * len(hostile) + [None]
-    assert routes[-1]["dev"] == "eth0"
+    assert (nowhere["dev"], nowhere["error"]) == (None, "what the API server gives for it is no address")
+    assert [address for address, _ in nowhere["peers"].values()] == [*hostile]
+    assert (there["dev"], there["error"], [*there["peers"]]) == ("eth0", None, [f"node-{len(hostile)}"])
 
 
 SECRET_FLAGS = ["--token=planted", "--password", "planted", "--master=https://me:planted@192.0.2.1", "planted"]

@@ -242,6 +242,52 @@ def test_nodes_that_are_never_measured(parts: dict[str, Any], reason: str | None
     assert Node.from_json(node.to_json()).excluded == reason
 
 
+def test_name_that_is_half_a_character() -> None:
+    assert read_node(raw_node(metadata={"name": "a\udc80"})).name == "a\\udc80"
+
+
+def test_node_that_a_list_tells_twice(server: FakeApiServer, api: Api) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    for path in ("/apis/apps/v1/daemonsets", "/api/v1/namespaces/kube-system/pods"):
+        server.items(path)
+    first, second = (raw_node(metadata={"name": name}) for name in ("node-2", "node-1"))
+    server.items("/api/v1/nodes", first, second, first)
+    assert [node.name for node in read_cluster(api).nodes] == ["node-1", "node-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mode: ipvs\ntoken: [planted", "not YAML (line 2)"),
+        ("mode: \0planted", "not YAML"),
+        ("[" * 100_000, "not YAML"),
+        ("mode: 2001-99-99", "not YAML"),
+        ("planted", "not a KubeProxyConfiguration"),
+    ],
+    ids=["syntax", "nul", "deep", "date", "text"],
+)
+def test_configuration_is_not_quoted(text: str, message: str) -> None:
+    proxy = {"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "pods": []}
+    with pytest.raises(ClusterError) as caught:
+        proxy_claims(kubeadm(text), [daemonset("kube-proxy")], [proxy])
+    assert str(caught.value) == f"ConfigMap kube-system/kube-proxy config.conf: {message}"
+
+
+@pytest.mark.parametrize("mtu", ["auto", -1, 1.5, [1500], {}])
+def test_mtu_that_is_none(mtu: Any) -> None:
+    text = json.dumps({"Backend": {"Type": "vxlan", "MTU": mtu}})
+    if mtu == {}:
+        assert "mtu.pod" not in network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": text}})
+        return
+    with pytest.raises(ClusterError, match=r"ConfigMap kube-flannel/kube-flannel-cfg net-conf.json Backend.MTU: not a number of bytes"):
+        network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": text}})
+
+
+@pytest.mark.parametrize("backend", ["vxlan", [], None, 1])
+def test_backend_that_is_none(backend: Any) -> None:
+    assert network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": json.dumps({"Backend": backend})}}) == {}
+
+
 def test_cordoned_node() -> None:
     node = read_node(raw_node(spec={"unschedulable": True}))
     assert (node.ready, node.schedulable) == (True, False)

@@ -48,10 +48,9 @@ def test_no_more_than_a_few_are_held() -> None:
 def test_pod_range_of_a_node_without_a_probe_pod(pod_cidrs: tuple[str, ...], address: str | None) -> None:
     fake = FakeCluster(["node-1", replace(fake_node("node-2", 2), pod_cidrs=pod_cidrs)])
     fake.fail_probe("node-2", "node-2: no")
-    given = context(fake)
-    peers, unknown = facts._peers(given, given.cluster.node("node-1"))
-    assert [peer["address"] for peer in peers] == ([address] if address else [])
-    assert [peer["peer"] for peer in unknown] == ([] if address else ["node-2"])
+    peers, unknown = facts._peers(context(fake))
+    assert peers.get("node-2") == ((address, False) if address else None)
+    assert unknown == ([] if address else ["node-2"])
 
 
 @pytest.mark.parametrize("role", ["host", "pod"])
