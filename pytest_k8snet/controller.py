@@ -111,7 +111,7 @@ class Controller:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None:
             terminal.ensure_newline()
-            terminal.write_line(f"k8snet: {line}", yellow=True)
+            terminal.write_line(self._run.shown(f"k8snet: {line}"), yellow=True)
 
     def _say_waiting(self) -> None:
         """Say what a test that waits is waiting for: what it writes itself is captured."""
@@ -144,7 +144,9 @@ class Controller:
             raise session.Interrupted(f"{session.testsfailed} error(s) during collection")
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and self.collection is not None:
-            for line in summary.dry_run(self._run, self.collection):
+            from pytest_k8snet.dry_run import dry_run
+
+            for line in dry_run(self._run, self.collection):
                 terminal.write_line(self._run.shown(line, keep="\t"))
         return True
 

@@ -403,6 +403,7 @@ class ControllerRun(Run):
         self._base = base
         self.plan_only = plan_only
         self._starter: ProbeStarter | None = None
+        self.lacking: str | None = None  # the rights that the identity does not have
         self._lease: LoadLease | None = None
         self._lease_state: LeaseState | None = None
         self._say: Callable[[str], None] | None = None  # set when load is going to be measured
@@ -471,9 +472,16 @@ class ControllerRun(Run):
         settings = self.settings
         begun = time.monotonic()
         at = datetime.now(UTC)
-        if not self.plan_only and (lacking := self.backend.missing_rights(self.id)) is not None:
-            raise AuthenticationError(lacking)
-        cluster = self.backend.read_cluster()
+        if not self.plan_only or settings.dry_run:
+            self.lacking = self.backend.missing_rights(self.id)
+            if self.lacking is not None and not self.plan_only:
+                raise AuthenticationError(self.lacking)
+        try:
+            cluster = self.backend.read_cluster()
+        except AuthenticationError as error:
+            if self.lacking is not None:  # which says this and more
+                raise AuthenticationError(self.lacking) from error
+            raise
         self.redactor.spare(node.name for node in cluster.nodes)
         selected = self.backend.select_nodes(settings.nodes) if settings.nodes is not None and is_selector(settings.nodes) else None
         plan = make_plan(settings, cluster, selected)

@@ -63,7 +63,7 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
     if run.recorded is not None:
         lines.append(f"k8snet: replay of run {run.recorded.id} of {run.recorded.at:%Y-%m-%d %H:%M} UTC; nothing is contacted")
-    lines.append(f"k8snet: {_count(len(plan.nodes), 'node')}: {some(plan.nodes)}")
+    lines.append(f"k8snet: {counted(len(plan.nodes), 'node')}: {some(plan.nodes)}")
     if plan.partners:
         lines.append(f"k8snet: other shards' nodes that pairs lead to: {some(plan.partners)}")
     lines += [f"k8snet: {item.node} cannot be measured: {item.reason}" for item in plan.absent]
@@ -96,7 +96,7 @@ def load_line(run: Run, pairs: int) -> str | None:
         else f"{HOST_TAKES} takes of {TAKE_S + OMIT_S} s"
     )
     most = MOST_TAKES if pods else HOST_TAKES
-    line = f"load: {_count(pairs, 'pair')} of nodes, one at a time, {takes}"
+    line = f"load: {counted(pairs, 'pair')} of nodes, one at a time, {takes}"
     rate = run.expectations.common.throughput.line_rate_bps
     if rate is None:
         return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(volume_bytes(pairs, 10**10, most))}"
@@ -107,25 +107,6 @@ def _has_load(patterns: Sequence[str]) -> bool:
     from pytest_k8snet.catalogue import checks
 
     return any(check.level == "load" and matches(check.id, patterns) for check in checks())
-
-
-def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
-    """Return the plan in words."""
-    by_check: dict[str, list[Mapping[str, Any]]] = {}
-    for case in collection["cases"].values():
-        by_check.setdefault(case["check"], []).append(case)
-    lines = ["", f"Plan: {_count(len(by_check), 'check')}, {_count(len(collection['cases']), 'case')}; nothing is run."]
-    for check, cases in sorted(by_check.items()):
-        lines.append(f"  {check} ({cases[0]['level']}) {cases[0]['title']}: {some([case['subject'] for case in cases])}")
-    lines += [f"  left out by {reason}: {count}" for reason, count in collection["left_out"].items()]
-    if run.recorded is not None:
-        return [*lines, f"nothing is measured: this is a replay of run {run.recorded.id}"]
-    measured = [name for name in run.plan.nodes if name not in {item.node for item in run.plan.absent}]
-    pods = f"{2 * len(measured)}, two a node" if run.settings.makes_pods else f"none (access {run.settings.access})"
-    lines.append(f"Probe pods: {pods}")
-    pairs = {case["subject"] for case in collection["cases"].values() if case["level"] == "load"}
-    lines.append(load_line(run, len(pairs)) or "load: none")
-    return lines
 
 
 class Shown:
@@ -178,14 +159,14 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
     _write_grouped(terminal, "SKIPPED", [(told, told["message"]) for told in results if told["verdict"] == "skip" and not is_red(told)])
     _write_grouped(terminal, "ADVICE", [(told, advice) for told in results for advice in told.get("advice", ())])
     if controller.lost and controller.stopped is not None:
-        terminal.write_line(f"NOT RUN {_count(len(controller.lost), 'case')}: {controller.stopped}: {some(controller.lost)}", red=True)
+        terminal.write_line(f"NOT RUN {counted(len(controller.lost), 'case')}: {controller.stopped}: {some(controller.lost)}", red=True)
     else:
         for name in controller.lost[:FEW]:
             terminal.write_line(f"NO RESULT {name} - it was collected and never ended", red=True)
         if len(controller.lost) > FEW:
             terminal.write_line(f"NO RESULT for {len(controller.lost) - FEW} more", red=True)
     for reason, count in (controller.collection or {}).get("left_out", {}).items():
-        terminal.write_line(f"{_count(count, 'case')} left out by {reason}")
+        terminal.write_line(f"{counted(count, 'case')} left out by {reason}")
     for node, reason in run.missing().items():
         terminal.write_line(f"missing: {node}: {reason.removeprefix(f'{node}: ')}", yellow=True)
     for line in controller.trouble:
@@ -231,7 +212,8 @@ def _ours(report: object) -> bool:
     return told is not None and told["verdict"] is not None and not (told.get("plain") and told["verdict"] in ("fail", "error"))
 
 
-def _count(number: int, word: str) -> str:
+def counted(number: int, word: str) -> str:
+    """Return a number of things in words."""
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 

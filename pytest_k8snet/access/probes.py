@@ -76,6 +76,31 @@ class Probe:
         return cls(**data)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedObject:
+    """An object that a run creates, or several of one kind."""
+
+    kind: str
+    name: str  # <node> stands for the name of each node
+    namespace: str | None
+    number: int
+    what: str
+
+
+def planned_objects(settings: ProbeSettings, nodes: int) -> list[PlannedObject]:
+    """Return what `start_probes` creates for so many nodes."""
+    own = f"k8snet-{settings.run_id}"
+    namespace = settings.namespace or own
+    made = [PlannedObject("Namespace", own, None, 1, "for the pods, with the Pod Security level privileged")]
+    host = "privileged, hostNetwork and hostPID: only so the node's kernel and the networks of other pods can be read"
+    return [
+        *(made if settings.namespace is None else ()),
+        PlannedObject("PriorityClass", own, None, 1, "the lowest, never preempting; a run that may not make it goes without"),
+        PlannedObject("Pod", pod_name("host", "<node>"), namespace, nodes, host),
+        PlannedObject("Pod", pod_name("probe", "<node>"), namespace, nodes, "unprivileged, in the pod network"),
+    ]
+
+
 class RunningProbes:
     """The probe pods of a run from their creation to their removal."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,15 +78,17 @@ def questions(needed: Iterable[Right]) -> list[Question]:
     ]
 
 
-def in_words(lacking: Iterable[Question]) -> list[str]:
+def in_words(asked: Iterable[Question]) -> list[str]:
     """Return rights as a reader would say them: ``create and list pods in x``; verbs and names of one resource together."""
-    names: dict[tuple[Right, str], list[str]] = {}
-    for item in lacking:
-        names.setdefault((item.right, item.verb), []).extend([item.name] if item.name else [])
-    verbs: dict[tuple[Right, tuple[str, ...]], list[str]] = {}
-    for (right, verb), objects in names.items():
-        verbs.setdefault((right, tuple(objects)), []).append(verb)
-    return [_words(right, asked, objects) for (right, objects), asked in verbs.items()]
+    return [f"{words} in {place}" if place is not None else words for place, words in _in_words(asked)]
+
+
+def by_place(asked: Iterable[Question]) -> dict[str | None, list[str]]:
+    """Return the same by namespace; None is the whole cluster."""
+    found: dict[str | None, list[str]] = {}
+    for place, words in _in_words(asked):
+        found.setdefault(place, []).append(words)
+    return found
 
 
 def command(level: str, access: str, namespace: str | None) -> str:
@@ -95,10 +97,16 @@ def command(level: str, access: str, namespace: str | None) -> str:
     return " ".join(["k8snet manifests rbac", *(f"{option} {value}" for option, value in options.items() if value is not None)])
 
 
-def _words(right: Right, verbs: Sequence[str], names: Sequence[str]) -> str:
-    only = f" {', '.join(names)}" if names else ""
-    where = f" in {right.namespace}" if right.namespace is not None else ""
-    return f"{' and '.join(filter(None, (', '.join(verbs[:-1]), verbs[-1])))} {right.full_resource}{only}{where}"
+def _in_words(asked: Iterable[Question]) -> Iterator[tuple[str | None, str]]:
+    names: dict[tuple[Right, str], list[str]] = {}
+    for item in asked:
+        names.setdefault((item.right, item.verb), []).extend([item.name] if item.name else [])
+    verbs: dict[tuple[Right, tuple[str, ...]], list[str]] = {}
+    for (right, verb), objects in names.items():
+        verbs.setdefault((right, tuple(objects)), []).append(verb)
+    for (right, only), of_both in verbs.items():
+        listed = " and ".join(filter(None, (", ".join(of_both[:-1]), of_both[-1])))
+        yield right.namespace, " ".join(filter(None, (listed, right.full_resource, ", ".join(only))))
 
 
 def _reading() -> list[Right]:

@@ -347,8 +347,8 @@ def test_dry_run(recorded: Recorded) -> None:
     for path in (recorded.folder, recorded.bundle):
         ran = recorded.replay(path, "--k8snet-dry-run", "--k8snet-save-bundle=dry.tar.zst")
         assert ran.status == 0
-        assert ran.line("nothing is measured: ") == f"nothing is measured: this is a replay of run {about['id']}"
-        assert "Probe pods" not in ran.out
+        assert ran.line("Nothing is measured: ") == f"Nothing is measured: this is a replay of run {about['id']}."
+        assert "Objects" not in ran.out
         assert not (recorded.bench.path / ".k8snet").exists()
         assert not (recorded.bench.path / "dry.tar.zst").exists()
 

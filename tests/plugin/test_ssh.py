@@ -99,7 +99,7 @@ def test_dry_run_goes_to_no_node(lab: SshBench) -> None:
     lab.bench.checks(OWN)
     ran = lab.run("--k8snet-no-suite", "--k8snet-dry-run")
     assert ran.status == 0, ran.out
-    assert ran.line("Probe pods: ") == "Probe pods: none (access ssh)"
+    assert ran.line("Objects") == "Objects: none (access ssh)"
     assert lab.sshd.connections == 0
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from pytest_k8snet.access import probes as probes_module
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probes import Probe, ProbeSettings, RunningProbes, newest_event, pod_name, pod_state, start_probes
+from pytest_k8snet.access.probes import (
+    Probe,
+    ProbeSettings,
+    RunningProbes,
+    newest_event,
+    planned_objects,
+    pod_name,
+    pod_state,
+    start_probes,
+)
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError, ProbeError
@@ -139,6 +148,25 @@ def test_node_that_goes_away_while_its_pods_start(server: FakeApiServer, api: Ap
     server.items("/api/v1/nodes", *nodes)
     found = start(api, node("node-1"), node("node-2")).wait(Deadline.after(30))
     assert (found["node-1"].error, found["node-2"].error) == (words, None)
+
+
+@pytest.mark.parametrize("namespace", [None, "net"])
+def test_what_is_planned_is_what_is_made(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    Cell(server, namespace or "k8snet-r1")
+    start(api, node("node-1"), node("node-2"), namespace=namespace).delete()
+    made: dict[tuple[str, str, str | None], list[Any]] = {}
+    for body in (body for method, _, _, body in server.requests if method == "POST"):
+        metadata = body["metadata"]
+        name = metadata["name"].replace("node-1", "<node>").replace("node-2", "<node>")
+        made.setdefault((body["kind"], name, metadata.get("namespace")), []).append(body)
+    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2)
+    assert {(item.kind, item.name, item.namespace): item.number for item in planned} == {key: len(bodies) for key, bodies in made.items()}
+    for item in planned:
+        if item.kind == "Pod":
+            for body in made[item.kind, item.name, item.namespace]:
+                spec = body["spec"]
+                assert spec["hostNetwork"] is spec["hostPID"] is ("hostNetwork and hostPID" in item.what)
+                assert spec["containers"][0]["securityContext"].get("privileged", False) is item.what.startswith("privileged")
 
 
 CASES = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.cluster.permissions import Question, Right, command, in_words, questions, rights
+from pytest_k8snet.cluster.permissions import Question, Right, by_place, command, in_words, questions, rights
 
 PODS = Right(verbs=("create", "deletecollection", "list"), resource="pods", namespace="x", why="")
 SLICES = Right(verbs=("list",), resource="endpointslices", group="discovery.k8s.io", why="")
@@ -104,6 +104,14 @@ def test_what_a_run_can_do_without_is_not_asked_for() -> None:
 )
 def test_words(lacking: list[Question], words: list[str]) -> None:
     assert in_words(lacking) == words
+
+
+def test_words_by_place() -> None:
+    assert by_place(questions([SLICES, PODS, MAPS])) == {
+        None: ["list endpointslices.discovery.k8s.io"],
+        "x": ["create, deletecollection and list pods"],
+        "kube-system": ["get configmaps a, b"],
+    }
 
 
 def test_command() -> None:

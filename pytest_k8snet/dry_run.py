@@ -1,0 +1,127 @@
+"""What a run would do, in words: what it judges, where, what it creates for that, with which rights, and how long that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, some
+from pytest_k8snet.summary import counted, load_line
+
+if TYPE_CHECKING:
+    from pytest_k8snet.options import Settings
+    from pytest_k8snet.run import ControllerRun
+
+Cases = Sequence[Mapping[str, Any]]
+
+# What was measured on the lab, whose nodes have the image: an estimate for any other cluster.
+_PODS_S = 10.0  # until the pods of a few nodes run
+_POD_S = 0.05  # more for every node
+_FACTS_S = 3.0  # the facts of a node
+_BETWEEN_TAKES_S = 0.5
+
+
+def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
+    """Return the lines."""
+    cases = [*collection["cases"].values()]
+    lines = ["", *_checks(cases, collection["left_out"])]
+    if run.recorded is not None:
+        return [*lines, "", f"Nothing is measured: this is a replay of run {run.recorded.id}."]
+    load = sorted({case["subject"] for case in cases if case["level"] == "load"})
+    parts = (_nodes(run), _pairs(run, load), _objects(run, load), _rights(run), _time(run, load))
+    return lines + [line for part in parts for line in ("", *part)]
+
+
+def _checks(cases: Cases, left_out: Mapping[str, int]) -> Iterator[str]:
+    by_check: dict[str, list[Mapping[str, Any]]] = {}
+    for case in cases:
+        by_check.setdefault(case["check"], []).append(case)
+    yield f"Plan: {counted(len(by_check), 'check')}, {counted(len(cases), 'case')}; nothing is run, and nothing is created."
+    for check, of_check in sorted(by_check.items()):
+        yield f"  {check} ({of_check[0]['level']}) {of_check[0]['title']}: {some([case['subject'] for case in of_check])}"
+    for reason, number in left_out.items():
+        yield f"  left out by {reason}: {number}"
+
+
+def _nodes(run: ControllerRun) -> Iterator[str]:
+    plan = run.plan
+    measured = _measured(run)
+    yield f"Nodes: {len(measured)} of {len(run.cluster.nodes)}: {some(measured) or 'none'}"
+    if plan.partners:
+        yield f"  other shards' nodes that pairs lead to: {some(plan.partners)}"
+    for item in plan.absent:
+        yield f"  cannot be measured: {item.node}: {item.reason}"
+    for reason in dict.fromkeys(item.reason for item in plan.left_out):
+        yield f"  left out: {some([item.node for item in plan.left_out if item.reason == reason])}: {reason}"
+
+
+def _pairs(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
+    settings = run.settings
+    yield f"Pairs of nodes for checks that send little ({settings.pairs}): {some(run.plan.pairs) or 'none'}"
+    yield f"Pairs of nodes under load ({settings.load_pairs}): {some(load) or 'none'}"
+    if load:
+        yield f"  {load_line(run, len(load))}"
+
+
+def _objects(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
+    settings = run.settings
+    if not settings.makes_pods:
+        yield f"Objects: none (access {settings.access})"
+        return
+    from pytest_k8snet.access.probes import ProbeSettings, planned_objects
+    from pytest_k8snet.cluster import lease
+
+    yield "Objects, made when the run begins and removed when it ends:"
+    pods = ProbeSettings(run_id="<run id>", namespace=settings.namespace)
+    measured = len(_measured(run)) + len(run.plan.partners)
+    for item in planned_objects(pods, measured):
+        where = f" in {item.namespace}" if item.namespace is not None else ""
+        yield f"  {item.kind if item.number == 1 else f'{item.number} {item.kind}s'} {item.name}{where}: {item.what}"
+    if load and not settings.no_lock:
+        yield f"  Lease {lease.NAME} in {lease.NAMESPACE}: held while load is measured, so that no other run measures any meanwhile"
+    yield f"  Image of the pods: {settings.image}, {_pull_secret(settings)}"
+
+
+def _pull_secret(settings: Settings) -> str:
+    if settings.image_pull_secret is None:
+        return "without a pull secret"
+    where = f" of {settings.namespace}" if settings.namespace else ", which a namespace of the run's own has not: name one that has it"
+    return f"with the pull secret {settings.image_pull_secret}{where}"
+
+
+def _rights(run: ControllerRun) -> Iterator[str]:
+    from pytest_k8snet.cluster import permissions
+
+    settings = run.settings
+    access = "pod" if settings.makes_pods else settings.access
+    needed = permissions.rights(settings.level, access, settings.namespace, lock=not settings.no_lock)
+    yield f"Rights (`{permissions.command(settings.level, access, settings.namespace)}` prints a role that has them):"
+    for place, words in permissions.by_place(permissions.questions(needed)).items():
+        yield f"  {'in the whole cluster' if place is None else f'in {place}'}: {'; '.join(words)}"
+    yield f"  Missing: {run.lacking}" if run.lacking is not None else "  None of them is known to be missing."
+
+
+def _time(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
+    from pytest_k8snet.measure.registry import MeasureSettings
+
+    pods = run.settings.makes_pods
+    nodes = len(_measured(run)) + len(run.plan.partners)
+    reading = math.ceil(nodes / MeasureSettings().facts_threads) * _FACTS_S + (_PODS_S + nodes * _POD_S if pods else 0.0)
+    least, most = (
+        reading + len(load) * takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in ((TAKES, MOST_TAKES) if pods else (HOST_TAKES,) * 2)
+    )
+    yield (
+        f"Time: about {_minutes(least)}"
+        + (f", up to {_minutes(most)} where takes disagree" if most > least else "")
+        + ". An estimate: pulling images, waiting for another run and reading again what was in motion come on top."
+    )
+
+
+def _measured(run: ControllerRun) -> list[str]:
+    absent = {item.node for item in run.plan.absent}
+    return [name for name in run.plan.nodes if name not in absent]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{math.ceil(seconds / 10) * 10} s" if seconds < 100 else f"{math.ceil(seconds / 60)} min"
