@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -53,6 +53,9 @@ class Backend(Protocol):
 
     def select_nodes(self, selector: str) -> Sequence[str]:
         """Return the names of the nodes that a label selector matches."""
+
+    def beyond(self, cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
+        """Return which of the nodes cannot be reached this way, whatever their state, and why."""
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create the probe pods."""
@@ -123,6 +126,11 @@ class ApiBackend:
         """Ask the API server."""
         return [item["metadata"]["name"] for item in self._api.list("/api/v1/nodes", labelSelector=selector)]
 
+    def beyond(self, cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
+        """All are reached."""
+        del cluster, wanted
+        return {}
+
     def close(self) -> None:
         """Close the API client."""
         self._api.close()
@@ -162,8 +170,42 @@ class PodBackend(ApiBackend):
         return PodAccess(self._api, probes)
 
 
-class SshBackend(ApiBackend):
-    """A real cluster whose nodes are reached by ssh. Of the API it only reads."""
+class PodlessBackend(ApiBackend):
+    """A real cluster whose nodes are reached without it: of the API it only reads."""
+
+    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
+        """Create nothing."""
+        from pytest_k8snet.access.probes import NoProbes
+
+        del run_id
+        return NoProbes(cluster.node(name) for name in nodes)
+
+
+class LocalBackend(PodlessBackend):
+    """A real cluster, of which the node that this runs on is measured."""
+
+    def beyond(self, cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
+        """All but this machine."""
+        from pytest_k8snet.access.local import this_node
+
+        here = this_node(cluster, wanted)
+        return {node.name: "access local reaches only the machine it runs on" for node in cluster.nodes if node.name != here}
+
+    def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
+        """Name the node."""
+        del cluster
+        return f"access local: this machine is {', '.join(nodes)}; no object is made in the cluster"
+
+    def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> Access:
+        """Go nowhere."""
+        from pytest_k8snet.access.local import LocalAccess
+
+        del cluster
+        return LocalAccess(probes)
+
+
+class SshBackend(PodlessBackend):
+    """A real cluster whose nodes are reached by ssh."""
 
     def __init__(self, settings: Settings, learn: Learn) -> None:
         from pytest_k8snet.access.ssh_config import SshConfig
@@ -180,13 +222,6 @@ class SshBackend(ApiBackend):
             with suppress(AccessError):  # told when that node is measured
                 self._config.target(node)
         return cluster
-
-    def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
-        """Create nothing."""
-        from pytest_k8snet.access.probes import NoProbes
-
-        del run_id
-        return NoProbes(cluster.node(name) for name in nodes)
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Name the users that are logged in as."""
@@ -213,7 +248,9 @@ def open_backend(config: pytest.Config, settings: Settings, learn: Learn) -> Bac
     Raises a `K8sNetError` when the kubeconfig is not usable, or no conftest has a fake cluster.
     """
     if settings.access != "fake":
-        return SshBackend(settings, learn) if settings.access == "ssh" else PodBackend(settings, learn)
+        if settings.access == "ssh":
+            return SshBackend(settings, learn)
+        return LocalBackend(settings, learn) if settings.access == "local" else PodBackend(settings, learn)
     from pytest_k8snet.errors import ConfigurationError
 
     fake: Backend | None = config.hook.pytest_k8snet_fake(config=config)

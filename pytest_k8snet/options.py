@@ -114,7 +114,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
     Setting("context", "text", None, "context of the kubeconfig", metavar="NAME"),
     Setting("profile", "list", (), "what the network is meant to be: name or file; repeatable, later ones win", metavar="PROFILE"),
-    Setting("access", "choice", "pod", "way to the nodes", choices=("pod", "ssh", "fake")),
+    Setting("access", "choice", "pod", "way to the nodes", choices=("pod", "ssh", "local", "fake")),
     Setting(
         "ssh-user",
         "text",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -92,14 +92,22 @@ class Plan:
         )
 
 
-def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | None) -> Plan:
+Beyond = Callable[[Cluster, Collection[str]], Mapping[str, str]]
+
+
+def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | None, beyond: Beyond | None = None) -> Plan:
     """Return the plan; `selected` are the names that a label selector matched, None when no selector was given.
 
-    Raises `ConfigurationError` when a name, a pattern or the selector finds no node, or only nodes that are never measured.
+    `beyond` says which of the wanted nodes no way leads to, and why. Raises `ConfigurationError` when a name, a pattern or the selector
+    finds no node, or only nodes that are never measured.
     """
     wanted = _wanted(settings, cluster, selected)
-    nodes = [node for node in sorted(cluster.nodes, key=lambda node: node.name) if node.name in wanted and node.excluded is None]
-    left_out = [Absent(node.name, node.excluded or "not in --k8snet-nodes") for node in cluster.nodes if node not in nodes]
+    reasons = {node.name: "not in --k8snet-nodes" for node in cluster.nodes if node.name not in wanted}
+    if beyond is not None:
+        reasons |= {name: reason for name, reason in beyond(cluster, wanted).items() if name in wanted}
+    reasons |= {node.name: node.excluded for node in cluster.nodes if node.excluded is not None}
+    nodes = [node for node in sorted(cluster.nodes, key=lambda node: node.name) if node.name not in reasons]
+    left_out = [Absent(node.name, reasons[node.name]) for node in cluster.nodes if node.name in reasons]
     absent = [Absent(node.name, f"NotReady: {node.not_ready_reason or 'no reason given'}") for node in nodes if not node.ready]
     notes = [f"{node.name} is cordoned; it is measured all the same" for node in nodes if node.ready and not node.schedulable]
     workers = [node.name for node in _workers(nodes)]

@@ -484,7 +484,7 @@ class ControllerRun(Run):
             raise
         self.redactor.spare(node.name for node in cluster.nodes)
         selected = self.backend.select_nodes(settings.nodes) if settings.nodes is not None and is_selector(settings.nodes) else None
-        plan = make_plan(settings, cluster, selected)
+        plan = make_plan(settings, cluster, selected, self.backend.beyond)
         self._cluster, self._plan = cluster, plan
         if self.plan_only:
             return

@@ -20,12 +20,13 @@ import copy
 import ipaddress
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probes import NoProbes, Probe
+from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
 
@@ -127,6 +128,8 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
     """Return the answer of a node's agent to ``facts``. `peers` are those of the request."""
     peers = peers or {}
     return {
+        "agent": "python",
+        "tools": {name: {"path": f"/usr/sbin/{name}", "from": "image"} for name in TOOLS},
         "host": {
             "links": [_link("lo", 65536), _link("eth0"), _link("cni0", kind="bridge"), _link("kube-ipvs0", kind="dummy", flags=[])],
             "routes": [{"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}],
@@ -287,6 +290,11 @@ class FakeCluster:
         """Match ``key=value`` selectors, joined by commas, against `labels`."""
         wanted = dict(part.strip().replace("==", "=").split("=", 1) for part in selector.split(","))
         return [name for name in self.nodes if wanted.items() <= self.labels.get(name, {}).items()]
+
+    def beyond(self, cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
+        """All nodes are reached."""
+        del cluster, wanted
+        return {}
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> FakeProbing | NoProbes:
         """Pretend to create the probe pods."""

@@ -96,8 +96,8 @@ def planned_objects(settings: ProbeSettings, nodes: int) -> list[PlannedObject]:
     return [
         *(made if settings.namespace is None else ()),
         PlannedObject("PriorityClass", own, None, 1, "the lowest, never preempting; a run that may not make it goes without"),
-        PlannedObject("Pod", pod_name("host", "<node>"), namespace, nodes, host),
-        PlannedObject("Pod", pod_name("probe", "<node>"), namespace, nodes, "unprivileged, in the pod network"),
+        PlannedObject("Pod", "host-<node>", namespace, nodes, host),
+        PlannedObject("Pod", "probe-<node>", namespace, nodes, "unprivileged, in the pod network"),
     ]
 
 

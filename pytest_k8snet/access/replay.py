@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probes import Probe
@@ -66,6 +66,11 @@ class ReplayBackend:
     def select_nodes(self, selector: str) -> Sequence[str]:
         """Nothing to select by: an inventory has no labels."""
         raise ConfigurationError(f"--k8snet-nodes: got {selector!r}, and a recording has no labels to select by; name the nodes")
+
+    def beyond(self, cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
+        """Leave that to the recorded plan."""
+        del cluster, wanted
+        return {}
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> ReplayProbing:
         """Return what the recorded run said of its probe pods."""

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from pytest_k8snet.access.base import PATIENCE_S, Agent, Deadline
-from pytest_k8snet.access.client import AGENT_ARGV, TOO_OLD, AgentClient, Patience
+from pytest_k8snet.access.client import AGENT_ARGV, AgentClient, Patience
+from pytest_k8snet.access.root import as_root, why_ended
+from pytest_k8snet.access.shell import SHELL_ARGV, AgentOrShell
 from pytest_k8snet.access.ssh_connect import PASSPHRASE_VARIABLE, Jumps, Keys, connect, end, watched
 from pytest_k8snet.errors import (
     AccessError,
-    AuthenticationError,
     CommandTimeout,
     ConnectError,
     ExecTransportError,
-    NoAgentError,
     NoPodError,
     ProbeError,
     UnreachableError,
@@ -43,10 +43,9 @@ AS_USER = (*AS_ROOT, "sudo", "-n", "--")
 ROOT = "root"
 
 _CHUNK = 32 * 1024
-_KEPT_STDERR = 2000
+_KEPT_STDERR = 1 << 20
 _WRITE_S = 30.0
 _STATUS_S = 5.0  # what a channel that has ended is given to tell its exit status
-_NOT_FOUND = 127  # env's exit status when the program is not there
 
 
 class SshStream:
@@ -57,6 +56,7 @@ class SshStream:
         self._user = target.user
         self._transport = transport
         self._buffer = bytearray()
+        self._at_end = False
         self._stderr = b""
         with watched(transport, deadline) as late:
             try:
@@ -81,10 +81,19 @@ class SshStream:
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._ended() from error
 
-    def end_input(self) -> None:
-        """Let the program see the end of its stdin."""
+    def read_to_end(self, deadline: Deadline) -> tuple[bytes, bytes]:
+        """Let the program see the end of its stdin, and return what it wrote to stdout and stderr once it has ended well.
+
+        Raises `CommandTimeout` at the deadline, and how it ended when that was not well.
+        """
         with suppress(paramiko.SSHException, EOFError, OSError):
             self._channel.shutdown_write()
+        while not self._at_end:
+            self._fill(deadline)
+        ended = self._ended()
+        if self.exit_status != 0:
+            raise ended
+        return bytes(self._buffer), self._stderr
 
     def read_line(self, deadline: Deadline) -> bytes:
         """Return the next line of stdout without its end.
@@ -94,7 +103,9 @@ class SshStream:
         searched = 0
         while (length := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            self._buffer += self._read(deadline)
+            self._fill(deadline)
+            if self._at_end:
+                raise self._ended()
         line = bytes(self._buffer[:length])
         del self._buffer[: length + 1]
         return line
@@ -102,11 +113,8 @@ class SshStream:
     @property
     def alive(self) -> bool:
         """Whether nothing says that it has ended: looks at what has arrived, without waiting."""
-        try:
-            while self._channel.recv_ready():
-                self._buffer += self._read(Deadline.after(0.0))
-        except AccessError:
-            return False
+        while self._channel.recv_ready() and not self._at_end:
+            self._fill(Deadline.after(1.0))
         return self._transport.is_active() and not self._channel.closed and not self._channel.eof_received
 
     def close(self) -> None:
@@ -122,17 +130,19 @@ class SshStream:
     @property
     def stderr(self) -> str:
         """The last of what the program wrote to stderr."""
-        return self._stderr.decode("utf-8", "replace").strip()
+        return self._stderr[-2000:].decode("utf-8", "replace").strip()
 
-    def _read(self, deadline: Deadline) -> bytes:
+    def _fill(self, deadline: Deadline) -> None:
+        """Wait for something on stdout, or for its end."""
         self._channel.settimeout(deadline.remaining)
         try:
             data = self._channel.recv(_CHUNK)
         except TimeoutError as error:
             raise CommandTimeout(f"{self.where}: no answer within {deadline.seconds:g} s") from error
-        if not data:
-            raise self._ended()
-        return data
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._ended() from error
+        self._buffer += data
+        self._at_end = not data
 
     def _read_stderr(self) -> None:
         with suppress(paramiko.SSHException, EOFError, OSError):
@@ -149,24 +159,6 @@ class SshStream:
         return why_ended(self.where, self._user, self.exit_status, self.stderr)
 
 
-def why_ended(where: str, user: str, status: int, stderr: str) -> AccessError:
-    """Return why a program that was to run as root ended: often it is env or sudo that did, and the program was never started."""
-    said = f": {stderr[-500:]}" if stderr else ""
-    if status == TOO_OLD:
-        return NoAgentError(f"{where}: the node's python3 is older than 3.7")
-    if status == _NOT_FOUND and "sudo" in stderr:
-        return AuthenticationError(f"{where}: {user} is not root, and the node has no sudo: log in as root, or install sudo")
-    if status == _NOT_FOUND or "python3: command not found" in stderr:
-        return NoAgentError(f"{where}: the node has no python3")
-    if user != ROOT and "sudo" in stderr:
-        line = f"Defaults:{user} !requiretty" if "tty" in stderr else f"{user} ALL=(root) NOPASSWD: ALL"
-        return AuthenticationError(
-            f"{where}: sudo refused{said}. Reading the kernel's state takes root: put `{line}` into a file of /etc/sudoers.d on the node "
-            "(with visudo), or log in as root"
-        )
-    return AccessError(f"{where}: the agent ended with exit status {status}{said}")
-
-
 class Connection:
     """The connection to one node: opened when it is first needed, and again when it was lost."""
 
@@ -175,18 +167,28 @@ class Connection:
         self._keys = keys
         self._jumps = jumps
         self._transport: paramiko.Transport | None = None
+        self._lock = threading.Lock()
 
     def start(self, argv: Sequence[str], deadline: Deadline) -> SshStream:
         """Start a program as root: by sudo, unless the user is root."""
-        if self._transport is None or not self._transport.is_active():
-            try:
-                self._transport = connect(self.target, self._keys, self._jumps)
-            except ConnectError as error:
-                if self._transport is None:
-                    raise UnreachableError(str(error)) from error
-                raise
-        prefix = AS_ROOT if self.target.user == ROOT else AS_USER
-        return SshStream(self.target, self._transport, (*prefix, *argv), deadline)
+        with self._lock:
+            if self._transport is None or not self._transport.is_active():
+                try:
+                    self._transport = connect(self.target, self._keys, self._jumps)
+                except ConnectError as error:
+                    if self._transport is None:
+                        raise UnreachableError(str(error)) from error
+                    raise
+        return SshStream(self.target, self._transport, as_root(argv, self.target.user), deadline)
+
+    def feed(self, argv: Sequence[str], stdin: bytes, deadline: Deadline) -> tuple[bytes, bytes]:
+        """Run a program as root to its end; return what it wrote to stdout and stderr."""
+        stream = self.start(argv, deadline)
+        try:
+            stream.write(stdin)
+            return stream.read_to_end(deadline)
+        finally:
+            stream.close()
 
     def close(self) -> None:
         """End it."""
@@ -204,7 +206,7 @@ class SshAccess:
         self._patience_s = patience_s
         self._keys = Keys(os.environ.get(PASSPHRASE_VARIABLE) or None)
         self._jumps = Jumps(self._keys)
-        self._agents: dict[str, AgentClient] = {}
+        self._agents: dict[str, AgentOrShell] = {}
         self._connections: list[Connection] = []
         self._lock = threading.Lock()
 
@@ -219,7 +221,8 @@ class SshAccess:
                 connection = Connection(self._config.target(self._cluster.node(node)), self._keys, self._jumps)
                 self._connections.append(connection)
                 opening = partial(connection.start, AGENT_ARGV)
-                agent = self._agents[node] = AgentClient(f"{node} (ssh)", opening, Patience(self._patience_s))
+                client = AgentClient(f"{node} (ssh)", opening, Patience(self._patience_s))
+                agent = self._agents[node] = AgentOrShell(client, partial(connection.feed, SHELL_ARGV))
             return agent
 
     def pod(self, node: str) -> Agent:

@@ -7,10 +7,10 @@ first line is ``{"ready": 1, "python": "3.11.2"}``; empty lines are heartbeats t
 
 Operations and their parameters:
 
-- ``facts``: everything checks want to know, in one round trip. ``role`` (host, pod), ``sysctls`` (keys; ``{uplink}`` in one stands for the
-  uplink's name), ``uplink_ip``, ``peers`` (name to address and whether it is a running pod's), ``existing_pods`` (how many at most),
-  ``skip_namespace``. What large nodes have thousands of and nobody judges one by one is cut, with a count of the whole: routes of the main
-  table, chains whose names are hashes
+- ``facts``: everything checks want to know, in one round trip, and which tools there were. ``role`` (host, pod), ``sysctls`` (keys;
+  ``{uplink}`` in one stands for the uplink's name), ``uplink_ip``, ``peers`` (name to address and whether it is a running pod's),
+  ``existing_pods`` (how many at most), ``skip_namespace``. What large nodes have thousands of and nobody judges one by one is cut, with a
+  count of the whole: routes of the main table, chains whose names are hashes
 - ``ipvs``: the text of /proc/net/ip_vs without its counters of connections, whether kube-ipvs0 is there, kube-proxy's mode and /configz
   (``uplink_ip``)
 - ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
@@ -22,7 +22,7 @@ Operations and their parameters:
 Reading changes nothing on the node: a tool that would load a kernel module by being asked is not asked before it is seen to be there.
 """
 # pathlib and contextlib are not imported on nodes: starting fast matters there.
-# ruff: noqa: PTH110, PTH112, PTH115, PTH123, PTH208, SIM105
+# ruff: noqa: PTH110, PTH112, PTH115, PTH121, PTH123, PTH208, SIM105
 
 from __future__ import annotations
 
@@ -41,8 +41,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    HttpGet = Callable[[str, int, str], "tuple[int, str]"]
+
 PROTOCOL = 1
 HOST_ROOT = "/proc/1/root"  # the node's own files; the probe pod shares the node's process namespace
+TOOLS = (
+    "ip",
+    "tc",
+    "nft",
+    "iptables-legacy-save",
+    "ip6tables-legacy-save",
+    "iptables-nft-save",
+    "ip6tables-nft-save",
+)  # that facts are read with
 TOOL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 HEARTBEAT_S = 20.0
 TCP_CONGESTION = 13  # linux/tcp.h
@@ -53,6 +64,9 @@ VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google 
 # What is kept of kube-proxy's command line and of its /configz.
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs")
+IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
+INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
+HIDDEN_CHAINS = ": the table nat has KUBE chains, and others that iptables cannot read"
 ANY_ERROR = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 # In the order of precedence for files of the same name; all files are then applied in the order of their names, /etc/sysctl.conf last.
@@ -80,7 +94,28 @@ def find_tool(name: str) -> tuple[str, str | None]:
         path = directory + "/" + name
         if os.access(HOST_ROOT + path, os.X_OK):
             return path, HOST_ROOT
-    raise Failed("tool", name + ": neither in the probe image nor on the node")
+    raise Failed("tool", name + (": not on the node" if on_node() else ": neither in the probe image nor on the node"))
+
+
+def on_node() -> bool:
+    """Whether this runs in the node's own root, and not in a pod's image."""
+    try:
+        return os.path.samefile("/", HOST_ROOT)
+    except OSError:
+        return False
+
+
+def tools() -> dict[str, Any]:
+    """Return of each tool its path and whether the image or the node has it, or ``missing``."""
+    found: dict[str, Any] = {}
+    here = "node" if on_node() else "image"
+    for name in TOOLS:
+        try:
+            path, root = find_tool(name)
+            found[name] = {"path": path, "from": here if root is None else "node"}
+        except Failed:
+            found[name] = "missing"
+    return found
 
 
 def start(argv: Sequence[str], stdin: Any = None) -> subprocess.Popen[bytes]:
@@ -256,19 +291,26 @@ def namespace_facts(keys: Iterable[str]) -> dict[str, Any]:
     if len(documents) != 2:
         raise Failed("failed", "ip -j link, ip -j route: " + (errors or "unexpected output"))
     routes = documents[1]
-    if has_ipv6():
+    if has_ipv6(read_or_none("/proc/net/if_inet6") or ""):
         routes = routes + json.loads(output(["ip", "-j", "-6", "route", "show"]) or "[]")
+    return network(documents[0], routes, {key: read_sysctl(key) for key in keys}, congestion_control())
+
+
+def network(
+    links: Iterable[Mapping[str, Any]], routes: Iterable[Mapping[str, Any]], sysctls: Mapping[str, str | None], congestion: str | None
+) -> dict[str, Any]:
+    """Return what is told of a network namespace."""
     return {
-        "links": [trim_link(link) for link in documents[0] if link.get("ifname")],
+        "links": [trim_link(link) for link in links if link.get("ifname")],
         "routes": [hop for route in routes for hop in flat_route(route)],
-        "sysctls": {key: read_sysctl(key) for key in keys},
-        "congestion_control": congestion_control(),
+        "sysctls": dict(sysctls),
+        "congestion_control": congestion,
     }
 
 
-def has_ipv6() -> bool:
-    """Whether an address that is not link-local or loopback (scopes 20, 10) exists."""
-    return any(line.split()[3] not in ("20", "10") for line in (read_or_none("/proc/net/if_inet6") or "").splitlines())
+def has_ipv6(if_inet6: str) -> bool:
+    """Whether /proc/net/if_inet6 has an address that is not link-local or loopback (scopes 20, 10)."""
+    return any(line.split()[3] not in ("20", "10") for line in if_inet6.splitlines())
 
 
 def trim_link(link: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,11 +361,11 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``facts``."""
     uplink_ip = params.get("uplink_ip")
     uplink = find_uplink(uplink_ip) if uplink_ip else None
-    keys = [key.replace("{uplink}", uplink.replace(".", "/") if uplink else "default") for key in params.get("sysctls", ())]
+    keys = sysctl_keys(params.get("sysctls", ()), uplink)
     own = namespace_facts(keys)
     if params.get("role") == "pod":
         return own
-    own.update(routes=own["routes"][:MOST_ROUTES], routes_total=len(own["routes"]))
+    own = few_routes(own)
     errors: dict[str, str] = {}
 
     def part(name: str, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -339,6 +381,8 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
     proxy = kube_proxy_mode(uplink_ip)
     pods = part("existing_pods", lambda: running_pods(params.get("skip_namespace")), {})
     return {
+        "agent": "python",
+        "tools": tools(),
         "host": own,
         "uplink": uplink,
         "physical": physical_devices(uplink),
@@ -352,7 +396,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
         "conntrack": conntrack(),
         "uplink_speed_mbit": link_speed(uplink),
-        "virtual": virtual_reason(uplink),
+        "virtual": virtual_reason(uplink, read_or_none, os.path.exists),
         "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers") or {}), []),
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
         "existing_pods_running": len(pods),
@@ -361,9 +405,23 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def sysctl_keys(keys: Iterable[str], uplink: str | None) -> list[str]:
+    """Return keys with the uplink's name in the place for it."""
+    return [key.replace("{uplink}", uplink.replace(".", "/") if uplink else "default") for key in keys]
+
+
+def few_routes(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of the node's own namespace with no more routes than anybody looks at, and how many there are."""
+    return dict(namespace, routes=namespace["routes"][:MOST_ROUTES], routes_total=len(namespace["routes"]))
+
+
 def find_uplink(address: str) -> str | None:
     """Return the device that holds `address`."""
-    found = json.loads(output(["ip", "-j", "addr", "show", "to", address]) or "[]")
+    return holder(json.loads(output(["ip", "-j", "addr", "show", "to", address]) or "[]"))
+
+
+def holder(found: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the device in the answer of ``ip -j addr show to``."""
     # kube-proxy puts external addresses of Services, which may be the node's, on kube-ipvs0 as well.
     names = [device["ifname"] for device in found if device.get("ifname") not in (None, "kube-ipvs0")]
     return names[0] if names else None
@@ -383,27 +441,27 @@ def link_speed(device: str | None) -> int | None:
     return speed if speed and speed > 0 else None
 
 
-def virtual_reason(uplink: str | None) -> str | None:
+def virtual_reason(uplink: str | None, text_of: Callable[[str], str | None], exists: Callable[[str], bool]) -> str | None:
     """Return what makes this machine a virtual one, None on bare metal. A virtual NIC's speed is fiction."""
-    vendor = (read_or_none("/sys/class/dmi/id/sys_vendor") or "").strip()
-    product = (read_or_none("/sys/class/dmi/id/product_name") or "").strip()
+    vendor = (text_of("/sys/class/dmi/id/sys_vendor") or "").strip()
+    product = (text_of("/sys/class/dmi/id/product_name") or "").strip()
     if vendor == "Amazon EC2" and ".metal" in product:
         return None
-    hypervisor = read_or_none("/sys/hypervisor/type")
+    hypervisor = text_of("/sys/hypervisor/type")
     if hypervisor:
         return "/sys/hypervisor/type is " + hypervisor.strip()
-    cpu = read_or_none("/proc/cpuinfo") or ""
+    cpu = text_of("/proc/cpuinfo") or ""
     if "User Mode Linux" in cpu:
         return "/proc/cpuinfo says User Mode Linux"
     if re.search(r"^flags\s*:.*\bhypervisor\b", cpu, re.MULTILINE):
         return "/proc/cpuinfo has the flag hypervisor" + (f" ({vendor} {product})" if vendor else "")
     if re.search(VIRTUAL_DMI, vendor + " " + product):
         return f"DMI says {vendor} {product}"
-    if uplink and not os.path.exists(f"/sys/class/net/{uplink}/device"):
+    if uplink and not exists(f"/sys/class/net/{uplink}/device"):
         for kind in ("bonding", "bridge", "brport"):
-            if os.path.exists(f"/sys/class/net/{uplink}/{kind}"):
+            if exists(f"/sys/class/net/{uplink}/{kind}"):
                 return None
-        if not os.path.exists("/proc/net/vlan/" + uplink):
+        if not exists("/proc/net/vlan/" + uplink):
             return f"the uplink {uplink} is no hardware device"
     return None
 
@@ -414,12 +472,17 @@ def conntrack() -> dict[str, int | None]:
 
 
 def peer_routes(peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Ask the kernel for its route to each peer's address, in one process. Peers to which the way is the same come together."""
-    if not peers:
-        return []
-    # Each becomes a line of a batch that root runs: what is no address must not get into it.
-    asked = [address if is_address(address) else "127.0.0.1" for address, _ in peers.values()]
-    documents, errors = ip_batch(["route get " + address for address in asked])
+    """Ask the kernel for its route to each peer's address, in one process."""
+    return read_peer_routes(peers, *ip_batch(["route get " + address for address in askable(peers)])) if peers else []
+
+
+def askable(peers: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return the peers' addresses. Each becomes a line of a batch that root runs: loopback stands for what is no address."""
+    return [address if is_address(address) else "127.0.0.1" for address, _ in peers.values()]
+
+
+def read_peer_routes(peers: Mapping[str, Sequence[Any]], documents: Iterable[Any], errors: str) -> list[dict[str, Any]]:
+    """Return the routes in the answers to ``ip -j -batch`` with one ``route get`` a peer; peers with the same way come together."""
     routes = {document[0].get("dst"): document[0] for document in documents if document}
     reasons = {line: text for text, line in re.findall(r"([^\n]+)\nCommand failed -:(\d+)", errors)}
     ways: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -469,25 +532,34 @@ def persisted_in_host_root() -> list[dict[str, Any]]:
 
 def persisted_sysctls(directories: Sequence[str], last: str) -> list[dict[str, Any]]:
     """Return every assignment in the order it is applied: of those with the same key the last one wins."""
+    found = [(directory, os.path.realpath(directory)) for directory in directories if os.path.isdir(directory)]
+    files = sysctl_files([(directory, real, os.listdir(real)) for directory, real in found])
+    return [item for path in [*files, last] for item in assignments(path, enumerate((read_or_none(path) or "").splitlines(), 1))]
+
+
+def sysctl_files(directories: Iterable[tuple[str, str, Iterable[str]]]) -> list[str]:
+    """Return the files that are applied, in their order. `directories` are path, real path and names, the weightiest first."""
     files: dict[str, str] = {}
     seen = set()
-    for directory in directories:
-        real = os.path.realpath(directory)
-        if real in seen or not os.path.isdir(real):
+    for directory, real, names in directories:
+        if real not in seen:
+            seen.add(real)
+            for name in names:
+                if name.endswith(".conf"):
+                    files.setdefault(name, directory + "/" + name)
+    return [files[name] for name in sorted(files)]
+
+
+def assignments(path: str, lines: Iterable[tuple[int, str]]) -> list[dict[str, Any]]:
+    """Return the assignments in numbered lines of a file."""
+    found = []
+    for number, line in lines:
+        text = line.strip()
+        if not text or text[0] in "#;" or "=" not in text:
             continue
-        seen.add(real)
-        for name in os.listdir(real):
-            if name.endswith(".conf"):
-                files.setdefault(name, directory + "/" + name)
-    assignments = []
-    for path in [files[name] for name in sorted(files)] + [last]:
-        for number, line in enumerate((read_or_none(path) or "").splitlines(), 1):
-            text = line.strip()
-            if not text or text[0] in "#;" or "=" not in text:
-                continue
-            key, value = text.split("=", 1)
-            assignments.append({"key": dotted(key.strip().lstrip("-")), "value": " ".join(value.split()), "file": path, "line": number})
-    return assignments
+        key, value = text.split("=", 1)
+        found.append({"key": dotted(key.strip().lstrip("-")), "value": " ".join(value.split()), "file": path, "line": number})
+    return found
 
 
 def dotted(key: str) -> str:
@@ -510,6 +582,11 @@ def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tupl
             if not chunk:
                 break
             data += chunk
+    return read_http(data)
+
+
+def read_http(data: bytes) -> tuple[int, str]:
+    """Return status and body of an answer."""
     head, _, body = data.partition(b"\r\n\r\n")
     found = re.match(rb"HTTP/1\.[01] (\d+)", head)
     if not found:
@@ -517,12 +594,12 @@ def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tupl
     return int(found.group(1)), body.decode("utf-8", "replace")
 
 
-def kube_proxy_mode(node_ip: str | None) -> dict[str, Any]:
+def kube_proxy_mode(node_ip: str | None, get: HttpGet = http_get) -> dict[str, Any]:
     """Return kube-proxy's own word for its mode; metricsBindAddress may have it on the node's address instead of loopback."""
     answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False, "address": None}
     for address in ("127.0.0.1", "::1") + ((node_ip,) if node_ip else ()):
         try:
-            status, body = http_get(address, 10249, "/proxyMode")
+            status, body = get(address, 10249, "/proxyMode")
         except (OSError, Failed) as error:
             if address == node_ip:  # a firewall may be silent there
                 continue
@@ -601,12 +678,12 @@ def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:
     return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=kube_proxy_configz(proxy), mode=proxy["mode"])
 
 
-def kube_proxy_configz(proxy: Mapping[str, Any]) -> Any:
+def kube_proxy_configz(proxy: Mapping[str, Any], get: HttpGet = http_get) -> Any:
     """Return what checks need of kube-proxy's configuration as it tells it beside its mode, None when it does not."""
     if proxy["address"] is None:
         return None
     try:
-        status, body = http_get(proxy["address"], 10249, "/configz")
+        status, body = get(proxy["address"], 10249, "/configz")
         found = json.loads(body) if status == 200 else None
     except (OSError, ValueError, Failed):
         return None
@@ -638,18 +715,17 @@ def iptables_legacy() -> dict[str, Any]:
 def iptables_nft(nft: Mapping[str, Any]) -> dict[str, Any]:
     """Return the nft back end's KUBE chains."""
     backend: dict[str, Any] = {"tables": [], "chains": [], "reachable": [], "error": nft["error"]}
-    known = ("filter", "nat", "mangle", "raw", "security")
     names = [table.split(" ", 1) for table in nft["tables"]]
-    tables = {name for family, name in names if family in ("ip", "ip6") and name in known}
+    tables = {name for family, name in names if family in ("ip", "ip6") and name in IPTABLES_TABLES}
     texts = []
     try:
         for family, tool in (("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")):
             if [family, "nat"] in names:
                 text = output([tool, "-t", "nat"])
-                if "incompatible, use 'nft' tool" not in text:
+                if INCOMPATIBLE not in text:
                     texts.append(text)
-                elif nft_has_kube_chains(family):
-                    raise Failed("failed", tool + ": the table nat has KUBE chains, and others that iptables cannot read")
+                elif has_kube_chains(json.loads(output(["nft", "-j", "list", "chains", family]))):
+                    raise Failed("failed", tool + HIDDEN_CHAINS)
     except Failed as error:
         backend["error"] = str(error)
     except ANY_ERROR as error:
@@ -657,10 +733,9 @@ def iptables_nft(nft: Mapping[str, Any]) -> dict[str, Any]:
     return dict(backend, tables=sorted(tables), **kube_chains(texts))
 
 
-def nft_has_kube_chains(family: str) -> bool:
+def has_kube_chains(listed: Mapping[str, Any]) -> bool:
     """Whether the table nat, which somebody filled with rules of nft's own, has chains of kube-proxy or kubelet as well."""
-    listed = json.loads(output(["nft", "-j", "list", "chains", family]))["nftables"]
-    chains = [item["chain"] for item in listed if "chain" in item]
+    chains = [item["chain"] for item in listed["nftables"] if "chain" in item]
     return any(chain["table"] == "nat" and chain["name"].startswith("KUBE-") for chain in chains)
 
 
@@ -709,15 +784,19 @@ def nft_tables() -> dict[str, Any]:
     if not has_nf_tables():
         return {"tables": [], "error": None}
     try:
-        status, out, err = run(["nft", "-j", "list", "tables"])
-        if status != 0:
-            if re.search(r"Protocol not supported|Operation not supported|Address family not supported", err):
-                return {"tables": [], "error": None}
-            return {"tables": [], "error": f"nft -j list tables: exit status {status}: {err.strip()[-300:]}"}
-        tables = [item["table"] for item in json.loads(out)["nftables"] if "table" in item]
-        return {"tables": [table["family"] + " " + table["name"] for table in tables], "error": None}
+        return read_nft_tables(*run(["nft", "-j", "list", "tables"]))
     except (Failed, OSError, ValueError, LookupError, TypeError) as error:
         return {"tables": [], "error": f"nft -j list tables: {error}"}
+
+
+def read_nft_tables(status: int, out: str, err: str) -> dict[str, Any]:
+    """Return the tables in what ``nft -j list tables`` gave."""
+    if status != 0:
+        if re.search(r"Protocol not supported|Operation not supported|Address family not supported", err):
+            return {"tables": [], "error": None}
+        return {"tables": [], "error": f"nft -j list tables: exit status {status}: {err.strip()[-300:]}"}
+    tables = [item["table"] for item in json.loads(out)["nftables"] if "table" in item]
+    return {"tables": [table["family"] + " " + table["name"] for table in tables], "error": None}
 
 
 def has_nf_tables() -> bool:
@@ -801,6 +880,11 @@ def pod_names() -> dict[str, str]:
         entries = os.listdir(HOST_ROOT + "/var/log/pods")
     except OSError:
         return {}
+    return names_of_pods(entries)
+
+
+def names_of_pods(entries: Iterable[str]) -> dict[str, str]:
+    """Return uid to namespace/name of the folders in /var/log/pods."""
     parts = [entry.split("_") for entry in entries]
     return {part[2]: part[0] + "/" + part[1] for part in parts if len(part) == 3}
 

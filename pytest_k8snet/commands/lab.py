@@ -103,6 +103,9 @@ def up(components: Path | None, **values: Any) -> None:
 
         folder = start(settings, components_dir=components, progress=progress)
         progress.say(f"lab {settings.name} is up: export KUBECONFIG={folder.kubeconfig}")
+        progress.say(
+            f"its nodes by ssh: pytest --k8snet-kubeconfig=$KUBECONFIG --k8snet-access=ssh --k8snet-ssh-config={folder.ssh / 'config'}"
+        )
 
 
 @command.command("down")

@@ -19,7 +19,7 @@ def command() -> None:
 @command.command("rbac")
 @click.option("--level", type=click.Choice(LEVELS), required=True, help="What the runs may do, as in --k8snet-level")
 @click.option(
-    "--access", type=click.Choice(("pod", "ssh")), default="pod", show_default=True, help="Way to the nodes, as in --k8snet-access"
+    "--access", type=click.Choice(("pod", "ssh", "local")), default="pod", show_default=True, help="Way to the nodes, as in --k8snet-access"
 )
 @click.option("--namespace", metavar="NAME", default=None, help="Namespace of the probe pods, as in --k8snet-namespace; it has to exist")
 def rbac(level: str, access: str, namespace: str | None) -> None:

@@ -138,7 +138,7 @@ def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement
             f"{who}: a fresh TCP socket uses {have}, want {want}",
             measured=have,
             wanted=want.value,
-            command="getsockopt(TCP_CONGESTION)",
+            command="getsockopt(TCP_CONGESTION)" if facts.agent == "python" else f"sysctl {_CONGESTION_CONTROL}",
         )
     if not expect.advice:
         _advise_persisted(judgement, facts, SysctlWant(_CONGESTION_CONTROL, "=", want.value, want.origin))

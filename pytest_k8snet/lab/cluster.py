@@ -189,7 +189,7 @@ class Start:
         yield (
             "Host *\n    HostName 127.0.0.1\n    User root\n    BatchMode yes\n    StrictHostKeyChecking yes\n    LogLevel ERROR\n"
             f'    UserKnownHostsFile "{self._folder.ssh / "known_hosts"}"\n    IdentityFile "{self._folder.ssh / "id_ed25519"}"\n'
-            "    IdentitiesOnly yes\n"
+            "    IdentitiesOnly yes\n    ConnectTimeout 60\n"
         )
 
     def _create(self, client: LabClient, manifest: Mapping[str, Any]) -> None:

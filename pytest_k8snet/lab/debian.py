@@ -43,6 +43,7 @@ NODE_PACKAGES = (
     "procps",
     "python3",
     "runc",
+    "sudo",
     "tcpdump",
 )
 """What a node has installed beside Debian's minimal base."""

@@ -140,4 +140,4 @@ def _within(pod_cidrs: Sequence[str]) -> str | None:
 
 def _method(context: MeasureContext, name: str) -> str:
     probe = context.probes.get(name)
-    return context.agent_of(name) + (f" and the one in pod {probe.namespace}/{probe.pod}" if probe and probe.pod else "")
+    return context.place_of(name) + (f" and the one in pod {probe.namespace}/{probe.pod}" if probe and probe.pod else "")

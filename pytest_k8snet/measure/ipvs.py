@@ -76,7 +76,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
             if not table.settled:
                 table.error = error
     for table in tables:
-        document = take_document("ipvs", table.node.name, f"/proc/net/ip_vs by {context.agent_of(table.node.name)}", table.values)
+        document = take_document("ipvs", table.node.name, f"/proc/net/ip_vs {context.place_of(table.node.name)}", table.values)
         yield replace(document, started=started, duration_s=round(time.monotonic() - start, 3), retried=table.retried)
 
 

@@ -49,10 +49,10 @@ class MeasureContext:
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
     settings: MeasureSettings = field(default_factory=MeasureSettings)
 
-    def agent_of(self, node: str) -> str:
-        """Return where a node's agent runs, for the method of a document."""
+    def place_of(self, node: str) -> str:
+        """Return where what is asked of a node is read, for the method of a document."""
         probe = self.probes.get(node)
-        return f"the agent in pod {probe.namespace}/{probe.host_pod}" if probe and probe.host_pod else "the agent on the node"
+        return f"by the agent in pod {probe.namespace}/{probe.host_pod}" if probe and probe.host_pod else "on the node"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Document:
     def no_values(self, what: str) -> K8sNetError:
         """Return the error of a check that needs the values where there are none."""
         if self.unsupported:
-            return UnsupportedError(f"{self.subject}: {self.why}")
+            return UnsupportedError(self.why)
         return RecordError(f"{self.subject}: no {what}: {self.why}")
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Typed views of the ``facts`` document of a node: what judges look at.
 
-The agent writes plain JSON (shapes below, made by `pytest_k8snet/agent/agent.py`); these classes give its parts names. A part that could
-not be read is present with its error, so that a judge can say why and never takes it for an empty one.
+The agent writes plain JSON (shapes below, made by `pytest_k8snet/agent/agent.py`, and by `collected.py` from what a shell has read); these
+classes give its parts names. A part that could not be read is present with its error, so that a judge can say why and never takes it for an
+empty one.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class NetNamespace:
     routes: tuple[Route, ...]  # of a node's own main table the first ones only
     routes_total: int
     sysctls: Mapping[str, str | None]  # None: the kernel has no such file here
-    congestion_control: str | None  # what a fresh TCP socket really uses (getsockopt TCP_CONGESTION)
+    congestion_control: str | None  # what a fresh TCP socket really uses (getsockopt TCP_CONGESTION; by shell the sysctl)
 
     def link(self, name: str) -> Link | None:
         """Return the device called `name`."""
@@ -209,6 +210,14 @@ class ExistingPod:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that facts are read with."""
+
+    path: str
+    origin: str  # image, or node
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """All facts of one node, read in one round trip to its agent and one to the agent in its probe pod."""
 
@@ -234,6 +243,8 @@ class NodeFacts:
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
     kernel: str
+    agent: str  # what read them on the node: python, or shell where there is no python3
+    tools: Mapping[str, Tool | None]  # by name; None is one that is missing
     errors: Mapping[str, str]  # parts of the node's facts that could not be read: they are empty, and mean nothing
     raw: Mapping[str, Any]
 
@@ -274,6 +285,10 @@ class NodeFacts:
                 virtual=data.get("virtual"),
                 peer_routes=PeerRoutes.from_json(data["peer_routes"]),
                 kernel=data["kernel"],
+                agent=data.get("agent", "python"),
+                tools={
+                    name: None if item == "missing" else Tool(item["path"], item["from"]) for name, item in data.get("tools", {}).items()
+                },
                 errors=dict(data.get("errors") or {}),
                 raw=data,
             )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pytest_k8snet.lab.faults.table import FAULTS
-from tests.lab.suite import Lab, running_lab, turned_on
+from tests.lab import by_ssh
+from tests.lab.rights import least_rights
+from tests.lab.suite import Lab, read_junit, running_lab, turned_on
 
 PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=ipvs", "--k8snet-profile=native", "--k8snet-profile=tuned-node")
 
@@ -41,6 +46,67 @@ def test_healthy(lab: Lab) -> None:
         "NET-ABSENCE-005",
         "NET-MTU-003",
     }
+
+
+def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab: Lab, tmp_path: Path) -> None:
+    """One node as root; one as a user with sudo; one through the first as jump host, without python3. The account may only read."""
+    ways = (
+        f"Host node-2\n    User {by_ssh.USER}\nHost behind\n    HostName {lab_address(lab, 'node-3')}\n    Port 22\n"
+        "    HostKeyAlias node-3\n    ProxyJump node-1"
+    )
+    options = (by_ssh.config(lab, tmp_path, ways), "--k8snet-access=ssh", "--k8snet-ssh-map=node-3=behind", "--k8snet-load-pairs=sample:1")
+    account = least_rights(lab, tmp_path, "--level", "load", "--access", "ssh")
+    before = by_ssh.objects(lab)
+    with by_ssh.user(lab, "node-2", sudo=True), by_ssh.without_python(lab, "node-3"):
+        outcome = lab.run_suite("ssh", *PROFILES, *options, kubeconfig=account)
+    assert by_ssh.objects(lab) <= before, "nothing was made; what an earlier run made may have gone meanwhile"
+    assert outcome.exit_status == 0, outcome.output
+    assert f"k8snet: access ssh as root (2), {by_ssh.USER} (1); no object is made in the cluster" in outcome.output
+    by_pods, _ = read_junit(lab.results / "healthy.xml")
+    podless = {"NET-KERNEL-002", "NET-MTU-001", "NET-THROUGHPUT-001", "NET-THROUGHPUT-003"}
+    pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2"}
+    assert outcome.verdicts == {
+        (check, subject): "skip" if check in podless else verdict for (check, subject), verdict in by_pods.items() if subject not in pairs
+    }
+    assert all("access ssh makes no probe pods" in text for (check, _), text in outcome.messages.items() if check in podless)
+    for node in ("node-1", "node-2", "node-3"):
+        assert by_ssh.facts(lab, "ssh", node) == by_ssh.facts(lab, "healthy", node)
+    read_by = {
+        node: json.loads((lab.results / "ssh" / "facts" / f"{node}.json").read_text())["values"]["agent"]
+        for node in ("node-1", "node-2", "node-3")
+    }
+    assert read_by == {"node-1": "python", "node-2": "python", "node-3": "shell"}
+
+
+def test_by_ssh_what_keeps_a_run_out_of_a_node_is_told(lab: Lab, tmp_path: Path) -> None:
+    """A host key that is not known, a sudo that wants a password, a port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    ways = f"Host node-1\n    HostKeyAlias stranger\nHost node-2\n    User {by_ssh.USER}\nHost node-3\n    Port {port}"
+    with by_ssh.user(lab, "node-2", sudo=False):
+        outcome = lab.run_suite(
+            "ssh-refused",
+            by_ssh.config(lab, tmp_path, ways),
+            "--k8snet-access=ssh",
+            "--k8snet-level=read",
+            "--k8snet-checks=NET-KERNEL-006",
+        )
+    assert outcome.exit_status == 1
+    messages = {node: text for (_, node), text in outcome.messages.items()}
+    assert set(outcome.verdicts.values()) == {"error"}
+    assert re.search(
+        r"the host key of stranger is not known: ED25519 SHA256:\S+\. .*ssh-keyscan -t ed25519 -p \d+ 127\.0\.0\.1 \| sed ",
+        messages["node-1"],
+    )
+    assert (
+        f"sudo refused: sudo: a password is required. Reading the kernel's state takes root: put `{by_ssh.USER} ALL=" in messages["node-2"]
+    )
+    assert f"127.0.0.1 port {port}: Connection refused" in messages["node-3"]
+
+
+def lab_address(lab: Lab, name: str) -> str:
+    node = lab.client.read({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    return str(node["status"]["addresses"][0]["address"])
 
 
 def test_every_fault_of_this_lab_is_applied() -> None:

@@ -68,7 +68,7 @@ def test_settings_of_a_toml_file(bench: Bench) -> None:
     ("arguments", "message"),
     [
         (["--k8snet-level=all"], "--k8snet-level: got 'all', want one of read, probe, load"),
-        (["--k8snet-access=telnet"], "--k8snet-access: got 'telnet', want one of pod, ssh, fake"),
+        (["--k8snet-access=telnet"], "--k8snet-access: got 'telnet', want one of pod, ssh, local, fake"),
         (["--k8snet-ssh-address=any"], "--k8snet-ssh-address: got 'any', want one of internal, external, hostname"),
         (["--k8snet-pairs=some"], "--k8snet-pairs: got 'some', want all, ring or sample:N with N of at least 1"),
         (["--k8snet-load-pairs=sample:0"], "--k8snet-load-pairs: got 'sample:0', want all, ring or sample:N with N of at least 1"),
@@ -111,7 +111,7 @@ def test_mistakes_under_xdist(bench: Bench) -> None:
 
 def test_mistakes_name_their_source(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("pytest.ini", "[pytest]\nk8snet_access = telnet\n")
-    assert bench.run(fake=False).line("ERROR:") == "ERROR: k8snet_access in pytest.ini: got 'telnet', want one of pod, ssh, fake"
+    assert bench.run(fake=False).line("ERROR:") == "ERROR: k8snet_access in pytest.ini: got 'telnet', want one of pod, ssh, local, fake"
     monkeypatch.setenv("K8SNET_STRICT", "perhaps")
     assert bench.run().line("ERROR:") == "ERROR: K8SNET_STRICT: got 'perhaps', want yes or no"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -233,3 +234,19 @@ def test_a_replay_of_a_node_that_was_not_looked_at() -> None:
     with pytest.raises(ConfigurationError) as caught:
         replayed(nodes="a,e,f")
     assert str(caught.value) == "--k8snet-nodes: the recorded run did not look at e, f; it did at: a, b, c, d"
+
+
+# ---- what no way leads to
+
+
+def test_nodes_that_no_way_leads_to_are_left_out_with_the_reason() -> None:
+    nodes = cluster(node("a"), node("b"), node("c"))
+
+    def beyond(_cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
+        assert set(wanted) == {"a", "b"}
+        return {"a": "access local reaches only the machine it runs on", "c": "the same"}
+
+    plan = make_plan(Settings(nodes="a,b"), nodes, None, beyond)
+    assert plan.nodes == ("b",)
+    assert plan.left_out == (Absent("a", "access local reaches only the machine it runs on"), Absent("c", "not in --k8snet-nodes"))
+    assert (plan.pairs, plan.load_pairs) == ((), ())

@@ -20,7 +20,8 @@ from pytest_k8snet.access.base import Agent, Deadline, run
 from pytest_k8snet.access.client import AgentClient
 from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.access.probes import NoProbes
-from pytest_k8snet.access.ssh import SshAccess, why_ended
+from pytest_k8snet.access.shell import AgentOrShell
+from pytest_k8snet.access.ssh import SshAccess
 from pytest_k8snet.access.ssh_config import SshConfig
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import (
@@ -125,9 +126,11 @@ def cluster_of(*nodes: Node) -> Cluster:
 
 def seen_to_end(agent: Agent) -> None:
     """Wait until this side has noticed that its connection is gone."""
-    assert isinstance(agent, AgentClient)
+    assert isinstance(agent, AgentOrShell)
+    client = agent._agent
+    assert isinstance(client, AgentClient)
     until = time.monotonic() + 20
-    while agent._stream is not None and agent._stream.alive and time.monotonic() < until:
+    while client._stream is not None and client._stream.alive and time.monotonic() < until:
         time.sleep(0.02)
 
 
@@ -276,7 +279,7 @@ def test_server_that_starts_no_command(way: Way, sshd: SshServer, monkeypatch: p
 def test_program_that_ends_without_a_status(way: Way, sshd: SshServer) -> None:
     def close(channel: paramiko.Channel, command: str) -> None:
         del command
-        channel.recv(1)  # not before the client knows that it runs
+        channel.recv(1)  # by then the client knows that it was started
         channel.sendall_stderr(b"Killed\n")
         channel.close()
 
@@ -573,42 +576,76 @@ def test_sudo_that_refuses(way: Way, sshd: SshServer) -> None:
     assert "put `admin ALL=(root) NOPASSWD: ALL` into a file of /etc/sudoers.d on the node (with visudo), or log in as root" in message
 
 
-@pytest.mark.parametrize(
-    ("user", "status", "stderr", "error", "message"),
-    [
-        ("admin", 1, "admin is not in the sudoers file.", AuthenticationError, "put `admin ALL=(root) NOPASSWD: ALL` into"),
-        (
-            "admin",
-            1,
-            "sudo: sorry, you must have a tty to run sudo",
-            AuthenticationError,
-            "put `Defaults:admin !requiretty` into",
-        ),
-        ("admin", 1, "sudo: interactive authentication is required", AuthenticationError, "sudo refused: sudo: interactive"),
-        ("admin", 127, "env: 'sudo': No such file or directory", AuthenticationError, "admin is not root, and the node has no sudo"),
-        ("admin", 1, "sudo: python3: command not found", NoAgentError, "the node has no python3"),
-        ("root", 127, "env: 'python3': No such file or directory", NoAgentError, "the node has no python3"),
-        ("root", 127, "env: can't execute 'python3': No such file or directory", NoAgentError, "the node has no python3"),
-        ("root", 4, "", NoAgentError, "the node's python3 is older than 3.7"),
-        ("root", 1, "MemoryError", AccessError, "the agent ended with exit status 1: MemoryError"),
-    ],
-)
-def test_why_a_program_ended(user: str, status: int, stderr: str, error: type[AccessError], message: str) -> None:
-    ended = why_ended("here", user, status, stderr)
-    assert type(ended) is error
-    assert f"here: {message}" in str(ended) or message in str(ended)
-
-
-def test_python_that_is_missing_or_too_old(way: Way, sshd: SshServer, tmp_path: Path) -> None:
-    (tmp_path / "nothing").mkdir()
+@pytest.fixture
+def tools(sshd: SshServer, tmp_path: Path) -> Path:
+    """Return the only folder of programs that the node has: without python3."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
     for name in ("env", "sh"):
-        (tmp_path / "nothing" / name).symlink_to(shutil.which(name) or "")
-    old = sshd.path
-    sshd.path = str(tmp_path / "nothing")
-    assert way.fails(NoAgentError).endswith("the node has no python3")
-    sshd.path = old
+        (folder / name).symlink_to(shutil.which(name) or "")
+    sshd.path = str(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("tools")
+def test_without_python_what_takes_the_agent_is_refused(way: Way, sshd: SshServer) -> None:
+    message = way.fails(NoAgentError)
+    assert message.startswith("node-1 (ssh): run: root@127.0.0.1 port ")
+    assert message.endswith(": the node has no python3; by shell alone only facts and the IPVS table are read")
+    assert len(sshd.commands) == 1
+
+
+def test_python_that_is_too_old(way: Way, sshd: SshServer) -> None:
     put_program(sshd, "python3", "#!/bin/sh\nexit 4\n")
-    assert way.fails(NoAgentError).endswith("the node's python3 is older than 3.7")
+    assert "the node's python3 is older than 3.7; by shell alone" in way.fails(NoAgentError)
+
+
+IPVS = {"uplink_ip": "192.0.2.1"}
+
+
+@pytest.mark.usefixtures("tools")
+def test_without_python_the_shell_collector_reads(way: Way, sshd: SshServer) -> None:
+    agent = way.access().host("node-1")
+    for _ in range(2):
+        answer = agent.request("ipvs", IPVS, timeout_s=30)
+        assert answer.keys() == {"loaded", "table", "kube_ipvs0", "configz", "mode"}
+    assert [command.split("=C ")[1][:7] for command in sshd.commands] == ["python3", "sh -s", "sh -s"]
+    assert sshd.connections == 1
+
+
+def test_shell_collector_by_sudo(way: Way, sshd: SshServer, tools: Path) -> None:
+    refusing = '#!/bin/sh\n[ $3 = sh ] || { echo sudo: $3: command not found >&2; exit 1; }\nshift 2\nexec "$@"\n'
+    (tools / "sudo").write_text(refusing)
+    (tools / "sudo").chmod(0o755)
+    assert "mode" in way.access(ssh_user="admin").host("node-1").request("ipvs", IPVS, timeout_s=30)
+    assert sshd.commands[1] == "env LC_ALL=C sudo -n -- sh -s"
+
+
+def test_without_python_and_shell(way: Way, tools: Path) -> None:
+    """That is no reason to skip anything: nothing could be read."""
+    (tools / "sh").unlink()
+    with pytest.raises(AccessError) as caught:
+        way.access().host("node-1").request("ipvs", IPVS, timeout_s=30)
+    assert caught.type is AccessError
+    assert "the program ended with exit status 127: env: " in str(caught.value)
+
+
+@pytest.mark.usefixtures("tools")
+def test_shell_collector_that_breaks_off(way: Way, sshd: SshServer) -> None:
+    agent = way.access().host("node-1")
+    agent.request("ipvs", IPVS, timeout_s=30)
+    sshd.run = lambda channel, command: sshd.run_here(channel, "echo out of memory >&2")
+    with pytest.raises(AccessError, match=r"the shell collector broke off: out of memory .*the node has no python3: read by shell"):
+        agent.request("ipvs", IPVS, timeout_s=30)
+
+
+@pytest.mark.usefixtures("tools")
+def test_shell_collector_that_hangs(way: Way, sshd: SshServer) -> None:
+    agent = way.access().host("node-1")
+    agent.request("ipvs", IPVS, timeout_s=30)
+    sshd.run = lambda channel, command: sshd.run_here(channel, "/bin/sleep 20")
+    with pytest.raises(CommandTimeout, match=r"no answer within 0\.5 s"):
+        agent.request("ipvs", IPVS, timeout_s=0.5)
 
 
 class serving:  # noqa: N801 - reads as a function

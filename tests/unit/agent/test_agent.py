@@ -127,8 +127,7 @@ def test_flags_that_nobody_needs_stay_on_the_node(arguments: list[str], kept: li
     ],
 )
 def test_settings_that_nobody_needs_stay_on_the_node(monkeypatch: pytest.MonkeyPatch, body: Any, kept: Any) -> None:
-    monkeypatch.setattr(agent, "http_get", lambda *_: (200, json.dumps(body)))
-    assert agent.kube_proxy_configz({"address": "127.0.0.1"}) == kept
+    assert agent.kube_proxy_configz({"address": "127.0.0.1"}, lambda *_: (200, json.dumps(body))) == kept
     assert agent.kube_proxy_configz({"address": None}) is None
 
 
@@ -182,6 +181,42 @@ def test_facts_have_the_shape_that_judges_read(local: LocalAgent) -> None:
     assert facts.pod is not None
     assert facts.pod.sysctls["net.ipv4.ip_forward"] in ("0", "1")
     assert facts.kube_proxy.mode is None
+    assert facts.agent == "python"
+    assert facts.tools.keys() == {*agent.TOOLS}
+    tool = facts.tools["ip"]
+    assert tool is not None
+    assert tool.path.endswith("/ip")
+    assert tool.origin in ("image", "node")
+
+
+@pytest.mark.parametrize(("same", "origin"), [(True, "node"), (False, "image")])
+def test_where_tools_come_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, same: bool, origin: str) -> None:
+    """Found here they are the image's, unless this is the node's own root; what only the node has is the node's; and some nobody has."""
+    monkeypatch.setattr(agent, "TOOLS", ("ip", "tc", "nft"))
+    monkeypatch.setattr(agent, "TOOL_PATH", (str(tmp_path / "bin"),))
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path / "host"))
+    monkeypatch.setattr(agent, "on_node", lambda: same)
+    for path in (tmp_path / "bin" / "ip", tmp_path / "host" / f"{tmp_path}/bin/tc".lstrip("/")):
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        path.chmod(0o755)
+    assert agent.tools() == {
+        "ip": {"path": f"{tmp_path}/bin/ip", "from": origin},
+        "tc": {"path": f"{tmp_path}/bin/tc", "from": "node"},
+        "nft": "missing",
+    }
+    told = "nft: not on the node" if same else "nft: neither in the probe image nor on the node"
+    with pytest.raises(agent.Failed, match=told):
+        agent.find_tool("nft")
+
+
+def test_whether_this_is_the_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(agent, "HOST_ROOT", "/")
+    assert agent.on_node()
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    assert not agent.on_node()
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path / "none"))
+    assert not agent.on_node()
 
 
 SAVE = """\
@@ -422,7 +457,7 @@ SILENT: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "lis
         pytest.param({"::1": (404, "")}, {**SILENT, "mode_error": "HTTP 404", "listening": True}, id="not-found"),
     ],
 )
-def test_mode_of_kube_proxy(monkeypatch: pytest.MonkeyPatch, answers: dict[str, tuple[int, str] | OSError], wanted: dict[str, Any]) -> None:
+def test_mode_of_kube_proxy(answers: dict[str, tuple[int, str] | OSError], wanted: dict[str, Any]) -> None:
     def http_get(address: str, port: int, path: str) -> tuple[int, str]:
         assert (port, path) == (10249, "/proxyMode")
         answer = answers.get(address, REFUSED)
@@ -430,8 +465,7 @@ def test_mode_of_kube_proxy(monkeypatch: pytest.MonkeyPatch, answers: dict[str, 
             raise answer
         return answer
 
-    monkeypatch.setattr(agent, "http_get", http_get)
-    assert agent.kube_proxy_mode("192.168.10.11") == wanted
+    assert agent.kube_proxy_mode("192.168.10.11", http_get) == wanted
 
 
 NFT_CHAINS = '{{"nftables": [{{"metainfo": {{}}}}, {{"chain": {{"family": "ip", "table": "nat", "name": "{name}", "handle": 1}}}}]}}'

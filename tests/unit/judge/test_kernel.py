@@ -337,6 +337,11 @@ def test_congestion_control_without_pods_says_so() -> None:
     assert told(judgement, "remark") == ["node-1: judged on the node only: access ssh makes no probe pods"]
 
 
+def test_congestion_control_that_the_shell_collector_read_names_what_it_read() -> None:
+    judgement = kernel.congestion_control(facts(agent="shell", host__congestion_control="cubic"), TUNED)
+    assert [finding.command for finding in judgement.findings if finding.weight == "fault"] == ["sysctl net.ipv4.tcp_congestion_control"]
+
+
 @pytest.mark.parametrize(
     ("table", "expect", "expected", "advice"),
     [

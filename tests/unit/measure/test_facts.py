@@ -80,7 +80,7 @@ def test_without_pods_that_is_no_error_and_known_pods_stand_for_peers() -> None:
     assert document.values is not None
     values = document.values
     assert (values["pod"], values["pod_error"], values["pod_absent"]) == (None, None, "access fake makes no probe pods here")
-    assert document.method == "the agent on the node"
+    assert document.method == "on the node"
     assert [(routes["real_pod"], routes["peers"]) for routes in values["peer_routes"]] == [
         (True, {"node-2": ["10.244.2.7", None]}),
         (False, {"node-3": ["10.244.3.2", None]}),

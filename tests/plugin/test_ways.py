@@ -1,8 +1,9 @@
-"""Access by ssh as a user gets it: a run against an API server that takes no writes, and nodes that are sshds on loopback."""
+"""Access by ssh and local as a user gets it: runs against an API server that is only read; nodes are sshds on loopback, or this machine."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,12 @@ PODLESS = ("NET-KERNEL-002", "NET-MTU-001")
 PROFILE = "name: x\nmtu: {pod: 1500}\nkernel: {sysctl: {pod: {net.ipv4.tcp_tw_reuse: 1}}}\n"
 
 
-def raw_node(name: str) -> dict[str, Any]:
+def raw_node(name: str, address: str = "127.0.0.1") -> dict[str, Any]:
     return {
         "metadata": {"name": name},
         "spec": {"podCIDR": "10.244.1.0/24"},
         "status": {
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "addresses": [{"type": "InternalIP", "address": address}],
             "conditions": [{"type": "Ready", "status": "True"}],
             "nodeInfo": {"operatingSystem": "linux"},
         },
@@ -162,3 +163,62 @@ def test_settings_that_cannot_be_used(lab: SshBench, arguments: list[str], messa
     assert message in error
     assert "Traceback" not in ran.out
     assert lab.sshd.connections == 0
+
+
+def test_secrets_of_ssh_are_in_no_report(lab: SshBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A passphrase, right and wrong, and the key itself: with everything that pytest can be asked to show."""
+    locked = make_key(tmp_path / "locked", "correct-horse-battery")
+    lab.sshd.authorized = {locked.public}
+    lab.bench.checks(OWN + "    assert False, 'so that variables are shown'\n")
+    body = locked.path.read_text().splitlines()[1:-1]
+    for passphrase, verdict in (("correct-horse-battery", "fail"), ("wrong-horse-staple", "error")):
+        monkeypatch.setenv("K8SNET_SSH_PASSPHRASE", passphrase)
+        ran = lab.run("--k8snet-no-suite", f"--k8snet-ssh-key={locked.path}", "-vv", "--showlocals", "--log-level=DEBUG", "-rA")
+        assert set(ran.verdicts.values()) == {verdict}, ran.out
+        files = [file.read_text(errors="replace") for file in lab.bench.path.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+        for text in (ran.out, *files):
+            assert passphrase not in text
+            assert not any(line in text for line in body)
+
+
+# ---- local
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="reads the kernel's state as root")
+
+
+def local(bench: Bench, api: FakeApiServer, *arguments: str) -> Ran:
+    (bench.path / "conftest.py").unlink(missing_ok=True)
+    kubeconfig = write_kubeconfig(bench.path / "kubeconfig", api.url)
+    return bench.run(f"--k8snet-kubeconfig={kubeconfig}", "--k8snet-access=local", *arguments, fake=False)
+
+
+@needs_root
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+def test_this_machine_alone_is_measured(bench: Bench, api: FakeApiServer, workers: tuple[str, ...]) -> None:
+    api.items("/api/v1/nodes", raw_node("node-1", "198.51.100.1"), raw_node("node-2"), raw_node("node-3", "198.51.100.3"))
+    bench.checks(OWN)
+    ran = local(bench, api, "--k8snet-no-suite", *workers)
+    assert ran.status == 0, ran.out
+    assert ran.verdicts == {"ACME-001[node-2]": "pass"}
+    assert ran.line("k8snet: access") == "k8snet: access local: this machine is node-2; no object is made in the cluster"
+    reason = "access local reaches only the machine it runs on"
+    assert ran.line("k8snet: left out") == f"k8snet: left out: node-1 ({reason}), node-3 ({reason})"
+    assert set(api.asked("POST")) == {REVIEWS}
+
+
+@needs_root
+def test_node_that_somebody_says_this_machine_is(bench: Bench, api: FakeApiServer) -> None:
+    api.items("/api/v1/nodes", raw_node("node-1", "198.51.100.1"), raw_node("node-2", "198.51.100.2"))
+    bench.checks(OWN)
+    ran = local(bench, api, "--k8snet-no-suite", "--k8snet-nodes=node-1")
+    assert ran.verdicts == {"ACME-001[node-1]": "pass"}, ran.out
+
+
+def test_machine_that_is_no_node(bench: Bench, api: FakeApiServer) -> None:
+    api.items("/api/v1/nodes", raw_node("node-1", "198.51.100.1"), raw_node("node-2", "198.51.100.2"))
+    bench.checks(OWN)
+    ran = local(bench, api, "--k8snet-no-suite")
+    assert ran.status == 4
+    message = "--k8snet-access=local: no node has an address of this machine or its name"
+    assert message in ran.line("ERROR: ")
+    assert ran.line("ERROR: ").endswith("; say which node it is with --k8snet-nodes=NAME")

@@ -1,0 +1,324 @@
+# Reads on a node, by POSIX shell and its tools alone, what the agent reads by python3. It runs as `sh -s`, with this text on its stdin, and
+# changes nothing: what would load a kernel module by being asked is not asked before it is seen to be there.
+#
+# What stands before it assigns:
+#   mark        a word that occurs in no output
+#   what        facts, or ipvs
+#   uplink_ip   the node's address, or nothing
+#   sysctls     files below /proc/sys; {uplink} stands for the uplink's name
+#   sysctl_dirs folders of sysctl.d
+#   tools       programs to look for
+#   peers       addresses to ask the route to
+#   pods        how many running pods to look into
+#   skip        a namespace whose pods are left out, or nothing
+#
+# It writes sections to stdout, and marks on stderr where those begin. collected.py reads both.
+# shellcheck shell=sh disable=SC2013,SC2086,SC2154
+
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+
+begin() {
+    printf '\n%s begin %s\n' "$mark" "$1"
+    printf '\n%s begin %s\n' "$mark" "$1" >&2
+}
+
+end() {
+    printf '\n%s end %s\n' "$mark" "$1"
+}
+
+# section NAME COMMAND [ARGUMENT...]
+section() {
+    begin "$1"
+    shift
+    "$@" </dev/null
+    end "$?"
+}
+
+batch() {
+    printf '%s\n' "$@" | ip -j -d -force -batch -
+}
+
+# One process for many files: each line comes with the file's name.
+lines_of() {
+    grep '' "$@" /dev/null
+}
+
+find_uplink() {
+    uplink=
+    [ -n "$uplink_ip" ] || return 0
+    begin uplink
+    answer=$(ip -j addr show to "$uplink_ip" </dev/null)
+    found=$?
+    printf '%s\n' "$answer"
+    end "$found"
+    rest=$answer
+    while [ "$rest" != "${rest#*\"ifname\":\"}" ]; do
+        rest=${rest#*\"ifname\":\"}
+        uplink=${rest%%\"*}
+        # kube-proxy puts addresses of Services there, which may be the node's.
+        [ "$uplink" = kube-ipvs0 ] || return 0
+        uplink=
+    done
+}
+
+sysctl_files() {
+    paths=
+    for path in $sysctls; do
+        case $path in
+        *'{uplink}'*) path=${path%%'{uplink}'*}${uplink:-default}${path#*'{uplink}'} ;;
+        esac
+        paths="$paths $path"
+    done
+    section sysctls lines_of $paths
+}
+
+kernel_files() {
+    section files lines_of /proc/sys/kernel/osrelease /proc/sys/net/netfilter/nf_conntrack_count \
+        /proc/sys/net/netfilter/nf_conntrack_max /proc/sys/net/netfilter/nf_conntrack_buckets /sys/class/dmi/id/sys_vendor \
+        /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" /proc/net/if_inet6
+    section cpuinfo head -n 60 /proc/cpuinfo # the first processor tells
+    section devices device_files
+}
+
+# The files that say what kind of device each one is.
+device_files() {
+    for path in /sys/class/net/*; do
+        for file in device bonding bridge brport; do
+            [ ! -e "$path/$file" ] || echo "$path/$file"
+        done
+        [ ! -e "/proc/net/vlan/${path##*/}" ] || echo "/proc/net/vlan/${path##*/}"
+    done
+}
+
+persisted() {
+    begin directories
+    set --
+    for directory in $sysctl_dirs; do
+        cd -P "$directory" 2>/dev/null || continue
+        echo "directory $directory $PWD"
+        for file in *.conf; do
+            [ -e "$file" ] || continue
+            echo "file $file"
+            set -- "$@" "$directory/$file"
+        done
+    done
+    cd /
+    end 0
+    [ ! -e /etc/sysctl.conf ] || set -- "$@" /etc/sysctl.conf
+    section assignments grep -n '=' "$@" /dev/null
+}
+
+# http ADDRESS PATH: what port 10249 answers there, with its headers
+http() {
+    case $1 in
+    *:*) host="[$1]" ;;
+    *) host=$1 ;;
+    esac
+    if command -v curl >/dev/null; then
+        curl -s -S -i --http1.0 --noproxy '*' --max-time 3 "http://$host:10249$2" </dev/null
+    elif command -v bash >/dev/null && command -v timeout >/dev/null; then
+        # shellcheck disable=SC2016
+        timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/10249" && printf "GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" "$1" >&3 && cat <&3' \
+            "$1" "$2" </dev/null
+    elif command -v nc >/dev/null; then
+        printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" | nc -w 3 "$1" 10249
+    elif command -v wget >/dev/null; then
+        body=$(wget -q -T 3 -O - "http://$host:10249$2" </dev/null) || return $?
+        printf 'HTTP/1.0 200 OK\r\n\r\n%s' "$body"
+    else
+        echo 'no curl, bash, nc or wget on the node' >&2
+        return 127
+    fi
+}
+
+kube_proxy() {
+    # Nobody is asked on a port on which nobody listens.
+    grep -q '^ *[0-9]*: [0-9A-F]*:2809 [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || return 0
+    for address in 127.0.0.1 ::1 $uplink_ip; do
+        begin "http $address /proxyMode"
+        answer=$(http "$address" /proxyMode)
+        found=$?
+        printf '%s\n' "$answer"
+        end "$found"
+        case $answer in
+        HTTP/1.[01]' 200'*)
+            section "http $address /configz" http "$address" /configz
+            return 0
+            ;;
+        esac
+    done
+}
+
+# Processes that may be kube-proxy, and the network namespaces of all.
+processes() {
+    for path in $(grep -l -e kube-proxy -e hyperkube /proc/[0-9]*/cmdline 2>/dev/null); do
+        section "$path" cat "$path"
+    done
+    begin namespaces
+    namespaces=$(ls -l /proc/[0-9]*/ns/net /proc/self/ns/net 2>/dev/null)
+    printf '%s\n' "$namespaces"
+    end 0
+}
+
+ip_vs() {
+    [ ! -e /proc/net/ip_vs ] || section ip_vs cat /proc/net/ip_vs
+    section kube-ipvs0 [ -e /sys/class/net/kube-ipvs0 ]
+}
+
+iptables() {
+    for family in ip ip6; do
+        names=/proc/net/${family}_tables_names
+        [ -e "$names" ] || continue
+        section "$names" cat "$names"
+        ! grep -q '^nat$' "$names" || section "${family}tables-legacy-save" "${family}tables-legacy-save" -t nat
+    done
+    read -r release </proc/sys/kernel/osrelease
+    list=/lib/modules/$release/modules.builtin
+    # Without a list of modules there is nothing that asking could load.
+    [ -e /sys/module/nf_tables ] || [ ! -r "$list" ] || grep -q '/nf_tables\.ko' "$list" || return 0
+    begin nft
+    tables=$(nft -j list tables </dev/null)
+    found=$?
+    printf '%s\n' "$tables"
+    end "$found"
+    for family in ip ip6; do
+        case $tables in
+        *"\"family\": \"$family\", \"name\": \"nat\""*) ;;
+        *) continue ;;
+        esac
+        begin "${family}tables-nft-save"
+        rules=$("${family}tables-nft-save" -t nat </dev/null)
+        found=$?
+        printf '%s\n' "$rules"
+        end "$found"
+        case $rules in
+        *"incompatible, use 'nft' tool"*) section "nft chains $family" nft -j list chains "$family" ;;
+        esac
+    done
+}
+
+routes_to_peers() {
+    set --
+    for address in $peers; do
+        set -- "$@" "route get $address"
+    done
+    [ $# = 0 ] || section peers batch "$@"
+}
+
+# Lines "NAME PID NAMESPACE" of the pods that have a network namespace of their own, sorted by name. NAME is namespace/name when there are
+# logs of the pod, else its uid.
+running_pods() {
+    own=
+    set --
+    for word in $namespaces; do
+        case $word in
+        /proc/*/ns/net) pid=${word#/proc/} && pid=${pid%/ns/net} ;;
+        net:*)
+            case $pid in
+            1 | self) own="$own $word " ;;
+            *[!0-9]*) ;;
+            *) eval "namespace_$pid=\$word" && set -- "$@" "$pid" ;;
+            esac
+            ;;
+        esac
+    done
+    foreign=
+    for pid in "$@"; do
+        eval "namespace=\$namespace_$pid"
+        case $own in
+        *" $namespace "*) ;;
+        *) foreign="$foreign /proc/$pid/cgroup" ;;
+        esac
+    done
+    entries=
+    for path in /var/log/pods/*; do
+        entries="$entries ${path##*/}"
+    done
+    seen=
+    # A pod's uid is in the path of its control group, whichever driver makes that.
+    for found in $(lines_of $foreign 2>/dev/null |
+        sed -n 's,^/proc/\([0-9]*\)/cgroup:.*pod\([0-9a-f]\{8\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{12\}\).*,\1=\2,p' |
+        tr _ -); do
+        pid=${found%%=*}
+        uid=${found#*=}
+        eval "namespace=\$namespace_$pid"
+        case $seen in
+        *" $namespace "*) continue ;;
+        esac
+        seen="$seen $namespace "
+        name=$uid
+        for entry in $entries; do
+            case $entry in
+            *_*_*_*) ;;
+            *_*_"$uid") name=${entry%_*} && name=${name%%_*}/${name#*_} ;;
+            esac
+        done
+        case $name in
+        "${skip:-/}"/*) ;;
+        *) echo "$name $pid $namespace" ;;
+        esac
+    done | sort
+}
+
+existing_pods() {
+    begin pods
+    running=$(running_pods)
+    printf '%s\n' "$running"
+    end 0
+    # What runs in each pod's network namespace: the tools are the node's own.
+    # shellcheck disable=SC2016
+    look='
+        printf "\n%s begin inside %s\n" "$0" "$1"
+        ls -l /proc/self/ns/net
+        printf "\n%s end %s\n" "$0" "$?"
+        printf "\n%s begin network %s\n" "$0" "$1"
+        printf "\n%s begin network %s\n" "$0" "$1" >&2
+        printf "link show\nroute show\n" | ip -j -d -force -batch -
+        printf "\n%s end %s\n" "$0" "$?"
+        printf "\n%s begin routes6 %s\n" "$0" "$1"
+        ip -j -6 route show </dev/null
+        printf "\n%s end %s\n" "$0" "$?"
+        printf "\n%s begin sysctls %s\n" "$0" "$1"
+        printf "\n%s begin sysctls %s\n" "$0" "$1" >&2
+        shift
+        grep "" "$@" /proc/net/if_inet6 /dev/null
+        printf "\n%s end %s\n" "$0" "$?"
+    '
+    number=0
+    set -- $running
+    while [ $# -ge 3 ] && [ "$number" -lt "$pods" ]; do
+        number=$((number + 1))
+        printf '\n%s begin enter %s\n' "$mark" "$2" >&2
+        nsenter --net="/proc/$2/ns/net" sh -c "$look" "$mark" "$2" $paths </dev/null
+        found=$?
+        printf '\n%s begin enter %s\n' "$mark" "$2"
+        end "$found"
+        shift 3
+    done
+}
+
+main() {
+    for tool in $tools; do
+        section "tool $tool" command -v "$tool"
+    done
+    if [ "$what" = facts ]; then
+        find_uplink
+        section network batch 'link show' 'route show'
+        section routes6 ip -j -6 route show
+        sysctl_files
+        kernel_files
+        persisted
+        section qdiscs tc -j qdisc show
+        iptables
+        routes_to_peers
+        processes
+        existing_pods
+    fi
+    ip_vs
+    kube_proxy
+    printf '\n%s done\n' "$mark"
+}
+
+main </dev/null

@@ -1,0 +1,364 @@
+"""What collect.sh has read, as the same values that the agent gives: its own functions make them of files and of tools' output. Pure.
+
+What the shell cannot tell is left out or told by the kernel's setting: the congestion control of a fresh socket is the sysctl's, which is
+where the kernel takes it from (net/ipv4/tcp_cong.c, tcp_assign_congestion_control).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from pytest_k8snet.agent import agent
+from pytest_k8snet.agent.agent import Failed
+
+HTTP_CLIENTS = ("curl", "bash", "nc", "wget")  # in the order they are tried in
+TOOLS = (*agent.TOOLS, "nsenter", *HTTP_CLIENTS)
+
+_CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
+_NOT_FOUND = 127
+_REFUSED = ConnectionRefusedError(111, "Connection refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one command gave."""
+
+    out: str
+    status: int
+    err: str
+
+
+class Collected:
+    """The sections of one run of collect.sh.
+
+    Raises `Failed` when it did not come to its end.
+    """
+
+    def __init__(self, out: bytes, err: bytes, mark: str) -> None:
+        text, errors = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+        if f"\n{mark} done\n" not in text:
+            raise Failed("failed", "the shell collector broke off" + (f": {errors.strip()[-300:]}" if errors.strip() else ""))
+        said = dict(re.findall(rf"\n{mark} begin ([^\n]*)\n(.*?)(?=\n{mark} begin |\Z)", errors, re.DOTALL))
+        self._sections = {
+            name: Section(body, int(status), said.get(name, ""))
+            for name, body, status in re.findall(rf"\n{mark} begin ([^\n]*)\n(.*?)\n{mark} end (\d+)\n", text, re.DOTALL)
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the names of the sections."""
+        return iter(self._sections)
+
+    def get(self, name: str) -> Section | None:
+        """Return a section, None when nothing was tried."""
+        return self._sections.get(name)
+
+    def output(self, name: str, told: str) -> str:
+        """Return what a command printed; `told` names it in errors.
+
+        Raises `Failed` when it failed, or is not there.
+        """
+        section = self._sections.get(name)
+        if section is None:
+            raise Failed("failed", f"{told}: not asked")
+        if section.status == _NOT_FOUND:
+            raise Failed("tool", f"{told.split()[0]}: not on the node")
+        if section.status != 0:
+            raise Failed("failed", f"{told}: exit status {section.status}: {(section.err.strip() or section.out.strip())[-500:]}")
+        return section.out
+
+    def files(self, name: str) -> dict[str, str]:
+        """Return path to text of files that grep printed line by line, each with its name; those that could not be read are not there."""
+        section = self._sections.get(name)
+        texts: dict[str, str] = {}
+        for line in section.out.splitlines() if section else ():
+            path, _, text = line.partition(":")
+            texts[path] = f"{texts[path]}\n{text}" if path in texts else text
+        return texts
+
+    def missing(self, name: str, path: str) -> bool:
+        """Whether grep could not read a file."""
+        section = self._sections.get(name)
+        return section is None or f"grep: {path}: " in section.err
+
+
+def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
+    """Return the program for the operation `what` (``facts``, ``ipvs``) of the agent with the same parameters."""
+    given = {
+        "mark": mark,
+        "what": what,
+        "uplink_ip": params.get("uplink_ip") or "",
+        "sysctls": " ".join(agent.sysctl_path(key) for key in params.get("sysctls", ())),
+        "sysctl_dirs": " ".join(agent.SYSCTL_DIRECTORIES),
+        "tools": " ".join(TOOLS),
+        "peers": " ".join(agent.askable(params.get("peers") or {})),
+        "pods": str(int(params.get("existing_pods", 0))),
+        "skip": params.get("skip_namespace") or "",
+    }
+    head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+    return head.encode() + resources.files("pytest_k8snet.agent").joinpath("collect.sh").read_bytes()
+
+
+def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the agent's operation ``facts`` gives.
+
+    Raises `Failed` when devices and routes of the node could not be read.
+    """
+    errors: dict[str, str] = {}
+
+    def part(name: str, read: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return read()
+        except Failed as error:
+            errors[name] = str(error)
+        except agent.ANY_ERROR as error:
+            errors[name] = repr(error)
+        return otherwise
+
+    uplink_ip = params.get("uplink_ip")
+    uplink = agent.holder(json.loads(found.output("uplink", "ip -j addr") or "[]")) if uplink_ip else None
+    keys = agent.sysctl_keys(params.get("sysctls", ()), uplink)
+    files, devices = found.files("files"), set(_lines(found, "devices"))
+    nft = _nft_tables(found)
+    get = _http(found)
+    proxy = agent.kube_proxy_mode(uplink_ip, get)
+    running = [line.split() for line in _lines(found, "pods")]
+    conntrack = {name: _number(files.get(f"/proc/sys/net/netfilter/nf_conntrack_{name}")) for name in ("count", "max", "buckets")}
+    speed = _number(files.get(f"/sys/class/net/{uplink}/speed"))
+    texts = {**files, "/proc/cpuinfo": found.output("cpuinfo", "head /proc/cpuinfo")}
+    return {
+        "agent": "shell",
+        "tools": tools(found),
+        "host": agent.few_routes(_network(found, "network", "routes6", files.get("/proc/net/if_inet6", ""), "sysctls", keys)),
+        "uplink": uplink,
+        "physical": sorted({path.split("/")[-2] for path in devices if path.endswith("/device")} | ({uplink} if uplink else set())),
+        "persisted": part("persisted", lambda: [item for item in _persisted(found) if agent.is_of_interest(item["key"], keys)], []),
+        "kube_proxy": {**proxy, "processes": _kube_proxy_processes(found), "configz": agent.kube_proxy_configz(proxy, get)},
+        "ipvs": part("ipvs", lambda: _ipvs_table(found), {"loaded": True, "table": None}),
+        "iptables": {"legacy": _iptables_legacy(found), "nft": _iptables_nft(found, nft)},
+        "nft": nft,
+        "qdiscs": part("qdiscs", lambda: json.loads(found.output("qdiscs", "tc -j qdisc show") or "[]"), []),
+        "conntrack": conntrack,
+        "uplink_speed_mbit": speed if speed and speed > 0 else None,
+        "virtual": agent.virtual_reason(uplink, texts.get, devices.__contains__),
+        "peer_routes": part("peer_routes", lambda: _peer_routes(found, params.get("peers") or {}), []),
+        "existing_pods": part("existing_pods", lambda: _existing_pods(found, running, keys), []),
+        "existing_pods_running": len({name for name, _, _ in running}),
+        "kernel": files["/proc/sys/kernel/osrelease"],
+        "errors": errors,
+    }
+
+
+def ipvs(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the agent's operation ``ipvs`` gives."""
+    get = _http(found)
+    proxy = agent.kube_proxy_mode(params.get("uplink_ip"), get)
+    kube_ipvs0 = found.get("kube-ipvs0")
+    return {
+        **_ipvs_table(found),
+        "kube_ipvs0": kube_ipvs0 is not None and kube_ipvs0.status == 0,
+        "configz": agent.kube_proxy_configz(proxy, get),
+        "mode": proxy["mode"],
+    }
+
+
+def tools(found: Collected) -> dict[str, Any]:
+    """Return of each tool its path, or ``missing``."""
+    paths = {name: section.out.strip() for name in TOOLS if (section := found.get(f"tool {name}")) is not None and section.status == 0}
+    return {name: {"path": paths[name], "from": "node"} if paths.get(name) else "missing" for name in TOOLS}
+
+
+def _network(found: Collected, links: str, routes6: str, if_inet6: str, sysctls: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return a network namespace by the sections that hold its parts."""
+    section = found.get(links)
+    if section is None or section.status == _NOT_FOUND:
+        raise Failed("tool", "ip: not on the node")
+    try:
+        documents = agent.parse_documents(section.out)
+    except ValueError:
+        documents = []
+    if len(documents) != 2:
+        told = section.err.strip() or "unexpected output"
+        raise Failed("failed", f"ip -j link, ip -j route: {told} (the ip of the node has to be that of iproute2, with -j)")
+    routes = documents[1]
+    if agent.has_ipv6(if_inet6):
+        routes = routes + json.loads(found.output(routes6, "ip -j -6 route show") or "[]")
+    texts = found.files(sysctls)
+    values: dict[str, str | None] = {}
+    for key in keys:
+        path = agent.sysctl_path(key)
+        values[key] = " ".join(texts[path].split()) if path in texts else None if found.missing(sysctls, path) else ""
+    return agent.network(documents[0], routes, values, texts.get(_CONGESTION_CONTROL, "").strip() or None)
+
+
+def _existing_pods(found: Collected, running: Sequence[Sequence[str]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    pods = []
+    for name, pid, namespace in running:
+        entered = found.get(f"enter {pid}")
+        if entered is None:  # more than were to be looked at
+            continue
+        inside = found.get(f"inside {pid}")
+        if inside is None:
+            if entered.status == _NOT_FOUND:
+                raise Failed("tool", "nsenter: not on the node")
+            if "No such file" in entered.err:
+                continue  # it has ended meanwhile
+            raise Failed("failed", f"{name}: nsenter: exit status {entered.status}: {entered.err.strip()[-300:]}")
+        if not inside.out.strip().endswith(f" {namespace}"):
+            continue  # another process has its number now
+        try:
+            network = _network(
+                found,
+                f"network {pid}",
+                f"routes6 {pid}",
+                found.files(f"sysctls {pid}").get("/proc/net/if_inet6", ""),
+                f"sysctls {pid}",
+                keys,
+            )
+        except Failed as error:
+            raise Failed(error.kind, f"{name}: {error}") from error
+        pods.append({**network, "name": name})
+    return pods
+
+
+def _persisted(found: Collected) -> list[dict[str, Any]]:
+    directories: list[tuple[str, str, list[str]]] = []
+    for line in _lines(found, "directories"):
+        kind, _, rest = line.partition(" ")
+        if kind == "directory":
+            path, _, real = rest.partition(" ")
+            directories.append((path, real, []))
+        else:
+            directories[-1][2].append(rest)
+    section = found.get("assignments")
+    if section is None or section.status > 1:
+        raise Failed("failed", f"grep: {section.err.strip()[-300:] if section else 'not asked'}")
+    lines: dict[str, list[tuple[int, str]]] = {}
+    for line in section.out.splitlines():
+        match = re.match(r"(.*?):(\d+):(.*)", line)
+        if match is not None:
+            lines.setdefault(match[1], []).append((int(match[2]), match[3]))
+    order = [*agent.sysctl_files(directories), "/etc/sysctl.conf"]
+    return [item for path in order for item in agent.assignments(path, lines.get(path, ()))]
+
+
+def _http(found: Collected) -> Callable[[str, int, str], tuple[int, str]]:
+    """Return what asks kube-proxy's port, by the answers that were collected."""
+
+    def get(address: str, port: int, path: str) -> tuple[int, str]:
+        del port
+        section = found.get(f"http {address} {path}")
+        if section is None:
+            raise _REFUSED
+        if section.status == _NOT_FOUND:
+            raise Failed("tool", section.err.strip() or "no HTTP client on the node")
+        if section.out.startswith("HTTP/"):
+            status, body = agent.read_http(section.out.encode())
+            return status, body
+        if section.status in (28, 124):  # curl's and timeout's word for it
+            raise TimeoutError("timed out")
+        if section.status == 7 or "refused" in section.err or (section.status != 0 and not section.err.strip()):
+            raise _REFUSED
+        raise Failed("failed", section.err.strip()[-200:] or "no HTTP answer")
+
+    return get
+
+
+def _kube_proxy_processes(found: Collected) -> list[str]:
+    spaces = _namespaces(found)
+    own = spaces.get("self")
+    processes = []
+    for name in found:
+        match = re.fullmatch(r"/proc/(\d+)/cmdline", name)
+        section = found.get(name)
+        if match is None or section is None or section.status != 0:
+            continue
+        arguments = section.out.split("\0")
+        if agent.is_kube_proxy(arguments) and spaces.get(match[1]) in (own, None):
+            processes.append((int(match[1]), " ".join(agent.without_secrets(arguments))[:300]))
+    return [f"pid {pid}: {command}" for pid, command in sorted(processes)]
+
+
+def _namespaces(found: Collected) -> dict[str, str]:
+    section = found.get("namespaces")
+    return dict(re.findall(r"/proc/(\w+)/ns/net -> (net:\S+)", section.out)) if section else {}
+
+
+def _ipvs_table(found: Collected) -> dict[str, Any]:
+    section = found.get("ip_vs")
+    if section is None:
+        return {"loaded": False, "table": None}
+    return {"loaded": True, "table": agent.without_counters(found.output("ip_vs", "cat /proc/net/ip_vs"))}
+
+
+def _iptables_legacy(found: Collected) -> dict[str, Any]:
+    backend: dict[str, Any] = {"tables": [], "chains": [], "reachable": [], "error": None}
+    tables: set[str] = set()
+    texts = []
+    try:
+        for family in ("ip", "ip6"):
+            names = f"/proc/net/{family}_tables_names"
+            present = found.output(names, f"cat {names}").split() if found.get(names) else []
+            tables.update(present)
+            if "nat" in present:
+                texts.append(found.output(f"{family}tables-legacy-save", f"{family}tables-legacy-save -t nat"))
+    except Failed as error:
+        backend["error"] = str(error)
+    return {**backend, "tables": sorted(tables), **agent.kube_chains(texts)}
+
+
+def _nft_tables(found: Collected) -> dict[str, Any]:
+    section = found.get("nft")
+    if section is None:
+        return {"tables": [], "error": None}
+    try:
+        if section.status == _NOT_FOUND:
+            raise Failed("tool", "nft: not on the node")
+        return agent.read_nft_tables(section.status, section.out, section.err)
+    except (Failed, ValueError, LookupError, TypeError) as error:
+        return {"tables": [], "error": f"nft -j list tables: {error}"}
+
+
+def _iptables_nft(found: Collected, nft: Mapping[str, Any]) -> dict[str, Any]:
+    backend: dict[str, Any] = {"tables": [], "chains": [], "reachable": [], "error": nft["error"]}
+    names = [table.split(" ", 1) for table in nft["tables"]]
+    tables = {name for family, name in names if family in ("ip", "ip6") and name in agent.IPTABLES_TABLES}
+    texts = []
+    try:
+        for family in ("ip", "ip6"):
+            if [family, "nat"] in names:
+                tool = f"{family}tables-nft-save"
+                text = found.output(tool, f"{tool} -t nat")
+                if agent.INCOMPATIBLE not in text:
+                    texts.append(text)
+                elif agent.has_kube_chains(json.loads(found.output(f"nft chains {family}", f"nft -j list chains {family}"))):
+                    raise Failed("failed", tool + agent.HIDDEN_CHAINS)
+    except Failed as error:
+        backend["error"] = str(error)
+    except agent.ANY_ERROR as error:
+        backend["error"] = repr(error)
+    return {**backend, "tables": sorted(tables), **agent.kube_chains(texts)}
+
+
+def _peer_routes(found: Collected, peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    section = found.get("peers")
+    if not peers or section is None:
+        return []
+    return agent.read_peer_routes(peers, agent.parse_documents(section.out), section.err.strip())
+
+
+def _lines(found: Collected, name: str) -> list[str]:
+    section = found.get(name)
+    return [line for line in section.out.splitlines() if line] if section else []
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None

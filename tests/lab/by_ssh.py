@@ -1,0 +1,81 @@
+"""Ways to the nodes of a lab by ssh: users, jump hosts, a node without python3; and what of two runs has to be the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytest_k8snet.cluster.ipvs_table import parse_table
+from tests.lab.suite import Lab
+
+USER = "inspector"
+KINDS = (
+    "/api/v1/namespaces",
+    "/api/v1/pods",
+    "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "/apis/coordination.k8s.io/v1/leases",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+)
+
+
+def config(lab: Lab, folder: Path, text: str = "") -> str:
+    """Write an ssh configuration in which `text` comes before the lab's own; return the option."""
+    own = Path(lab.kubeconfig).parent / "ssh" / "config"
+    path = folder / "ssh-config"
+    path.write_text(f"{text}\nInclude {own}\n")
+    return f"--k8snet-ssh-config={path}"
+
+
+@contextmanager
+def user(lab: Lab, node: str, *, sudo: bool) -> Iterator[None]:
+    """Let a user who is not root log in to a node, with or without leave to use sudo."""
+    home = f"/home/{USER}"
+    lab.ssh(node, f"useradd -m -p '*' {USER} && cp -r /root/.ssh {home}/ && chown -R {USER} {home}")
+    if sudo:
+        lab.ssh(node, f"echo '{USER} ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/{USER} && chmod 440 /etc/sudoers.d/{USER}")
+    try:
+        yield
+    finally:
+        lab.ssh(node, f"userdel -rf {USER}; rm -f /etc/sudoers.d/{USER}")
+
+
+@contextmanager
+def without_python(lab: Lab, node: str) -> Iterator[None]:
+    """Hide python3 from everybody who looks for it on a node."""
+    lab.ssh(node, "mv /usr/bin/python3 /root/")
+    try:
+        yield
+    finally:
+        lab.ssh(node, "mv /root/python3 /usr/bin/")
+
+
+def objects(lab: Lab) -> set[str]:
+    """Return kind, name and uid of every object of many kinds that is not on its way out."""
+    found = [(kind, item["metadata"]) for kind in KINDS for item in lab.client.api.list(kind)]
+    return {f"{kind} {metadata['name']} {metadata['uid']}" for kind, metadata in found if not metadata.get("deletionTimestamp")}
+
+
+def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
+    """Return what of the facts of a node does not depend on the way to it, nor on the moment."""
+    values = json.loads((lab.results / title / "facts" / f"{node}.json").read_text())["values"]
+    passing = ("agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
+    kept = {name: value for name, value in values.items() if name not in passing}
+    kept["host"] = _network(values["host"])
+    kept["existing_pods"] = [_network(pod) for pod in values["existing_pods"]]
+    kept["conntrack"] = {name: value for name, value in values["conntrack"].items() if name != "count"}
+    kept["ipvs"] = {"loaded": values["ipvs"]["loaded"], "servers": _servers(values["ipvs"]["table"])}
+    kept["qdiscs"] = [item for item in values["qdiscs"] if not item["dev"].startswith("veth")]
+    return kept
+
+
+def _network(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a network namespace without the ends of pods that come and go."""
+    return {**values, "links": [link for link in values["links"] if link.get("linkinfo", {}).get("info_kind") != "veth"]}
+
+
+def _servers(table: str | None) -> list[Any]:
+    """Return the virtual servers with their schedulers: what is behind them and how much is a matter of the moment."""
+    return sorted((server.key, server.scheduler) for server in (parse_table(table) if table is not None else ()))
