@@ -108,6 +108,7 @@ class Lab:
     @contextmanager
     def started_suite(self, title: str, *arguments: str, kubeconfig: str | None = None) -> Iterator[subprocess.Popen[str]]:
         """Start the packaged suite; what still runs at the end is killed."""
+        shutil.rmtree(self.results / title, ignore_errors=True)  # an earlier one's would be taken for this one's
         argv = [
             str(BIN / "pytest"),
             f"--k8snet-kubeconfig={kubeconfig or self.kubeconfig}",
