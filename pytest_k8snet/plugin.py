@@ -213,7 +213,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if run.recording:
         from pytest_k8snet.record.store import COLLECTION
 
-        run.folder.write_json(COLLECTION, collection)
+        try:
+            run.folder.write_json(COLLECTION, collection)
+        except K8sNetError as error:
+            if controller is not None:
+                raise pytest.UsageError(run.shown(str(error))) from error
+            # The controller finds that nothing is known of what was collected, and ends red.
 
 
 @pytest.hookimpl(wrapper=True)

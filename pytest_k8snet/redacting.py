@@ -70,13 +70,19 @@ class Redacting:
         if isinstance(value, str):
             return shown_in_colours(value, self._redactor)
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
-            return shown_in_colours("\n".join(value), self._redactor).split("\n") if value else value  # a key is more than one line
+            return self._hidden_lines(value)
         if isinstance(value, list | tuple):
             return type(value)(self._hidden(item) for item in value)
         if isinstance(value, TerminalRepr):
             for name, part in vars(value).items():
                 setattr(value, name, self._hidden(part))
         return value
+
+    def _hidden_lines(self, lines: list[str]) -> list[str]:
+        """Look at lines together: a key is more than one. Some parts of tracebacks keep the ends of their lines, others do not."""
+        if any(line.endswith("\n") for line in lines):
+            return shown_in_colours("".join(lines), self._redactor).splitlines(keepends=True)
+        return shown_in_colours("\n".join(lines), self._redactor).split("\n") if lines else lines
 
     def _look_through(self, record: logging.LogRecord) -> bool:
         try:

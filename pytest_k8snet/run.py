@@ -247,6 +247,7 @@ class Run:
             raise ConfigurationError(f"{kind} sends load, and the level is {self.settings.level}; mark the check with level='load'")
         if self.recorded is not None:
             raise RecordError(f"the recording of run {self.recorded.id} has no {kind} of {subject}")
+        self.folder.check()  # what cannot be kept is not measured again for every case
         context = self._context()
         if measurement.load:
             self.load_problem()  # another run is waited for here, not where nobody else can measure
@@ -348,8 +349,7 @@ class Run:
             raise ConfigurationError("load is measured by checks of level load only; mark the check with level='load'")
         until = time.monotonic() + self.settings.lock_wait + _SAY_S
         while (state := self._read_lease()) is None:
-            if not self.folder.path.is_dir():
-                raise MeasurementError(f"run folder {self.folder.path}: has gone")
+            self.folder.check()
             if time.monotonic() > until:
                 raise MeasurementError("the controller has not said whether load may be measured; it may have been killed")
             if self.on_wait is not None:
@@ -369,8 +369,7 @@ class Run:
             answer = self._read_probes()
             if answer is not None:
                 return answer
-            if not self.folder.path.is_dir():
-                raise MeasurementError(f"run folder {self.folder.path}: has gone")
+            self.folder.check()
             if time.monotonic() > until:
                 raise ProbeError("the controller has not said whether the probe pods run; it may have been killed")
             time.sleep(_POLL_S)
@@ -567,8 +566,7 @@ class ControllerRun(Run):
             folder = RunFolder.create(self._base / settings.run_dir, self.redactor)
         else:
             parent = self._base / ".k8snet"
-            folder = RunFolder.create(parent / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self.id}", self.redactor)
-            (parent / ".gitignore").write_text("*\n", encoding="utf-8")
+            folder = RunFolder.create(parent / f"{self._started_at:%Y%m%dT%H%M%SZ}-{self.id}", self.redactor, ignored=parent)
         self._held = folder.hold()
         if self._held is None:
             raise ConfigurationError(f"run folder {folder.path}: another run is using it; name another one")

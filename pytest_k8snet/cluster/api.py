@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import socket
 import ssl
 import threading
 import time
@@ -186,7 +187,9 @@ class Api:
         try:
             return json.loads(data) if data else None
         except ValueError as error:
-            raise ClusterError(f"{method} {path}: {self.server} did not answer with JSON{_page(data)}; {self._whose()}") from error
+            page = _page(data)
+            what = f"did not answer with JSON but{page}" if page else "did not answer with JSON"
+            raise ClusterError(f"{method} {path}: {self.server} {what}; {self._whose()}") from error
 
     def authorization(self) -> dict[str, str]:
         """Return the header that says who we are; empty with client certificates. A credential plugin runs again when it has expired."""
@@ -220,8 +223,17 @@ class Api:
         for cause in _causes(error):
             if isinstance(cause, ssl.SSLError):
                 return ApiUnreachableError(f"{self.server}: TLS: {_short(cause)}. {self._tls_hint(cause)}")
+            if isinstance(cause, socket.gaierror):
+                name = urlsplit(self.server).hostname
+                return ApiUnreachableError(
+                    f"{self.server}: no connection: {cause.strerror}. Is the name {name} known here ({self.origin})?"
+                )
             text = _short(cause)
-        return ApiUnreachableError(f"{self.server}: no connection: {text}. Is the cluster up, and reachable from here ({self.origin})?")
+        end = self._certificate_end()
+        return ApiUnreachableError(
+            f"{self.server}: no connection: {text}. Is the cluster up, and reachable from here ({self.origin})?"
+            + (f" It may be the client certificate of {self.origin}{end}" if end else "")
+        )
 
     def _tls_hint(self, error: ssl.SSLError) -> str:
         """Return what to do about a TLS connection that failed, here or at the other end."""
@@ -237,7 +249,10 @@ class Api:
                 f"The certificate authority in {self.origin} did not sign this server's certificate: is it another cluster's, "
                 "or has the cluster got a new one since?"
             )
-        if "ALERT" in str(error).upper():
+        # Of TLS 1.3 the alert may be lost: what was sent meanwhile resets the connection.
+        if "ALERT" in str(error).upper() or isinstance(error, ssl.SSLEOFError):
+            if self.configuration.cert_file is None:
+                return f"Does the server want a client certificate? {self.origin} has none"
             why = self._certificate_end() or ": is it another cluster's?"
             return f"The server does not accept the client certificate of {self.origin}{why}"
         return f"Does the server speak TLS at this port ({self.origin})?"
@@ -317,7 +332,7 @@ def _page(data: bytes) -> str:
         return ""
     title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
     words = " ".join(html.unescape(title[1]).split())[:100] if title else ""
-    return f" but with a web page ({words})" if words else " but with a web page"
+    return f" with a web page ({words})" if words else " with a web page"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent / "profiles"
 SCHEMA = 1  # of the record that `Profile.to_json` makes
 
+_LARGEST = 1 << 20  # bytes
+_MOST_ERRORS = 20
+_LONGEST = 200  # characters of what a message quotes
 _MOST_VALUES = 100_000  # aliases within aliases can stand for more than fits into memory
 
 #: Where a value is in a profile: keys and, in lists, indices.
@@ -143,12 +146,17 @@ def _find(name: str, *, base: Path, asked_by: str) -> Path:
     if name in shipped:
         return SHIPPED / f"{name}.yaml"
     path = base / Path(name).expanduser()
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise ConfigurationError(f"{asked_by}: profile {name!r} is a directory; name the file in it")
+    except OSError as error:
+        raise ConfigurationError(f"{asked_by}: profile {_quoted(name)}: {error.strerror}") from error
     close = difflib.get_close_matches(name, shipped, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ConfigurationError(
-        f"{asked_by}: no profile {name!r}: it is neither a file nor one of the shipped profiles ({', '.join(shipped)}){hint}"
+        f"{asked_by}: no profile {_quoted(name)}: it is neither a file nor one of the shipped profiles ({', '.join(shipped)}){hint}"
     )
 
 
@@ -181,7 +189,11 @@ def _merged(names: Sequence[str], profiles: Sequence[Sequence[tuple[ProfileFile,
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigurationError(f"{path}: more than {_LARGEST >> 20} MiB; that is no profile")
+        return data.decode()
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -200,6 +212,9 @@ def _parse(file: ProfileFile) -> _Draft:
         if not isinstance(root, yaml.MappingNode):
             raise ConfigurationError(f"{Mark(path, root.start_mark.line + 1)}: a profile is a mapping of keys to values")
         draft.values = _construct(root, path, (), draft.marks, ())
+    except yaml.reader.ReaderError as error:
+        line = Mark(path, file.text.count("\n", 0, error.position) + 1)
+        raise ConfigurationError(f"{line}: not valid YAML: character #x{error.character:02x} is not allowed") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = path if mark is None else Mark(path, mark.line + 1)
@@ -262,7 +277,10 @@ def _validate(draft: _Draft) -> ProfileModel:
     try:
         return ProfileModel.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_explain(draft, ProfileModel, item) for item in error.errors())) from error
+        errors = error.errors()
+        lines = [_explain(draft, ProfileModel, item) for item in errors[:_MOST_ERRORS]]
+        lines += [f"and {len(errors) - _MOST_ERRORS} more"] * (len(errors) > _MOST_ERRORS)
+        raise ConfigurationError("\n".join(lines)) from error
 
 
 def _explain(draft: _Draft, model: type[BaseModel], error: ErrorDetails) -> str:
@@ -280,7 +298,12 @@ def _explain(draft: _Draft, model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{mark}: {name} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{mark}: {name}: {message[:1].lower()}{message[1:]}, got {error['input']!r}"
+    return f"{mark}: {name}: {message[:1].lower()}{message[1:]}, got {_quoted(error['input'])}"
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _keys(model: type[BaseModel], location: Location) -> Iterator[str]:

@@ -23,6 +23,8 @@ from pytest_k8snet.record.shared import KEY, Shared, file_name
 
 MARKER = ".k8snet-run"  # only folders that hold it are ever removed
 LOCKS = ".locks"
+WRITABLE = "writable"  # beside the locks; gone once something could not be written: removing takes no room
+_ADVICE = "make room or name another folder with --k8snet-run-dir"
 
 # The files of the run as a whole.
 RUN = "run.json"
@@ -48,9 +50,10 @@ class RunFolder:
         self.path = path
         self._redactor = redactor or Redactor()
         self._shared: OrderedDict[str, Any] = OrderedDict()
+        self._failed: str | None = None
 
     @classmethod
-    def create(cls, path: Path, redactor: Redactor | None = None) -> RunFolder:
+    def create(cls, path: Path, redactor: Redactor | None = None, *, ignored: Path | None = None) -> RunFolder:
         """Make the folder. One of an earlier run is emptied; anything else that is not empty is refused.
 
         Raises `ConfigurationError` when it cannot be used.
@@ -62,7 +65,9 @@ class RunFolder:
                 if not remove_run(path):
                     raise ConfigurationError(f"run folder {path}: another run is using it; name another one")
             (path / LOCKS).mkdir(parents=True, exist_ok=True)
-            (path / ".gitignore").write_text("*\n", encoding="utf-8")
+            (path / LOCKS / WRITABLE).touch()
+            for folder in (path, *([ignored] if ignored else [])):
+                (folder / ".gitignore").write_text("*\n", encoding="utf-8")
             (path / MARKER).touch()
         except OSError as error:
             raise ConfigurationError(
@@ -106,11 +111,20 @@ class RunFolder:
                 stream.write(text + "\n")
             temporary.replace(file)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise RecordError(
-                f"{file}: cannot be written: {error.strerror}; make room or name another folder with --k8snet-run-dir"
-            ) from error
+            for path in (temporary, self.locks / WRITABLE):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            self._failed = f"{file}: cannot be written: {error.strerror}; {_ADVICE}"
+            raise RecordError(self._failed) from error
+
+    def check(self) -> None:
+        """Raise `RecordError` when the folder has gone, or when this process or another of the run could not write to it."""
+        if self._failed is not None:
+            raise RecordError(self._failed)
+        if not self.path.is_dir():
+            raise RecordError(f"run folder {self.path}: has gone")
+        if not (self.locks / WRITABLE).exists():
+            raise RecordError(f"run folder {self.path}: could not be written to; {_ADVICE}")
 
     def read_json(self, name: str | Path) -> Any:
         """Return a file's content, None when there is no such file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from pathlib import Path
 
 from cryptography import x509
@@ -34,6 +35,16 @@ class Authority:
         key_file = self.folder / f"{name}.key"
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
         return self._write(f"{name}.crt", self._sign(subject, key, days=days, hosts=hosts)), key_file
+
+    def server(self, *hosts: str, days: tuple[int, int] = (-10, 3650), clients: Authority | None = None) -> ssl.SSLContext:
+        """Return what a server of these names or addresses needs; with `clients` it wants a certificate of that authority."""
+        certificate, key = self.issue("server", hosts=hosts, days=days)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        if clients is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients.certificate)
+        return context
 
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: tuple[int, int], hosts: tuple[str, ...] = (), ca: bool = False

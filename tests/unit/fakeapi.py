@@ -6,10 +6,12 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -33,7 +35,9 @@ def status(code: int, reason: str, message: str) -> Answer:
 class FakeApiServer:
     """`routes` maps (method, path) to an answer or a function of path, query and body; anything else is 404."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.delay_s = 0.0  # before every answer
+        self.headers: dict[str, str] = {}  # of every answer
         self.routes: dict[tuple[str, str], Route] = {}
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.exec: Callable[[socket.socket, list[str]], None] = run_locally
@@ -52,6 +56,7 @@ class FakeApiServer:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 outer.requests.append((self.command, parts.path, dict(pairs), body))
+                time.sleep(outer.delay_s)
                 route = outer.routes.get((self.command, parts.path))
                 if route is None and self.headers.get("Upgrade", "").lower() == "websocket":
                     self._upgrade([value for key, value in pairs if key == "command"])
@@ -67,6 +72,8 @@ class FakeApiServer:
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
+                for header, value in outer.headers.items():
+                    self.send_header(header, value)
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -87,7 +94,9 @@ class FakeApiServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
@@ -104,8 +113,8 @@ class FakeApiServer:
 
 
 @contextmanager
-def fake_api() -> Iterator[FakeApiServer]:
-    server = FakeApiServer()
+def fake_api(tls: ssl.SSLContext | None = None) -> Iterator[FakeApiServer]:
+    server = FakeApiServer(tls)
     try:
         yield server
     finally:

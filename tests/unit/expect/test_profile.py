@@ -84,7 +84,63 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
         f"--k8snet-profile: no profile 'no-such': it is neither a file nor one of the shipped profiles ({', '.join(shipped_profiles())})"
     )
     assert refused("tuned_node").endswith("did you mean 'tuned-node'?")
-    assert refused(str(tmp_path)).startswith(f"--k8snet-profile: no profile '{tmp_path}'")
+    assert refused(str(tmp_path)) == f"--k8snet-profile: profile '{tmp_path}' is a directory; name the file in it"
+
+
+def bomb(depth: int) -> str:
+    """Ten to the power of `depth` words."""
+    lines = ["custom:", "  a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    return "\n".join([*lines, *(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, depth))])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (bomb(10).encode(), "p.yaml:2: more than 100000 values, aliases taken apart"),
+        (b"custom: &a [*a]", "p.yaml:1: an alias within what it stands for"),
+        (b"custom: " + b"[" * 20_000, "p.yaml: nested too deeply for a profile"),
+        (b"mtu:\n  pod: 1\0\n", "p.yaml:2: not valid YAML: character #x00 is not allowed"),
+        (b"mtu:\n\tpod: 1500\n", "p.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
+        (b"mtu:\n  pod: 1\n  pod: 2\n", "p.yaml:3: 'pod' is given twice, first in line 2"),
+        (b"mtu: \xff", "p.yaml: not UTF-8 text: byte 5"),
+        (b"\xff\xfem\0t\0u\0", "p.yaml: not UTF-8 text: byte 0"),
+        (b"#" * (2 << 20), "p.yaml: more than 1 MiB; that is no profile"),
+        (b"name: " + b"x" * 100_000 + b"\nmtu: {pod: " + b"y" * 100_000 + b"}", "p.yaml:2: mtu.pod: "),
+        (b"\n".join(b"k%d: 1" % n for n in range(5000)), "p.yaml:1: unknown key 'k0'"),
+        (b"!!python/object/apply:os.system [reboot]", "p.yaml:1: a profile is a mapping of keys to values"),
+        (b"custom: !!python/object/apply:os.system [reboot]", "p.yaml:1: custom: input should be a valid dictionary, got ['reboot']"),
+    ],
+    ids=["bomb", "loop", "deep", "nul", "tab", "twice", "latin", "utf-16", "large", "long", "many", "object", "inner-object"],
+)
+def test_garbage(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "p.yaml").write_bytes(data)
+    told = refused(str(tmp_path / "p.yaml"))
+    assert message in told
+    assert len(told) < 5000
+    assert len(told.splitlines()) <= 21
+
+
+def test_large_file_that_is_not_read(tmp_path: Path) -> None:
+    """Fifty megabytes with nothing on the disk; the first of them is enough."""
+    with (tmp_path / "p.yaml").open("wb") as file:
+        file.truncate(50 << 20)
+    assert refused(str(tmp_path / "p.yaml")).endswith("p.yaml: more than 1 MiB; that is no profile")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".", "--k8snet-profile: profile '.' is a directory; name the file in it"),
+        ("x" * 5000, "File name too long"),
+        ("/dev/null", "--k8snet-profile: no profile '/dev/null': it is neither a file nor one of the shipped profiles"),
+        ("no\0name", "--k8snet-profile: no profile 'no\\x00name': it is neither a file nor one of the shipped profiles"),
+    ],
+    ids=["directory", "long", "device", "nul"],
+)
+def test_what_is_no_file(name: str, message: str) -> None:
+    told = refused(name)
+    assert message in told
+    assert len(told) < 1000
 
 
 def test_later_profiles_win_and_origins_are_kept(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
+from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.lock import hold, locked, measuring
 
 DEADLINE_S = 60.0
@@ -82,3 +85,11 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
 def test_shared(tmp_path: Path) -> None:
     with locked(tmp_path / "x.lock", shared=True), locked(tmp_path / "x.lock", shared=True):
         assert hold(tmp_path / "x.lock") is None
+
+
+def test_lock_that_cannot_be_made(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RecordError, match=r"x.lock: cannot be made: No such file or directory; make room or name another folder"),
+        locked(tmp_path / "gone" / "x.lock"),
+    ):
+        pass

@@ -218,3 +218,37 @@ def test_json_is_ascii(tmp_path: Path) -> None:
     folder.write_json("x.json", {"name": "knoten-ä"})
     assert (folder.path / "x.json").read_bytes().isascii()
     assert json.loads((folder.path / "x.json").read_text()) == {"name": "knoten-ä"}
+
+
+def test_once_it_could_not_be_written_to_every_process_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, other = RunFolder.create(tmp_path / "run"), RunFolder(tmp_path / "run")
+    folder.check()
+    other.check()
+    full = OSError(28, "No space left on device")
+
+    def replace(self: Path, target: Path) -> Path:
+        raise full
+
+    monkeypatch.setattr(Path, "replace", replace)
+    message = (
+        f"{folder.path}/facts/x.json: cannot be written: No space left on device; make room or name another folder with --k8snet-run-dir"
+    )
+    with pytest.raises(RecordError) as caught:
+        folder.put(document("x"))
+    assert str(caught.value) == message
+    monkeypatch.undo()
+    with pytest.raises(RecordError) as caught:
+        folder.check()
+    assert str(caught.value) == message
+    with pytest.raises(RecordError) as caught:
+        other.check()
+    assert str(caught.value) == (
+        f"run folder {folder.path}: could not be written to; make room or name another folder with --k8snet-run-dir"
+    )
+    assert folder.get("facts", "x") is None
+    assert not [*tmp_path.rglob("*.tmp")]
+
+
+def test_folder_that_has_gone(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=f"run folder {tmp_path}/gone: has gone"):
+        RunFolder(tmp_path / "gone").check()
