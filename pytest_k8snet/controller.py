@@ -43,6 +43,7 @@ class Controller:
         self.lost: list[str] = []
         self.stopped: str | None = None  # why pytest did not run all cases
         self.trouble: list[str] = []
+        self._load_left: set[str] | None = None  # cases under load that have not ended
         self._waiting: list[str] = []  # lines to be shown when a test waits
         run.on_wait = self._say_waiting
         self.saved: Path | None = None  # the bundle
@@ -171,8 +172,8 @@ class Controller:
             self.results[report.nodeid] = told
         if report.when == "teardown":
             self._ended.add(report.nodeid)
-            if told["level"] == "load" and self._load_cases() <= self._ended:
-                self._run.release_lease()
+            if told["level"] == "load":
+                self._end_load(report.nodeid)
         self._junit.name(report, told, crashed=crashed)
 
     @pytest.hookimpl(tryfirst=True)
@@ -233,8 +234,13 @@ class Controller:
                 self.trouble.append(str(error))
         return self.collection or {}
 
-    def _load_cases(self) -> set[str]:
-        return {nodeid for nodeid, case in self._read_collection().get("cases", {}).items() if case["level"] == "load"}
+    def _end_load(self, nodeid: str) -> None:
+        """Let other runs measure load as soon as the last case of it has ended."""
+        if self._load_left is None:
+            self._load_left = {name for name, case in self._read_collection().get("cases", {}).items() if case["level"] == "load"}
+        self._load_left.discard(nodeid)
+        if not self._load_left:
+            self._run.release_lease()
 
     def _complete(self, session: pytest.Session) -> None:
         cases: Mapping[str, Any] = self._read_collection().get("cases", {})
