@@ -9,12 +9,8 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the lab tests out of a bare ``pytest`` in the checkout; with ``-n 2 --dist=loadgroup`` let two labs run at a time."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("iptables" if "iptables_vxlan" in item.path.parts else "ipvs"))
+    """Leave the lab tests out of a bare ``pytest`` in the checkout."""
     if config.args_source is pytest.Config.ArgsSource.ARGS:
         return
     skip = pytest.mark.skip(reason="lab tests run when named: pytest tests/lab")
