@@ -132,6 +132,16 @@ class AgentClient:
         kind = CommandTimeout if failure.get("kind") == "timeout" else AccessError
         raise kind(f"{self._where}: {op}: {failure.get('message')}")
 
+    def rest(self) -> bool:
+        """End the agent until it is asked again, and say so; one that is being asked is left alone."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._drop()
+        finally:
+            self._lock.release()
+        return True
+
     def close(self) -> None:
         """End the agent, and the waiting for it."""
         self._closing.set()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pytest_k8snet.access.base import Agent, Deadline
 from pytest_k8snet.access.client import AGENT_ARGV, AgentClient, Patience
+from pytest_k8snet.access.lines import Lines
 from pytest_k8snet.access.root import ROOT, as_root, why_ended
 from pytest_k8snet.errors import AccessError, CommandTimeout, ConfigurationError, NoPodError, ProbeError
 
@@ -36,8 +37,7 @@ class LocalStream:
     def __init__(self, where: str, argv: Sequence[str], user: str) -> None:
         self.where = where
         self._user = user
-        self._buffer = bytearray()
-        self._at_end = False
+        self._lines = Lines()
         self._stderr = b""
         try:
             self._process = subprocess.Popen(
@@ -61,24 +61,20 @@ class LocalStream:
 
     def read_line(self, deadline: Deadline) -> bytes:
         """Return the next line of stdout without its end; `CommandTimeout` at the deadline, `AccessError` when the process ended."""
-        searched = 0
-        while (length := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
+
+        def fill() -> None:
             if not self._wait(deadline.remaining):
                 raise CommandTimeout(f"{self.where}: no answer within {deadline.seconds:g} s")
             self._fill()
-            if self._at_end:
-                raise self._ended()
-        line = bytes(self._buffer[:length])
-        del self._buffer[: length + 1]
-        return line
+
+        return self._lines.next(fill, self._ended)
 
     @property
     def alive(self) -> bool:
         """Whether nothing says that it has ended."""
-        while not self._at_end and self._wait(0.0):
+        while not self._lines.at_end and self._wait(0.0):
             self._fill()
-        return not self._at_end and self._process.poll() is None
+        return not self._lines.at_end and self._process.poll() is None
 
     def close(self) -> None:
         """End it: it sees the end of its stdin. One started by sudo is not ours to kill."""
@@ -103,8 +99,7 @@ class LocalStream:
     def _fill(self) -> None:
         assert self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), _CHUNK)
-        self._buffer += data
-        self._at_end = not data
+        self._lines.add(data)
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None

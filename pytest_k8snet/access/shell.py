@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from pytest_k8snet.access.base import Agent, Deadline
+from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.client import AgentClient
 from pytest_k8snet.agent import collected
 from pytest_k8snet.agent.agent import Failed
 from pytest_k8snet.errors import AccessError, CommandTimeout, NoAgentError
@@ -32,10 +33,11 @@ class Feed(Protocol):
 class AgentOrShell:
     """The agent of a node, and from the moment that it turns out to have no python3 the shell collector."""
 
-    def __init__(self, agent: Agent, feed: Feed) -> None:
+    def __init__(self, agent: AgentClient, feed: Feed) -> None:
         self._agent = agent
         self._feed = feed
         self._reason: str | None = None
+        self._reading = 0  # requests that are answered by shell just now
 
     @property
     def where(self) -> str:
@@ -53,6 +55,7 @@ class AgentOrShell:
         if read is None:
             raise NoAgentError(f"{self.where}: {op}: {self._reason}; by shell alone only facts and the IPVS table are read")
         mark = f"k8snet-{secrets.token_hex(8)}"
+        self._reading += 1
         try:
             out, err = self._feed(collected.script(op, params or {}, mark), Deadline.after(timeout_s))
             return read(collected.Collected(out, err, mark), params or {})
@@ -63,6 +66,12 @@ class AgentOrShell:
             raise type(error)(f"{self.where}: {op}: {error}") from error
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise AccessError(f"{self.where}: {op}: what the shell collector read makes no sense: {error!r}") from error
+        finally:
+            self._reading -= 1
+
+    def rest(self) -> bool:
+        """End the agent until it is asked again, and say so; one that is being asked is left alone."""
+        return not self._reading and self._agent.rest()
 
     def close(self) -> None:
         """End the agent."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ import paramiko
 
 from pytest_k8snet.access.base import PATIENCE_S, Agent, Deadline
 from pytest_k8snet.access.client import AGENT_ARGV, AgentClient, Patience
+from pytest_k8snet.access.lines import Lines
 from pytest_k8snet.access.root import as_root, why_ended
 from pytest_k8snet.access.shell import SHELL_ARGV, AgentOrShell
 from pytest_k8snet.access.ssh_connect import PASSPHRASE_VARIABLE, Jumps, Keys, connect, end, watched
@@ -45,6 +48,7 @@ ROOT = "root"
 _CHUNK = 32 * 1024
 _KEPT_STDERR = 1 << 20
 _WRITE_S = 30.0
+_MOST_OPEN = 128  # connections; each is a socket and two threads, and a cluster may have thousands of nodes
 _STATUS_S = 5.0  # what a channel that has ended is given to tell its exit status
 
 
@@ -55,8 +59,7 @@ class SshStream:
         self.where = str(target)
         self._user = target.user
         self._transport = transport
-        self._buffer = bytearray()
-        self._at_end = False
+        self._lines = Lines()
         self._stderr = b""
         with watched(transport, deadline) as late:
             try:
@@ -88,32 +91,24 @@ class SshStream:
         """
         with suppress(paramiko.SSHException, EOFError, OSError):
             self._channel.shutdown_write()
-        while not self._at_end:
+        while not self._lines.at_end:
             self._fill(deadline)
         ended = self._ended()
         if self.exit_status != 0:
             raise ended
-        return bytes(self._buffer), self._stderr
+        return self._lines.rest(), self._stderr
 
     def read_line(self, deadline: Deadline) -> bytes:
         """Return the next line of stdout without its end.
 
         Raises `CommandTimeout` at the deadline, `AccessError` when the program ended, `ExecTransportError` when the connection did.
         """
-        searched = 0
-        while (length := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            self._fill(deadline)
-            if self._at_end:
-                raise self._ended()
-        line = bytes(self._buffer[:length])
-        del self._buffer[: length + 1]
-        return line
+        return self._lines.next(lambda: self._fill(deadline), self._ended)
 
     @property
     def alive(self) -> bool:
         """Whether nothing says that it has ended: looks at what has arrived, without waiting."""
-        while self._channel.recv_ready() and not self._at_end:
+        while self._channel.recv_ready() and not self._lines.at_end:
             self._fill(Deadline.after(1.0))
         return self._transport.is_active() and not self._channel.closed and not self._channel.eof_received
 
@@ -141,8 +136,7 @@ class SshStream:
             raise CommandTimeout(f"{self.where}: no answer within {deadline.seconds:g} s") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._ended() from error
-        self._buffer += data
-        self._at_end = not data
+        self._lines.add(data)
 
     def _read_stderr(self) -> None:
         with suppress(paramiko.SSHException, EOFError, OSError):
@@ -172,14 +166,16 @@ class Connection:
     def start(self, argv: Sequence[str], deadline: Deadline) -> SshStream:
         """Start a program as root: by sudo, unless the user is root."""
         with self._lock:
-            if self._transport is None or not self._transport.is_active():
+            if not self.is_open:
                 try:
                     self._transport = connect(self.target, self._keys, self._jumps)
                 except ConnectError as error:
                     if self._transport is None:
                         raise UnreachableError(str(error)) from error
                     raise
-        return SshStream(self.target, self._transport, as_root(argv, self.target.user), deadline)
+            assert self._transport is not None
+            transport = self._transport
+        return SshStream(self.target, transport, as_root(argv, self.target.user), deadline)
 
     def feed(self, argv: Sequence[str], stdin: bytes, deadline: Deadline) -> tuple[bytes, bytes]:
         """Run a program as root to its end; return what it wrote to stdout and stderr."""
@@ -190,14 +186,32 @@ class Connection:
         finally:
             stream.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is there."""
+        return self._transport is not None and self._transport.is_active()
+
     def close(self) -> None:
-        """End it."""
+        """End it; it is opened again when it is needed."""
         if self._transport is not None:
             end(self._transport)
 
 
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A node's connection, and the agent that runs over it."""
+
+    connection: Connection
+    agent: AgentOrShell
+
+    def rest(self) -> None:
+        """Let go of the connection, unless it is in use just now."""
+        if self.agent.rest():
+            self.connection.close()
+
+
 class SshAccess:
-    """Access to nodes by ssh. There are no probe pods."""
+    """Access to nodes by ssh. There are no probe pods. Of many connections those that were not needed for longest are let go."""
 
     def __init__(self, config: SshConfig, cluster: Cluster, probes: Mapping[str, Probe], *, patience_s: float = PATIENCE_S) -> None:
         self._config = config
@@ -206,8 +220,7 @@ class SshAccess:
         self._patience_s = patience_s
         self._keys = Keys(os.environ.get(PASSPHRASE_VARIABLE) or None)
         self._jumps = Jumps(self._keys)
-        self._agents: dict[str, AgentOrShell] = {}
-        self._connections: list[Connection] = []
+        self._nodes: OrderedDict[str, _Node] = OrderedDict()
         self._lock = threading.Lock()
 
     def host(self, node: str) -> Agent:
@@ -216,14 +229,16 @@ class SshAccess:
         if probe is not None and probe.error is not None:
             raise ProbeError(probe.error)
         with self._lock:
-            agent = self._agents.get(node)
-            if agent is None:
+            if node not in self._nodes:
                 connection = Connection(self._config.target(self._cluster.node(node)), self._keys, self._jumps)
-                self._connections.append(connection)
-                opening = partial(connection.start, AGENT_ARGV)
-                client = AgentClient(f"{node} (ssh)", opening, Patience(self._patience_s))
-                agent = self._agents[node] = AgentOrShell(client, partial(connection.feed, SHELL_ARGV))
-            return agent
+                client = AgentClient(f"{node} (ssh)", partial(connection.start, AGENT_ARGV), Patience(self._patience_s))
+                self._nodes[node] = _Node(connection, AgentOrShell(client, partial(connection.feed, SHELL_ARGV)))
+            self._nodes.move_to_end(node)
+            agent = self._nodes[node].agent
+            spare = [other for other in self._nodes.values() if other.connection.is_open and other.agent is not agent]
+        for other in spare[: max(0, len(spare) + 1 - _MOST_OPEN)]:
+            other.rest()
+        return agent
 
     def pod(self, node: str) -> Agent:
         """Refuse: it makes no pods."""
@@ -232,12 +247,11 @@ class SshAccess:
     def close(self) -> None:
         """End all agents, and then the connections that they ran over."""
         with self._lock:
-            agents, self._agents = [*self._agents.values()], {}
-            connections, self._connections = self._connections, []
-        for agent in agents:
-            agent.close()
-        for connection in connections:
-            connection.close()
+            nodes, self._nodes = [*self._nodes.values()], OrderedDict()
+        for node in nodes:
+            node.agent.close()
+        for node in nodes:
+            node.connection.close()
         self._jumps.close()
 
 

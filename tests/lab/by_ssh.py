@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.cluster.ipvs_table import parse_table
+from pytest_k8snet.record.store import RunFolder
 from tests.lab.suite import Lab
 
 USER = "inspector"
@@ -58,13 +58,23 @@ def objects(lab: Lab) -> set[str]:
     return {f"{kind} {metadata['name']} {metadata['uid']}" for kind, metadata in found if not metadata.get("deletionTimestamp")}
 
 
+def recorded(lab: Lab, title: str, node: str) -> Mapping[str, Any]:
+    """Return the facts of a node as a run has recorded them."""
+    document = RunFolder(lab.results / title).get("facts", node)
+    assert document is not None
+    assert document.values is not None, document.reason
+    return document.values
+
+
 def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     """Return what of the facts of a node does not depend on the way to it, nor on the moment."""
-    values = json.loads((lab.results / title / "facts" / f"{node}.json").read_text())["values"]
+    values = recorded(lab, title, node)
     passing = ("agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
     kept = {name: value for name, value in values.items() if name not in passing}
     kept["host"] = _network(values["host"])
     kept["existing_pods"] = [_network(pod) for pod in values["existing_pods"]]
+    # While kube-proxy starts a program there is a process that looks like a second one.
+    kept["kube_proxy"] = {**values["kube_proxy"], "processes": {item.partition(": ")[2] for item in values["kube_proxy"]["processes"]}}
     kept["conntrack"] = {name: value for name, value in values["conntrack"].items() if name != "count"}
     kept["ipvs"] = {"loaded": values["ipvs"]["loaded"], "servers": _servers(values["ipvs"]["table"])}
     kept["qdiscs"] = [item for item in values["qdiscs"] if not item["dev"].startswith("veth")]

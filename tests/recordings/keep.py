@@ -21,6 +21,7 @@ KINDS = ("cluster", "facts", "ipvs", "throughput", "shared")
 def keep(results: Path) -> None:
     """Copy the healthy runs, and those with faults."""
     keep_one(results / "test_ipvs_native/healthy", "ipvs-native")
+    keep_one(results / "test_ipvs_native/ssh", "by-ssh")
     keep_one(results / "iptables_vxlan/healthy", "iptables-vxlan")
     keep_one(results / "test_no_proxy/healthy", "no-proxy")
     for number, faults in enumerate(TOGETHER, start=1):

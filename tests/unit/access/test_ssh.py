@@ -204,6 +204,35 @@ def test_stderr_that_nobody_asked_for_is_in_nobody_s_way(way: Way, sshd: SshServ
         assert run(agent, ["echo", "heard"], timeout_s=60).stdout == "heard\n"
 
 
+def test_connections_that_were_not_needed_for_longest_are_let_go(way: Way, sshd: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_k8snet.access.ssh._MOST_OPEN", 2)
+    names = [f"node-{number}" for number in range(5)]
+    access = way.access(*map(local_node, names))
+    for name in names:
+        assert run(access.host(name), ["echo", name], timeout_s=30).stdout == f"{name}\n"
+    assert (sshd.connections, sum(node.connection.is_open for node in access._nodes.values())) == (5, 2)
+    assert run(access.host("node-4"), ["echo", "kept"], timeout_s=30).stdout == "kept\n"
+    assert sshd.connections == 5
+    assert run(access.host("node-0"), ["echo", "again"], timeout_s=30).stdout == "again\n"
+    assert sshd.connections == 6
+
+
+def test_connection_that_is_in_use_is_not_let_go(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_k8snet.access.ssh._MOST_OPEN", 1)
+    access = way.access(local_node("node-0"), local_node("node-1"))
+    busy = access.host("node-0")
+    run(busy, ["true"], timeout_s=30)
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(run(busy, ["sh", "-c", "sleep 1; echo through"], timeout_s=30).stdout))
+    asking.start()
+    until = time.monotonic() + 20
+    while not busy._agent._lock.locked() and time.monotonic() < until:  # type: ignore[attr-defined]
+        time.sleep(0.01)
+    run(access.host("node-1"), ["true"], timeout_s=30)
+    asking.join(30)
+    assert answers == ["through\n"]
+
+
 # ---- what breaks
 
 
