@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.plugin.bench import Bench, Ran
+from tests.plugin.cluster import Cluster
 from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
 
 SSH_KEY = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
@@ -254,26 +255,8 @@ def test_api_server_that_quotes_secrets(bench: Bench, way: str) -> None:
 def test_exec_that_is_refused_with_secrets(bench: Bench, way: str) -> None:
     bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): assert k8snet_node.facts")
     with fake_api() as server:
-        cluster(server)
-        pods: dict[str, object] = {}
-
-        def make(path: str, query: dict[str, str], body: dict[str, object]) -> tuple[int, object]:
-            name = body["metadata"]["name"]  # type: ignore[index]
-            running = {"phase": "Running", "podIP": "192.0.2.9", "containerStatuses": [{"state": {"running": {"startedAt": "x"}}}]}
-            pods[name] = {**body, "status": running}
-            refused = status(403, "Forbidden", f"dial: proxy http://u:{PLANTED['url']}@p: {PLANTED['kubeconfig-token']}")
-            server.routes["GET", f"{path}/{name}/exec"] = refused
-            server.routes["GET", path] = lambda *_: (200, {"items": [*pods.values()], "metadata": {}})
-            return 201, body
-
-        def make_namespace(path: str, query: dict[str, str], body: dict[str, dict[str, str]]) -> tuple[int, object]:
-            name = body["metadata"]["name"]
-            server.routes["GET", f"/api/v1/namespaces/{name}/serviceaccounts/default"] = (200, {})
-            server.routes["POST", f"/api/v1/namespaces/{name}/pods"] = make
-            return 201, body
-
-        server.routes["POST", "/api/v1/namespaces"] = make_namespace
-        server.routes["POST", "/apis/scheduling.k8s.io/v1/priorityclasses"] = status(403, "Forbidden", "not for you")
+        refused = status(403, "Forbidden", f"dial: proxy http://u:{PLANTED['url']}@p: {PLANTED['kubeconfig-token']}")
+        Cluster(server, 1, exec_answer=refused)
         ran = run(bench, server, way)
     assert ran.status == 1
     assert "exec refused with HTTP 403: dial: proxy http://[redacted]@p: [redacted]" in ran.out
@@ -342,6 +325,47 @@ def test_kubeconfig_with_every_kind_of_secret(bench: Bench) -> None:
         search(bench, ran)
         if name == "plugin":
             assert "failed: exit status 1: cannot log in with [redacted], --password=[redacted]" in ran.out
+
+
+PROCESSES = """
+import os
+from pathlib import Path
+
+def parent(pid):
+    try:
+        return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+def descends(pid, root):
+    while pid > 1 and pid != root:
+        pid = parent(pid)
+    return pid == root
+
+@check("ACME-1")
+def test_it(k8snet_node, request):
+    assert k8snet_node.run(["true"]).exit_status == 0
+    root = os.getppid() if hasattr(request.config, "workerinput") else os.getpid()
+    ours = [path for path in Path("/proc").glob("[0-9]*/cmdline") if descends(int(path.parent.name), root)]
+    assert len(ours) == NUMBER
+    assert [path for path in ours if b"planted" in path.read_bytes()] == []
+"""
+
+
+@pytest.mark.parametrize(("way", "processes"), [("-n2", 3), ("-pno:xdist", 1)])
+def test_command_lines_of_the_processes_of_a_run(bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str, processes: int) -> None:
+    """What is in the process list everybody on the machine can read."""
+    bench.checks(PROCESSES.replace("NUMBER", str(processes)))
+    monkeypatch.setenv("PLUGIN_TOKEN", PLANTED["kubeconfig-token"])
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "$PLUGIN_TOKEN"}}
+    script = f"echo '{json.dumps(credential)}' | sed \"s/.PLUGIN_TOKEN/$PLUGIN_TOKEN/\""
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script]}}
+    with fake_api() as server:
+        Cluster(server, 2)
+        path = write_kubeconfig(bench.path / "config", server.url, user)
+        ran = bench.own(f"--k8snet-kubeconfig={path}", way, *EVERYTHING, fake=False, own_process=True)
+    assert ran.status == 0, ran.out
+    search(bench, ran)
 
 
 def test_settings_with_passwords_in_them(bench: Bench) -> None:
