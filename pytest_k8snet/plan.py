@@ -149,10 +149,10 @@ def _narrowed(plan: Plan, names: set[str]) -> Plan:
     """Return what a plan has of these nodes, and the pairs between them; no pair is there that was not before."""
 
     def within(pairs: Sequence[str]) -> tuple[str, ...]:
-        return tuple(pair for pair in pairs if set(pair.split(":")) <= names.union(plan.partners) and pair.split(":")[0] in names)
+        return tuple(pair for pair in pairs if names.union(plan.partners).issuperset(pair_nodes(pair)) and pair_nodes(pair)[0] in names)
 
     pairs, load_pairs = within(plan.pairs), within(plan.load_pairs)
-    targets = {pair.split(":")[1] for pair in (*pairs, *load_pairs)}
+    targets = {pair_nodes(pair)[1] for pair in (*pairs, *load_pairs)}
     return replace(
         plan,
         nodes=tuple(node for node in plan.nodes if node in names),

@@ -21,6 +21,7 @@ from kubernetes.stream import ws_client
 
 from pytest_k8snet.access.base import PATIENCE_S, Agent, Deadline
 from pytest_k8snet.access.client import AGENT_ARGV, AgentClient, Patience
+from pytest_k8snet.access.lines import Lines
 from pytest_k8snet.access.probes import Probe, pod_state
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import (
@@ -45,7 +46,7 @@ class ExecStream:
     def __init__(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline, *, container: str = CONTAINER) -> None:
         self.where = f"pod {namespace}/{pod}"
         self._container = container
-        self._buffer = bytearray()
+        self._lines = Lines()
         self._stderr = b""
         self._status: dict[str, Any] | None = None
         self._socket = self._connect(api, namespace, pod, argv, deadline)
@@ -63,10 +64,7 @@ class ExecStream:
 
         Raises `CommandTimeout` at the deadline, `AccessError` when the command ended, `ExecTransportError` when the stream did.
         """
-        while b"\n" not in self._buffer:
-            self._read_frame(deadline)
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return bytes(line)
+        return self._lines.next(lambda: self._read_frame(deadline), lambda: self._ended("closed"))
 
     def read_to_end(self, deadline: Deadline) -> bytes:
         """Return everything that the command writes to stdout.
@@ -77,8 +75,7 @@ class ExecStream:
             self._read_frame(deadline)
         if self._status.get("status") != "Success":
             raise self._ended("ended")
-        data, self._buffer = self._buffer, bytearray()
-        return bytes(data)
+        return self._lines.rest()
 
     @property
     def alive(self) -> bool:
@@ -125,8 +122,8 @@ class ExecStream:
         if not data:
             return
         channel, payload = data[0], data[1:]
-        if channel == _STDOUT:
-            self._buffer += payload
+        if channel == _STDOUT and payload:  # what is empty only says that the channel is there
+            self._lines.add(payload)
         elif channel == _STDERR:
             self._stderr = (self._stderr + payload)[-2000:]
         elif channel == _STATUS:

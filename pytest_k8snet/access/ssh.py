@@ -39,12 +39,6 @@ if TYPE_CHECKING:
     from pytest_k8snet.access.ssh_config import SshConfig, SshTarget
     from pytest_k8snet.cluster.model import Cluster
 
-# env is the same program whatever the user's login shell is, and makes sudo say its own words and not those of a translation.
-AS_ROOT = ("env", "LC_ALL=C")
-AS_USER = (*AS_ROOT, "sudo", "-n", "--")
-
-ROOT = "root"
-
 _CHUNK = 32 * 1024
 _KEPT_STDERR = 1 << 20
 _WRITE_S = 30.0

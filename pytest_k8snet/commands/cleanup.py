@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
+from contextlib import closing
 from datetime import timedelta
 
 import click
 
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.commands.cluster import cluster_options, told
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -22,8 +22,7 @@ def age(text: str) -> timedelta:
 
 
 @click.command("cleanup")
-@click.option("--kubeconfig", required=True, metavar="FILE", help="Kubeconfig of the cluster, or in-cluster")
-@click.option("--context", default=None, metavar="NAME", help="Context of the kubeconfig; its current one by default")
+@cluster_options
 @click.option(
     "--older-than", type=age, metavar="AGE", default=None, help="Remove what is older, such as 1h, not only what is past its deadline"
 )
@@ -37,25 +36,16 @@ def command(kubeconfig: str, context: str | None, older_than: timedelta | None, 
     # Not before the command is known to be this one: it imports the Kubernetes client.
     from pytest_k8snet import cleanup
     from pytest_k8snet.cluster.api import Api
-    from pytest_k8snet.record.redact import Redactor, secrets_of
-    from pytest_k8snet.shown import shown
 
     if everything and older_than is not None:
         raise click.UsageError("--all and --older-than exclude each other")
-    redactor = Redactor(secrets_of(os.environ))
-    try:
-        api = Api.from_kubeconfig(kubeconfig, context, learn=redactor.learn)
-        try:
-            found = cleanup.find(api)
-            chosen = cleanup.choose(found, older_than=older_than, everything=everything)
-            for item in chosen:
-                if not dry_run:
-                    cleanup.remove(api, item)
-                click.echo(f"{'would remove' if dry_run else 'removed'} {item}")
-        finally:
-            api.close()
-    except K8sNetError as error:
-        raise click.ClickException(shown(str(error), redactor)) from error
+    with told() as redactor, closing(Api.from_kubeconfig(kubeconfig, context, learn=redactor.learn)) as api:
+        found = cleanup.find(api)
+        chosen = cleanup.choose(found, older_than=older_than, everything=everything)
+        for item in chosen:
+            if not dry_run:
+                cleanup.remove(api, item)
+            click.echo(f"{'would remove' if dry_run else 'removed'} {item}")
     kept = len(found) - len(chosen)
     if not chosen:
         click.echo("nothing to remove")

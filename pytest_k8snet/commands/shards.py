@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import click
 
-from pytest_k8snet.errors import K8sNetError
+from pytest_k8snet.commands.cluster import cluster_options, told
 from pytest_k8snet.shards.layout import JOB
 
 _KEEP_S = 3600.0
@@ -32,16 +33,13 @@ def run(shards: int, keep_s: float, arguments: tuple[str, ...]) -> None:
     """Measure this pod's shard. For the pods of the Job; ARGUMENTS are those of pytest."""
     from pytest_k8snet.shards.inside import measure
 
-    try:
+    with told():
         status = measure(shards, arguments, keep_s=keep_s)
-    except K8sNetError as error:
-        raise click.ClickException(str(error)) from error
     sys.exit(status)
 
 
 @command.command("collect")
-@click.option("--kubeconfig", required=True, metavar="FILE", help="Kubeconfig of the cluster, or in-cluster")
-@click.option("--context", default=None, metavar="NAME", help="Context of the kubeconfig; its current one by default")
+@cluster_options
 @click.option("--namespace", default="k8snet", show_default=True, metavar="NAME", help="Namespace of the Job")
 @click.option("--timeout", "timeout_s", default=1800.0, show_default=True, metavar="SECONDS", help="How long to wait for the shards")
 @_out
@@ -53,20 +51,15 @@ def collect(kubeconfig: str, context: str | None, namespace: str, timeout_s: flo
     from pytest_k8snet.shards.collect import JobPods
     from pytest_k8snet.shards.merge import merge
 
-    try:
+    with told() as redactor:
         check_target(out)
-        api = Api.from_kubeconfig(kubeconfig, context)
-        try:
+        with closing(Api.from_kubeconfig(kubeconfig, context, learn=redactor.learn)) as api:
             pods = JobPods(api, namespace, JOB)
             pods.count()
             api.patience_s = PATIENCE_S
             with tempfile.TemporaryDirectory(prefix="k8snet-") as folder:
                 merge(pods.fetch(Path(folder), Deadline.after(timeout_s), click.echo), out)
             pods.release()
-        finally:
-            api.close()
-    except K8sNetError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"{out}: judge it with pytest --k8snet-replay={out}")
 
 
@@ -78,9 +71,7 @@ def merge_command(bundles: tuple[Path, ...], out: Path) -> None:
     from pytest_k8snet.record.bundle import check_target
     from pytest_k8snet.shards.merge import merge
 
-    try:
+    with told():
         check_target(out)
         merge(bundles, out)
-    except K8sNetError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"{out}: judge it with pytest --k8snet-replay={out}")

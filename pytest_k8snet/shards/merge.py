@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.access.probes import Probe
+from pytest_k8snet.cluster.model import Cluster, pair_nodes
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.options import DECIDING, Settings, Shard
 from pytest_k8snet.plan import Plan, is_selector, make_plan
@@ -29,6 +30,7 @@ class Part:
     recording: Recording
     folder: RunFolder
     run: Mapping[str, Any]
+    settings: Settings
     shard: Shard
     plan: Plan
     cluster: Document
@@ -40,7 +42,7 @@ class Part:
 
     def owns(self, subject: str) -> bool:
         """Whether a node, or a pair by the node it starts from, is of this shard."""
-        return subject in self.plan.nodes or subject.split(":")[0] in self.plan.nodes
+        return subject in self.plan.nodes or pair_nodes(subject)[0] in self.plan.nodes
 
 
 def merge(paths: Sequence[Path], out: Path) -> None:
@@ -63,9 +65,11 @@ def merge(paths: Sequence[Path], out: Path) -> None:
 
 def _read(recording: Recording, folder: RunFolder) -> Part:
     where = str(recording.path)
-    text = recording.run.settings.get("shard", "")
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit()):
+    try:
+        settings = Settings().with_recorded(recording.run.settings)
+    except RecordError as error:
+        raise RecordError(f"{where}: {error}") from error
+    if settings.shard is None:
         raise RecordError(f"{where}: not of a shard: it was recorded without --k8snet-shard")
     plan, cluster, run = (recording.read_json(name) for name in (PLAN, CLUSTER_FILE, RUN))
     if plan is None or cluster is None:
@@ -76,7 +80,8 @@ def _read(recording: Recording, folder: RunFolder) -> Part:
             recording=recording,
             folder=folder,
             run=run,
-            shard=Shard(int(index), int(count)),
+            settings=settings,
+            shard=settings.shard,
             plan=Plan.from_json(plan),
             cluster=Document.from_json(cluster, where=f"{where}: {CLUSTER_FILE}"),
         )
@@ -151,7 +156,7 @@ def _cluster(parts: Sequence[Part]) -> Document:
     own: dict[str, Any] = {}
     for part in parts:
         for node in (part.cluster.values or {}).get("nodes", ()):
-            if part.owns(node["name"]):
+            if node["name"] in part.plan.nodes:
                 own.setdefault(node["name"], node)
     first = parts[0].cluster
     values = dict(first.values or {})
@@ -163,7 +168,7 @@ def _cluster(parts: Sequence[Part]) -> Document:
 
 def _plan(parts: Sequence[Part], cluster: Cluster) -> Plan:
     """Return the plan of the whole: what the same settings give without shards."""
-    settings = replace(Settings().with_recorded(parts[0].recording.run.settings), shard=None)
+    settings = replace(parts[0].settings, shard=None)
     measured = sorted({name for part in parts for name in part.plan.nodes})
     selected = measured if settings.nodes is not None and is_selector(settings.nodes) else None
     return make_plan(settings, cluster, selected)
@@ -174,5 +179,4 @@ def _probes(part: Part) -> dict[str, Any]:
     answer = part.recording.read_json(PROBES) or {"error": f"shard {part.shard} was cut before its probe pods ran"}
     if answer["error"] is None:
         return {name: probe for name, probe in answer["probes"].items() if name in part.plan.nodes}
-    empty = {"namespace": "", "host_pod": "", "pod": "", "pod_ip": None}
-    return {name: {"node": name, **empty, "error": answer["error"]} for name in part.plan.nodes}
+    return {name: Probe.none(name, answer["error"]).to_json() for name in part.plan.nodes}
