@@ -38,6 +38,7 @@ CONTAINER = "probe"
 
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
 _CHUNK = 32 * 1024
+_NO_PROGRAM = "executable file not found"  # what runc and crun say; the image will not have it a moment later either
 
 
 class ExecStream:
@@ -45,11 +46,14 @@ class ExecStream:
 
     def __init__(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline, *, container: str = CONTAINER) -> None:
         self.where = f"pod {namespace}/{pod}"
+        self._api = api
+        self._namespace = namespace
+        self._pod = pod
         self._container = container
         self._lines = Lines()
         self._stderr = b""
         self._status: dict[str, Any] | None = None
-        self._socket = self._connect(api, namespace, pod, argv, deadline)
+        self._socket = self._connect(argv, deadline)
 
     def write(self, data: bytes) -> None:
         """Send `data` to the command's stdin."""
@@ -98,6 +102,10 @@ class ExecStream:
         shutdown: Any = self._socket.shutdown
         shutdown()
 
+    @property
+    def _path(self) -> str:
+        return f"/api/v1/namespaces/{self._namespace}/pods/{self._pod}"
+
     def _why(self, error: Exception) -> AccessError:
         """Return why nothing more can be written: a command that ended has said so in what is still to be read."""
         try:
@@ -139,11 +147,27 @@ class ExecStream:
                 f"{self.where}: the exec stream ended without telling how its command ended ({how})" + (f": {stderr}" if stderr else "")
             )
         message = self._status.get("message") or self._status.get("status") or "ended"
-        return AccessError(f"{self.where}: the agent ended: {message}" + (f": {stderr}" if stderr and stderr not in message else ""))
+        text = f"{message}: {stderr}" if stderr and stderr not in message else message
+        # What a command's own end looks like has the reason NonZeroExitCode; this one says that the kubelet could not start it or lost it.
+        # https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/kubelet/pkg/cri/streaming/remotecommand/exec.go
+        if self._status.get("reason") == "InternalError" and _NO_PROGRAM not in message:
+            return self._lost(text, gone=None)
+        return AccessError(f"{self.where}: the agent ended: {text}")
 
-    def _connect(self, api: Api, namespace: str, pod: str, argv: Sequence[str], deadline: Deadline) -> websocket.WebSocket:
+    def _lost(self, text: str, *, gone: str | None) -> AccessError:
+        """Return what is to be said of a container that exec does not reach: its pod may have ended, which is seen a moment later."""
+        try:
+            found = [*self._api.list(f"/api/v1/namespaces/{self._namespace}/pods", fieldSelector=f"metadata.name={self._pod}")]
+        except ClusterError:
+            pass
+        else:
+            # A kubelet that has just started says 404 as well, and knows its pods a moment later.
+            gone = pod_state(found[0] if found else None).error
+        return ExecTransportError(f"{self.where}: {text}") if gone is None else ProbeError(f"{self.where}: the probe pod {gone}")
+
+    def _connect(self, argv: Sequence[str], deadline: Deadline) -> websocket.WebSocket:
+        api = self._api
         configuration = api.configuration
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
         query = [("container", self._container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
         base = "ws" + api.server.rstrip("/").removeprefix("http")
         headers = [f"{key}: {value}" for key, value in api.authorization().items()]
@@ -162,7 +186,7 @@ class ExecStream:
         ):
             if value:
                 tls[option] = value
-        url = f"{base}{path}?{urlencode([*(('command', word) for word in argv), *query])}"
+        url = f"{base}{self._path}/exec?{urlencode([*(('command', word) for word in argv), *query])}"
         options: dict[str, Any] = {"header": headers, "timeout": max(deadline.remaining, 0.1)}
         if configuration.proxy or configuration.proxy_headers:
             proxied: Any = ws_client.websocket_proxycare
@@ -172,14 +196,14 @@ class ExecStream:
         try:
             connect(url, **options)
         except websocket.WebSocketBadStatusException as error:
-            raise self._refused(api, namespace, pod, error) from error
+            raise self._refused(error) from error
         except (websocket.WebSocketTimeoutException, TimeoutError) as error:
             raise CommandTimeout(f"{self.where}: exec not open within {deadline.seconds:g} s") from error
         except (websocket.WebSocketException, OSError) as error:
             raise ConnectError(f"{self.where}: no exec through {api.server}: {_text(error)}") from error
         return connection
 
-    def _refused(self, api: Api, namespace: str, pod: str, error: websocket.WebSocketBadStatusException) -> AccessError:
+    def _refused(self, error: websocket.WebSocketBadStatusException) -> AccessError:
         status = error.status_code
         body = getattr(error, "resp_body", None) or b""
         try:
@@ -188,18 +212,14 @@ class ExecStream:
             message = (body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)).strip()[:500] or "no message"
         text = f"{self.where}: exec refused with HTTP {status}: {message}"
         if status == 401:
-            return AuthenticationError(f"{text}. {api.server} does not accept the credentials of {api.origin}")
+            return AuthenticationError(f"{text}. {self._api.server} does not accept the credentials of {self._api.origin}")
         if status == 403:
-            hint = api.hint("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/exec")
+            hint = self._api.hint("POST", f"{self._path}/exec")
             return AuthenticationError(f"{text}. Exec needs the verbs create and get. {hint}")
-        try:
-            found = [*api.list(f"/api/v1/namespaces/{namespace}/pods", fieldSelector=f"metadata.name={pod}")]
-        except ClusterError:
-            gone = "is gone: was it evicted, or its namespace deleted?" if status == 404 else None
-        else:
-            # A kubelet that has just started says 404 as well, and knows its pods a moment later.
-            gone = pod_state(found[0] if found else None).error
-        return ExecTransportError(text) if gone is None else ProbeError(f"{self.where}: the probe pod {gone}")
+        return self._lost(
+            f"exec refused with HTTP {status}: {message}",
+            gone="is gone: was it evicted, or its namespace deleted?" if status == 404 else None,
+        )
 
 
 class PodAccess:

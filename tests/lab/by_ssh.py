@@ -72,13 +72,19 @@ def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     passing = ("agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
     kept = {name: value for name, value in values.items() if name not in passing}
     kept["host"] = _network(values["host"])
-    kept["existing_pods"] = [_network(pod) for pod in values["existing_pods"]]
+    # A probe pod of the run before may still be on its way out.
+    kept["existing_pods"] = {pod["name"]: _network(pod) for pod in values["existing_pods"] if not pod["name"].startswith("k8snet-")}
     # While kube-proxy starts a program there is a process that looks like a second one.
     kept["kube_proxy"] = {**values["kube_proxy"], "processes": {item.partition(": ")[2] for item in values["kube_proxy"]["processes"]}}
     kept["conntrack"] = {name: value for name, value in values["conntrack"].items() if name != "count"}
     kept["ipvs"] = {"loaded": values["ipvs"]["loaded"], "servers": _servers(values["ipvs"]["table"])}
     kept["qdiscs"] = [item for item in values["qdiscs"] if not item["dev"].startswith("veth")]
     return kept
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return which of two runs' facts differ, and nothing of the many that do not."""
+    return {name: (one.get(name), other.get(name)) for name in sorted({*one, *other}) if one.get(name) != other.get(name)}
 
 
 def _network(values: Mapping[str, Any]) -> dict[str, Any]:

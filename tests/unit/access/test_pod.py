@@ -122,7 +122,7 @@ def test_way_that_stays_closed_is_waited_for_once(access: PodAccess, server: Fak
 def test_image_without_python(access: PodAccess, server: FakeApiServer) -> None:
     def missing(sock: socket.socket, argv: list[str]) -> None:
         message = 'exec: "python3": executable file not found in $PATH'
-        send_frame(sock, b"\3" + json.dumps({"status": "Failure", "message": message}).encode())
+        send_frame(sock, b"\3" + json.dumps({"status": "Failure", "reason": "InternalError", "message": message}).encode())
         send_frame(sock, struct.pack(">H", 1000), opcode=8)
 
     server.exec = missing
@@ -185,6 +185,22 @@ def test_probe_pod_that_ended_meanwhile(access: PodAccess, server: FakeApiServer
     with pytest.raises(ProbeError, match=words):
         access.host("node-1").request("facts", timeout_s=5)
     assert server.asked("GET").count(EXEC) == 1
+
+
+def test_container_that_ended_and_whose_pod_does_not_say_so_yet(access: PodAccess, server: FakeApiServer) -> None:
+    def lost(sock: socket.socket, argv: list[str]) -> None:
+        message = "error executing command in container: failed to exec in container: failed to load task: no running task found"
+        send_frame(sock, b"\3" + json.dumps({"status": "Failure", "reason": "InternalError", "message": message}).encode())
+        send_frame(sock, struct.pack(">H", 1000), opcode=8)
+        ended = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}
+        status = {"phase": "Running"} if server.asked("GET").count(EXEC) < 3 else ended
+        server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": status})
+
+    server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": {"phase": "Running"}})
+    server.exec = lost
+    with pytest.raises(ProbeError, match=r"the probe pod OOMKilled \(exit status 137\)"):
+        access.host("node-1").request("facts", timeout_s=5)
+    assert server.asked("GET").count(EXEC) == 3
 
 
 def test_no_api_server(access: PodAccess, server: FakeApiServer) -> None:
