@@ -69,8 +69,16 @@ class SimulatedAgent:
 
     def request(self, op: str, params: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
         """Ask the simulation, with the same JSON both ways as the real one."""
-        response = self._pool.request("POST", f"{self._path}/{op}", body=json.dumps(params or {}), timeout=timeout_s)
-        assert response.status == 200, response.data
+        import urllib3
+
+        from pytest_k8snet.errors import ExecTransportError
+
+        try:
+            response = self._pool.request("POST", f"{self._path}/{op}", body=json.dumps(params or {}), timeout=timeout_s)
+        except urllib3.exceptions.HTTPError as error:
+            raise ExecTransportError(f"{self.where}: {error}") from error
+        if response.status != 200:
+            raise ExecTransportError(f"{self.where}: HTTP {response.status}: {response.data[:500].decode()}")
         return json.loads(response.data)
 
     def close(self) -> None:

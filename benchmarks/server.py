@@ -20,6 +20,7 @@ class Server(ThreadingHTTPServer):
     """Holds the cluster's objects, those of the run among them."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
