@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet import summary
+from pytest_k8snet.cases import Case, Collection, Result
 from pytest_k8snet.errors import ConfigurationError, K8sNetError
 from pytest_k8snet.junit import JUnit
 from pytest_k8snet.options import COMMAND_LINE
 from pytest_k8snet.record.store import COLLECTION
-from pytest_k8snet.run import has_load
 
 if TYPE_CHECKING:
     from pytest_k8snet.run import ControllerRun
@@ -37,9 +37,8 @@ class Controller:
     def __init__(self, config: pytest.Config, run: ControllerRun) -> None:
         self._config = config
         self._run = run
-        self.collection: Mapping[str, Any] | None = None  # of this process; with xdist it is in the run folder
-        self.results: dict[str, dict[str, Any]] = {}  # verdicts by node id
-        self._ended: set[str] = set()
+        self.collection: Collection | None = None  # of this process; with xdist it is in the run folder
+        self.results: dict[str, Result] = {}  # by node id
         self.lost: list[str] = []
         self.stopped: str | None = None  # why pytest did not run all cases
         self.trouble: list[str] = []
@@ -48,7 +47,7 @@ class Controller:
         run.on_wait = self._say_waiting
         self.saved: Path | None = None  # the bundle
         self._old_handler: Any = None
-        self._junit = JUnit(config, lambda: self._read_collection().get("cases", {}))
+        self._junit = JUnit(config, lambda: self.collected.cases)
         config.pluginmanager.register(self._junit, "k8snet-junit")
         self._closed = False
         self._terminated = False
@@ -100,12 +99,12 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
         """Start the probe pods that `pytest_sessionstart` has not started, when there is a check to run."""
-        if self._run.started and self._read_collection().get("cases"):
+        if self._run.started and self.collected.cases:
             self._run.start_probes()
         self._take_lease()
 
     def _take_lease(self) -> None:
-        if has_load(self._read_collection()) and not self._run.plan_only:
+        if self.collected.subjects("load") and not self._run.plan_only:
             self._run.take_lease(self._say if self._distributed else self._waiting.append)
 
     def _say(self, line: str) -> None:
@@ -128,8 +127,7 @@ class Controller:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
-        cases = (self.collection or {}).get("cases", {}).values()
-        pairs = {case["subject"] for case in cases if case["level"] == "load"}
+        pairs = () if self.collection is None else self.collection.subjects("load")
         line = None if self._run.plan_only else summary.load_line(self._run, len(pairs))
         return [] if line is None else [f"k8snet: {line}"]
 
@@ -153,33 +151,49 @@ class Controller:
 
     # ---- results
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Collect verdicts, and give JUnit names that do not depend on where the suite is installed."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Collect results, and give JUnit names that do not depend on where the suite is installed."""
         told: dict[str, Any] | None = getattr(report, "k8snet", None)
-        crashed = False
-        if told is None and report.failed and (case := self._read_collection().get("cases", {}).get(report.nodeid)) is not None:
-            # The report that xdist makes for a worker that died.
-            told = {**case, "verdict": "error", "message": str(report.longrepr), "excused": None}
-            report.k8snet = told  # type: ignore[attr-defined]
-            report.when = "setup"
-            report.user_properties = [("k8snet_check", case["check"]), ("k8snet_subject", case["subject"]), ("k8snet_verdict", "error")]
-            self._ended.add(report.nodeid)
-            crashed = True
-        if told is None:
-            return
-        if told["verdict"] is not None:
-            self.results[report.nodeid] = told
-        if report.when == "teardown":
-            self._ended.add(report.nodeid)
-            if told["level"] == "load":
+        if told is not None:
+            self._take_result(report, told)
+        elif report.failed and (crashed := self.collected.cases.get(report.nodeid)) is not None:
+            self._take_crash(report, crashed)
+        result = self.results.get(report.nodeid)
+        if result is not None and report.when == "teardown":
+            result.ended = True
+            if result.case.level == "load":
                 self._end_load(report.nodeid)
-        self._junit.name(report, told, crashed=crashed)
+        outcome = yield
+        if result is not None or report.nodeid in self.collected.cases:
+            self._forget(report)
+        return outcome
+
+    def _take_result(self, report: pytest.TestReport, told: dict[str, Any]) -> None:
+        sent = told.pop("case", None)
+        case = self.collected.cases[report.nodeid] if sent is None else Case.from_json(sent)
+        result = self.results[report.nodeid] = Result.from_wire(case, told)
+        self._junit.name(report, result.case)
+
+    def _take_crash(self, report: pytest.TestReport, case: Case) -> None:
+        """Take the report that xdist makes for a worker that died."""
+        result = self.results[report.nodeid] = Result(case, "error", str(report.longrepr), ended=True)
+        report.k8snet = result.to_wire()  # type: ignore[attr-defined]
+        report.when = "setup"
+        report.user_properties = [("k8snet_check", case.id), ("k8snet_subject", case.subject), ("k8snet_verdict", "error")]
+        self._junit.name(report, case, properties=report.user_properties)
+
+    def _forget(self, report: pytest.TestReport) -> None:
+        """Let the terminal not hold what it never shows: three reports a case are most of the memory of a large run."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        unshown = [] if terminal is None or self._config.getoption("durations", None) is not None else terminal.stats.get("", [])
+        if unshown and unshown[-1] is report:
+            unshown.pop()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Count inconclusive and waived results as what they are."""
-        return summary.status(getattr(report, "k8snet", None)) if isinstance(report, pytest.TestReport) else None
+        return summary.status(self.results.get(report.nodeid)) if hasattr(report, "k8snet") else None
 
     # ---- end
 
@@ -208,14 +222,14 @@ class Controller:
                 self._write_results(session)
 
     def _write_results(self, session: pytest.Session) -> None:
-        counts = Counter(str(told["verdict"]) for told in self.results.values())
+        counts = Counter(result.verdict for result in self.results.values())
         self._run.write_summary(
             {
                 "exit_status": int(session.exitstatus),
                 "verdicts": dict(counts),
-                "cases": {told["name"]: summary.recorded(told) for told in self.results.values()},
+                "cases": {result.case.name: result.recorded() for result in self.results.values()},
                 "lost": self.lost,
-                "left_out": (self.collection or {}).get("left_out", {}),
+                "left_out": dict(self.collected.left_out),
             }
         )
 
@@ -224,42 +238,44 @@ class Controller:
         if session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _read_collection(self) -> Mapping[str, Any]:
-        """Return what is to be run; with xdist workers have left it in the run folder."""
+    @property
+    def collected(self) -> Collection:
+        """What is to be run; with xdist workers have left it in the run folder."""
         if self.collection is None and self._run.recording:
             try:
-                self.collection = self._run.folder.read_json(COLLECTION)
+                data = self._run.folder.read_json(COLLECTION)
             except K8sNetError as error:
-                self.collection = {}
+                data = {"checks": [], "cases": {}, "left_out": {}, "mistake": None}
                 self.trouble.append(str(error))
-        return self.collection or {}
+            if data is not None:
+                self.collection = Collection.from_json(data)
+        return self.collection or Collection()
 
     def _end_load(self, nodeid: str) -> None:
         """Let other runs measure load as soon as the last case of it has ended."""
         if self._load_left is None:
-            self._load_left = {name for name, case in self._read_collection().get("cases", {}).items() if case["level"] == "load"}
+            self._load_left = {name for name, case in self.collected.cases.items() if case.level == "load"}
         self._load_left.discard(nodeid)
         if not self._load_left:
             self._run.release_lease()
 
+    def _has_ended(self, nodeid: str) -> bool:
+        return nodeid in self.results and self.results[nodeid].ended
+
     def _complete(self, session: pytest.Session) -> None:
-        cases: Mapping[str, Any] = self._read_collection().get("cases", {})
-        self.lost = [case["name"] for nodeid, case in cases.items() if nodeid not in self._ended or nodeid not in self.results]
+        cases = self.collected.cases
+        self.lost = [case.name for nodeid, case in cases.items() if not self._has_ended(nodeid)]
         stop = session.shouldfail or session.shouldstop
         interrupted = "SIGTERM" if self._terminated else "interrupted" if session.exitstatus == pytest.ExitCode.INTERRUPTED else None
         self.stopped = str(stop) if stop else interrupted
-        red = any(summary.is_red(told) for told in self.results.values())
+        red = any(result.red for result in self.results.values())
         green = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if (mistake := self._read_collection().get("mistake")) is not None:
+        if (mistake := self.collected.mistake) is not None:
             self.trouble.append(f"ERROR: {mistake}")
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         elif (self.lost or red) and session.exitstatus in green:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        elif (
-            self._run.settings.asked_for
-            and session.exitstatus in green
-            and not any(summary.is_proof(told) for told in self.results.values())
-        ):
+        elif self._run.settings.asked_for and session.exitstatus in green and not any(result.proof for result in self.results.values()):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
             what = "no check was collected" if not cases else "not one check could be judged: all were skipped, or could not be measured"
             self.trouble.append(f"{what}: nothing was proved")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, some
 from pytest_k8snet.summary import counted, load_line
 
 if TYPE_CHECKING:
+    from pytest_k8snet.cases import Check, Collection
     from pytest_k8snet.options import Settings
     from pytest_k8snet.run import ControllerRun
-
-Cases = Sequence[Mapping[str, Any]]
 
 # What was measured on the lab, whose nodes have the image: an estimate for any other cluster.
 _PODS_S = 10.0  # until the pods of a few nodes run
@@ -22,26 +21,26 @@ _FACTS_S = 3.0  # the facts of a node
 _BETWEEN_TAKES_S = 0.5
 
 
-def dry_run(run: ControllerRun, collection: Mapping[str, Any]) -> list[str]:
+def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     """Return the lines."""
-    cases = [*collection["cases"].values()]
-    lines = ["", *_checks(cases, collection["left_out"])]
+    lines = ["", *_checks(collection)]
     if run.recorded is not None:
         return [*lines, "", f"Nothing is measured: this is a replay of run {run.recorded.id}."]
-    load = sorted({case["subject"] for case in cases if case["level"] == "load"})
+    load = sorted(collection.subjects("load"))
     parts = (_nodes(run), _pairs(run, load), _objects(run, load), _rights(run), _time(run, load))
     return lines + [line for part in parts for line in ("", *part)]
 
 
-def _checks(cases: Cases, left_out: Mapping[str, int]) -> Iterator[str]:
-    by_check: dict[str, list[Mapping[str, Any]]] = {}
-    for case in cases:
-        by_check.setdefault(case["check"], []).append(case)
-    yield f"Plan: {counted(len(by_check), 'check')}, {counted(len(cases), 'case')}; nothing is run, and nothing is created."
-    for check, of_check in sorted(by_check.items()):
-        yield f"  {check} ({of_check[0]['level']}) {of_check[0]['title']}: {some([case['subject'] for case in of_check])}"
-    for reason, number in left_out.items():
-        yield f"  left out by {reason}: {number}"
+def _checks(collection: Collection) -> Iterator[str]:
+    by_check: dict[Check, list[str]] = {}
+    for case in collection.cases.values():
+        by_check.setdefault(case.check, []).append(case.subject)
+    number = counted(len(collection.cases), "case")
+    yield f"Plan: {counted(len(by_check), 'check')}, {number}; nothing is run, and nothing is created."
+    for check in sorted(by_check, key=lambda check: check.id):
+        yield f"  {check.id} ({check.level}) {check.title}: {some(by_check[check])}"
+    for reason, count in collection.left_out.items():
+        yield f"  left out by {reason}: {count}"
 
 
 def _nodes(run: ControllerRun) -> Iterator[str]:

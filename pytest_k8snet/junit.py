@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.junitxml import xml_key  # names and order of cases can be set nowhere else
+
+if TYPE_CHECKING:
+    from pytest_k8snet.cases import Case
 
 
 class JUnit:
@@ -17,18 +20,17 @@ class JUnit:
         self._collected = collected
         self._nodeids: dict[int, str] = {}  # by the identity of pytest's reporter of a case
 
-    def name(self, report: pytest.TestReport, told: Mapping[str, Any], *, crashed: bool) -> None:
-        """Name a case; of a test whose worker has crashed tell the properties too."""
+    def name(self, report: pytest.TestReport, case: Case, *, properties: Iterable[tuple[str, object]] = ()) -> None:
+        """Name a case; `properties` are those of a test whose worker has crashed: they are otherwise written with the teardown."""
         xml = self._config.stash.get(xml_key, None)
         if xml is None:
             return
         reporter = xml.node_reporter(report)
-        reporter.add_attribute("classname", f"k8snet.{told['area']}")
-        reporter.add_attribute("name", told["name"])
+        reporter.add_attribute("classname", f"k8snet.{case.check.area}")
+        reporter.add_attribute("name", case.name)
         self._nodeids[id(reporter)] = report.nodeid
-        if crashed:  # properties are otherwise written with the teardown, which never comes
-            for name, value in report.user_properties:
-                reporter.add_property(name, str(value))
+        for name, value in properties:
+            reporter.add_property(name, str(value))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

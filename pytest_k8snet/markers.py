@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from pytest_k8snet.cases import Case, Check
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import LEVELS
 from pytest_k8snet.shown import printable
@@ -27,24 +28,13 @@ FIXTURES = frozenset({*SUBJECT_FIXTURES, "k8snet_cluster", "k8snet_expect", "k8s
 _ID = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)+")
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A check on a subject: what one test item stands for."""
-
-    check: str
-    subject: str
-    area: str
-    level: str
-    title: str
-    fix: str | None  # the check's page
-    name: str  # NET-MTU-001[node-2]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return builtin values."""
-        return asdict(self)
-
-
 CASE = pytest.StashKey[Case]()
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return what an item stands for, None for one that is no check."""
+    case: Case | None = getattr(item, "k8snet_case", None)
+    return case if case is not None else item.stash.get(CASE, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +53,15 @@ def check_mark(item: pytest.Item) -> CheckMark | None:
     Raises `ConfigurationError` that names the test.
     """
     mark = item.get_closest_marker("k8snet_check")
-    if mark is None:
-        return None
-    where = f"{item.nodeid}: @pytest.mark.k8snet_check"
+    return None if mark is None else read_mark(mark, item.nodeid)
+
+
+def read_mark(mark: pytest.Mark, test: str) -> CheckMark:
+    """Return the validated marker of the test called `test`.
+
+    Raises `ConfigurationError` that names it.
+    """
+    where = f"{test}: @pytest.mark.k8snet_check"
     if mark.args:
         raise ConfigurationError(f"{where}: takes keywords only: id=, level=, title=, doc=")
     unknown = set(mark.kwargs) - {"id", "level", "title", "doc"}
@@ -110,10 +106,19 @@ def read_case(item: pytest.Item, area: str | None) -> Case | None:
     if callspec is not None and set(params) - set(SUBJECT_FIXTURES):
         shown = callspec.id if subject != CLUSTER else f"{CLUSTER}-{callspec.id}"
     if mark is not None:
-        fix = mark.doc or (f"docs/checks/{mark.id}" if packaged else None)
-        return Case(check, subject, area, mark.level, mark.title, fix, f"{check}[{printable(shown)}]")
+        return Case(check_of(mark, area, packaged=packaged), subject, case_name(check, shown))
     title = (inspect.getdoc(getattr(item, "function", None)) or function).splitlines()[0]
-    return Case(check, subject, area, "probe", title, None, f"{check}[{printable(shown)}]")
+    return Case(Check(check, area, "probe", title, None), subject, case_name(check, shown))
+
+
+def check_of(mark: CheckMark, area: str, *, packaged: bool) -> Check:
+    """Return the check that a marker makes of a test."""
+    return Check(mark.id, area, mark.level, mark.title, mark.doc or (f"docs/checks/{mark.id}" if packaged else None))
+
+
+def case_name(check: str, shown: str) -> str:
+    """Return the name of a case."""
+    return f"{check}[{printable(shown)}]"
 
 
 def check_of_function(item: pytest.Item) -> str:

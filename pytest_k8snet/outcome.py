@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_k8snet.cases import Case, Result
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import K8sNetError, UnsupportedError
-from pytest_k8snet.judge.model import Judgement, Verdict, Weight
-from pytest_k8snet.markers import CASE, Case
+from pytest_k8snet.judge.model import Finding, Judgement, Verdict, Weight
+from pytest_k8snet.markers import case_of
 from pytest_k8snet.shown import printable
 from pytest_k8snet.state import RUN, SETTINGS_KEY
 from pytest_k8snet.suite import packaged_path
@@ -25,11 +26,11 @@ _RED = pytest.StashKey[tuple[Verdict, str]]()  # verdict and message that alread
 _DECIDING = {Verdict.FAIL: Weight.FAULT, Verdict.ERROR: Weight.ERROR, Verdict.INCONCLUSIVE: Weight.INCONCLUSIVE}
 
 
-class VerdictOutcome(Exception):  # noqa: N818 - an outcome, not an error
-    """Ends a test with a verdict."""
+class VerdictOutcome(pytest.fail.Exception):  # type: ignore[name-defined, misc]
+    """Ends a test with a verdict. What pytest would show of it is not made: its message says all there is to say."""
 
     def __init__(self, verdict: Verdict, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message, pytrace=False)
         self.verdict = verdict
         self.message = message
 
@@ -39,44 +40,52 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
 
     error and inconclusive become a failed setup: pytest's own word, and JUnit's, for what could not be judged.
     """
-    case = item.stash.get(CASE, None)
+    case = case_of(item)
     if case is None:
         return
-    told: dict[str, Any] = {**case.to_json(), "verdict": None}
+    result = _result(item, call, report, case)
+    if result is None:
+        return
+    item.user_properties[:] = _properties(item, result)
+    report.user_properties = item.user_properties
+    told = result.to_wire()
+    if hasattr(item.config, "workerinput"):
+        told["case"] = case.to_json()
     report.k8snet = told  # type: ignore[attr-defined]  # crosses the xdist wire: builtin values only
+
+
+def _result(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, case: Case) -> Result | None:
+    """Return what came of the case, None when this phase does not tell; give the report the outcome, phase and text of its verdict."""
     if hasattr(report, "wasxfail"):
         verdict, message, traceback = Verdict.SKIP if report.skipped else Verdict.PASS, f"xfail: {report.wasxfail}", True
     elif call.when == "teardown":
-        if report.failed and call.excinfo is not None:
-            verdict, message = item.stash.get(_RED, (Verdict.ERROR, ""))
-            trouble = f"teardown: {type(call.excinfo.value).__name__}: {call.excinfo.value}"
-            told["plain"] = True
-            _tell(item, report, told, verdict, _readable(f"{message}\n{trouble}".strip(), case.subject), excused=None)
-        return
+        if not report.failed or call.excinfo is None:
+            return None
+        verdict, message = item.stash.get(_RED, (Verdict.ERROR, ""))
+        trouble = f"teardown: {type(call.excinfo.value).__name__}: {call.excinfo.value}"
+        return _told(item, Result(case, verdict.value, _readable(f"{message}\n{trouble}".strip(), case.subject), plain=True))
     elif call.excinfo is None:
         if call.when != "call":
-            return
+            return None
         # A failure without an exception is a strict xfail that passed.
         verdict, message, traceback = (Verdict.FAIL, str(report.longrepr).strip(), True) if report.failed else (Verdict.PASS, "", False)
     else:
         verdict, message, traceback = _ended(call.excinfo.value, call.when)
-    message = _readable(message, case.subject)
     run = item.config.stash.get(RUN, None)
-    excused, message = _excuse(run, item, case, verdict, message)
+    excused, message = _excuse(run, item, case, verdict, _readable(message, case.subject))
     if verdict in _DECIDING and excused is None:
         item.stash[_RED] = (verdict, message)
-    told["plain"] = traceback
-    _tell(item, report, told, verdict, message, excused)
+    result = _told(item, Result(case, verdict.value, message, excused, plain=traceback))
     if traceback and excused is None:
         if verdict is Verdict.ERROR:
             report.when = "setup"
         if verdict is Verdict.SKIP and _strict(item) and not hasattr(report, "wasxfail"):
-            _forbid(report, case, told, message)
-        return
-    if verdict is Verdict.SKIP and _strict(item) and _unsupported(item, call):
-        _forbid(report, case, told, message)
-        return
-    _shape(item, report, case, told, verdict, message, excused)
+            _forbid(report, result)
+    elif verdict is Verdict.SKIP and _strict(item) and _unsupported(item, call):
+        _forbid(report, result)
+    else:
+        _shape(item, report, result)
+    return result
 
 
 def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:
@@ -115,7 +124,7 @@ def _excuse(run: Run | None, item: pytest.Item, case: Case, verdict: Verdict, me
     if run is None or verdict not in _DECIDING:
         return None, message
     try:
-        waiver = run.expectations.waiver(case.check, case.subject, run.judged_on)
+        waiver = run.expectations.waiver(case.id, case.subject, run.judged_on)
         allowed = run.may_miss(case.subject) if verdict is Verdict.ERROR else None
     except K8sNetError:
         return None, message  # without inventory or profile nothing is excused
@@ -130,11 +139,11 @@ def _excuse(run: Run | None, item: pytest.Item, case: Case, verdict: Verdict, me
     return None, message
 
 
-def _forbid(report: pytest.TestReport, case: Case, told: dict[str, Any], message: str) -> None:
+def _forbid(report: pytest.TestReport, result: Result) -> None:
     """Make a skip fail the run."""
     report.outcome = "failed"
-    report.longrepr = f"{case.name}: skipped, and --k8snet-strict allows only what does not apply: {message}"
-    told.update(plain=False, message=f"skipped: {message}", strict=True)
+    report.longrepr = f"{result.case.name}: skipped, and --k8snet-strict allows only what does not apply: {result.message}"
+    result.plain, result.message, result.strict = False, f"skipped: {result.message}", True
 
 
 def _unsupported(item: pytest.Item, call: pytest.CallInfo[None]) -> bool:
@@ -150,71 +159,73 @@ def _strict(item: pytest.Item) -> bool:
     return settings is not None and settings.strict
 
 
-def _tell(
-    item: pytest.Item, report: pytest.TestReport, told: dict[str, Any], verdict: Verdict, message: str, excused: tuple[str, str] | None
-) -> None:
-    """Put verdict and evidence where reports and JUnit find them."""
+def _told(item: pytest.Item, result: Result) -> Result:
+    """Add what the judgement says beside its message."""
     judgement = item.stash.get(JUDGEMENT, None)
-    told.update(verdict=verdict.value, message=message, excused=None if excused is None else list(excused))
-    properties = {
-        "k8snet_check": told["check"],
-        "k8snet_subject": told["subject"],
-        "k8snet_verdict": verdict.value,
-        "k8snet_title": told["title"],
-        "k8snet_message": message,
-        "k8snet_fix": told["fix"],
-    }
-    if excused is not None:
-        properties[f"k8snet_{excused[0]}"] = excused[1]
     if judgement is not None:
-        findings = [finding for finding in judgement.findings if finding.weight is _DECIDING.get(verdict)]
-        told["advice"] = [_readable(finding.message, told["subject"]) for finding in judgement.findings if finding.weight is Weight.ADVICE]
-        told["commands"] = _unique([finding.command for finding in findings])
-        wanted = "; ".join(_unique([finding.wanted for finding in findings])) or judgement.want
-        origin = re.search(r"\(([^()]+)\)$", wanted or "") or re.search(r"\(([^()]+)\)$", judgement.want or "")
-        properties.update(
-            k8snet_measured="; ".join(_unique([finding.measured for finding in findings])),
-            k8snet_wanted=wanted,
-            k8snet_origin=origin[1] if origin else None,
-            k8snet_command="; ".join(told["commands"]),
-            k8snet_advice="; ".join(told["advice"]),
-            k8snet_evidence=json.dumps(judgement.evidence, default=str, sort_keys=True) if judgement.evidence else None,
-        )
+        subject = result.case.subject
+        result.advice = tuple(_readable(finding.message, subject) for finding in judgement.findings if finding.weight is Weight.ADVICE)
+        result.commands = tuple(_unique([finding.command for finding in _deciding(judgement, result)]))
+    return result
+
+
+def _deciding(judgement: Judgement, result: Result) -> list[Finding]:
+    weight = _DECIDING.get(Verdict(result.verdict))
+    return [finding for finding in judgement.findings if finding.weight is weight]
+
+
+def _properties(item: pytest.Item, result: Result) -> list[tuple[str, object]]:
+    """Return the properties of the JUnit case. What passed has few: there are tens of thousands of those on a large cluster."""
+    case = result.case
+    properties = {
+        "k8snet_check": case.id,
+        "k8snet_subject": case.subject,
+        "k8snet_verdict": result.verdict,
+    }
+    if result.verdict != "pass":
+        properties.update(k8snet_title=case.check.title, k8snet_message=result.message, k8snet_fix=case.check.fix or "")
+    if result.excused is not None:
+        properties[f"k8snet_{result.excused[0]}"] = result.excused[1]
+    judgement = item.stash.get(JUDGEMENT, None)
+    if judgement is not None:
+        findings = _deciding(judgement, result)
+        wanted = "; ".join(_unique([finding.wanted for finding in findings])) or judgement.want or ""
+        properties["k8snet_wanted"] = wanted
+        if result.verdict != "pass":
+            origin = re.search(r"\(([^()]+)\)$", wanted) or re.search(r"\(([^()]+)\)$", judgement.want or "")
+            properties["k8snet_measured"] = "; ".join(_unique([finding.measured for finding in findings]))
+            properties["k8snet_origin"] = origin[1] if origin else ""
+            properties["k8snet_command"] = "; ".join(result.commands)
+        properties["k8snet_advice"] = "; ".join(result.advice)
+        properties["k8snet_evidence"] = json.dumps(judgement.evidence, default=str, sort_keys=True) if judgement.evidence else ""
     kept = [(name, value) for name, value in item.user_properties if not name.startswith("k8snet_")]
-    item.user_properties[:] = kept + [(name, str(value)) for name, value in properties.items() if value]
-    report.user_properties = list(item.user_properties)
+    return kept + [(name, value) for name, value in properties.items() if value]
 
 
-def _shape(
-    item: pytest.Item,
-    report: pytest.TestReport,
-    case: Case,
-    told: dict[str, Any],
-    verdict: Verdict,
-    message: str,
-    excused: tuple[str, str] | None,
-) -> None:
+def _shape(item: pytest.Item, report: pytest.TestReport, result: Result) -> None:
     """Give the report outcome, phase and text."""
-    if verdict is Verdict.PASS:
+    if result.verdict == "pass":
         return
-    if verdict is Verdict.SKIP or excused is not None:
-        reason = message if excused is None else f"{verdict.value}, {excused[0]}: {message} [{excused[1]}]"
+    if not result.red:
+        reason = result.message
+        if result.excused is not None:
+            reason = f"{result.verdict}, {result.excused[0]}: {reason} [{result.excused[1]}]"
         report.outcome = "skipped"
         file, line, _ = item.location
         report.longrepr = (packaged_path(item.path) or file, (line or 0) + 1, f"Skipped: {reason}")
         return
     report.outcome = "failed"
-    report.when = "call" if verdict is Verdict.FAIL else "setup"
-    report.longrepr = "\n".join([message, *remedy(told)])
+    report.when = "call" if result.verdict == "fail" else "setup"
+    report.longrepr = "\n".join([result.message, *remedy(result)])
 
 
-def remedy(told: dict[str, Any]) -> list[str]:
+def remedy(result: Result) -> list[str]:
     """Return the line that says how it was measured, unless the message does, and where the remedy is written."""
     parts = []
-    if commands := [command for command in told.get("commands", ()) if command not in told["message"]]:
+    if commands := [command for command in result.commands if command not in result.message]:
         parts.append("measured: " + "; ".join(commands))
-    if told.get("fix"):
-        parts.append(f"fix: {told['fix']}")
+    if result.case.check.fix:
+        parts.append(f"fix: {result.case.check.fix}")
     return ["    ".join(parts)] if parts else []
 
 

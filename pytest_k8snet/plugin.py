@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import os
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_k8snet import markers, options
+from pytest_k8snet.cases import Case, Collection
 from pytest_k8snet.errors import ConfigurationError, K8sNetError, MeasurementError
 from pytest_k8snet.fixtures import (
     NOTHING,
@@ -22,12 +26,18 @@ from pytest_k8snet.fixtures import (
     k8snet_run,
     k8snet_verdict,
 )
+from pytest_k8snet.markers import case_of
 from pytest_k8snet.outcome import translate
 from pytest_k8snet.state import RUN, SETTINGS_KEY
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pytest_k8snet.items import CheckItem
+    from pytest_k8snet.run import Run
+
+
+_MANY = 5_000  # cases
 
 #: Options with which pytest only shows something.
 _LOOKING = ("version", "help", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
@@ -113,18 +123,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     fixture = next((name for name in markers.SUBJECT_FIXTURES if name in metafunc.fixturenames), None)
     if run is None or fixture is None:
         return
-    names: list[str] = []
-    try:
-        if fixture == "k8snet_pair":
-            mark = next(metafunc.definition.iter_markers("k8snet_check"), None)
-            load = mark is not None and mark.kwargs.get("level") == "load"
-            names += run.plan.load_pairs if load else run.plan.pairs
-        else:
-            names += run.plan.nodes
-    except K8sNetError:
-        pass  # the fixture says why there is no inventory: here it would be a traceback for every module
-    names = names or [NOTHING]
+    mark = next(metafunc.definition.iter_markers("k8snet_check"), None)
+    level = None if mark is None else mark.kwargs.get("level")
+    names = _subjects(run, fixture, level) or [NOTHING]
     metafunc.parametrize(fixture, names, ids=names, scope="session", indirect=True)
+
+
+def _subjects(run: Run, fixture: str, level: str | None) -> list[str]:
+    try:
+        if fixture == "k8snet_node":
+            return [*run.plan.nodes]
+        return [*(run.plan.load_pairs if level == "load" else run.plan.pairs)]
+    except K8sNetError:
+        return []  # the fixture says why there is no inventory: here it would be a traceback for every module
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -140,11 +151,24 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return module
 
 
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> list[CheckItem] | None:
+    """Make light cases of the packaged suite's checks: a large cluster has tens of thousands of them."""
+    run = collector.config.stash.get(RUN, None)
+    if run is None or not isinstance(collector, pytest.Module) or not inspect.isfunction(obj) or not collector.istestfunction(obj, name):
+        return None
+    from pytest_k8snet.items import make_items
+
+    try:
+        return make_items(collector, name, obj, partial(_subjects, run))
+    except ConfigurationError:
+        return None  # of the marker; told when all are read
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let ``-k`` find a check by its id."""
     mark = item.get_closest_marker("k8snet_check")
-    if mark is not None and isinstance(mark.kwargs.get("id"), str):
+    if mark is not None and isinstance(mark.kwargs.get("id"), str) and mark.kwargs["id"] not in item.listextrakeywords():
         item.extra_keyword_matches.add(mark.kwargs["id"])
 
 
@@ -162,13 +186,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.clear()
     if run is None:
         return
+    from pytest_k8snet.items import by_subject
     from pytest_k8snet.plan import matches
 
     settings = run.settings
     kept, by_check, by_level, by_shard = [], [], [], []
     for item in items:
-        case = item.stash.get(markers.CASE, None)
-        if case is not None and not matches(case.check, settings.checks):
+        case = case_of(item)
+        if case is not None and not matches(case.id, settings.checks):
             by_check.append(item)
         elif case is not None and not settings.allows(case.level):
             by_level.append(item)
@@ -183,6 +208,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[COUNTING] = False
             config.hook.pytest_deselected(items=left_out)
             config.stash[COUNTING] = True
+    by_subject(kept)
     items[:] = kept
 
 
@@ -194,7 +220,7 @@ MISTAKE = pytest.StashKey[str]()
 def pytest_deselected(config: pytest.Config | None = None, items: list[pytest.Item] | None = None) -> None:
     """Count the checks that others leave out (``-k``, ``-m``, ``--deselect``)."""
     for item in items or ():
-        if markers.CASE in item.stash and item.config.stash.get(COUNTING, True):
+        if case_of(item) is not None and item.config.stash.get(COUNTING, True):
             counts = item.config.stash.setdefault(LEFT_OUT, {})
             counts["-k, -m or --deselect"] = counts.get("-k, -m or --deselect", 0) + 1
 
@@ -205,8 +231,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run = session.config.stash.get(RUN, None)
     if run is None:
         return
-    cases = {item.nodeid: item.stash[markers.CASE].to_json() for item in session.items if markers.CASE in item.stash}
-    collection = {"cases": cases, "left_out": session.config.stash.get(LEFT_OUT, {}), "mistake": session.config.stash.get(MISTAKE, None)}
+    left_out: dict[str, int] = session.config.stash.get(LEFT_OUT, {})
+    collection = Collection(
+        cases={item.nodeid: case for item in session.items if (case := case_of(item)) is not None},
+        left_out=left_out,
+        mistake=session.config.stash.get(MISTAKE, None),
+    )
     controller = session.config.pluginmanager.get_plugin("k8snet-controller")
     if controller is not None:
         controller.collection = collection
@@ -214,18 +244,35 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_k8snet.record.store import COLLECTION
 
         try:
-            run.folder.write_json(COLLECTION, collection)
+            run.folder.write_json(COLLECTION, collection.to_json())
         except K8sNetError as error:
             if controller is not None:
                 raise pytest.UsageError(run.shown(str(error))) from error
             # The controller finds that nothing is known of what was collected, and ends red.
+    _freeze(session)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Spare what is left at the end of a large run the collector's last rounds."""
+    if session.config.stash.get(RUN, None) is not None:
+        _freeze(session)
+
+
+def _freeze(session: pytest.Session) -> None:
+    """Keep the garbage collector from going through a hundred thousand items and reports again and again: they stay to the end anyway."""
+    if len(session.items) >= _MANY:
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Let Ctrl-C be shown wherever it strikes: CPython 3.11 has instructions of no line, and pytest fails on a traceback with one."""
     try:
-        return (yield)
+        result = yield
+        if (forget := getattr(item, "forget", None)) is not None:
+            forget()
+        return result
     except KeyboardInterrupt as interrupt:
         lines = [entry.tb_lineno for entry in _entries(interrupt.__traceback__)]
         if None in lines:
@@ -237,6 +284,8 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Translate verdicts."""
     report = yield
+    if (share := getattr(item, "share_keywords", None)) is not None:
+        share(report)
     translate(item, call, report)
     return report
 
@@ -245,9 +294,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Apply ``k8snet_requires``, and keep a user's own load from running beside another run's."""
     mark = item.get_closest_marker("k8snet_requires")
     run = item.config.stash.get(RUN, None)
-    case = item.stash.get(markers.CASE, None)
+    case = case_of(item)
     # The suite's own load is refused where it is measured, so that the record has the reason.
-    own = case is not None and case.level == "load" and not case.check.startswith(markers.RESERVED)
+    own = case is not None and case.level == "load" and not case.id.startswith(markers.RESERVED)
     if run is not None and own and (problem := run.load_problem()) is not None:
         raise MeasurementError(problem)
     if mark is not None and run is not None:
@@ -280,20 +329,26 @@ def _add_suite(config: pytest.Config) -> None:
 
 def _read_cases(items: list[pytest.Item]) -> None:
     """Set the case of every check. Ids are names for ever, so two checks with one are a mistake."""
-    from pytest_k8snet.suite import area_of
-
     owners: dict[str, str] = {}
     names: set[str] = set()
     for item in items:
-        if item.get_closest_marker("k8snet_check") is None and not markers.FIXTURES & set(getattr(item, "fixturenames", ())):
-            continue
-        case = markers.read_case(item, area_of(item.path))
+        case = case_of(item) or _read_case(item)
         if case is None:
             continue
-        item.stash[markers.CASE] = case
         function = markers.check_of_function(item)
-        if owners.setdefault(case.check, function) != function:
-            raise ConfigurationError(f"check {case.check} is there twice: {owners[case.check]} and {function}")
+        if owners.setdefault(case.id, function) != function:
+            raise ConfigurationError(f"check {case.id} is there twice: {owners[case.id]} and {function}")
         if case.name in names:
             raise ConfigurationError(f"{item.nodeid}: case {case.name} is there twice; give its parameters different ids")
         names.add(case.name)
+
+
+def _read_case(item: pytest.Item) -> Case | None:
+    from pytest_k8snet.suite import area_of
+
+    if item.get_closest_marker("k8snet_check") is None and not markers.FIXTURES & set(getattr(item, "fixturenames", ())):
+        return None
+    case = markers.read_case(item, area_of(item.path))
+    if case is not None:
+        item.stash[markers.CASE] = case
+    return case

@@ -36,11 +36,15 @@ class Redacting:
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Look through a report last of all."""
         report = yield
-        self._hide_report(report)
-        properties = [(name, self._redactor.json({name: value})[name]) for name, value in report.user_properties]
-        report.user_properties = properties
-        if (told := getattr(report, "k8snet", None)) is not None:
-            report.k8snet = self._redactor.json(told)  # type: ignore[attr-defined]
+        if report.longrepr is not None or report.sections:
+            self._hide_report(report)
+        told = getattr(report, "k8snet", None)
+        # One look at all of it: of most reports there is nothing to hide.
+        if not self._redactor.clean(repr((report.user_properties, told))):
+            properties = [(name, self._redactor.json({name: value})[name]) for name, value in report.user_properties]
+            report.user_properties = properties
+            if told is not None:
+                report.k8snet = self._redactor.json(told)  # type: ignore[attr-defined]
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cases import Collection
 from pytest_k8snet.cluster.model import Cluster, pair_nodes
 from pytest_k8snet.errors import (
     AccessError,
@@ -326,7 +327,7 @@ class Run:
         if of == "node":
             planned = [*self.plan.nodes]
         else:
-            collected = {case["subject"] for case in (self.folder.read_json(COLLECTION) or {"cases": {}})["cases"].values()}
+            collected = self._read_collection().subjects("load")
             planned = [pair for pair in self.plan.load_pairs if pair in collected]
         return planned if subject in planned else [*planned, subject]
 
@@ -342,10 +343,13 @@ class Run:
         if problem is not None:
             raise MeasurementError(problem)
 
+    def _read_collection(self) -> Collection:
+        return Collection.from_json(self.folder.read_json(COLLECTION))
+
     def _wait_for_lease(self) -> LeaseState:
         if (state := self._read_lease()) is not None:
             return state
-        if not has_load(self.folder.read_json(COLLECTION)):
+        if not self._read_collection().subjects("load"):
             raise ConfigurationError("load is measured by checks of level load only; mark the check with level='load'")
         until = time.monotonic() + self.settings.lock_wait + _SAY_S
         while (state := self._read_lease()) is None:
@@ -624,8 +628,3 @@ class ProbeStarter:
 def _untaken(kind: str, subject: str, reason: str) -> Document:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Document(kind=kind, subject=subject, started=at, duration_s=0.0, method="none", reason=reason)
-
-
-def has_load(collection: Mapping[str, Any] | None) -> bool:
-    """Whether load is going to be measured."""
-    return any(case["level"] == "load" for case in (collection or {}).get("cases", {}).values())

@@ -14,37 +14,22 @@ from pytest_k8snet.plan import FEW, HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKE
 from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
+    from pytest_k8snet.cases import Result
     from pytest_k8snet.controller import Controller
     from pytest_k8snet.run import ControllerRun, Run
 
 _SUBJECT = "\0"  # stands for a case's own subject, where cases are compared
 _ORDER = ("pass", "fail", "error", "inconclusive", "skip")
-_RED = frozenset({"fail", "error", "inconclusive"})
 
 
-def is_red(told: Mapping[str, Any]) -> bool:
-    """Whether a result fails the run."""
-    return bool(told.get("strict")) or (told["verdict"] in _RED and not told.get("excused"))
-
-
-def is_proof(told: Mapping[str, Any]) -> bool:
-    """Whether a result says anything of the network: neither a skip does, nor what could not be measured, allowed or not."""
-    return told["verdict"] not in ("skip", "error")
-
-
-def recorded(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what run.json keeps of a result."""
-    return {key: told.get(key) for key in ("check", "subject", "verdict", "message", "excused", "advice")}
-
-
-def status(told: Mapping[str, Any] | None) -> tuple[str, str, str] | None:
+def status(result: Result | None) -> tuple[str, str, str] | None:
     """Return category, letter and word for results that pytest has no word for."""
-    if told is None or told["verdict"] is None:
+    if result is None:
         return None
-    excused = told.get("excused")
-    if excused is not None:
-        return (excused[0], excused[0][0], excused[0].upper())
-    if told["verdict"] == "inconclusive":
+    if result.excused is not None:
+        word = result.excused[0]
+        return (word, word[0], word.upper())
+    if result.verdict == "inconclusive":
         return ("inconclusive", "I", "INCONCLUSIVE")
     return None
 
@@ -146,18 +131,18 @@ def set_aside(terminal: pytest.TerminalReporter) -> Iterator[None]:
 
 def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
     """Write the verdicts: what is red with its remedy, what was excused, what did not apply, and the counts."""
-    results = sorted(controller.results.values(), key=lambda told: told["name"])
+    results = sorted(controller.results.values(), key=lambda result: result.case.name)
     terminal.write_sep("=", "k8snet")
-    _write_red(terminal, [told for told in results if is_red(told)])
-    for told in results:
-        if told.get("excused"):
-            word, reason = told["excused"]
-            first, *more = told["message"].splitlines() or ["no message"]
-            terminal.write_line(f"{word.upper()} {told['name']} ({told['verdict']}) - {first} [{reason}]", yellow=True)
+    _write_red(terminal, [result for result in results if result.red])
+    for result in results:
+        if result.excused is not None:
+            word, reason = result.excused
+            first, *more = result.message.splitlines() or ["no message"]
+            terminal.write_line(f"{word.upper()} {result.case.name} ({result.verdict}) - {first} [{reason}]", yellow=True)
             for line in more:
                 terminal.write_line(f"    {line}")
-    _write_grouped(terminal, "SKIPPED", [(told, told["message"]) for told in results if told["verdict"] == "skip" and not is_red(told)])
-    _write_grouped(terminal, "ADVICE", [(told, advice) for told in results for advice in told.get("advice", ())])
+    _write_grouped(terminal, "SKIPPED", [(result, result.message) for result in results if result.verdict == "skip" and not result.red])
+    _write_grouped(terminal, "ADVICE", [(result, advice) for result in results for advice in result.advice])
     if controller.lost and controller.stopped is not None:
         terminal.write_line(f"NOT RUN {counted(len(controller.lost), 'case')}: {controller.stopped}: {some(controller.lost)}", red=True)
     else:
@@ -165,51 +150,52 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
             terminal.write_line(f"NO RESULT {name} - it was collected and never ended", red=True)
         if len(controller.lost) > FEW:
             terminal.write_line(f"NO RESULT for {len(controller.lost) - FEW} more", red=True)
-    for reason, count in (controller.collection or {}).get("left_out", {}).items():
+    for reason, count in controller.collected.left_out.items():
         terminal.write_line(f"{counted(count, 'case')} left out by {reason}")
     for node, reason in run.missing().items():
         terminal.write_line(f"missing: {node}: {reason.removeprefix(f'{node}: ')}", yellow=True)
     for line in controller.trouble:
         terminal.write_line(line, red=True)
     controller.trouble.clear()
-    counts = Counter(told["verdict"] for told in results)
+    counts = Counter(result.verdict for result in results)
     words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]) or "none"
-    waived = sum(1 for told in results if told.get("excused"))
+    waived = sum(1 for result in results if result.excused is not None)
     terminal.write_line(f"verdicts: {words}" + (f" (of these {waived} waived or allowed)" if waived else ""))
     terminal.write_line(f"run folder: {run.folder.path}")
     if controller.saved is not None:
         terminal.write_line(f"bundle: {controller.saved} ({_size(controller.saved.stat().st_size)})")
 
 
-def _write_red(terminal: Shown, results: Sequence[Mapping[str, Any]]) -> None:
+def _write_red(terminal: Shown, results: Sequence[Result]) -> None:
     """Write what fails the run. Cases that one thing keeps from being measured (a node without probe pods) share their lines."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for told in results:
-        same = "" if told["verdict"] == "error" else told["name"]
-        groups.setdefault((same, told["message"]), []).append(told)
-    for told, *others in groups.values():
-        word = {"fail": "FAILED", "error": "ERROR", "inconclusive": "INCONCLUSIVE"}.get(told["verdict"], "FAILED")
-        first, *more = (told["message"] or "no message").splitlines()
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        same = "" if result.verdict == "error" else result.case.name
+        groups.setdefault((same, result.message), []).append(result)
+    for result, *others in groups.values():
+        word = {"fail": "FAILED", "error": "ERROR", "inconclusive": "INCONCLUSIVE"}.get(result.verdict, "FAILED")
+        first, *more = (result.message or "no message").splitlines()
         terminal.write(word, red=True)
-        terminal.write_line(f" {told['name']}{f' and {len(others)} more' if others else ''} - {first}")
-        for line in [*more, *([f"also: {some([other['name'] for other in others])}"] if others else remedy(dict(told)))]:
+        terminal.write_line(f" {result.case.name}{f' and {len(others)} more' if others else ''} - {first}")
+        for line in [*more, *([f"also: {some([other.case.name for other in others])}"] if others else remedy(result))]:
             terminal.write_line(f"    {line}")
 
 
-def _write_grouped(terminal: Shown, word: str, lines: Sequence[tuple[Mapping[str, Any], str]]) -> None:
+def _write_grouped(terminal: Shown, word: str, lines: Sequence[tuple[Result, str]]) -> None:
     """Write one line for all subjects on which a check says the same."""
     subjects: dict[tuple[str, str], list[str]] = {}
-    for told, text in lines:
-        message = text.replace(printable(told["subject"]), _SUBJECT) if told["subject"] not in ("cluster", "") else text
-        subjects.setdefault((told["check"], message), []).append(told["subject"])
+    for result, text in lines:
+        check, subject = result.case.id, result.case.subject
+        message = text.replace(printable(subject), _SUBJECT) if subject not in ("cluster", "") else text
+        subjects.setdefault((check, message), []).append(subject)
     for (check, message), names in subjects.items():
         text = message.replace(_SUBJECT, printable(names[0]) if len(names) == 1 else "...")
         terminal.write_line(f"{word} {check}[{some(names)}] - {text}")
 
 
 def _ours(report: object) -> bool:
-    told = getattr(report, "k8snet", None)
-    return told is not None and told["verdict"] is not None and not (told.get("plain") and told["verdict"] in ("fail", "error"))
+    told: Mapping[str, Any] | None = getattr(report, "k8snet", None)
+    return told is not None and not (told.get("plain") and told["verdict"] in ("fail", "error"))
 
 
 def counted(number: int, word: str) -> str:

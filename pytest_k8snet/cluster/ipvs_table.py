@@ -12,8 +12,7 @@ from pytest_k8snet.errors import RecordError
 
 _SERVICE_LINE = re.compile(r"^(TCP|UDP|SCTP)\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+(\S+)\s*(.*)$")
 _MARK_LINE = re.compile(r"^FWM\s")
-_REAL_LINE = re.compile(r"^\s*->\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+\S+\s+(-?\d+)\s*$")
-_COUNTERS = re.compile(r"^( *->.*?) +\d+ +\d+ *$", re.MULTILINE)  # ActiveConn, InActConn
+_REAL_LINE = re.compile(r"^\s*->\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+\S+\s+(-?\d+)(?:\s+\d+\s+\d+)?\s*$")
 _BLOCK = re.compile(r"^(?! *->).*\n?(?: *->.*\n?)*", re.MULTILINE)
 
 #: Virtual servers whose text is remembered. All nodes have most of them in common, and there are thousands on each.
@@ -69,8 +68,7 @@ def parse_table(text: str) -> tuple[VirtualServer, ...]:
     head = text.split("\n", 3)
     if len(head) < 3 or not head[0].startswith("IP Virtual Server version"):
         raise RecordError(f"not a table of /proc/net/ip_vs: it starts with {text[:60]!r}")
-    body = _COUNTERS.sub(r"\1", head[3]) if len(head) == 4 else ""
-    servers = map(_server, _BLOCK.findall(body))
+    servers = map(_server, _BLOCK.findall(head[3]) if len(head) == 4 else ())
     return tuple(server for server in servers if server is not None)
 
 

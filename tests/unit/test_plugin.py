@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import Any
 
 import pytest
 
 from pytest_k8snet import plugin
+
+ITEM: Any = None
 
 
 def raise_at_no_line() -> None:
@@ -22,7 +25,7 @@ def test_an_interrupt_at_no_line_can_be_shown() -> None:
     with pytest.raises(KeyboardInterrupt) as before:
         raise_at_no_line()
     assert None in entries(before.value.__traceback__), "the premise: this is what pytest cannot show"
-    protocol = plugin.pytest_runtest_protocol()
+    protocol = plugin.pytest_runtest_protocol(ITEM)
     next(protocol)
     with pytest.raises(KeyboardInterrupt) as after:
         protocol.throw(before.value)
@@ -34,7 +37,7 @@ def test_other_interrupts_keep_where_they_struck() -> None:
         raise KeyboardInterrupt
     except KeyboardInterrupt as interrupt:
         struck = interrupt
-    protocol = plugin.pytest_runtest_protocol()
+    protocol = plugin.pytest_runtest_protocol(ITEM)
     next(protocol)
     with pytest.raises(KeyboardInterrupt) as after:
         protocol.throw(struck)
