@@ -1,5 +1,5 @@
 # The two commands of the README, and `make lint` for a quick look. tox.ini holds the environments behind `make test`.
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/.ready
 	@scripts/demo
@@ -9,6 +9,9 @@ test: .venv/.ready
 
 lint: .venv/.ready
 	.venv/bin/tox run -e lint,type
+
+bench: .venv/.ready
+	.venv/bin/python -m benchmarks
 
 clean:
 	rm -rf .venv .tox build dist

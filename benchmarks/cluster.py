@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import FAULTS, Answers, Fault
-from pytest_k8snet.agent.agent import MOST_ROUTES, without_counters
+from pytest_k8snet.agent.agent import MOST_ROUTES, without_counters, without_real_servers
 from pytest_k8snet.cluster.virtual_servers import WantedServer, wanted
 
 RECORDING = Path(__file__).parent.parent / "tests/recordings/ipvs-native"
@@ -152,7 +152,7 @@ class SimulatedCluster:
                 {**self._pod_of(node, number), "name": f"team-{number % 7}/app-{number}-{node.number:05d}"} for number in range(pods)
             ],
             "existing_pods_running": node.pods,
-            "ipvs": {"loaded": True, "table": table},
+            "ipvs": without_real_servers({"loaded": True, "table": table}),
             "kube_proxy": proxy,
         }
         ipvs = {"loaded": True, "table": table, "kube_ipvs0": True, "configz": proxy["configz"], "mode": "ipvs"}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_k8snet.agent.agent import without_real_servers
+
 
 @dataclass(slots=True)
 class Answers:
@@ -24,9 +26,9 @@ class Answers:
         return found
 
     def set_table(self, change: Callable[[str], str]) -> None:
-        """Change the IPVS table wherever it is told."""
-        for answer in (self.host["ipvs"], self.ipvs):
-            answer["table"] = change(answer["table"])
+        """Change the IPVS table, and what is told of it among the facts."""
+        self.ipvs["table"] = change(self.ipvs["table"])
+        self.host["ipvs"] = without_real_servers({"loaded": True, "table": self.ipvs["table"]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,6 @@ FAULTS: tuple[Fault, ...] = (
         ("NET-PROXY-005",),
         lambda answers: answers.sysctls.update({"net.ipv4.conf.all.arp_ignore": "0", "net.ipv4.conf.all.arp_announce": "0"}),
     ),
-    Fault("virtual-server-missing", ("NET-PROXY-006",), lambda answers: answers.set_table(_without_a_server)),
-    Fault("stale-endpoint", ("NET-PROXY-006",), lambda answers: answers.set_table(_with_a_stale_endpoint)),
-    Fault(
-        "real-server-weight",
-        ("NET-PROXY-006",),
-        lambda answers: answers.set_table(lambda table: table.replace("Masq    1\n", "Masq    0\n", 1)),
-    ),
     Fault("vxlan-route", ("NET-ENCAP-001",), _vxlan_route),
     Fault("no-route", ("NET-ENCAP-001",), _no_route),
     Fault("sysctl", ("NET-KERNEL-001",), lambda answers: answers.sysctls.update({"net.ipv4.tcp_tw_reuse": "0"})),
@@ -117,5 +112,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault("forwarding", ("NET-KERNEL-006",), lambda answers: answers.sysctls.update({"net.ipv4.ip_forward": "0"})),
     Fault(
         "reserved-ports", ("NET-KERNEL-001",), lambda answers: answers.sysctls.update({"net.ipv4.ip_local_reserved_ports": "10248-10260"})
+    ),
+    # Such a fault is looked at for half a minute before it is told.
+    Fault("virtual-server-missing", ("NET-PROXY-006",), lambda answers: answers.set_table(_without_a_server)),
+    Fault("stale-endpoint", ("NET-PROXY-006",), lambda answers: answers.set_table(_with_a_stale_endpoint)),
+    Fault(
+        "real-server-weight",
+        ("NET-PROXY-006",),
+        lambda answers: answers.set_table(lambda table: table.replace("Masq    1\n", "Masq    0\n", 1)),
     ),
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Cluster
 
 FIGURES = "BENCHMARK_FIGURES"  # environment: folder where every process leaves its peak of memory
+TIMES = "BENCHMARK_TIMES"  # environment: how often every check of nodes is judged, as if there were more of them
 
 
 def pytest_k8snet_fake(config: pytest.Config) -> Any:
@@ -83,6 +84,22 @@ class SimulatedAgent:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> list[pytest.Item] | None:
+    """Make every check several ones, with ids of their own, but for those that come last."""
+    from pytest_k8snet import plugin
+    from pytest_k8snet.measure.registry import MEASUREMENTS
+
+    last = {check for measurement in MEASUREMENTS.values() for check in measurement.last}
+    made = plugin.pytest_pycollect_makeitem(collector, name, obj) or []
+    items: list[pytest.Item] = [*made]
+    for copy in range(2, int(os.environ.get(TIMES, "1")) + 1):
+        for item in made if made and made[0].shared.check.id not in last else ():
+            shared = replace(item.shared, name=f"{name}_{copy}", check=replace(item.shared.check, id=f"{item.shared.check.id}-{copy}"))
+            items.append(type(item).from_parent(collector, name=f"{name}_{copy}[{item.param}]", shared=shared, subject=item.param))
+    return items or None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
