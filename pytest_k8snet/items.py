@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -160,15 +160,17 @@ def make_items(
     return [CheckItem.from_parent(module, name=f"{name}[{subject}]", shared=shared, subject=subject) for subject in names] or None
 
 
-def by_subject(items: list[pytest.Item]) -> None:
-    """Bring the cases of each subject together, in the places that `CheckItem`s have: its facts are then read once."""
+def by_subject(items: list[pytest.Item], last: Collection[str]) -> None:
+    """Bring the cases of each subject together, in the places that `CheckItem`s have: its facts are then read once.
+
+    Those of the checks `last` come behind all others.
+    """
     places = [place for place, item in enumerate(items) if isinstance(item, CheckItem)]
-    cases = [items[place] for place in places]
-    subjects: dict[tuple[str, str], list[pytest.Item]] = {}
-    for item in cases:
-        assert isinstance(item, CheckItem)
-        subjects.setdefault((item.shared.fixture, item.param), []).append(item)
-    ordered = [item for together in subjects.values() for item in together]
+    together: dict[tuple[bool, str, str], list[pytest.Item]] = {}
+    for item in items:
+        if isinstance(item, CheckItem):
+            together.setdefault((item.shared.check.id in last, item.shared.fixture, item.param), []).append(item)
+    ordered = [item for late in (False, True) for (is_late, *_), group in together.items() if is_late is late for item in group]
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 

@@ -187,6 +187,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if run is None:
         return
     from pytest_k8snet.items import by_subject
+    from pytest_k8snet.measure.registry import MEASUREMENTS
     from pytest_k8snet.plan import matches
 
     settings = run.settings
@@ -208,7 +209,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[COUNTING] = False
             config.hook.pytest_deselected(items=left_out)
             config.stash[COUNTING] = True
-    by_subject(kept)
+    by_subject(kept, [check for measurement in MEASUREMENTS.values() for check in measurement.last])
     items[:] = kept
 
 

@@ -58,7 +58,7 @@ TOOL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbi
 HEARTBEAT_S = 20.0
 TCP_CONGESTION = 13  # linux/tcp.h
 CLONE_NEWNET = 0x40000000
-MOST_ROUTES = 200  # of the node's main table: natively routed clusters have one there for every node
+MOST_ROUTES = 100  # of the node's main table: natively routed clusters have one there for every node
 MOST_CHAINS = 50  # of each kind, KUBE-SVC- and the like: thousands of Services make tens of thousands
 VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
 # What is kept of kube-proxy's command line and of its /configz.
@@ -390,7 +390,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
             "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
         ),
         "kube_proxy": dict(proxy, processes=kube_proxy_processes(), configz=kube_proxy_configz(proxy)),
-        "ipvs": part("ipvs", ipvs_table, {"loaded": True, "table": None}),
+        "ipvs": part("ipvs", lambda: without_real_servers(ipvs_table()), {"loaded": True, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
         "nft": nft,
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
@@ -670,6 +670,12 @@ def ipvs_table() -> dict[str, Any]:
 def without_counters(table: str) -> str:
     """Return an IPVS table without the columns ActiveConn and InActConn: they change all the time, and are half of the text."""
     return re.sub(r"(?m)(?<=\d) +\d+ +\d+ *$", "", table)
+
+
+def without_real_servers(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table with its virtual servers alone: what belongs behind them is for the operation ``ipvs``."""
+    table = answer["table"]
+    return dict(answer, table=None if table is None else re.sub(r"(?m)^ +-> +[\[0-9A-F].*\n?", "", table))
 
 
 def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "physical": sorted({path.split("/")[-2] for path in devices if path.endswith("/device")} | ({uplink} if uplink else set())),
         "persisted": part("persisted", lambda: [item for item in _persisted(found) if agent.is_of_interest(item["key"], keys)], []),
         "kube_proxy": {**proxy, "processes": _kube_proxy_processes(found), "configz": agent.kube_proxy_configz(proxy, get)},
-        "ipvs": part("ipvs", lambda: _ipvs_table(found), {"loaded": True, "table": None}),
+        "ipvs": part("ipvs", lambda: agent.without_real_servers(_ipvs_table(found)), {"loaded": True, "table": None}),
         "iptables": {"legacy": _iptables_legacy(found), "nft": _iptables_nft(found, nft)},
         "nft": nft,
         "qdiscs": part("qdiscs", lambda: json.loads(found.output("qdiscs", "tc -j qdisc show") or "[]"), []),

@@ -29,6 +29,8 @@ SYNC_PERIOD_S = 30.0
 SLACK_S = 5.0
 
 _POLL_S = 2.0
+_LONGEST_POLL_S = 10.0
+_TOGETHER = 100  # nodes that are read between two lists of the objects
 _TIMEOUT_S = 30.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -60,24 +62,35 @@ class _Table:
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
-    """Read the tables of the nodes `subjects` against one and the same list of objects."""
+    """Read the tables of the nodes `subjects`. Each document is there as soon as it is settled: of a large cluster not all are held."""
     started, start = now(), time.monotonic()
-    tables = [_Table(context.cluster.node(name)) for name in subjects]
+    left = {name: _Table(context.cluster.node(name)) for name in subjects}
+
+    def document(name: str) -> Document:
+        table = left.pop(name)
+        taken = take_document("ipvs", name, f"/proc/net/ip_vs {context.place_of(name)}", table.values)
+        return replace(taken, started=started, duration_s=round(time.monotonic() - start, 3), retried=table.retried)
+
+    def read(names: Sequence[str]) -> Iterator[Document]:
+        for first in range(0, len(names), _TOGETHER):
+            tables = [left[name] for name in names[first : first + _TOGETHER]]
+            _read(context, tables)
+            yield from [document(table.node.name) for table in tables if table.settled]
+
     try:
-        _read(context, tables)
-        period = max((sync_period_s((table.answer or {}).get("configz")) for table in tables), default=SYNC_PERIOD_S)
+        yield from read(subjects)
+        period_s = max((sync_period_s((table.answer or {}).get("configz")) for table in left.values()), default=0.0)
         # From here on: a first reading of many Services takes long, and a difference counts from its end.
-        deadline = Deadline.after(period + SLACK_S)
-        while any(not table.settled for table in tables) and not deadline.expired:
-            time.sleep(_POLL_S)
-            _read(context, [table for table in tables if not table.settled])
+        deadline = Deadline.after(period_s + SLACK_S)
+        pause_s = _POLL_S
+        while left and not deadline.expired and not context.stopped.wait(pause_s):
+            yield from read([*left])
+            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)  # each reading lists all Services twice
     except MEASURE_ERRORS as error:  # the API: no node has a reading that can be judged
-        for table in tables:
-            if not table.settled:
-                table.error = error
-    for table in tables:
-        document = take_document("ipvs", table.node.name, f"/proc/net/ip_vs {context.place_of(table.node.name)}", table.values)
-        yield replace(document, started=started, duration_s=round(time.monotonic() - start, 3), retried=table.retried)
+        for table in left.values():
+            table.error = error
+    for name in [*left]:
+        yield document(name)
 
 
 def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:

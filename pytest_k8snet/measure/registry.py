@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -48,6 +49,7 @@ class MeasureContext:
     services: ServiceSource
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
     settings: MeasureSettings = field(default_factory=MeasureSettings)
+    stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
 
     def place_of(self, node: str) -> str:
         """Return where what is asked of a node is read, for the method of a document."""
@@ -63,6 +65,7 @@ class Measurement:
     subject: Literal["node", "pair"]
     load: bool  # whether it sends full-rate traffic
     module: str
+    last: tuple[str, ...] = ()  # checks that come last: it is begun early, as it may wait until the cluster has mended itself
 
     def take(self, context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
         """Measure `subjects` (node names, or pairs ``a:b``). What cannot be measured becomes a document with the reason."""
@@ -74,7 +77,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement
     for measurement in (
         Measurement("facts", "node", load=False, module="pytest_k8snet.measure.facts"),
-        Measurement("ipvs", "node", load=False, module="pytest_k8snet.measure.ipvs"),
+        Measurement("ipvs", "node", load=False, module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",)),
         Measurement("throughput", "pair", load=True, module="pytest_k8snet.measure.throughput"),
     )
 }

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,7 @@ class RunFolder:
         self.path = path
         self._redactor = redactor or Redactor()
         self._shared: OrderedDict[str, Any] = OrderedDict()
+        self._sharing = threading.Lock()
         self._failed: str | None = None
 
     @classmethod
@@ -159,13 +161,14 @@ class RunFolder:
         if KEY not in data:
             return data
         digest = str(data[KEY])
-        if digest not in self._shared:
-            # Documents that share a value get one and the same object: it is not to be changed.
-            self._shared[digest] = json.loads((self.path / file_name(digest)).read_text(encoding="utf-8"))
-            if len(self._shared) > _KEPT_SHARED:
-                self._shared.popitem(last=False)
-        self._shared.move_to_end(digest)
-        return self._shared[digest]
+        with self._sharing:
+            if digest not in self._shared:
+                # Documents that share a value get one and the same object: it is not to be changed.
+                self._shared[digest] = json.loads((self.path / file_name(digest)).read_text(encoding="utf-8"))
+                if len(self._shared) > _KEPT_SHARED:
+                    self._shared.popitem(last=False)
+            self._shared.move_to_end(digest)
+            return self._shared[digest]
 
     def _file(self, kind: str, subject: str) -> Path:
         return self.path / kind / f"{safe_name(subject)}.json"

@@ -313,6 +313,14 @@ def test_table_without_counters() -> None:
     ]
 
 
+def test_table_of_virtual_servers_alone() -> None:
+    head = "IP Virtual Server version 1.2.1 (size=4096)\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+    table = head + "TCP  0A600001:01BB rr  \n  -> 0AC70001:192B      Masq    1\nTCP  [fd00::1]:0035 lc\n  -> [fd00::5]:1F90      Masq    0"
+    found = agent.without_real_servers({"loaded": True, "table": table})
+    assert found == {"loaded": True, "table": head + "TCP  0A600001:01BB rr  \nTCP  [fd00::1]:0035 lc\n"}
+    assert agent.without_real_servers({"loaded": False, "table": None}) == {"loaded": False, "table": None}
+
+
 def test_chains_that_refer_to_each_other() -> None:
     text = "*nat\n:INPUT ACCEPT [0:0]\n:KUBE-A - [0:0]\n:KUBE-B - [0:0]\n-A KUBE-A -j KUBE-B\n-A KUBE-B -j KUBE-A\n"
     assert agent.kube_chains([text])["reachable"] == []
@@ -424,7 +432,7 @@ def test_a_part_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch: p
     values = agent.facts({"role": "host"})
     assert values["ipvs"] == {"loaded": True, "table": None}
     assert {"ipvs", "existing_pods"} <= values["errors"].keys()
-    assert (len(values["host"]["routes"]), values["host"]["routes_total"]) == (200, 1001)
+    assert (len(values["host"]["routes"]), values["host"]["routes_total"]) == (100, 1001)
 
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")

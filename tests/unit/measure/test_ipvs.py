@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from pytest_k8snet.access.fake import FakeCluster, fake_node
+from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster, FakeObjects, fake_node
 from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.errors import ClusterError
 from pytest_k8snet.measure import ipvs
 from pytest_k8snet.measure.registry import MeasureContext
 from pytest_k8snet.record.ipvs import exclude_cidrs
@@ -43,15 +46,16 @@ def test_a_slow_first_reading_does_not_shorten_the_wait_for_a_sync(monkeypatch: 
         for table in tables:
             table.answer = {"loaded": True, "kube_ipvs0": True, "mode": "ipvs"}
 
-    def sleep(seconds: float) -> None:
-        clock[0] += seconds
+    class Waiting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            clock[0] += timeout or 0.0
+            return False
 
     cluster = Cluster("v1.37.2", (fake_node("node-1"),), {}, (), None)
-    given = MeasureContext(cluster=cluster, access=cast("Any", None), probes={}, services=cast("Any", None))
+    given = MeasureContext(cluster=cluster, access=cast("Any", None), probes={}, services=cast("Any", None), stopped=Waiting())
     with monkeypatch.context() as patch:
         patch.setattr(ipvs, "_read", slow)
         patch.setattr(time, "monotonic", lambda: clock[0])
-        patch.setattr(time, "sleep", sleep)
         documents = list(ipvs.take(given, ["node-1"]))
     assert [document.reason for document in documents] == [None]
     assert ends[-1] - ends[0] >= ipvs.SYNC_PERIOD_S
@@ -65,3 +69,37 @@ def test_reading_that_was_cut_is_taken_again() -> None:
     assert document.values is not None
     assert len(document.values["readings"]) == 1
     assert (document.retried, answers.asked) == ("node-1: the exec stream ended", 2)
+
+
+def test_large_clusters_are_read_in_parts_and_settled_tables_are_given_at_once() -> None:
+    """The one table that differs is looked at again and again; nobody waits for that with the other nodes."""
+    names = [f"node-{number:03}" for number in range(1, 251)]
+    fake = FakeCluster(names)
+    empty = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight\n"
+    fake.answer("node-120", "ipvs", {"loaded": True, "table": empty, "kube_ipvs0": True, "mode": "ipvs", "configz": None})
+    given = context(fake)
+    documents = ipvs.take(given, names)
+    first = [next(documents).subject for _ in range(249)]
+    assert sorted([*first, "node-120"]) == names
+    given.stopped.set()  # nobody waits for the last one any more
+    (last,) = documents
+    assert last.values is not None
+    assert (last.subject, len(last.values["readings"])) == ("node-120", 1)
+
+
+def test_an_api_that_fails_leaves_no_node_without_a_document() -> None:
+    names = [f"node-{number:03}" for number in range(1, 251)]
+    lists = iter(range(3))  # two for the first hundred nodes, one before the second hundred
+
+    class Failing(FakeObjects):
+        def services(self) -> list[dict[str, Any]]:
+            if next(lists, None) is None:
+                raise ClusterError("the API server is on fire")
+            return super().services()
+
+    given = replace(context(FakeCluster(names)), services=Failing(SERVICES, ENDPOINT_SLICES))
+    documents = [*ipvs.take(given, names)]
+    assert sorted(document.subject for document in documents) == names
+    failed = [document for document in documents if document.values is None]
+    assert len(failed) == 150
+    assert {document.reason for document in failed} == {"the API server is on fire"}
