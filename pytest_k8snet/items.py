@@ -160,17 +160,20 @@ def make_items(
     return [CheckItem.from_parent(module, name=f"{name}[{subject}]", shared=shared, subject=subject) for subject in names] or None
 
 
-def by_subject(items: list[pytest.Item], last: Collection[str]) -> None:
-    """Bring the cases of each subject together, in the places that `CheckItem`s have: its facts are then read once.
+def by_subject(items: list[pytest.Item], last: Collection[str], together: int) -> None:
+    """Bring the cases of `together` subjects together, in the places that `CheckItem`s have: their facts are then read once.
 
-    Those of the checks `last` come behind all others.
+    Among them the cases of a check stay together: pytest sets up its module, and the packages that it is in, anew for each change. Those of
+    the checks `last` come behind all others.
     """
     places = [place for place, item in enumerate(items) if isinstance(item, CheckItem)]
-    together: dict[tuple[bool, str, str], list[pytest.Item]] = {}
+    numbers: dict[tuple[str, str], int] = {}
+    groups: dict[tuple[bool, int], list[pytest.Item]] = {}
     for item in items:
         if isinstance(item, CheckItem):
-            together.setdefault((item.shared.check.id in last, item.shared.fixture, item.param), []).append(item)
-    ordered = [item for late in (False, True) for (is_late, *_), group in together.items() if is_late is late for item in group]
+            number = numbers.setdefault((item.shared.fixture, item.param), len(numbers))
+            groups.setdefault((item.shared.check.id in last, number // together), []).append(item)
+    ordered = [item for group in sorted(groups) for item in groups[group]]
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 

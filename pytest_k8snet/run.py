@@ -51,7 +51,7 @@ _POLL_S = 0.05
 _CREATE_S = 90.0
 _SAY_S = 90.0  # more than the controller's last request takes
 _END_S = 10.0  # what a measurement is given to end when the run does
-_KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
+KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +313,7 @@ class Run:
 
         if node not in self._facts:
             self._facts[node] = NodeFacts.from_document(self.document("facts", node))
-            if len(self._facts) > _KEPT_FACTS:
+            if len(self._facts) > KEPT_FACTS:
                 self._facts.popitem(last=False)
         self._facts.move_to_end(node)
         return self._facts[node]
