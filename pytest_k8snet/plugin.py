@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _MANY = 5_000  # cases
+_ALLOCATIONS = 50_000  # between two rounds of the garbage collector; a node's facts are some ten thousand
 
 #: Options with which pytest only shows something.
 _LOOKING = ("version", "help", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
@@ -251,19 +252,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if controller is not None:
                 raise pytest.UsageError(run.shown(str(error))) from error
             # The controller finds that nothing is known of what was collected, and ends red.
-    _freeze(session)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Spare what is left at the end of a large run the collector's last rounds."""
-    if session.config.stash.get(RUN, None) is not None:
-        _freeze(session)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep the garbage collector from going through a hundred thousand items and reports again and again: they stay to the end anyway.
 
-
-def _freeze(session: pytest.Session) -> None:
-    """Keep the garbage collector from going through a hundred thousand items and reports again and again: they stay to the end anyway."""
-    if len(session.items) >= _MANY:
+    What is read between them is large, holds no cycles, and is let go of at once: reading it is no reason to look for garbage so often.
+    """
+    if session.config.stash.get(RUN, None) is None or len(session.items) < _MANY:
+        return (yield)
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS, *thresholds[1:])
+    try:
+        return (yield)
+    finally:
+        gc.set_threshold(*thresholds)
         gc.freeze()
 
 

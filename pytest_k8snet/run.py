@@ -258,6 +258,7 @@ class Run:
         with measuring(self.folder.locks, kind, load=measurement.load):
             document = self.folder.get(kind, subject)
             if document is None:
+                self._begin_early(beside=kind)
                 batch = [name for name in self._batch(measurement.subject, subject) if self.folder.get(kind, name) is None]
                 taken: set[str] = set()
                 failure = "the measurement broke off"
@@ -275,16 +276,15 @@ class Run:
                         if name not in taken:
                             self.folder.put(_untaken(kind, name, failure))
                 document = self.folder.get(kind, subject)
-                self._begin_early(after=kind)
         if document is None:
             raise MeasurementError(f"{subject}: no {kind}: it is not a subject of this run")
         return document
 
-    def _begin_early(self, *, after: str) -> None:
-        """Take beside the first checks what may have to wait until the cluster has mended itself; the checks of that come last."""
+    def _begin_early(self, *, beside: str) -> None:
+        """Take beside the facts what may have to wait until the cluster has mended itself; the checks of that come last."""
         from pytest_k8snet.measure.registry import MEASUREMENTS
 
-        if after != "facts":
+        if beside != "facts":
             return
         wanted = {case.id for case in self._read_collection().cases.values()}
         for measurement in MEASUREMENTS.values():

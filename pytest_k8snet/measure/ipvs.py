@@ -45,6 +45,7 @@ class _Table:
     retried: str | None = None
     readings: list[dict[str, Any]] = field(default_factory=list)
     settled: bool = False
+    deadline: Deadline | None = None  # by when a sync must have mended it; from its first reading on
 
     def values(self) -> dict[str, Any]:
         if self.error is not None:
@@ -79,11 +80,8 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 
     try:
         yield from read(subjects)
-        period_s = max((sync_period_s((table.answer or {}).get("configz")) for table in left.values()), default=0.0)
-        # From here on: a first reading of many Services takes long, and a difference counts from its end.
-        deadline = Deadline.after(period_s + SLACK_S)
         pause_s = _POLL_S
-        while left and not deadline.expired and not context.stopped.wait(pause_s):
+        while left and not context.stopped.wait(min(pause_s, *(_remaining(table) for table in left.values()))):
             yield from read([*left])
             pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)  # each reading lists all Services twice
     except MEASURE_ERRORS as error:  # the API: no node has a reading that can be judged
@@ -93,9 +91,15 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         yield document(name)
 
 
+def _remaining(table: _Table) -> float:
+    return 0.0 if table.deadline is None else table.deadline.remaining
+
+
 def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
     """Read the tables once, between two lists of the objects."""
     before = _versions(*_objects(context.services))
+
+    late = {table.node.name for table in tables if table.deadline is not None and table.deadline.expired}
 
     def read(table: _Table) -> None:
         agent = context.access.host
@@ -124,7 +128,10 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
         text = table.answer["table"]
         table.readings[1:] = [{"at": at, "table": text, "services": shared[0], "endpoint_slices": shared[1], "changed": changed}]
         # Of a proxy in another mode nobody expects a table.
-        table.settled = table.answer.get("mode") != "ipvs" or not _differs(table, text, services, slices, changed)
+        differs = table.answer.get("mode") == "ipvs" and _differs(table, text, services, slices, changed)
+        table.settled = not differs or table.node.name in late
+        if table.deadline is None:
+            table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SLACK_S)
 
 
 def _differs(

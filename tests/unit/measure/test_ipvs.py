@@ -4,12 +4,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster, FakeObjects, fake_node
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster, FakeObjects
 from pytest_k8snet.errors import ClusterError
 from pytest_k8snet.measure import ipvs
 from pytest_k8snet.measure.registry import MeasureContext
@@ -34,31 +33,6 @@ NEW = {"kubeproxy.config.k8s.io": {"kind": "KubeProxyConfiguration", "ipvs": {"s
 )
 def test_settings_that_kube_proxy_tells(configz: dict[str, Any] | None, period_s: float, excluded: tuple[str, ...]) -> None:
     assert (ipvs.sync_period_s(configz), exclude_cidrs(configz)) == (period_s, excluded)
-
-
-def test_a_slow_first_reading_does_not_shorten_the_wait_for_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1000.0]
-    ends: list[float] = []
-
-    def slow(_context: MeasureContext, tables: Sequence[Any]) -> None:
-        clock[0] += 20.0
-        ends.append(clock[0])
-        for table in tables:
-            table.answer = {"loaded": True, "kube_ipvs0": True, "mode": "ipvs"}
-
-    class Waiting(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            clock[0] += timeout or 0.0
-            return False
-
-    cluster = Cluster("v1.37.2", (fake_node("node-1"),), {}, (), None)
-    given = MeasureContext(cluster=cluster, access=cast("Any", None), probes={}, services=cast("Any", None), stopped=Waiting())
-    with monkeypatch.context() as patch:
-        patch.setattr(ipvs, "_read", slow)
-        patch.setattr(time, "monotonic", lambda: clock[0])
-        documents = list(ipvs.take(given, ["node-1"]))
-    assert [document.reason for document in documents] == [None]
-    assert ends[-1] - ends[0] >= ipvs.SYNC_PERIOD_S
 
 
 def test_reading_that_was_cut_is_taken_again() -> None:
@@ -103,3 +77,37 @@ def test_an_api_that_fails_leaves_no_node_without_a_document() -> None:
     failed = [document for document in documents if document.values is None]
     assert len(failed) == 150
     assert {document.reason for document in failed} == {"the API server is on fire"}
+
+
+def test_each_table_is_given_the_time_of_a_sync_from_the_end_of_its_first_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow reading does not shorten it, and the first nodes of a large cluster do not wait for the last one."""
+    clock = [1000.0]
+    read: dict[str, list[float]] = {}
+
+    def slow(context: MeasureContext, tables: Sequence[Any]) -> None:
+        clock[0] += 20.0
+        for table in tables:
+            read.setdefault(table.node.name, []).append(clock[0])
+            table.answer = {"loaded": True, "kube_ipvs0": True, "mode": "ipvs", "table": "", "configz": None}
+        real(context, tables)
+
+    class Waiting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            clock[0] += timeout or 0.0
+            return False
+
+    empty = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight\n"
+    names = [f"node-{number:03}" for number in range(1, 151)]
+    fake = FakeCluster(names)
+    for name in ("node-001", "node-150"):
+        fake.answer(name, "ipvs", {"loaded": True, "table": empty, "kube_ipvs0": True, "mode": "ipvs", "configz": None})
+    real = ipvs._read
+    with monkeypatch.context() as patch:
+        patch.setattr(ipvs, "_read", slow)
+        patch.setattr(time, "monotonic", lambda: clock[0])
+        given = replace(context(fake), stopped=Waiting())
+        documents = {document.subject: clock[0] for document in ipvs.take(given, names)}
+    assert documents["node-001"] < documents["node-150"]
+    for name in ("node-001", "node-150"):
+        assert read[name][-1] - read[name][0] >= ipvs.SYNC_PERIOD_S
+        assert read[name][-1] == documents[name]
