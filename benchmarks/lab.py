@@ -214,7 +214,8 @@ class Reading:
         values["persisted"] = {path: self._text(path) for path in self._sysctl_files()}
         values["mode"] = self._get("/proxyMode")
         values["configz"] = self._get("/configz")
-        values["processes"] = [process.args for process in host.process.filter(comm="kube-proxy")]
+        # testinfra's own process module asks ps for start times, which fails on a kernel that does not tell when it was booted.
+        values["processes"] = host.run("pgrep -a kube-proxy").stdout
         values["listening"] = host.socket.get_listening_sockets()
         values["ip_vs"] = self._text("/proc/net/ip_vs") if host.file("/proc/net/ip_vs").exists else None
         values["legacy"] = [
@@ -233,11 +234,11 @@ class Reading:
         values = self.values
         own = facts["host"]
         pairs = {
-            "links": ({link["ifname"]: link["mtu"] for link in values["links"]}, {link["ifname"]: link["mtu"] for link in own["links"]}),
+            "links": (_mtus(values["links"]), _mtus(own["links"])),
             "routes": (sorted(route["dst"] for route in values["routes"]), sorted(route["dst"] for route in own["routes"])),
             "sysctls": (values["sysctls"], own["sysctls"]),
             "mode": (values["mode"].strip(), facts["kube_proxy"]["mode"]),
-            "qdiscs": (len(values["qdiscs"]), len(facts["qdiscs"])),
+            "qdiscs": (_kinds(values["qdiscs"]), _kinds(facts["qdiscs"])),
             "kernel": (values["kernel"].strip(), facts["kernel"]),
         }
         for what, (theirs, ours) in pairs.items():
@@ -270,3 +271,12 @@ class Reading:
     def _has_table(self, tool: str) -> bool:
         names = "/proc/net/ip6_tables_names" if tool.startswith("ip6") else "/proc/net/ip_tables_names"
         return "nat" in str(self._host.run("cat %s", names).stdout)
+
+
+def _mtus(links: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the MTUs of devices but for the ends of pods, which come and go."""
+    return {link["ifname"]: link["mtu"] for link in links if not link["ifname"].startswith("veth")}
+
+
+def _kinds(qdiscs: list[dict[str, Any]]) -> dict[str, str]:
+    return {qdisc["dev"]: qdisc["kind"] for qdisc in qdiscs if not qdisc["dev"].startswith("veth")}
