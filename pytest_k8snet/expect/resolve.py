@@ -172,11 +172,12 @@ def _wanted_kernel(profile: Profile) -> KernelExpectation:
 def _sysctls(profile: Profile, where: str, wanted: Mapping[str, str | None]) -> tuple[SysctlWant, ...]:
     from pytest_k8snet.expect.schema import dotted_key, split_want
 
-    return tuple(
-        SysctlWant(dotted_key(key), *split_want(text), origin=profile.origin("kernel", "sysctl", where, key))
-        for key, text in wanted.items()
-        if text is not None
-    )
+    found: dict[str, SysctlWant] = {}
+    for key, text in wanted.items():
+        found.pop(dotted_key(key), None)  # the other notation of one that was wanted before
+        if text is not None:
+            found[dotted_key(key)] = SysctlWant(dotted_key(key), *split_want(text), origin=profile.origin("kernel", "sysctl", where, key))
+    return tuple(found.values())
 
 
 def _throughput(profile: Profile | None, kind: Wanted[str] | None) -> ThroughputExpectation:

@@ -67,6 +67,10 @@ def _rate(text: str) -> str:
     return text
 
 
+def _several(value: Any) -> Any:
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
 def _sysctl_text(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("write 1 or 0: a sysctl has no true and false")
@@ -92,6 +96,16 @@ SysctlValue = Annotated[
     ),
 ]
 Mtu = Annotated[int, Field(ge=576, le=65536, strict=True, description="Bytes, IP header included.")]
+Extends = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    BeforeValidator(_several),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
+            "description": "Names of shipped profiles, or paths relative to this file; later ones win.",
+        }
+    ),
+]
 Share = Annotated[float, Field(gt=0, le=1.5)]
 
 
@@ -152,7 +166,7 @@ class ProfileModel(_Section):
 
     name: str | None = None
     description: str | None = None
-    extends: str | None = Field(default=None, description="Name of a shipped profile, or a path relative to this file.")
+    extends: Extends = Field(default_factory=list)
     proxy: Proxy = Field(default_factory=Proxy)
     encapsulation: Literal["none", "vxlan", "ipip", "geneve", "wireguard"] | None = None
     mtu: Mtus = Field(default_factory=Mtus)

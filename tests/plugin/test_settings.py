@@ -101,6 +101,19 @@ def test_what_cannot_be_used(bench: Bench, arguments: list[str], message: str) -
     assert (bench.path / "theirs" / "precious.txt").read_text() == "keep"
 
 
+@pytest.mark.parametrize("ways", ["-pno:xdist", "-n2"])
+def test_a_verdict_names_the_profile_that_its_want_is_from(bench: Bench, ways: str) -> None:
+    (bench.path / "shared").mkdir()
+    bench.write("shared/base.yaml", "mtu:\n  pod: 1400\n  uplink: 1500\n")
+    bench.write("ours.yaml", "extends: [shared/base.yaml, ipvs]\n")
+    ran = bench.run("--k8snet-profile=ours.yaml", "--k8snet-checks=NET-MTU-001,NET-PROXY-001", "--k8snet-nodes=node-1", ways)
+    assert ran.verdicts == {"NET-MTU-001[node-1]": "fail", "NET-PROXY-001[node-1]": "pass"}
+    mtu, proxy = ran.cases["NET-MTU-001[node-1]"].properties, ran.cases["NET-PROXY-001[node-1]"].properties
+    assert "MTU 1500, want 1400 (profile base.yaml:2) (ip -j route)" in mtu["k8snet_message"]
+    assert mtu["k8snet_origin"] == "profile base.yaml:2"
+    assert proxy["k8snet_wanted"] == "kube-proxy in mode ipvs (profile ipvs.yaml:4)"
+
+
 def test_mistakes_under_xdist(bench: Bench) -> None:
     for arguments in (["--k8snet-level=all"], ["--k8snet-nodes=node-9"]):
         ran = bench.run("-n2", *arguments)

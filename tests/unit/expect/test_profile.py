@@ -40,22 +40,27 @@ def test_shipped(name: str) -> None:
             "name: x\nzzz: 1\n",
             ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, kernel, waivers, custom",
         ),
-        ("mtu:\n  pod: '1500'\n", ":2: mtu.pod: input should be a valid integer, got '1500'"),
-        ("mtu:\n  pod: 80\n", ":2: mtu.pod: input should be greater than or equal to 576, got 80"),
-        ("proxy:\n  mode: ebpf\n", ":2: proxy.mode: input should be 'iptables', 'ipvs', 'nftables' or 'none', got 'ebpf'"),
-        ("proxy:\n  strict_arp: 'yes'\n", ":2: proxy.strict_arp: input should be a valid boolean, got 'yes'"),
+        ("mtu:\n  pod: '1500'\n", ":2: mtu.pod: got '1500', want a whole number"),
+        ("mtu:\n  pod: 80\n", ":2: mtu.pod: got 80, want at least 576"),
+        ("proxy:\n  mode: ebpf\n", ":2: proxy.mode: got 'ebpf', want one of iptables, ipvs, nftables, none"),
+        ("proxy:\n  strict_arp: 'yes'\n", ":2: proxy.strict_arp: got 'yes', want true or false"),
         ("throughput:\n\n  line_rate: 50mbps\n", ":3: throughput.line_rate: '50mbps' is not a rate; write it like 50mbit or 10gbit"),
-        ("throughput: {pod_to_host: 0}\n", ":1: throughput.pod_to_host: input should be greater than 0, got 0"),
+        ("throughput: {pod_to_host: 0}\n", ":1: throughput.pod_to_host: got 0, want more than 0"),
         (
             "kernel:\n  sysctl:\n    host:\n      vm.swappiness: true\n",
             ":4: kernel.sysctl.host.vm.swappiness: write 1 or 0: a sysctl has no true and false, got True",
         ),
         (
             "kernel:\n  sysctl:\n    host:\n      vm.swappiness: '>= many'\n",
-            ":4: kernel.sysctl.host.vm.swappiness: '>= many': >= compares one whole number, not 'many', got '>= many'",
+            ":4: kernel.sysctl.host.vm.swappiness: '>= many': >= compares one whole number, not 'many'",
         ),
         ("waivers:\n- check: NET-*\n  expires: 2030-01-01\n", ":2: waivers.0.reason is missing"),
         ("waivers:\n- {check: A, reason: r, expires: soon}\n", ":2: waivers.0.expires: "),
+        ("kernel: 5\n", ":1: kernel: got 5, want a section with keys of its own"),
+        ("proxy: {mode: IPVS}\n", ":1: proxy.mode: got 'IPVS', want one of iptables, ipvs, nftables, none; did you mean 'ipvs'?"),
+        ("extends: {a: b}\n", ":1: extends: got {'a': 'b'}, want a list"),
+        ("extends: ['']\n", ":1: extends.0 is empty"),
+        ("name: 5\n", ":1: name: got 5, want a word; write it in quotes"),
         ("- a\n- b\n", ":1: a profile is a mapping of keys to values"),
         ("a: [b\n- {\n", ":2: not valid YAML: "),
         ("mtu: {pod: 1500}\nname: x\nmtu: {}\n", ":3: 'mtu' is given twice, first in line 1"),
@@ -100,7 +105,7 @@ def bomb(depth: int) -> str:
         (b"custom: &a [*a]", "p.yaml:1: an alias within what it stands for"),
         (b"custom: " + b"[" * 20_000, "p.yaml: nested too deeply for a profile"),
         (b"mtu:\n  pod: 1\0\n", "p.yaml:2: not valid YAML: character #x00 is not allowed"),
-        (b"mtu:\n\tpod: 1500\n", "p.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
+        (b"mtu:\n\tpod: 1500\n", "p.yaml:2: not valid YAML: a tab; YAML is indented by blanks"),
         (b"mtu:\n  pod: 1\n  pod: 2\n", "p.yaml:3: 'pod' is given twice, first in line 2"),
         (b"mtu: \xff", "p.yaml: not UTF-8 text: byte 5"),
         (b"\xff\xfem\0t\0u\0", "p.yaml: not UTF-8 text: byte 0"),
@@ -108,7 +113,7 @@ def bomb(depth: int) -> str:
         (b"name: " + b"x" * 100_000 + b"\nmtu: {pod: " + b"y" * 100_000 + b"}", "p.yaml:2: mtu.pod: "),
         (b"\n".join(b"k%d: 1" % n for n in range(5000)), "p.yaml:1: unknown key 'k0'"),
         (b"!!python/object/apply:os.system [reboot]", "p.yaml:1: a profile is a mapping of keys to values"),
-        (b"custom: !!python/object/apply:os.system [reboot]", "p.yaml:1: custom: input should be a valid dictionary, got ['reboot']"),
+        (b"custom: !!python/object/apply:os.system [reboot]", "p.yaml:1: custom: got ['reboot'], want a section with keys of its own"),
     ],
     ids=["bomb", "loop", "deep", "nul", "tab", "twice", "latin", "utf-16", "large", "long", "many", "object", "inner-object"],
 )
@@ -166,6 +171,54 @@ def test_extending_in_a_circle(tmp_path: Path) -> None:
     a = write(tmp_path, "a.yaml", "extends: b.yaml\n")
     write(tmp_path, "b.yaml", "extends: a.yaml\n")
     assert refused(a).endswith("a.yaml: profiles extend each other in a circle: a.yaml -> b.yaml -> a.yaml")
+
+
+def test_extending_several(tmp_path: Path) -> None:
+    """Later ones win; what two of them extend lies below both, and its waivers count once."""
+    write(
+        tmp_path,
+        "root.yaml",
+        "mtu: {pod: 1, uplink: 1, tunnel: 1}\n".replace("1", "1000") + "waivers:\n- {check: A, reason: r, expires: 2030-01-01}\n",
+    )
+    write(tmp_path, "left.yaml", "extends: root.yaml\nmtu: {pod: 2000, uplink: 2000}\n")
+    write(tmp_path, "right.yaml", "extends: ./root.yaml\nmtu: {pod: 3000}\n")
+    top = write(tmp_path, "top.yaml", "extends:\n- left.yaml\n- right.yaml\n- ipvs\n")
+    profile = load_profiles([top, "lab", top])
+    assert (profile.model.mtu.pod, profile.model.mtu.uplink, profile.model.mtu.tunnel) == (3000, 2000, 1000)
+    assert profile.origin("mtu", "uplink") == "profile left.yaml:2"
+    assert profile.model.proxy.mode == "ipvs"
+    assert len(profile.model.waivers) == 1
+    assert [file.path.name for file in profile.chains[0]] == ["top.yaml", "ipvs.yaml", "right.yaml", "left.yaml", "root.yaml"]
+    read = profile_from_json(profile_to_json(profile), where="x")
+    assert read is not None
+    assert read.model == profile.model
+
+
+def test_extending_what_is_not_there(tmp_path: Path) -> None:
+    top = write(tmp_path, "top.yaml", "extends:\n  - native\n  - iptable\n")
+    told = refused(top)
+    assert told.startswith(f"{top}:3: no profile 'iptable': it is neither a file nor one of the shipped profiles (")
+    assert told.endswith("; did you mean 'iptables'?")
+
+
+@pytest.mark.parametrize(
+    ("text", "circle"), [("extends: [native, p.yaml]\n", "p.yaml -> p.yaml"), ("extends: ./p.yaml\n", "p.yaml -> p.yaml")]
+)
+def test_extending_itself(tmp_path: Path, text: str, circle: str) -> None:
+    assert refused(write(tmp_path, "p.yaml", text)).endswith(f"p.yaml: profiles extend each other in a circle: {circle}")
+
+
+def test_extending_without_end(tmp_path: Path) -> None:
+    for number in range(120):
+        write(tmp_path, f"{number}.yaml", f"extends: {number + 1}.yaml\n")
+    assert refused(str(tmp_path / "0.yaml")).endswith("100.yaml: more than 100 profiles extend each other")
+
+
+def test_sections_without_content(tmp_path: Path) -> None:
+    text = "extends:\nmtu:\nproxy: {mode:}\nwaivers:\ncustom:\nkernel:\n  sysctl:\n    host:\n"
+    profile = load_profiles(["ipvs", write(tmp_path, "p.yaml", text)])
+    assert profile.model.proxy.mode is None
+    assert profile.model.kernel.sysctl.host == {}
 
 
 def test_null_takes_back(tmp_path: Path) -> None:
@@ -308,6 +361,11 @@ def test_no_want(text: str) -> None:
 
 def test_ports() -> None:
     assert port_ranges("30000-32767, 53,80 - 90") == [(53, 53), (80, 90), (30000, 32767)]
+
+
+def test_published_json_schema() -> None:
+    published = Path(__file__).parents[3] / "docs" / "profile.schema.json"
+    assert published.read_text() == json_schema(), "k8snet profile schema > docs/profile.schema.json"
 
 
 def test_json_schema() -> None:

@@ -151,3 +151,10 @@ def test_both_notations_of_a_sysctl(tmp_path: Path, written: str, key: str) -> N
     expectations = resolve(profile(tmp_path, f"kernel:\n  sysctl:\n    host:\n      {written}: 1\n"), cluster())
     assert [(want.key, want.origin) for want in expectations.common.kernel.host_sysctls] == [(key, "profile p.yaml:4")]
     assert key in expectations.sysctl_keys()
+
+
+def test_both_notations_are_one_sysctl(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("kernel: {sysctl: {host: {net/ipv4/ip_forward: 0, net.ipv4.tcp_tw_reuse: 1}}}\n")
+    text = "extends: base.yaml\nkernel: {sysctl: {host: {net.ipv4.ip_forward: 1, net/ipv4/tcp_tw_reuse: null}}}\n"
+    wants = resolve(profile(tmp_path, text), cluster()).common.kernel.host_sysctls
+    assert [(want.key, str(want)) for want in wants] == [("net.ipv4.ip_forward", "1 (profile p.yaml:2)")]
