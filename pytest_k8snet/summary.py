@@ -152,6 +152,8 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
             terminal.write_line(f"NO RESULT for {len(controller.lost) - FEW} more", red=True)
     for reason, count in controller.collected.left_out.items():
         terminal.write_line(f"{counted(count, 'case')} left out by {reason}")
+    for line in _waivers(run, results):
+        terminal.write_line(line, yellow=True)
     for node, reason in run.missing().items():
         terminal.write_line(f"missing: {node}: {reason.removeprefix(f'{node}: ')}", yellow=True)
     for line in controller.trouble:
@@ -164,6 +166,16 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
     terminal.write_line(f"run folder: {run.folder.path}")
     if controller.saved is not None:
         terminal.write_line(f"bundle: {controller.saved} ({_size(controller.saved.stat().st_size)})")
+
+
+def _waivers(run: Run, results: Sequence[Result]) -> list[str]:
+    waivers = run.expectations.waivers
+    if not waivers:
+        return []
+    from pytest_k8snet.expect.waivers import remarks
+
+    judged = [(result.case.id, result.case.subject, result.verdict != "pass") for result in results if result.verdict != "skip"]
+    return remarks(waivers, judged, run.cluster, run.judged_on)
 
 
 def _write_red(terminal: Shown, results: Sequence[Result]) -> None:

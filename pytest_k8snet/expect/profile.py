@@ -50,7 +50,12 @@ def load_profiles(names: Sequence[str]) -> Profile:
 
     Raises `ConfigurationError` with file and line of each mistake when one is not a valid profile.
     """
-    return _merged(names, [_read(_find(name, base=Path(), asked_by="--k8snet-profile")) for name in names])
+    profile = _merged(names, [_read(_find(name, base=Path(), asked_by="--k8snet-profile")) for name in names])
+    if profile.model.waivers:
+        from pytest_k8snet.expect.waivers import unknown_checks
+
+        _refuse(unknown_checks(profile))
+    return profile
 
 
 def profile_to_json(profile: Profile | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import datetime
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 _RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*(bit|kbit|mbit|gbit)$")
 _FACTOR = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
@@ -71,6 +71,15 @@ def _several(value: Any) -> Any:
     return [] if value is None else [value] if isinstance(value, str) else value
 
 
+def _day(value: Any) -> Any:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    try:
+        return datetime.date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"got {str(value)!r}, want a date such as 2027-03-31") from None
+
+
 def _sysctl_text(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("write 1 or 0: a sysctl has no true and false")
@@ -106,6 +115,7 @@ Extends = Annotated[
         }
     ),
 ]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1.5)]
 
 
@@ -155,10 +165,10 @@ class Kernel(_Section):
 class WaiverModel(_Section):
     """A failure that is known and accepted until a date."""
 
-    check: Annotated[str, Field(min_length=1, description="Id of the check, wildcards allowed: NET-MTU-*.")]
-    nodes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = ["*"]
-    reason: Annotated[str, Field(min_length=1)]
-    expires: datetime.date
+    check: Annotated[Words, Field(description="Id of a check, wildcards allowed: NET-MTU-*.")]
+    nodes: Annotated[list[Words], Field(min_length=1, description='Names of nodes, pairs ("a:b") or cluster, wildcards allowed.')] = ["*"]
+    reason: Words
+    expires: Annotated[datetime.date, BeforeValidator(_day), Field(description="The last day it holds: 2027-03-31.")]
 
 
 class ProfileModel(_Section):

@@ -82,6 +82,8 @@ def _explain(draft: Draft, model: type[BaseModel], error: ErrorDetails) -> str:
         return f"{mark}: unknown key {name!r}; {hint}"
     if error["type"] == "missing":
         return f"{mark}: {name} is missing"
+    if error["type"] in ("string_too_short", "too_short") or error["input"] is None:
+        return f"{mark}: {name} is empty"
     given = quoted(error["input"])
     if error["type"] == "literal_error":
         choices = [str(choice) for choice in _choices(model, location)]
@@ -97,11 +99,9 @@ def _explain(draft: Draft, model: type[BaseModel], error: ErrorDetails) -> str:
         return f"{mark}: {name}: got {given}, want {limit}"
     if error["type"] == "string_pattern_mismatch":
         return f"{mark}: {name}: got {given}, want what matches {context['pattern']}"
-    if error["type"] in ("string_too_short", "too_short"):
-        return f"{mark}: {name} is empty"
     message = error["msg"].removeprefix("Value error, ")
     message = f"{message[:1].lower()}{message[1:]}"
-    return f"{mark}: {name}: {message}" if given in message else f"{mark}: {name}: {message}, got {given}"
+    return f"{mark}: {name}: {message}" if given in message or message.startswith("got ") else f"{mark}: {name}: {message}, got {given}"
 
 
 def _mark(draft: Draft, location: Location) -> Mark:

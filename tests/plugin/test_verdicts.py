@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import re
 
 import pytest
@@ -258,6 +259,34 @@ def test_waiver(bench: Bench, ways: str) -> None:
     )
     assert ran.line("verdicts:") == "verdicts: 1 pass, 2 fail (of these 2 waived or allowed)"
     assert re.search(r"1 passed, (\d+ warnings?, )?2 waived in", ran.out)
+
+
+def test_waivers_that_need_a_look(bench: Bench, ways: str) -> None:
+    bench.checks(WAIVED)
+    # The bench cannot know the day: the clock that counts is that of the run.
+    soon = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=7)
+    bench.write(
+        "p.yaml",
+        f"""
+waivers:
+  - {{check: ACME-1, nodes: [node-2], reason: ticket 17, expires: {soon}}}
+  - {{check: ACME-1, nodes: [node-3], reason: ticket 18, expires: 2999-01-01}}
+  - {{check: ACME-1, nodes: [node-1], reason: ticket 19, expires: 2999-01-01}}
+  - {{check: ACME-2, reason: ticket 20, expires: 2999-01-01}}
+  - {{check: "*", nodes: [gone], reason: ticket 21, expires: 2999-01-01}}
+  - {{check: ACME-1, nodes: [node-1], reason: ticket 22, expires: 2020-01-01}}
+""",
+    )
+    ran = bench.own("--k8snet-profile=p.yaml", ways)
+    assert ran.status == 0
+    lines = ran.lines("waiver of ")
+    assert re.fullmatch(rf"waiver of ACME-1 \(profile p\.yaml:3\) ends in [67] days, on {soon}: ticket 17", lines[0])
+    assert lines[1:] == [
+        "waiver of ACME-1 (profile p.yaml:5) was not needed: all that it covers in this run is as expected",
+        "waiver of ACME-2 (profile p.yaml:6) is of no check that this run has",
+        "waiver of * (profile p.yaml:7) is of no node of this cluster: gone",
+        "waiver of ACME-1 (profile p.yaml:8) ended on 2020-01-01: it excuses nothing any more; remove or renew it: ticket 22",
+    ]
 
 
 def test_expired_waiver(bench: Bench) -> None:
