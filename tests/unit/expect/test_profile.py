@@ -32,6 +32,40 @@ def test_shipped(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "mode", "encapsulation"),
+    [
+        ("calico-bgp", None, "none"),
+        ("calico-ipip", None, "ipip"),
+        ("calico-vxlan", None, "vxlan"),
+        ("cilium-kube-proxy-free", "none", None),
+        ("flannel-host-gw", None, "none"),
+        ("flannel-vxlan", None, "vxlan"),
+        ("flat-l2", None, "none"),
+        ("iptables", "iptables", None),
+        ("ipvs", "ipvs", None),
+        ("kube-proxy-free", "none", None),
+        ("lab", None, None),
+        ("native", None, "none"),
+        ("nftables", "nftables", None),
+        ("tuned-node", None, None),
+        ("vxlan", None, "vxlan"),
+    ],
+)
+def test_what_shipped_ones_want(name: str, mode: str | None, encapsulation: str | None) -> None:
+    model = load_profiles([name]).model
+    assert (model.proxy.mode, model.encapsulation) == (mode, encapsulation)
+    assert (model.mtu.pod is not None) == (name == "flat-l2")  # of others the CNI and the uplink decide
+    assert bool(model.kernel.sysctl.host) == (name == "tuned-node")
+    assert (model.throughput.line_rate is not None) == (name == "lab")
+
+
+def test_shipped_ones_are_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "profiles.md").read_text()
+    table = text[text.index("## Shipped profiles") :]
+    assert [name for name in shipped_profiles() if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("mtu:\n  pods: 1500\n", ":2: unknown key 'mtu.pods'; did you mean 'pod'?"),
