@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +47,25 @@ def shipped_profiles() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 
 
-def load_profiles(names: Sequence[str]) -> Profile:
+def load_profiles(names: Sequence[str], *, asked_by: str = "--k8snet-profile") -> Profile:
     """Read profiles by name (of a shipped one) or path and merge them; later ones win.
 
-    Raises `ConfigurationError` with file and line of each mistake when one is not a valid profile.
+    Raises `ConfigurationError` with file and line of each mistake when one is not a valid profile; `asked_by` is who gave the names.
     """
-    profile = _merged(names, [_read(_find(name, base=Path(), asked_by="--k8snet-profile")) for name in names])
-    if profile.model.waivers:
-        from pytest_k8snet.expect.waivers import unknown_checks
+    problems: list[str] = []
+    read = [_read(_find(name, base=Path(), asked_by=asked_by), problems) for name in names]
+    _refuse(problems)
+    return _merged(names, read)
 
-        _refuse(unknown_checks(profile))
-    return profile
+
+def lint_profile(name: str, *, asked_by: str) -> tuple[Profile | None, list[str]]:
+    """Return a profile and no mistake, or None and all mistakes of it and of what it extends."""
+    problems: list[str] = []
+    try:
+        read = _read(_find(name, base=Path(), asked_by=asked_by), problems)
+        return (None, problems) if problems else (_merged([name], [read]), [])
+    except ConfigurationError as error:
+        return None, [*problems, *str(error).splitlines()]
 
 
 def profile_to_json(profile: Profile | None) -> dict[str, Any]:
@@ -115,9 +125,12 @@ def _find(name: str, *, base: Path, asked_by: str) -> Path:
 _Read = list[tuple[ProfileFile, Draft]]
 
 
-def _read(path: Path) -> _Read:
-    """Read a file and, behind it, what it extends. What several of them extend is there once, below all of them."""
-    read = _Extending().read(path, ())
+def _read(path: Path, problems: list[str]) -> _Read:
+    """Read a file and, behind it, what it extends. What several of them extend is there once, below all of them.
+
+    `problems` is given what is wrong with any of them.
+    """
+    read = _Extending(problems).read(path, ())
     found = {file.path.resolve(): (file, draft) for file, draft in read}
     order = list(dict.fromkeys(file.path.resolve() for file, _ in reversed(read)))
     return [found[path] for path in reversed(order)]
@@ -126,8 +139,9 @@ def _read(path: Path) -> _Read:
 class _Extending:
     """Follows ``extends``; each file is read once."""
 
-    def __init__(self) -> None:
-        self._files: dict[Path, tuple[ProfileFile, Draft, Sequence[str]]] = {}
+    def __init__(self, problems: list[str]) -> None:
+        self._problems = problems
+        self._files: dict[Path, tuple[ProfileFile, Draft]] = {}
 
     def read(self, path: Path, above: tuple[Path, ...]) -> _Read:
         real = path.resolve()
@@ -139,13 +153,39 @@ class _Extending:
                 raise ConfigurationError(f"{path}: more than {_MOST_FILES} profiles extend each other")
             file = read_file(path)
             draft = parse(file)
-            self._files[real] = file, draft, _validated(draft).extends
-        file, draft, extended = self._files[real]
+            self._files[real] = file, draft
+            self._problems += sorted([*draft.problems, *validate(draft)[1], *_unknown_checks(draft)], key=partial(_line, path))
+        file, draft = self._files[real]
         read: _Read = [(file, draft)]
-        for index, name in reversed([*enumerate(extended)]):
-            mark = draft.marks.get(("extends", index)) or draft.marks[("extends",)]
-            read += self.read(_find(name, base=path.parent, asked_by=str(mark)), (*above, real))
+        for mark, name in reversed(_extended(draft)):
+            try:
+                read += self.read(_find(name, base=path.parent, asked_by=str(mark)), (*above, real))
+            except ConfigurationError as error:
+                if str(error) not in self._problems:
+                    self._problems.append(str(error))
         return read
+
+
+def _extended(draft: Draft) -> list[tuple[Mark, str]]:
+    """Return what a file extends and where it says so; what is no name there is a mistake that validation tells."""
+    given = draft.values.get("extends")
+    if isinstance(given, str):
+        return [(draft.marks[("extends",)], given)] if given else []
+    names = enumerate(given if isinstance(given, list) else ())
+    return [(draft.marks[("extends", index)], name) for index, name in names if isinstance(name, str) and name]
+
+
+def _line(path: Path, problem: str) -> int:
+    line = re.match(r":(\d+):", problem.removeprefix(str(path)))
+    return int(line[1]) if line else 0
+
+
+def _unknown_checks(draft: Draft) -> list[str]:
+    if not draft.values.get("waivers"):
+        return []
+    from pytest_k8snet.expect.waivers import unknown_checks
+
+    return unknown_checks(draft)
 
 
 def _merged(names: Sequence[str], profiles: Sequence[_Read]) -> Profile:

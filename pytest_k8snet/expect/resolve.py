@@ -116,13 +116,16 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
         throughput=_throughput(profile, kind),
         custom=dict(profile.model.custom) if profile else {},
     )
-    waivers: tuple[Waiver, ...] = ()
-    if profile is not None:
-        waivers = tuple(
-            Waiver(item.check, tuple(item.nodes), item.reason, item.expires, profile.origin("waivers", index), expired=False)
-            for index, item in enumerate(profile.model.waivers)
-        )
-    return Expectations(common=common, nodes={node.name: common for node in cluster.nodes}, waivers=waivers)
+    nodes = {node.name: common for node in cluster.nodes}
+    return Expectations(common=common, nodes=nodes, waivers=() if profile is None else waivers_of(profile))
+
+
+def waivers_of(profile: Profile) -> tuple[Waiver, ...]:
+    """Return the waivers of a profile."""
+    return tuple(
+        Waiver(item.check, tuple(item.nodes), item.reason, item.expires, profile.origin("waivers", index), expired=False)
+        for index, item in enumerate(profile.model.waivers)
+    )
 
 
 @dataclass(frozen=True, slots=True)

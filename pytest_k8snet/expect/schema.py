@@ -14,7 +14,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*(bit|kbit|mbit|gbit)$")
 _FACTOR = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 _SYSCTL_KEY = r"^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$"
+_SCHEDULER = r"^[a-z]+$"
+_QDISC = r"^[a-z0-9_]+$"
+_CONGESTION_CONTROL = r"^[a-z0-9_-]+$"
 _WANT = re.compile(r"^\s*(>=|<=|=|covers\b)?\s*(.*?)\s*$")
+
+#: What the patterns of words stand for.
+PATTERNS = {
+    _RATE.pattern: "a rate such as 50mbit or 10gbit",
+    _SYSCTL_KEY: "the name of a sysctl such as net.ipv4.ip_forward",
+    _SCHEDULER: "a scheduler of IPVS in lower-case letters, such as rr",
+    _QDISC: "a queueing discipline in lower-case letters, such as fq",
+    _CONGESTION_CONTROL: "a congestion control in lower-case letters, such as bbr",
+}
 
 
 def rate_bps(text: str) -> int:
@@ -127,7 +139,7 @@ class Proxy(_Section):
     """The service proxy of every node."""
 
     mode: Literal["iptables", "ipvs", "nftables", "none"] | None = Field(default=None, description="none: no kube-proxy at all.")
-    scheduler: Annotated[str, Field(pattern=r"^[a-z]+$")] | None = Field(default=None, description="Of every virtual server.")
+    scheduler: Annotated[str, Field(pattern=_SCHEDULER)] | None = Field(default=None, description="Of every virtual server.")
     strict_arp: Annotated[bool, Field(strict=True)] | None = None
 
 
@@ -158,8 +170,8 @@ class Kernel(_Section):
     """Tuning of the nodes' kernels."""
 
     sysctl: Sysctls = Field(default_factory=Sysctls)
-    qdisc: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] | None = Field(default=None, description="In force on the uplink.")
-    congestion_control: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")] | None = None
+    qdisc: Annotated[str, Field(pattern=_QDISC)] | None = Field(default=None, description="In force on the uplink.")
+    congestion_control: Annotated[str, Field(pattern=_CONGESTION_CONTROL)] | None = None
 
 
 class WaiverModel(_Section):

@@ -72,14 +72,16 @@ def _without_empty_sections(values: dict[str, Any], model: type[BaseModel]) -> d
 
 
 def _explain(draft: Draft, model: type[BaseModel], error: ErrorDetails) -> str:
-    location = tuple(part for part in error["loc"] if part != "[key]" and (not isinstance(part, str) or not part.startswith("function-")))
+    from pytest_k8snet.expect.schema import PATTERNS
+
+    location = tuple(part for part in error["loc"] if part != "[key]")
     mark = _mark(draft, location)
     name = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         keys = tuple(_keys(model, location[:-1]))
         close = did_you_mean(str(location[-1]), keys)
         hint = f"did you mean {close!r}?" if close else f"known here: {', '.join(keys)}"
-        return f"{mark}: unknown key {name!r}; {hint}"
+        return f"{mark}: unknown key {quoted(name)}; {hint}"
     if error["type"] == "missing":
         return f"{mark}: {name} is missing"
     if error["type"] in ("string_too_short", "too_short") or error["input"] is None:
@@ -98,7 +100,7 @@ def _explain(draft: Draft, model: type[BaseModel], error: ErrorDetails) -> str:
         limit = " and ".join(f"{words[key]} {value}" for key, value in context.items() if key in words)
         return f"{mark}: {name}: got {given}, want {limit}"
     if error["type"] == "string_pattern_mismatch":
-        return f"{mark}: {name}: got {given}, want what matches {context['pattern']}"
+        return f"{mark}: {name}: got {given}, want {PATTERNS.get(context['pattern'], context['pattern'])}"
     message = error["msg"].removeprefix("Value error, ")
     message = f"{message[:1].lower()}{message[1:]}"
     return f"{mark}: {name}: {message}" if given in message or message.startswith("got ") else f"{mark}: {name}: {message}, got {given}"
