@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 
 def cluster_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name a cluster."""
+    return _cluster_options(function, required=True)
+
+
+def optional_cluster_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name a cluster where something else may be named instead."""
+    return _cluster_options(function, required=False)
+
+
+def _cluster_options(function: Callable[..., Any], *, required: bool) -> Callable[..., Any]:
     with_context = click.option("--context", default=None, metavar="NAME", help="Context of the kubeconfig; its current one by default")
-    with_kubeconfig = click.option("--kubeconfig", required=True, metavar="FILE", help="Kubeconfig of the cluster, or in-cluster")
+    with_kubeconfig = click.option("--kubeconfig", required=required, metavar="FILE", help="Kubeconfig of the cluster, or in-cluster")
     return with_kubeconfig(with_context(function))
 
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from pytest_k8snet.commands.cluster import told
+from pytest_k8snet.commands.cluster import optional_cluster_options, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.expect.profile import Profile
+    from pytest_k8snet.record.recording import Recording
+    from pytest_k8snet.record.redact import Redactor
 
 
 @click.group("profile")
@@ -84,3 +95,80 @@ def lint(profiles: tuple[str, ...]) -> None:
     if wrong:
         click.echo(f"mistakes: {len(told_of)}, in {wrong} of {len(profiles)} profile{'s' * (len(profiles) > 1)}")
         sys.exit(1)
+
+
+@command.command("explain")
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@optional_cluster_options
+@click.option("--profile", "profiles", multiple=True, metavar="PROFILE", help="Name or file; repeatable, later ones win")
+@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Only this node; repeatable")
+def explain(run: Path | None, kubeconfig: str | None, context: str | None, profiles: tuple[str, ...], nodes: tuple[str, ...]) -> None:
+    """Print what is expected of every node, and who wants it.
+
+    Of a cluster by --kubeconfig (it is read, and nothing else), or of a recorded RUN, which is a run folder or a bundle: nothing is
+    contacted then, and its own profiles count unless --profile gives others.
+    """
+    from pytest_k8snet.shown import shown
+
+    if (run is None) == (kubeconfig is None):
+        raise click.UsageError("name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle")
+    with told() as redactor:
+        from pytest_k8snet.expect.explain import explained_text
+        from pytest_k8snet.expect.resolve import resolve
+
+        if run is not None:
+            with _recorded(run) as recording:
+                cluster, profile = _cluster_of(recording), _profile_of(recording, profiles)
+                origin = f"run {recording.run.id} of {recording.run.at:%Y-%m-%d %H:%M} UTC"
+        else:
+            assert kubeconfig is not None
+            profile = _named(profiles)
+            cluster, origin = _read_cluster(kubeconfig, context, redactor)
+        known = [node.name for node in cluster.nodes if node.excluded is None]
+        unknown = sorted({*nodes}.difference(known))
+        if unknown:
+            raise click.UsageError(f"--node: no node {', '.join(unknown)}; there are: {', '.join(known)}")
+        names = "none" if profile is None else ", ".join(profile.names)
+        head = f"Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({origin}); profiles: {names}\n\n"
+        text = explained_text(resolve(profile, cluster), cluster, profile, nodes or tuple(known))
+        click.echo(shown(head + text, redactor), nl=False)
+
+
+@contextmanager
+def _recorded(path: Path) -> Iterator[Recording]:
+    """Open a recorded run."""
+    from pytest_k8snet.record.recording import open_recording
+
+    with closing(open_recording(path)) as recording:
+        yield recording
+
+
+def _cluster_of(recording: Recording) -> Cluster:
+    from pytest_k8snet.access.replay import ReplayBackend
+
+    return ReplayBackend(recording.run, recording.read_json, str(recording.path)).read_cluster()
+
+
+def _profile_of(recording: Recording, profiles: tuple[str, ...]) -> Profile | None:
+    """Return the profiles that are named, else those of the recorded run."""
+    if profiles:
+        return _named(profiles)
+    from pytest_k8snet.options import Settings
+    from pytest_k8snet.replay import replayed_profile
+
+    return replayed_profile(recording.run, Settings().with_recorded(recording.run.settings), recording.read_json)
+
+
+def _named(profiles: tuple[str, ...]) -> Profile | None:
+    from pytest_k8snet.expect.profile import load_profiles
+
+    return load_profiles(profiles, asked_by="--profile") if profiles else None
+
+
+def _read_cluster(kubeconfig: str, context: str | None, redactor: Redactor) -> tuple[Cluster, str]:
+    """Read the inventory of a cluster, and say whose."""
+    from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.inventory import read_cluster
+
+    with closing(Api.from_kubeconfig(kubeconfig, context, learn=redactor.learn)) as api:
+        return read_cluster(api), f"{api.server}, {api.origin}"

@@ -40,6 +40,14 @@ def rate_bps(text: str) -> int:
     return rate
 
 
+def rate_text(bps: int) -> str:
+    """Return a rate as `rate_bps` reads it."""
+    factor, unit = next(
+        (factor, unit) for unit, factor in sorted(_FACTOR.items(), key=lambda item: -item[1]) if bps >= factor or factor == 1
+    )
+    return f"{bps // factor}{unit}" if bps % factor == 0 else f"{bps / factor:.10g}{unit}"
+
+
 def split_want(text: str) -> tuple[str, str]:
     """Return operator and value of a wanted sysctl: ``">= 131072"`` is ``(">=", "131072")``, a bare value wants equality."""
     match = _WANT.match(text)

@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cli import main
+from pytest_k8snet.cluster.model import Claim, Cluster
+from pytest_k8snet.expect.explain import explained_text
+from pytest_k8snet.expect.model import Expectation, MtuExpectation, Wanted
 from pytest_k8snet.expect.profile import json_schema, load_profiles, shipped_profiles
+from pytest_k8snet.expect.resolve import Expectations
+from pytest_k8snet.record.bundle import write_bundle
+from pytest_k8snet.record.store import RunFolder
+from tests.unit.fakeapi import FakeApiServer, write_kubeconfig
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +183,111 @@ def test_lint_names_waivers_that_end() -> None:
     assert re.fullmatch(rf"p\.yaml: waiver of A-2 \(profile p\.yaml:3\) ends in [67] days, on {soon}: r", ending)
 
 
-@pytest.mark.parametrize("name", ["list", "show", "schema", "lint"])
+# ---- explain
+
+
+def told(output: str) -> dict[str, tuple[str, ...]]:
+    """Return the lines of a table by their keys."""
+    rows = [re.split(r"  +", line.strip()) for line in output.splitlines() if line.startswith("  ")]
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def test_explain_a_recorded_run() -> None:
+    explained = profile("explain", str(RECORDINGS / "iptables-vxlan"))
+    assert explained.exit_code == 0
+    lines = explained.output.splitlines()
+    assert re.fullmatch(r"Kubernetes v1\.\S+, CNI \S+ \(run \w+ of 2\S+ \S+ UTC\); profiles: lab, tuned-node, iptables, vxlan", lines[0])
+    assert lines[2] == "node-1, node-2, node-3"
+    table = told(explained.output)
+    assert table["proxy.mode"] == ("iptables", "profile iptables.yaml:4")
+    assert table["proxy.scheduler"] == ("-", "nobody says")
+    assert table["encapsulation"] == ("vxlan", "profile vxlan.yaml:3")
+    assert table["kernel.sysctl.host.net.netfilter.nf_conntrack_max"] == (">= 131072", "profile tuned-node.yaml:8")
+    assert table["kernel.sysctl.pod.net.ipv4.tcp_tw_reuse"] == ("1", "profile tuned-node.yaml:16")
+    assert table["throughput.line_rate"] == ("50mbit", "profile lab.yaml:4")
+    assert table["throughput.pod_to_host"] == ("0.8", "built-in, encapsulation vxlan")
+
+
+def test_explain_with_another_profile() -> None:
+    write(
+        "ours.yaml",
+        """
+extends: iptables
+proxy: {strict_arp: false}
+custom: {racks: [1, 2]}
+waivers:
+- {check: ACME-*, nodes: [node-2], reason: the move, expires: 2030-01-01}
+""",
+    )
+    explained = profile("explain", str(RECORDINGS / "ipvs-native"), "--profile", "ours.yaml", "--node", "node-2")
+    assert explained.output.splitlines()[2] == "node-2"
+    table = told(explained.output)
+    source = "claim ConfigMap kube-system/kube-proxy config.conf"
+    assert table["proxy.mode"] == ("iptables", f"profile iptables.yaml:4; instead of ipvs ({source} mode)")
+    assert table["proxy.strict_arp"] == ("false", f"profile ours.yaml:3; instead of true ({source} ipvs.strictARP)")
+    assert table["proxy.scheduler"][:2] == ("rr", f"{source} ipvs.scheduler (empty means rr)")
+    assert table["kernel.qdisc"] == ("fq", "profile tuned-node.yaml:18; advice only: no profile wants any tuning")
+    assert table["custom.racks"] == ("[1, 2]", "profile ours.yaml:4")
+    assert explained.output.endswith("\nwaivers\n  ACME-* on node-2 until 2030-01-01 (profile ours.yaml:6): the move\n")
+
+
+def test_explain_a_bundle() -> None:
+    folder = RECORDINGS / "ipvs-native"
+    write_bundle(RunFolder(folder), Path("b.tar.zst"), run_id="r1")
+    assert profile("explain", "b.tar.zst").output == profile("explain", str(folder)).output
+
+
+def test_explain_a_cluster(server: FakeApiServer) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    for path in ("/apis/apps/v1/daemonsets", "/api/v1/namespaces/kube-system/pods"):
+        server.items(path)
+    server.items("/api/v1/nodes", {"metadata": {"name": "node-1"}, "spec": {}, "status": {"nodeInfo": {"operatingSystem": "linux"}}})
+    network = {"data": {"network.json": '{"encapsulation": "none", "mtu": {"pod": 1400}}'}}
+    server.routes["GET", "/api/v1/namespaces/kube-system/configmaps/k8snet-lab-network"] = (200, network)
+    explained = profile("explain", "--kubeconfig", str(write_kubeconfig(Path("config"), server.url)), "--profile", "flat-l2")
+    assert explained.exit_code == 0, explained.output
+    assert explained.output.startswith("Kubernetes v1.37.0, CNI ")
+    assert server.url in explained.output.splitlines()[0]
+    table = told(explained.output)
+    claim = "claim ConfigMap kube-system/k8snet-lab-network network.json mtu.pod"
+    assert table["mtu.pod"] == ("1500", f"profile flat-l2.yaml:5; instead of 1400 ({claim})")
+    assert [server.asked(method) for method in ("POST", "PUT", "PATCH", "DELETE")] == [[], [], [], []]
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "message"),
+    [
+        ((), 2, "Error: name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle"),
+        (("x", "--kubeconfig", "y"), 2, "Error: name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle"),
+        (("nowhere",), 1, "Error: nowhere: there is no such file or folder"),
+        ((".",), 1, "Error: .: not the folder of a run: it has no run.json"),
+        (("--kubeconfig", "nowhere"), 1, "Error: "),
+        ((str(RECORDINGS / "ipvs-native"), "--profile", "ipv"), 1, "Error: --profile: no profile 'ipv': "),
+        ((str(RECORDINGS / "ipvs-native"), "--node", "node-9"), 2, "Error: --node: no node node-9; there are: node-1, node-2, node-3"),
+    ],
+)
+def test_what_cannot_be_explained(argv: tuple[str, ...], status: int, message: str) -> None:
+    explained = profile("explain", *argv)
+    assert explained.exit_code == status
+    assert message in explained.output
+    assert "Traceback" not in explained.output
+
+
+def test_nodes_that_differ_are_told_apart() -> None:
+    """Each node's own expectations, wherever they may come from."""
+    nodes = tuple(fake_node(f"node-{number}", number) for number in (1, 2, 3))
+    cluster = Cluster(
+        version="v1", nodes=nodes, claims={"mtu.pod": Claim(None, "IPPool p could not be read")}, kube_proxy_daemonsets=(), cni=None
+    )
+    other = Expectation(mtu=MtuExpectation(pod=Wanted(9000, "profile p.yaml:1")))
+    expectations = Expectations(nodes={"node-2": other})
+    parts = explained_text(expectations, cluster, None, ("node-1", "node-2", "node-3")).split("\n\n")
+    assert [part.splitlines()[0] for part in parts[:2]] == ["node-1, node-3", "node-2"]
+    assert told(parts[0])["mtu.pod"] == ("-", "nobody says: IPPool p could not be read")
+    assert told(parts[1])["mtu.pod"] == ("9000", "profile p.yaml:1")
+
+
+@pytest.mark.parametrize("name", ["list", "show", "schema", "lint", "explain"])
 def test_help(name: str) -> None:
     assert profile(name, "--help").exit_code == 0
 

@@ -8,7 +8,7 @@ import pytest
 from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.expect import profile as profiles
 from pytest_k8snet.expect.profile import json_schema, load_profiles, profile_from_json, profile_to_json, shipped_profiles
-from pytest_k8snet.expect.schema import port_ranges, rate_bps, split_want
+from pytest_k8snet.expect.schema import port_ranges, rate_bps, rate_text, split_want
 from pytest_k8snet.record.redact import Redactor
 
 
@@ -363,6 +363,7 @@ def test_empty_profile(tmp_path: Path) -> None:
 )
 def test_rate(text: str, rate: int) -> None:
     assert rate_bps(text) == rate
+    assert rate_bps(rate_text(rate)) == rate
 
 
 @pytest.mark.parametrize("text", ["", "50", "0mbit", "-1mbit", "1e9bit", "50MB"])
