@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_k8snet.commands.cluster import optional_cluster_options, told
+from pytest_k8snet.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +134,37 @@ def explain(run: Path | None, kubeconfig: str | None, context: str | None, profi
         head = f"Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({origin}); profiles: {names}\n\n"
         text = explained_text(resolve(profile, cluster), cluster, profile, nodes or tuple(known))
         click.echo(shown(head + text, redactor), nl=False)
+
+
+@command.command("init")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there; it must not be there yet"
+)
+def init(run: Path, out: Path | None) -> None:
+    """Begin a profile: what the nodes of a recorded RUN had.
+
+    RUN is a run folder or a bundle; the level read is enough: `pytest --k8snet-kubeconfig=FILE --k8snet-level=read
+    --k8snet-save-bundle=now.tar.zst`. Behind each value stand the nodes it was read from. Where nodes disagree nothing is chosen: what
+    they have is written as comments.
+    """
+    with told():
+        from pytest_k8snet.beginning import begin_profile
+
+        with _recorded(run) as recording:
+            text = begin_profile(recording, _profile_of(recording, ()), "cluster" if out is None else out.stem)
+        if out is None:
+            click.echo(text, nl=False)
+            return
+        try:
+            with out.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError as error:
+            raise ConfigurationError(f"{out}: is there already; name another file") from error
+        except OSError as error:
+            raise ConfigurationError(f"{out}: cannot be written: {error.strerror}") from error
+    again = shlex.join(["pytest", f"--k8snet-replay={run}", f"--k8snet-profile={out}"])
+    click.echo(f"{out}: look through it, then judge the same run by it: {again}")
 
 
 @contextmanager

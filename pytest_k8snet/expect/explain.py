@@ -93,4 +93,6 @@ def _table(told: tuple[Explained, ...]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

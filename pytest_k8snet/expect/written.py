@@ -43,7 +43,9 @@ def _lines(values: Mapping[str, Any], at: Location, comment: Callable[[Location]
             for index, item in enumerate(value):
                 yield _commented(f"  - {scalar(item)}", comment((*here, index)))
         elif not (isinstance(value, Mapping | Sequence) and not isinstance(value, str) and not value):
-            yield _commented(f"{name} {scalar(value)}", comment(here))
+            # A sysctl is text, and a number is read as that text.
+            number = at[:2] == ("kernel", "sysctl") and isinstance(value, str) and value.isdecimal() and str(int(value)) == value
+            yield _commented(f"{name} {value if number else scalar(value)}", comment(here))
 
 
 def _commented(line: str, comment: str | None) -> str:

@@ -39,7 +39,7 @@ KINDS_OF = {"vxlan": {"vxlan"}, "ipip": {"ipip", "ip6tnl"}, "geneve": {"geneve"}
 GATEWAYS = frozenset({"cilium_host", "cilium_net", "antrea-gw0", "ovn-k8s-mp0"})
 
 #: Kinds that only stand for physical ones below them.
-_STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"})
+STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"})
 
 #: Peers to which the way is the same that are told one by one; the rest is counted.
 _TOLD = 10
@@ -113,7 +113,7 @@ def _way(facts: NodeFacts, routes: PeerRoutes, want: Wanted[str]) -> tuple[Weigh
     if link.name in GATEWAYS or link.kind == "openvswitch":
         rest = f" leads to {described}, behind which the CNI decides; only packets on the wire can tell, want {want}"
         return Weight.INCONCLUSIVE, "the route to", rest
-    physical = link.name in facts.physical or link.name == facts.uplink or link.kind in _STANDING_FOR_PHYSICAL
+    physical = link.name in facts.physical or link.name == facts.uplink or link.kind in STANDING_FOR_PHYSICAL
     tunnel = link.kind in TUNNEL_KINDS
     if want.value == "none":
         ok = physical and not tunnel

@@ -100,9 +100,8 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     if facts.uplink is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
         return judgement
-    for device in _hardware(facts, facts.uplink) or [facts.uplink]:
+    for device, leaves in leaf_qdiscs(facts, facts.uplink).items():
         command = f"tc -j qdisc show dev {device}"
-        leaves = _leaves([item for item in facts.qdiscs if item.get("dev") == device])
         if not leaves:
             judgement.error(f"{facts.node}: no qdisc of {device} was measured{facts.why('qdiscs')}", command=command)
         for kind in sorted(set(leaves)):
@@ -114,6 +113,12 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
                 command=command,
             )
     return judgement
+
+
+def leaf_qdiscs(facts: NodeFacts, uplink: str) -> dict[str, list[str]]:
+    """Return for each device that packets to the uplink leave by the kinds of its leaf queueing disciplines."""
+    devices = _hardware(facts, uplink) or [uplink]
+    return {device: _leaves([item for item in facts.qdiscs if item.get("dev") == device]) for device in devices}
 
 
 @_unless_only_advised(_NO_CONGESTION_CONTROL)

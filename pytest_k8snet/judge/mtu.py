@@ -46,7 +46,7 @@ def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
     if len(facts.existing_pods) < facts.existing_pods_running:
         judgement.remark(f"{facts.node}: {len(facts.existing_pods)} of {facts.existing_pods_running} pods were looked at")
     for pod in facts.existing_pods:
-        if _far_routes(pod.network):
+        if far_routes(pod.network):
             _routes(judgement, facts.node, pod.network, f"pod {pod.name}", expect.pod)
         else:  # a sandbox with a network stack of its own (gVisor), or one that is just being made
             judgement.remark(f"{facts.node}: pod {pod.name}: no route that leads anywhere, not judged", command=_ROUTES)
@@ -102,14 +102,14 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
 
 
 def _routes(judgement: Judgement, node: str, network: NetNamespace, who: str, want: Wanted[int]) -> None:
-    routes = _far_routes(network)
+    routes = far_routes(network)
     if not routes:
         judgement.error(f"{node}: {who}: no route that leads anywhere", command=_ROUTES)
     for route in routes:
         _check(judgement, f"{node}: {who}: route {route.dst} dev {route.dev}", route.mtu, want, _ROUTES)
 
 
-def _far_routes(network: NetNamespace) -> list[Route]:
+def far_routes(network: NetNamespace) -> list[Route]:
     """Return the routes of a pod that lead beyond its gateway, by the device that its CNI made.
 
     A host route without a gateway keeps the device's MTU: that to the gateway, and that to the pod's own IPv6 address. What else a pod
@@ -143,7 +143,7 @@ def _by_arithmetic(
         return judgement
     kind = encapsulation.kind
     judgement.want = f"no more than the uplink's {underlay} bytes carry"
-    for route in _far_routes(network):
+    for route in far_routes(network):
         subject = f"{facts.node}: {who}: route {route.dst} dev {route.dev}"
         if kind is None:
             judgement.check(route.mtu <= underlay, f"{subject} MTU {route.mtu}, want {underlay} at most (uplink)", command=_ROUTES)

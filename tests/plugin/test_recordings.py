@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pytest_k8snet.cli import main
 from pytest_k8snet.lab.faults.table import fault, turned
 from tests.junit import without_times
 from tests.plugin.bench import Bench
@@ -34,6 +36,21 @@ def test_recording(bench: Bench, name: str) -> None:
     again = bench.run("--k8snet-replay=b.tar.zst", "-n2" if name in ("ipvs-native", "left-over") else "-pno:xdist", fake=False)
     assert again.status == ran.status
     assert without_times(bench.path / "junit.xml") == report
+
+
+HEALTHY = [name for name in NAMES if not json.loads((RECORDINGS / name / "recording.json").read_text())["faults"]]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_profile_of_a_healthy_cluster_as_it_is_holds(bench: Bench, name: str) -> None:
+    place, ours = RECORDINGS / name, bench.path / "ours.yaml"
+    begun = CliRunner().invoke(main, ["profile", "init", str(place), "-o", str(ours)])
+    assert begun.exit_code == 0, begun.output
+    ran = bench.run(f"--k8snet-replay={place}", f"--k8snet-profile={ours}", *(["-n2"] if name == HEALTHY[0] else []), fake=False)
+    assert {case.verdict for case in ran.cases.values()} == {"pass", "skip"}, ran.out
+    assert ran.status == 0
+    origins = {case.properties.get("k8snet_wanted", "") for case in ran.cases.values()}
+    assert any("(profile ours.yaml:" in origin for origin in origins)
 
 
 def test_every_fault_was_recorded() -> None:

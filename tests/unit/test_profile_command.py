@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,7 @@ def test_show() -> None:
     assert "  mode: ipvs  # profile ipvs.yaml:4" in lines
     assert "  pod: 1500  # profile rich.yaml:6" in lines
     assert "  tunnel: null  # profile rich.yaml:7" in lines
-    assert "      vm.swappiness: '0'  # profile rich.yaml:8" in lines
+    assert "      vm.swappiness: 0  # profile rich.yaml:8" in lines
     assert "  - {check: ACME-1, expires: '2030-01-01', reason: 'a # b'}  # profile rich.yaml:10" in lines
     write("again.yaml", shown.output)
     first, again = load_profiles(["rich.yaml", "lab"]).model, load_profiles(["again.yaml"]).model
@@ -287,7 +289,70 @@ def test_nodes_that_differ_are_told_apart() -> None:
     assert told(parts[1])["mtu.pod"] == ("9000", "profile p.yaml:1")
 
 
-@pytest.mark.parametrize("name", ["list", "show", "schema", "lint", "explain"])
+# ---- init
+
+
+def test_init_from_a_bundle_and_from_a_folder() -> None:
+    folder = RECORDINGS / "ipvs-faults-1"
+    write_bundle(RunFolder(folder), Path("b.tar.zst"), run_id="r1")
+    begun = profile("init", "b.tar.zst")
+    assert begun.exit_code == 0, begun.output
+    assert begun.output == profile("init", str(folder)).output
+    lines = begun.output.splitlines()
+    assert re.fullmatch(r"# Begun by `k8snet profile init` from run \w+ of 2\S+ \S+ UTC:", lines[0])
+    at = lines.index("proxy:")
+    assert lines[at + 1 : at + 4] == [
+        "  # nodes disagree about mode; take one, or make them agree",
+        "  # mode: ipvs  # node-1, node-3",
+        "  # mode: iptables  # node-2; the cluster claims ipvs (ConfigMap kube-system/kube-proxy config.conf mode)",
+    ]
+    assert "  pod: 1500  # node-1, node-2, node-3" in lines
+    assert "      net.netfilter.nf_conntrack_max: 131072  # node-1, node-2, node-3" in lines
+    assert any(line.startswith("  # line_rate: not read on node-1, node-2, node-3: what its NIC reports") for line in lines)
+
+
+def test_init_writes_a_file_that_is_valid_and_replaces_none() -> None:
+    run = str(RECORDINGS / "ipvs-native")
+    begun = profile("init", run, "-o", "ours.yaml")
+    assert begun.output == (
+        f"ours.yaml: look through it, then judge the same run by it: pytest --k8snet-replay={run} --k8snet-profile=ours.yaml\n"
+    )
+    assert load_profiles(["ours.yaml"]).model.name == "ours"
+    assert profile("lint", "ours.yaml").exit_code == 0
+    before = Path("ours.yaml").read_text()
+    again = profile("init", run, "-o", "ours.yaml")
+    assert (again.exit_code, again.output) == (1, "Error: ours.yaml: is there already; name another file\n")
+    assert Path("ours.yaml").read_text() == before
+    assert profile("init", run, "-o", "no/where.yaml").output == "Error: no/where.yaml: cannot be written: No such file or directory\n"
+
+
+def copy_of(name: str) -> Path:
+    return Path(shutil.copytree(RECORDINGS / name, "run"))
+
+
+def test_init_says_which_nodes_were_not_read() -> None:
+    run = copy_of("ipvs-native")
+    document = json.loads((run / "facts" / "node-2.json").read_text())
+    (run / "facts" / "node-2.json").write_text(json.dumps({**document, "values": None, "reason": "node-2: no answer"}))
+    lines = profile("init", "run").output.splitlines()
+    assert "# node-2 was not read: no facts: no answer" in lines
+    assert "  pod: 1500  # node-1, node-3" in lines
+
+
+def test_init_has_nothing_to_begin_with() -> None:
+    run = copy_of("ipvs-native")
+    shutil.rmtree(run / "facts")
+    begun = profile("init", "run")
+    assert begun.exit_code == 1
+    assert re.fullmatch(
+        r"Error: the recording of run \w+ has no facts of any node: node-1: its facts were not recorded; .*\n", begun.output
+    )
+    (run / "plan.json").unlink()
+    assert re.fullmatch(r"Error: the recording of run \w+ has no plan\n", profile("init", "run").output)
+    assert profile("init", "nowhere").output == "Error: nowhere: there is no such file or folder\n"
+
+
+@pytest.mark.parametrize("name", ["list", "show", "schema", "lint", "explain", "init"])
 def test_help(name: str) -> None:
     assert profile(name, "--help").exit_code == 0
 
