@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from pytest_k8snet.expect.words import ENCAPSULATIONS, encapsulation_meant
+
 _RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*(bit|kbit|mbit|gbit)$")
 _FACTOR = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 _SYSCTL_KEY = r"^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$"
@@ -91,6 +93,12 @@ def _several(value: Any) -> Any:
     return [] if value is None else [value] if isinstance(value, str) else value
 
 
+def _encapsulation(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"YAML reads this as {str(value).lower()}; write none, vxlan, ipip, geneve or wireguard")
+    return encapsulation_meant(value) if isinstance(value, str) else value
+
+
 def _day(value: Any) -> Any:
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return value
@@ -132,6 +140,16 @@ Extends = Annotated[
         {
             "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
             "description": "Names of shipped profiles, or paths relative to this file; later ones win.",
+        }
+    ),
+]
+Encapsulation = Annotated[
+    Literal["none", "vxlan", "ipip", "geneve", "wireguard"],
+    BeforeValidator(_encapsulation),
+    WithJsonSchema(
+        {
+            "enum": [*ENCAPSULATIONS, "None", "Never", "IPIP", "VXLAN"],
+            "description": "What packets between nodes' pods are put in. The words of CNIs are taken for what they mean, in any case.",
         }
     ),
 ]
@@ -198,7 +216,7 @@ class ProfileModel(_Section):
     description: str | None = None
     extends: Extends = Field(default_factory=list)
     proxy: Proxy = Field(default_factory=Proxy)
-    encapsulation: Literal["none", "vxlan", "ipip", "geneve", "wireguard"] | None = None
+    encapsulation: Encapsulation | None = None
     mtu: Mtus = Field(default_factory=Mtus)
     throughput: Throughput = Field(default_factory=Throughput)
     kernel: Kernel = Field(default_factory=Kernel)

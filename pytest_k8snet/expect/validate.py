@@ -101,9 +101,9 @@ def _explain(draft: Draft, model: type[BaseModel], error: ErrorDetails) -> str:
         return f"{mark}: {name}: got {given}, want {limit}"
     if error["type"] == "string_pattern_mismatch":
         return f"{mark}: {name}: got {given}, want {PATTERNS.get(context['pattern'], context['pattern'])}"
-    message = error["msg"].removeprefix("Value error, ")
-    message = f"{message[:1].lower()}{message[1:]}"
-    return f"{mark}: {name}: {message}" if given in message or message.startswith("got ") else f"{mark}: {name}: {message}, got {given}"
+    message = str(context["error"]) if error["type"] == "value_error" else f"{error['msg'][:1].lower()}{error['msg'][1:]}"
+    told = given in message or message.startswith(("got ", "YAML "))
+    return f"{mark}: {name}: {message}" if told else f"{mark}: {name}: {message}, got {given}"
 
 
 def _mark(draft: Draft, location: Location) -> Mark:

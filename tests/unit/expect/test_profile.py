@@ -398,6 +398,59 @@ def test_ports() -> None:
     assert port_ranges("30000-32767, 53,80 - 90") == [(53, 53), (80, 90), (30000, 32767)]
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("none", "none"),
+        ("None", "none"),
+        ("NONE", "none"),
+        ("Never", "none"),
+        ("native", "none"),
+        ("disabled", "none"),
+        ("host-gw", "none"),
+        ("noEncap", "none"),
+        ("VXLAN", "vxlan"),
+        ("Vxlan", "vxlan"),
+        ("IPIP", "ipip"),
+        ("IP-in-IP", "ipip"),
+        ("Geneve", "geneve"),
+        ("WireGuard", "wireguard"),
+        ("~", None),
+        ("null", None),
+    ],
+)
+def test_words_of_encapsulations(tmp_path: Path, word: str, meant: str | None) -> None:
+    profile = load_profiles(["vxlan", write(tmp_path, "p.yaml", f"name: p\nencapsulation: {word}\n")])
+    assert profile.model.encapsulation == meant
+    assert profile.origin("encapsulation") == "profile p.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "CrossSubnet",
+            "'CrossSubnet' is IPPool's word for one of ipipMode and vxlanMode and does not say in what packets are put; write vxlan,",
+        ),
+        (
+            "Always",
+            "'Always' is IPPool's word for one of ipipMode and vxlanMode and does not say in what packets are put; write vxlan, ipip,",
+        ),
+        ("tunnel", "'tunnel' does not say in what packets are put; write vxlan, ipip, geneve or wireguard"),
+        ("BGP", "'BGP' says how routes are told, with and without encapsulation; write none, or ipip or vxlan"),
+        ("no", "YAML reads this as false; write none, vxlan, ipip, geneve or wireguard"),
+        ("vxlam", "got 'vxlam', want one of none, vxlan, ipip, geneve, wireguard; did you mean 'vxlan'?"),
+        ("gre", "got 'gre', want one of none, vxlan, ipip, geneve, wireguard"),
+        ("''", "got '', want one of none, vxlan, ipip, geneve, wireguard"),
+        ("5", "got 5, want one of none, vxlan, ipip, geneve, wireguard"),
+        ("[none]", "got ['none'], want one of none, vxlan, ipip, geneve, wireguard"),
+    ],
+)
+def test_words_that_are_no_encapsulation(tmp_path: Path, word: str, message: str) -> None:
+    path = write(tmp_path, "p.yaml", f"name: p\nencapsulation: {word}\n")
+    assert refused(path).startswith(f"{path}:2: encapsulation: {message}")
+
+
 def test_published_json_schema() -> None:
     published = Path(__file__).parents[3] / "docs" / "profile.schema.json"
     assert published.read_text() == json_schema(), "k8snet profile schema > docs/profile.schema.json"
