@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster import claims
-from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.claims import cilium, fetching, reading
+from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.model import Cluster, Node
 
 if TYPE_CHECKING:
@@ -43,23 +43,37 @@ def read_cluster(api: Api) -> Cluster:
     Raises a `ClusterError` that says what is missing when the API refuses or does not answer.
     """
     version = api.get("/version")["gitVersion"]
+    raw_nodes = [*api.list("/api/v1/nodes")]
     # By name: a list of many pages may tell a node twice.
-    nodes = {node.name: node for node in map(read_node, api.list("/api/v1/nodes"))}
+    nodes = {node.name: node for node in map(read_node, raw_nodes)}
     daemonsets = [*api.list("/apis/apps/v1/daemonsets")]
     pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
     pod_ips = running_pod_ips(pods)
     proxies = kube_proxies(daemonsets, pods)
-    cni = claims.recognise_cni(daemonsets)
-    config_maps = claims.wanted_config_maps(daemonsets)
-    found = {key: content for key in config_maps if (content := _config_map(api, *key)) is not None}
-    if claims.LAB_NETWORK in found:
-        cni = "k8snet-lab"
+    maps, no_maps = fetching.config_maps(api, reading.wanted_config_maps(daemonsets), needed=reading.ALWAYS)
+    custom, no_custom = fetching.custom_objects(api, reading.wanted_resources(daemonsets))
+    objects = Objects(
+        daemonsets=daemonsets,
+        proxies=proxies,
+        pods=pods,
+        nodes=raw_nodes,
+        config_maps=maps,
+        custom=custom,
+        unreadable={**no_maps, **no_custom},
+    )
+    cni = reading.recognise_cni(daemonsets, raw_nodes, maps)
+    found = reading.read_claims(objects, cni)
+    pod_cidrs = cilium.pod_cidrs(objects)
     return Cluster(
         version=version,
-        nodes=tuple(replace(nodes[name], pod_ip=pod_ips.get(name)) for name in sorted(nodes)),
-        claims=claims.read_claims(found, daemonsets, proxies),
+        nodes=tuple(
+            replace(nodes[name], pod_ip=pod_ips.get(name), pod_cidrs=pod_cidrs.get(name, nodes[name].pod_cidrs)) for name in sorted(nodes)
+        ),
+        claims=found.claims,
         kube_proxy_daemonsets=proxies,
         cni=cni,
+        mistakes=tuple(found.mistakes),
+        unreadable=objects.unreadable,
     )
 
 
@@ -82,6 +96,9 @@ def read_node(item: Mapping[str, Any]) -> Node:
         group=", ".join([*kinds, *(info[key] for key in ("osImage", "kernelVersion", "architecture") if info.get(key))]) or "all",
         os=info.get("operatingSystem") or labels.get("kubernetes.io/os") or "linux",
         zone=labels.get("topology.kubernetes.io/zone"),
+        region=labels.get("topology.kubernetes.io/region"),
+        instance_type=labels.get("node.kubernetes.io/instance-type"),
+        max_pods=_count((status.get("allocatable") or {}).get("pods")),
         internal_ips=tuple({":" in address: address for address in reversed(addresses)}.values())[::-1],
         external_ip=next(iter(_addresses(status, "ExternalIP")), None),
         hostname=next(iter(_addresses(status, "Hostname")), None),
@@ -144,7 +161,7 @@ def is_kube_proxy(metadata: Mapping[str, Any], containers: Sequence[Mapping[str,
     # Exporters of its metrics carry component: kube-proxy beside a k8s-app of their own (rancher-pushprox).
     if (labels.get("k8s-app") or labels.get("component")) == "kube-proxy":
         return True
-    if metadata["name"] == "kube-proxy" or metadata["name"].startswith("kube-proxy-"):
+    if metadata["name"] in ("kube-proxy", "openshift-kube-proxy") or metadata["name"].startswith("kube-proxy-"):
         return True
     return any(str(container.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0] == "kube-proxy" for container in containers)
 
@@ -167,10 +184,5 @@ def _not_ready_reason(metadata: Mapping[str, Any], spec: Mapping[str, Any], stat
     return "has reported no condition Ready"
 
 
-def _config_map(api: Api, namespace: str, name: str) -> dict[str, str] | None:
-    try:
-        return dict(api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}").get("data") or {})
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
+def _count(text: object) -> int | None:
+    return int(str(text)) if str(text).isdecimal() else None

@@ -22,7 +22,7 @@ def pair_nodes(subject: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing the cluster says of itself, and where it says so."""
+    """One thing the cluster says of itself, and where it says so. A value of None could not be read: `source` says why."""
 
     value: Any
     source: str  # "ConfigMap kube-system/kube-proxy config.conf mode"
@@ -42,6 +42,9 @@ class Node:
     group: str  # equal nodes share it: pool label, OS, kernel, machine type
     os: str
     zone: str | None = None  # label topology.kubernetes.io/zone
+    region: str | None = None  # label topology.kubernetes.io/region
+    instance_type: str | None = None  # label node.kubernetes.io/instance-type
+    max_pods: int | None = None  # how many the kubelet takes (status.allocatable)
     internal_ips: tuple[str, ...] = ()  # the first of each address family
     external_ip: str | None = None
     hostname: str | None = None
@@ -68,6 +71,9 @@ class Node:
             "group": self.group,
             "os": self.os,
             "zone": self.zone,
+            "region": self.region,
+            "instance_type": self.instance_type,
+            "max_pods": self.max_pods,
             "internal_ips": list(self.internal_ips),
             "external_ip": self.external_ip,
             "hostname": self.hostname,
@@ -87,9 +93,11 @@ class Cluster:
 
     version: str
     nodes: tuple[Node, ...]
-    claims: Mapping[str, Claim]  # keys: proxy.mode, proxy.scheduler, proxy.strict_arp, encapsulation, mtu.pod, mtu.uplink, mtu.tunnel
+    claims: Mapping[str, Claim]  # keys: see pytest_k8snet.cluster.claims.reading
     kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector; pods: [{name, node, static}]
     cni: str | None  # recognised CNI, None when unknown
+    mistakes: tuple[str, ...] | None = None  # values that the API of their object does not know; None in records that were not looked at
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +115,8 @@ class Cluster:
             "claims": {key: {"value": claim.value, "source": claim.source} for key, claim in self.claims.items()},
             "kube_proxy_daemonsets": [dict(item) for item in self.kube_proxy_daemonsets],
             "cni": self.cni,
+            "mistakes": None if self.mistakes is None else [*self.mistakes],
+            "unreadable": dict(self.unreadable),
         }
 
     @classmethod
@@ -118,4 +128,6 @@ class Cluster:
             claims={key: Claim(**claim) for key, claim in data["claims"].items()},
             kube_proxy_daemonsets=tuple(data["kube_proxy_daemonsets"]),
             cni=data["cni"],
+            mistakes=None if data.get("mistakes") is None else tuple(data["mistakes"]),
+            unreadable=dict(data.get("unreadable") or {}),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_k8snet.cluster import lease
-from pytest_k8snet.cluster.claims import CILIUM, FLANNEL_CONFIG, KUBE_PROXY, KUBE_PROXY_EKS, LAB_NETWORK
+from pytest_k8snet.cluster.claims import reading
 
 SYSTEM = "kube-system"
 SOME_NAMESPACE = "k8snet-<run id>"  # the probe pods' when the settings name none
@@ -110,7 +110,7 @@ def _in_words(asked: Iterable[Question]) -> Iterator[tuple[str | None, str]]:
 
 
 def _reading() -> list[Right]:
-    maps = tuple(sorted(name for _, name in (LAB_NETWORK, KUBE_PROXY, KUBE_PROXY_EKS, CILIUM)))
+    maps = tuple(sorted(name for _, name in reading.ALWAYS))
     return [
         Right(verbs=("list",), resource="nodes", why="Nodes: their addresses, and whether they are Ready."),
         Right(verbs=("list",), resource="daemonsets", group="apps", why="Which kube-proxy and which CNI there are."),
@@ -120,13 +120,22 @@ def _reading() -> list[Right]:
             verbs=("get",),
             resource="configmaps",
             everywhere=True,
-            names=(FLANNEL_CONFIG,),
+            names=tuple(reading.all_config_maps()),
             optional=True,
-            why="What Flannel claims; needed only where it runs, in whichever namespace that is.",
+            why="What CNIs claim; needed only where they run, in whichever namespace that is.",
         ),
+        *_custom_objects(),
         Right(verbs=("list",), resource="pods", namespace=SYSTEM, why="Pods of kube-proxy, static ones too."),
         Right(verbs=("get",), resource="configmaps", namespace=SYSTEM, names=maps, why="What kube-proxy and the CNI claim."),
     ]
+
+
+def _custom_objects() -> Iterator[Right]:
+    why = "What CNIs claim in objects of their own; without these rights that stays unknown."
+    for resource in reading.all_resources():
+        for group in dict.fromkeys(group for group, _ in resource.groups):
+            yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
+            why = ""
 
 
 def _pods_in_own_namespace(name: str) -> list[Right]:

@@ -15,9 +15,11 @@ from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, start_p
 from pytest_k8snet.cleanup import find
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
+from pytest_k8snet.cluster.claims.reading import CNIS
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.lease import ApiLeases, LoadLease, Timing
 from tests.unit.access.test_probes import Cell, cluster, node, waiting
+from tests.unit.cluster.samples import daemonset
 from tests.unit.cluster.test_lease import wait_for
 from tests.unit.fakeapi import FakeApiServer, LeaseCell, status
 
@@ -111,8 +113,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
         server.routes["POST", PRIORITY_CLASSES] = status(403, "Forbidden", 'User "k8snet" cannot create resource "priorityclasses"')
         tried.add(("create", "priorityclasses.scheduling.k8s.io", None))
     server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.2"})
-    flannel = {"metadata": {"name": "kube-flannel-ds", "namespace": "kube-flannel"}, "spec": {"template": {"spec": {}}}}
-    server.items("/apis/apps/v1/daemonsets", flannel)
+    server.items("/apis/apps/v1/daemonsets", *(daemonset(cni.DAEMONSETS[0], namespace="elsewhere") for cni in CNIS))
     for path in ("/api/v1/nodes", "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices", "/api/v1/namespaces/kube-system/pods"):
         server.items(path)
     read_cluster(api)

@@ -1,51 +1,63 @@
+"""What objects of kube-proxy and of CNIs claim: each in the shape in which its own sources and installers write it."""
+
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.claims import network_claims, proxy_claims, recognise_cni, wanted_config_maps
-from pytest_k8snet.cluster.inventory import is_kube_proxy, kube_proxies, read_cluster, read_node, running_pod_ips
-from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.cluster.claims import calico, cilium, kube_proxy
+from pytest_k8snet.cluster.claims.objects import Found, Objects
+from pytest_k8snet.cluster.claims.reading import all_config_maps, read_claims, recognise_cni, wanted_config_maps, wanted_resources
+from pytest_k8snet.cluster.inventory import kube_proxies, read_cluster
 from pytest_k8snet.errors import ClusterError
-from tests.unit.fakeapi import FakeApiServer
+from tests.unit.cluster.samples import custom, daemonset
+from tests.unit.fakeapi import FakeApiServer, status
 
 SCHEDULED = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "pods": []}]
-KUBEADM = ("kube-system", "kube-proxy")
+NOBODY = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 0, "pods": []}]
+FLANNEL = ("kube-flannel", "kube-flannel-cfg")
+CILIUM = ("kube-system", "cilium-config")
+
+
+def proxy(**objects: Any) -> Found:
+    found = Found()
+    kube_proxy.read(Objects(**{"proxies": SCHEDULED, **objects}), found)
+    return found
 
 
 def kubeadm(text: str) -> dict[tuple[str, str], dict[str, str]]:
-    return {KUBEADM: {"config.conf": text, "kubeconfig.conf": "x"}}
+    return {kube_proxy.KUBEADM: {"config.conf": text, "kubeconfig.conf": "x"}}
 
 
-def daemonset(name: str, *, desired: int = 3, args: list[str] | None = None, image: str = "x", **labels: str) -> dict[str, Any]:
-    container = {"name": "c", "image": image, "command": args or []}
-    return {
-        "metadata": {"name": name, "namespace": "kube-system", "labels": labels},
-        "spec": {"template": {"spec": {"containers": [container], "nodeSelector": {"kubernetes.io/os": "linux"}}}},
-        "status": {"desiredNumberScheduled": desired, "numberReady": desired},
-    }
+def network(cni: str, **objects: Any) -> Found:
+    return read_claims(Objects(**objects), cni)
 
 
-def values(claims: dict[str, Any]) -> dict[str, Any]:
-    return {key: claim.value for key, claim in claims.items()}
+def values(found: Found) -> dict[str, Any]:
+    return {key: claim.value for key, claim in found.claims.items()}
+
+
+def sources(found: Found) -> dict[str, str]:
+    return {key: claim.source for key, claim in found.claims.items()}
+
+
+# ---- kube-proxy
 
 
 def test_ipvs_of_kubeadm() -> None:
-    text = "kind: KubeProxyConfiguration\nmode: ipvs\nipvs:\n  scheduler: lc\n  strictARP: true\n"
-    claims = proxy_claims(kubeadm(text), [], SCHEDULED)
-    assert values(claims) == {"proxy.mode": "ipvs", "proxy.scheduler": "lc", "proxy.strict_arp": True}
-    assert claims["proxy.scheduler"].source == "ConfigMap kube-system/kube-proxy config.conf ipvs.scheduler"
+    found = proxy(config_maps=kubeadm("kind: KubeProxyConfiguration\nmode: ipvs\nipvs:\n  scheduler: lc\n  strictARP: true\n"))
+    assert values(found) == {"proxy.mode": "ipvs", "proxy.scheduler": "lc", "proxy.strict_arp": True}
+    assert sources(found)["proxy.scheduler"] == "ConfigMap kube-system/kube-proxy config.conf ipvs.scheduler"
 
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ('mode: ""', {"proxy.mode": "iptables"}),
-        ("kind: x", {"proxy.mode": "iptables"}),
+        ('mode: ""', {"proxy.mode": "iptables", "proxy.mode_defaulted": True}),
+        ("kind: x", {"proxy.mode": "iptables", "proxy.mode_defaulted": True}),
         ("mode: nftables", {"proxy.mode": "nftables"}),
         ("mode: iptables\nipvs: {scheduler: lc, strictARP: true}", {"proxy.mode": "iptables"}),
         ("mode: ipvs", {"proxy.mode": "ipvs", "proxy.scheduler": "rr"}),
@@ -53,48 +65,200 @@ def test_ipvs_of_kubeadm() -> None:
     ],
 )
 def test_defaults(text: str, wanted: dict[str, Any]) -> None:
-    assert values(proxy_claims(kubeadm(text), [], SCHEDULED)) == wanted
+    assert values(proxy(config_maps=kubeadm(text))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "source"),
+    [
+        (("kube-system", "kube-proxy-config"), "config", "ConfigMap kube-system/kube-proxy-config config mode"),
+        (
+            ("openshift-kube-proxy", "proxy-config"),
+            "kube-proxy-config.yaml",
+            "ConfigMap openshift-kube-proxy/proxy-config kube-proxy-config.yaml mode",
+        ),
+    ],
+    ids=["eks", "openshift"],
+)
+def test_config_maps_of_distributions(key: tuple[str, str], entry: str, source: str) -> None:
+    maps = {key: {entry: "mode: ipvs\nipvs: {scheduler: rr}\n"}, kube_proxy.KUBEADM: {"kubeconfig": "x"}}
+    found = proxy(config_maps=maps)
+    assert (values(found), sources(found)["proxy.mode"]) == ({"proxy.mode": "ipvs", "proxy.scheduler": "rr"}, source)
+
+
+def test_kube_proxy_of_openshift_is_known_and_asked_for() -> None:
+    item = daemonset("openshift-kube-proxy", namespace="openshift-kube-proxy", app="kube-proxy", component="network")
+    assert [found["desired"] for found in kube_proxies([item], [])] == [3]
+    assert kube_proxy.OPENSHIFT in wanted_config_maps([item])
 
 
 def test_config_map_that_outlived_kube_proxy() -> None:
-    assert proxy_claims(kubeadm("mode: ipvs"), [], []) == {}
+    assert values(proxy(config_maps=kubeadm("mode: ipvs"), proxies=[])) == {}
 
 
 def test_daemonset_that_wants_no_pods() -> None:
-    nobody = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 0, "pods": []}]
-    claim = proxy_claims(kubeadm("mode: ipvs"), [], nobody)["proxy.mode"]
-    assert (claim.value, claim.source) == ("none", "DaemonSet kube-system/kube-proxy wants 0 pods")
+    found = proxy(config_maps=kubeadm("mode: ipvs"), proxies=NOBODY)
+    assert (values(found), sources(found)) == ({"proxy.mode": "none"}, {"proxy.mode": "DaemonSet kube-system/kube-proxy wants 0 pods"})
 
 
-def test_cilium_replaces_kube_proxy() -> None:
-    maps = {("kube-system", "cilium-config"): {"kube-proxy-replacement": "true", "routing-mode": "native"}}
-    assert values(proxy_claims(maps, [], [])) == {"proxy.mode": "none"}
-    assert values(network_claims(maps)) == {"encapsulation": "none"}
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (["kube-proxy", "--proxy-mode=ipvs"], {"proxy.mode": "ipvs", "proxy.scheduler": "rr"}),
+        (
+            ["kube-proxy", "--proxy-mode", "ipvs", "--ipvs-scheduler=lc", "--ipvs-strict-arp"],
+            {"proxy.mode": "ipvs", "proxy.scheduler": "lc", "proxy.strict_arp": True},
+        ),
+        # AKS names no mode: its API server's defaults are kube-proxy's.
+        (
+            ["kube-proxy", "--conntrack-max-per-core=0", "--metrics-bind-address=0.0.0.0:10249", "--v=3"],
+            {"proxy.mode": "iptables", "proxy.mode_defaulted": True},
+        ),
+        # GKE's static pods have a shell before it.
+        (["/bin/sh", "-c", "exec kube-proxy --proxy-mode=nftables --v=2 1>>/var/log/kube-proxy.log 2>&1"], {"proxy.mode": "nftables"}),
+        (["kube-proxy", "--proxy-mode=ipvs", "--config=/x"], {}),
+    ],
+    ids=["mode", "ipvs", "aks", "shell", "configuration-wins"],
+)
+def test_flags_count_only_without_configuration(args: list[str], wanted: dict[str, Any]) -> None:
+    assert values(proxy(daemonsets=[daemonset("kube-proxy", args=args)])) == wanted
 
 
-@pytest.mark.parametrize("key", ["enable-wireguard", "enable-ipsec"])
-def test_encryption_of_cilium_is_no_native_routing(key: str) -> None:
-    assert network_claims({("kube-system", "cilium-config"): {"routing-mode": "native", key: "true"}}) == {}
-    assert values(network_claims({("kube-system", "cilium-config"): {"routing-mode": "native", key: "false"}})) == {"encapsulation": "none"}
+def static_pod(node: str, *args: str) -> dict[str, Any]:
+    metadata = {"name": f"kube-proxy-{node}", "namespace": "kube-system", "annotations": {"kubernetes.io/config.mirror": "x"}}
+    container = {"image": "rancher/hardened-kubernetes:v1.36.1", "command": ["kube-proxy"], "args": list(args)}
+    return {"metadata": metadata, "spec": {"nodeName": node, "containers": [container]}, "status": {"phase": "Running"}}
 
 
-def test_flags_count_only_without_configuration() -> None:
-    proxies = [{"name": "kube-proxy", "namespace": "kube-system", "desired": 1, "pods": []}]
-    flags = [daemonset("kube-proxy", args=["kube-proxy", "--proxy-mode=ipvs"])]
-    assert values(proxy_claims({}, flags, proxies)) == {"proxy.mode": "ipvs"}
-    both = [daemonset("kube-proxy", args=["kube-proxy", "--proxy-mode=ipvs", "--config=/x"])]
-    assert proxy_claims({}, both, proxies) == {}
+def test_static_pods_of_rke2() -> None:
+    flags = ("--conntrack-max-per-core=0", "--healthz-bind-address=127.0.0.1", "--proxy-mode=ipvs", "--ipvs-strict-arp=true")
+    pods = [static_pod(node, *flags) for node in ("node-1", "node-2")]
+    found = proxy(pods=pods, proxies=kube_proxies([], pods))
+    assert values(found) == {"proxy.mode": "ipvs", "proxy.scheduler": "rr", "proxy.strict_arp": True}
+    assert sources(found)["proxy.mode"] == "static pod kube-system/kube-proxy-node-1 --proxy-mode"
 
 
-def test_configuration_that_is_no_yaml() -> None:
-    with pytest.raises(ClusterError, match=r"ConfigMap kube-system/kube-proxy config\.conf: not YAML"):
-        proxy_claims(kubeadm("a: [b"), [], SCHEDULED)
+def test_static_pods_that_differ_claim_nothing_for_all() -> None:
+    pods = [static_pod("node-1", "--proxy-mode=ipvs"), static_pod("node-2")]
+    found = proxy(pods=pods, proxies=kube_proxies([], pods))
+    told = "no mode in static pod kube-system/kube-proxy-node-2; ipvs in static pod kube-system/kube-proxy-node-1"
+    assert found.mistakes == [f"kube-proxy's flags differ: {told}"]
+    assert (found.claims["proxy.mode"].value, found.claims["proxy.mode"].source) == (None, f"flags differ: {told}")
+
+
+def k3s_node(name: str, *args: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "annotations": {"k3s.io/node-args": json.dumps(args)}}}
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (("server", "--kube-proxy-arg", "proxy-mode=ipvs"), {"proxy.mode": "ipvs", "proxy.scheduler": "rr"}),
+        (
+            ("server", "--kube-proxy-arg=proxy-mode=ipvs", "--kube-proxy-arg=ipvs-scheduler=lc"),
+            {"proxy.mode": "ipvs", "proxy.scheduler": "lc"},
+        ),
+        (("server", "--disable", "traefik"), {"proxy.mode": "iptables", "proxy.mode_defaulted": True}),
+        (("server", "--disable-kube-proxy"), {"proxy.mode": "none"}),
+        (("agent",), {"proxy.mode": "iptables", "proxy.mode_defaulted": True}),
+    ],
+    ids=["two-words", "one-word", "default", "off", "agent"],
+)
+def test_arguments_of_k3s(args: tuple[str, ...], wanted: dict[str, Any]) -> None:
+    assert values(proxy(proxies=[], nodes=[k3s_node("node-1", *args)])) == wanted
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[]"])
+def test_arguments_of_k3s_that_are_none(text: str) -> None:
+    nodes = [{"metadata": {"name": "node-1", "annotations": {"k3s.io/node-args": text}}}]
+    assert values(proxy(proxies=[], nodes=nodes)) == {}
+
+
+def test_a_mode_that_there_is_not() -> None:
+    found = proxy(config_maps=kubeadm("mode: IPVS"))
+    source = "ConfigMap kube-system/kube-proxy config.conf mode"
+    assert found.mistakes == [f"{source} is IPVS, which is no value of it; valid: iptables, ipvs, nftables"]
+    assert values(found) == {"proxy.mode": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [b", "not YAML (line 1)"),
+        ("mode: ipvs\ntoken: [planted", "not YAML (line 2)"),
+        ("mode: \0planted", "not YAML"),
+        ("[" * 100_000, "not YAML"),
+        ("mode: 2001-99-99", "not YAML"),
+        ("planted", "not a KubeProxyConfiguration"),
+    ],
+    ids=["open", "syntax", "nul", "deep", "date", "text"],
+)
+def test_configuration_is_not_quoted(text: str, message: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        proxy(config_maps=kubeadm(text))
+    assert str(caught.value) == f"ConfigMap kube-system/kube-proxy config.conf: {message}"
+
+
+# ---- which CNI
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["x", "kube-flannel-ds"], "flannel"),
+        (["calico-node"], "calico"),
+        (["canal"], "flannel"),
+        (["rke2-canal"], "flannel"),
+        (["calico-node", "aws-node"], "aws-vpc-cni"),
+        (["cilium"], "cilium"),
+        (["anetd"], "cilium"),
+        (["antrea-agent"], "antrea"),
+        (["kube-router"], "kube-router"),
+        (["ovnkube-node"], "ovn-kubernetes"),
+        (["weave-net"], "weave"),
+        (["x"], None),
+        ([], None),
+    ],
+)
+def test_cni_by_its_daemonset(names: list[str], wanted: str | None) -> None:
+    assert recognise_cni([daemonset(name) for name in names]) == wanted
+
+
+def test_cni_whose_daemonset_wants_no_pods_is_none() -> None:
+    assert recognise_cni([daemonset("aws-node", desired=0), daemonset("cilium")]) == "cilium"
+
+
+def test_cni_without_a_daemonset() -> None:
+    """In k3s Flannel is no pod; a CNI that nodes run by themselves has its ConfigMap at most."""
+    noted = {"metadata": {"name": "node-1", "annotations": {"flannel.alpha.coreos.com/backend-type": "vxlan"}}}
+    assert recognise_cni([], [noted]) == "flannel"
+    assert recognise_cni([], [], [FLANNEL]) == "flannel"
+    assert recognise_cni([], [], [CILIUM]) == "cilium"
+    assert recognise_cni([], [{"metadata": {"name": "node-1"}}], [kube_proxy.KUBEADM]) is None
+
+
+def test_unknown_cni_claims_nothing_and_kube_proxy_all_the_same() -> None:
+    assert values(network("", config_maps=kubeadm("mode: nftables"), proxies=SCHEDULED)) == {"proxy.mode": "nftables"}
+    assert values(read_claims(Objects(config_maps={CILIUM: {"routing-mode": "tunnel"}}), None)) == {}
+
+
+# ---- the lab, Flannel
 
 
 def test_network_of_the_lab() -> None:
     text = '{"encapsulation": "vxlan", "mtu": {"pod": 1450, "uplink": 1500, "tunnel": 1450}, "pod_cidr": "10.244.0.0/16"}'
-    claims = network_claims({("kube-system", "k8snet-lab-network"): {"network.json": text}})
-    assert values(claims) == {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.uplink": 1500, "mtu.tunnel": 1450}
+    maps = {("kube-system", "k8snet-lab-network"): {"network.json": text}}
+    assert recognise_cni([daemonset("cilium")], [], maps) == "k8snet-lab"
+    assert values(network("k8snet-lab", config_maps=maps)) == {
+        "encapsulation": "vxlan",
+        "mtu.pod": 1450,
+        "mtu.uplink": 1500,
+        "mtu.tunnel": 1450,
+    }
+
+
+def flannel(backend: str, key: tuple[str, str] = FLANNEL) -> Found:
+    return network("flannel", config_maps={key: {"net-conf.json": f'{{"Network": "10.244.0.0/16", "Backend": {backend}}}'}})
 
 
 @pytest.mark.parametrize(
@@ -102,225 +266,426 @@ def test_network_of_the_lab() -> None:
     [
         ('{"Type": "vxlan"}', {"encapsulation": "vxlan"}),
         ('{"Type": "vxlan", "MTU": 1500}', {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.tunnel": 1450}),
-        ('{"Type": "vxlan", "DirectRouting": true, "MTU": 1400}', {"mtu.pod": 1350, "mtu.tunnel": 1350}),
+        (
+            '{"Type": "vxlan", "DirectRouting": true, "MTU": 1400}',
+            {"encapsulation.cross_subnet": "vxlan", "mtu.pod": 1350, "mtu.tunnel": 1350},
+        ),
+        ('{"Type": "ipip", "DirectRouting": true}', {"encapsulation.cross_subnet": "ipip"}),
+        ('{"Type": "ipip"}', {"encapsulation": "ipip"}),
         ('{"Type": "host-gw", "MTU": 1400}', {"encapsulation": "none"}),
-        ('{"Type": "host-gw"}', {"encapsulation": "none"}),
+        ('{"Type": "wireguard"}', {"encapsulation": "wireguard"}),
+        ('{"Type": "udp"}', {"encapsulation": "tun"}),
         ('{"Type": "alloc"}', {}),
     ],
 )
 def test_flannel(backend: str, wanted: dict[str, Any]) -> None:
-    maps = {("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": f'{{"Network": "10.244.0.0/16", "Backend": {backend}}}'}}
-    assert values(network_claims(maps)) == wanted
+    assert values(flannel(backend)) == wanted
 
 
-def test_cni_by_its_daemonset() -> None:
-    flannel = daemonset("kube-flannel-ds")
-    assert recognise_cni([daemonset("x"), flannel]) == "flannel"
-    assert ("kube-system", "kube-flannel-cfg") in wanted_config_maps([flannel])
-    assert recognise_cni([]) is None
+def test_flannel_of_canal() -> None:
+    found = flannel('{"Type": "vxlan"}', ("kube-system", "canal-config"))
+    assert sources(found) == {"encapsulation": "ConfigMap kube-system/canal-config net-conf.json Backend.Type"}
 
 
-def test_kube_proxies() -> None:
-    owner = {"kind": "DaemonSet", "name": "kube-proxy"}
-    pods: list[dict[str, Any]] = [
-        {"metadata": {"name": "kube-proxy-abc", "namespace": "kube-system", "ownerReferences": [owner]},
-         "spec": {"nodeName": "node-1"}, "status": {"phase": "Running"}},
-        {"metadata": {"name": "kube-proxy-node-2", "namespace": "kube-system", "annotations": {"kubernetes.io/config.mirror": "x"}},
-         "spec": {"nodeName": "node-2"}, "status": {"phase": "Running"}},
-        {"metadata": {"name": "coredns-1", "namespace": "kube-system"}, "spec": {"nodeName": "node-2"}},
-    ]  # fmt: skip
-    sets = [
-        daemonset("kube-proxy", desired=1),
-        daemonset("other-name", desired=0, image="reg.example:5000/k8s/kube-proxy:v1@sha256:0"),
-        daemonset("kube-prox"),
+def test_backend_of_flannel_that_there_is_not() -> None:
+    found = flannel('{"Type": "hostgw"}')
+    assert found.mistakes == [
+        (
+            "ConfigMap kube-flannel/kube-flannel-cfg net-conf.json Backend.Type is hostgw, which is no value of it; "
+            "valid: vxlan, host-gw, wireguard, udp, ipip, ipsec, alloc, tencent-vpc, extension"
+        )
     ]
-    found = kube_proxies(sets, pods)
-    assert [(item["name"], item["desired"], len(item["pods"])) for item in found] == [
-        ("(static pods)", 1, 1),
-        ("kube-proxy", 1, 1),
-        ("other-name", 0, 0),
-    ]
-    assert found[0]["pods"] == [{"name": "kube-proxy-node-2", "node": "node-2", "static": True}]
-    assert found[1]["node_selector"] == {"kubernetes.io/os": "linux"}
+    assert values(found) == {}
 
 
-@pytest.mark.parametrize(
-    ("labels", "wanted"),
-    [
-        ({"k8s-app": "kube-proxy"}, True),
-        ({"component": "kube-proxy", "tier": "node"}, True),
-        ({"k8s-app": "pushprox-kube-proxy-client", "component": "kube-proxy"}, False),
-        ({}, False),
-    ],
-)
-def test_kube_proxy_by_its_labels(labels: dict[str, str], wanted: bool) -> None:
-    assert is_kube_proxy({"name": "x", "labels": labels}, []) is wanted
+def noted(**backends: str) -> list[dict[str, Any]]:
+    key = "flannel.alpha.coreos.com/backend-type"
+    return [{"metadata": {"name": name.replace("_", "-"), "annotations": {key: backend}}} for name, backend in backends.items()]
 
 
-NOT_READY = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "cni"}
+def test_flannel_inside_k3s() -> None:
+    found = network("flannel", nodes=noted(node_1="vxlan", node_2="vxlan"))
+    assert sources(found) == {"encapsulation": "Node node-1 flannel.alpha.coreos.com/backend-type"}
+    assert values(found) == {"encapsulation": "vxlan"}
 
 
-def raw_node(**parts: Any) -> dict[str, Any]:
-    labels = {"topology.kubernetes.io/zone": "a", "eks.amazonaws.com/nodegroup": "blue"}
-    return {
-        "metadata": {"name": "node-1", "labels": labels, **parts.get("metadata", {})},
-        "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00::/64"], **parts.get("spec", {})},
-        "status": {
-            "addresses": [{"type": "Hostname", "address": "node-1"}, {"type": "InternalIP", "address": "10.0.0.1"}],
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "nodeInfo": {"osImage": "Debian 12", "kernelVersion": "6.1.0", "architecture": "amd64", "operatingSystem": "linux"},
-            **parts.get("status", {}),
-        },
-    }  # fmt: skip
+def test_nodes_with_different_backends_of_flannel() -> None:
+    found = network("flannel", nodes=noted(node_1="vxlan", node_2="host-gw"))
+    told = "host-gw on node-2; vxlan on node-1"
+    assert found.mistakes == [f"nodes run different backends of flannel (flannel.alpha.coreos.com/backend-type): {told}"]
+    assert values(found) == {"encapsulation": None}
 
 
-def test_node() -> None:
-    node = read_node(raw_node())
-    assert (node.internal_ip, node.pod_cidrs, node.ready, node.zone) == ("10.0.0.1", ("10.244.0.0/24", "fd00::/64"), True, "a")
-    assert node.group == "blue, Debian 12, 6.1.0, amd64"
-    assert node.internal_ips == ("10.0.0.1",)
-    cluster = Cluster("v1.37.2", (node,), {}, (), None)
-    assert Cluster.from_json(cluster.to_json()) == cluster
-
-
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [
-        ({"status": {"conditions": [NOT_READY]}}, "KubeletNotReady: cni"),
-        ({"status": {"conditions": []}}, "has reported no condition Ready"),
-        ({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]}}, "is being removed (taint ToBeDeletedByClusterAutoscaler)"),
-        ({"metadata": {"deletionTimestamp": "x"}}, "is being deleted"),
-    ],
-    ids=["not-ready", "silent", "scaled-down", "deleted"],
-)  # fmt: skip
-def test_node_that_is_not_ready(parts: dict[str, Any], reason: str) -> None:
-    node = read_node(raw_node(**parts))
-    assert (node.ready, node.not_ready_reason) == (False, reason)
-
-
-@pytest.mark.parametrize(
-    ("addresses", "wanted"),
-    [
-        (["10.0.0.1", "10.1.0.1", "fd00::1"], ("10.0.0.1", "fd00::1")),
-        (["fd00::1", "10.0.0.1"], ("fd00::1", "10.0.0.1")),
-        ([], ()),
-    ],
-)
-def test_internal_addresses_of_both_families(addresses: list[str], wanted: tuple[str, ...]) -> None:
-    node = read_node(raw_node(status={"addresses": [{"type": "InternalIP", "address": address} for address in addresses]}))
-    assert (node.internal_ips, node.internal_ip) == (wanted, wanted[0] if wanted else None)
-
-
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [
-        ({"metadata": {"labels": {"type": "virtual-kubelet"}}}, "is a virtual kubelet (label type=virtual-kubelet)"),
-        ({"metadata": {"labels": {"type": "big"}}}, None),
-        (
-            {"spec": {"taints": [{"key": "virtual-kubelet.io/provider", "value": "azure"}]}},
-            "is a virtual kubelet (taint virtual-kubelet.io/provider)",
-        ),
-        (
-            {"metadata": {"labels": {"eks.amazonaws.com/compute-type": "fargate"}}},
-            "is EKS Fargate (label eks.amazonaws.com/compute-type=fargate)",
-        ),
-        ({"metadata": {"labels": {"eks.amazonaws.com/compute-type": "ec2"}}}, None),
-        ({"status": {"nodeInfo": {"operatingSystem": "windows"}}}, "runs windows; only Linux nodes are measured"),
-        (
-            {"metadata": {"labels": {"kubernetes.io/os": "illumos"}}, "status": {"nodeInfo": {}}},
-            "runs illumos; only Linux nodes are measured",
-        ),
-        ({}, None),
-    ],
-    ids=["virtual-kubelet", "other-type", "taint", "fargate", "ec2", "windows", "other-os", "machine"],
-)
-def test_nodes_that_are_never_measured(parts: dict[str, Any], reason: str | None) -> None:
-    item = raw_node(**parts)
-    item["metadata"]["name"] = "node-1"
-    node = read_node(item)
-    assert node.excluded == reason
-    assert Node.from_json(node.to_json()).excluded == reason
-
-
-def test_name_that_is_half_a_character() -> None:
-    assert read_node(raw_node(metadata={"name": "a\udc80"})).name == "a\\udc80"
-
-
-def test_node_that_a_list_tells_twice(server: FakeApiServer, api: Api) -> None:
-    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
-    for path in ("/apis/apps/v1/daemonsets", "/api/v1/namespaces/kube-system/pods"):
-        server.items(path)
-    first, second = (raw_node(metadata={"name": name}) for name in ("node-2", "node-1"))
-    server.items("/api/v1/nodes", first, second, first)
-    assert [node.name for node in read_cluster(api).nodes] == ["node-1", "node-2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("mode: ipvs\ntoken: [planted", "not YAML (line 2)"),
-        ("mode: \0planted", "not YAML"),
-        ("[" * 100_000, "not YAML"),
-        ("mode: 2001-99-99", "not YAML"),
-        ("planted", "not a KubeProxyConfiguration"),
-    ],
-    ids=["syntax", "nul", "deep", "date", "text"],
-)
-def test_configuration_is_not_quoted(text: str, message: str) -> None:
-    proxy = {"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "pods": []}
-    with pytest.raises(ClusterError) as caught:
-        proxy_claims(kubeadm(text), [daemonset("kube-proxy")], [proxy])
-    assert str(caught.value) == f"ConfigMap kube-system/kube-proxy config.conf: {message}"
-
-
-@pytest.mark.parametrize("mtu", ["auto", -1, 1.5, [1500], {}])
+@pytest.mark.parametrize("mtu", ["auto", -1, 1.5, True, [1500]])
 def test_mtu_that_is_none(mtu: Any) -> None:
-    text = json.dumps({"Backend": {"Type": "vxlan", "MTU": mtu}})
-    if mtu == {}:
-        assert "mtu.pod" not in network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": text}})
-        return
     with pytest.raises(ClusterError, match=r"ConfigMap kube-flannel/kube-flannel-cfg net-conf.json Backend.MTU: not a number of bytes"):
-        network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": text}})
+        flannel(json.dumps({"Type": "vxlan", "MTU": mtu}))
 
 
-@pytest.mark.parametrize("backend", ["vxlan", [], None, 1])
+@pytest.mark.parametrize("backend", ["vxlan", [], {}, None, 1])
 def test_backend_that_is_none(backend: Any) -> None:
-    assert network_claims({("kube-flannel", "kube-flannel-cfg"): {"net-conf.json": json.dumps({"Backend": backend})}}) == {}
+    assert values(flannel(json.dumps(backend))) == {}
 
 
-def test_cordoned_node() -> None:
-    node = read_node(raw_node(spec={"unschedulable": True}))
-    assert (node.ready, node.schedulable) == (True, False)
+# ---- Calico
 
 
-def test_addresses_that_ssh_may_go_to() -> None:
-    addresses = [
-        {"type": "InternalIP", "address": "10.0.0.1"},
-        {"type": "ExternalIP", "address": "203.0.113.1"},
-        {"type": "ExternalIP", "address": "2001:db8::1"},
-        {"type": "Hostname", "address": "n1.example.com"},
+def calico_of(**objects: Any) -> Found:
+    return network("calico", **{"daemonsets": [daemonset("calico-node", namespace="calico-system")], **objects})
+
+
+def pools(*found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {"IPPool": list(found)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted", "key"),
+    [
+        ({"ipipMode": "Always", "vxlanMode": "Never"}, {"encapsulation": "ipip"}, "spec.ipipMode"),
+        ({"ipipMode": "CrossSubnet"}, {"encapsulation.cross_subnet": "ipip"}, "spec.ipipMode"),
+        ({"vxlanMode": "Always"}, {"encapsulation": "vxlan"}, "spec.vxlanMode"),
+        ({"ipipMode": "Never", "vxlanMode": "CrossSubnet"}, {"encapsulation.cross_subnet": "vxlan"}, "spec.vxlanMode"),
+        ({"ipipMode": "Never", "vxlanMode": "Never"}, {"encapsulation": "none"}, "spec.ipipMode and spec.vxlanMode"),
+        ({}, {"encapsulation": "none"}, "spec.ipipMode and spec.vxlanMode"),
+    ],
+)
+def test_pools_of_calico(spec: dict[str, Any], wanted: dict[str, Any], key: str) -> None:
+    found = calico_of(custom=pools(custom("default-ipv4-ippool", cidr="10.244.0.0/16", **spec)))
+    assert values(found) == wanted
+    assert [*sources(found).values()] == [f"IPPool default-ipv4-ippool {key}"]
+    assert found.mistakes == []
+
+
+def test_pools_that_no_pod_has_an_address_of_do_not_count() -> None:
+    found = calico_of(
+        custom=pools(
+            custom("a", vxlanMode="Always"),
+            custom("disabled", ipipMode="Always", disabled=True),
+            custom("load-balancers", allowedUses=["LoadBalancer"]),
+        )
+    )
+    assert values(found) == {"encapsulation": "vxlan"}
+
+
+def test_pools_that_differ_claim_nothing() -> None:
+    found = calico_of(custom=pools(custom("a", vxlanMode="Always"), custom("b")))
+    assert values(found) == {"encapsulation": None}
+    assert sources(found)["encapsulation"] == (
+        "pools differ: none Never (IPPool b spec.ipipMode and spec.vxlanMode); vxlan Always (IPPool a spec.vxlanMode)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("encapsulation", "wanted"),
+    [
+        ("IPIP", {"encapsulation": "ipip"}),
+        ("IPIPCrossSubnet", {"encapsulation.cross_subnet": "ipip"}),
+        ("VXLAN", {"encapsulation": "vxlan"}),
+        ("VXLANCrossSubnet", {"encapsulation.cross_subnet": "vxlan"}),
+        ("None", {"encapsulation": "none"}),
+        (None, {"encapsulation": "ipip"}),
+    ],
+)
+def test_installation_of_calicos_operator(encapsulation: str | None, wanted: dict[str, Any]) -> None:
+    pool = {"cidr": "192.168.0.0/16", **({} if encapsulation is None else {"encapsulation": encapsulation})}
+    found = calico_of(custom={"Installation": [custom("default", calicoNetwork={"bgp": "Enabled", "mtu": 8950, "ipPools": [pool]})]})
+    assert values(found) == {**wanted, "mtu.pod": 8950, "bgp": "mesh"}
+    assert sources(found)["bgp"] == "Installation default spec.calicoNetwork.bgp"
+    assert found.mistakes == []
+
+
+def test_pools_win_over_the_installation_that_made_them() -> None:
+    installation = custom("default", calicoNetwork={"ipPools": [{"encapsulation": "IPIP"}]})
+    assert values(calico_of(custom={"Installation": [installation], **pools(custom("p", vxlanMode="Always"))})) == {
+        "encapsulation": "vxlan"
+    }
+
+
+def test_the_word_of_the_other_api_is_told_and_taken_for_what_it_means() -> None:
+    found = calico_of(custom={"Installation": [custom("default", calicoNetwork={"ipPools": [{"encapsulation": "Never"}]})]})
+    assert values(found) == {"encapsulation": "none"}
+    assert found.mistakes == [
+        (
+            "Installation default spec.calicoNetwork.ipPools[0].encapsulation is Never, which is no value of it (Never is IPPool's word; "
+            "taken for None); valid: IPIP, IPIPCrossSubnet, VXLAN, VXLANCrossSubnet, None"
+        )
     ]
-    node = read_node(raw_node(status={"addresses": addresses}))
-    assert (node.internal_ip, node.external_ip, node.hostname) == ("10.0.0.1", "203.0.113.1", "n1.example.com")
-    bare = read_node(raw_node(status={"addresses": []}))
-    assert (bare.internal_ip, bare.external_ip, bare.hostname) == (None, None, None)
-    known = ("external_ip", "hostname", "pod_ip", "virtual")
-    old = {key: value for key, value in node.to_json().items() if key not in known}
-    assert Node.from_json(old) == replace(node, external_ip=None, hostname=None), "records of earlier versions are read"
-    assert Node.from_json(node.to_json()) == node
-
-
-def test_pods_that_have_an_address_of_their_own() -> None:
-    def pod(node: str | None, ip: str | None, *, phase: str = "Running", host: bool = False) -> dict[str, Any]:
-        return {"spec": {"nodeName": node, "hostNetwork": host}, "status": {"podIP": ip, "phase": phase}}
-
-    pods = [
-        pod("node-1", "10.0.0.1", host=True),
-        pod("node-1", "10.244.1.5"),
-        pod("node-1", "10.244.1.6"),
-        pod("node-2", "10.244.2.5", phase="Succeeded"),
-        pod("node-2", None),
-        pod(None, "10.244.3.5"),
-        {"spec": {"nodeName": "node-3"}},
+    found = calico_of(custom=pools(custom("p", ipipMode="None", vxlanMode="None")))
+    assert values(found) == {"encapsulation": "none"}
+    assert found.mistakes == [
+        f"IPPool p spec.{kind}Mode is None, which is no value of it (taken for Never); valid: Always, CrossSubnet, Never"
+        for kind in ("ipip", "vxlan")
     ]
-    assert running_pod_ips(pods) == {"node-1": "10.244.1.5"}
+
+
+def test_values_of_calico_that_mean_nothing() -> None:
+    wrong = custom("default", calicoNetwork={"bgp": "On", "ipPools": [{"encapsulation": "GRE"}]})
+    found = calico_of(custom={"Installation": [wrong]}, daemonsets=[])
+    assert values(found) == {}
+    assert found.mistakes == [
+        (
+            "Installation default spec.calicoNetwork.ipPools[0].encapsulation is GRE, which is no value of it; "
+            "valid: IPIP, IPIPCrossSubnet, VXLAN, VXLANCrossSubnet, None"
+        ),
+        "Installation default spec.calicoNetwork.bgp is On, which is no value of it; valid: Enabled, Disabled",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ({"CALICO_IPV4POOL_IPIP": "Always", "CALICO_IPV4POOL_VXLAN": "Never"}, {"encapsulation": "ipip"}),
+        ({"CALICO_IPV4POOL_IPIP": "CrossSubnet"}, {"encapsulation.cross_subnet": "ipip"}),
+        ({"CALICO_IPV4POOL_IPIP": "off", "CALICO_IPV4POOL_VXLAN": "always"}, {"encapsulation": "vxlan"}),
+        ({"CALICO_IPV4POOL_IPIP": "Never"}, {"encapsulation": "none"}),
+        ({}, {"encapsulation": "none"}),
+    ],
+)
+def test_environment_of_a_manifest_install(env: dict[str, str], wanted: dict[str, Any]) -> None:
+    assert values(calico_of(daemonsets=[daemonset("calico-node", env=env)])) == wanted
+
+
+def test_environment_that_means_nothing() -> None:
+    found = calico_of(daemonsets=[daemonset("calico-node", env={"CALICO_IPV4POOL_IPIP": "On"})])
+    assert found.mistakes == [
+        "DaemonSet kube-system/calico-node CALICO_IPV4POOL_IPIP is On, which is no value of it; valid: Always, CrossSubnet, Never"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "mesh", "wanted"),
+    [("bird", None, "mesh"), ("bird", True, "mesh"), ("bird", False, "peers"), ("vxlan", None, "none")],
+)
+def test_bgp_of_a_manifest_install(backend: str, mesh: bool | None, wanted: str) -> None:
+    bgp = [] if mesh is None else [custom("default", nodeToNodeMeshEnabled=mesh)]
+    maps = {("kube-system", "calico-config"): {"calico_backend": backend, "veth_mtu": "0"}}
+    found = calico_of(config_maps=maps, custom={"BGPConfiguration": bgp, **pools(custom("p"))})
+    assert values(found) == {"encapsulation": "none", "bgp": wanted}
+
+
+def test_backend_and_mtu_of_a_manifest_install() -> None:
+    maps = {("kube-system", "calico-config"): {"calico_backend": "birds", "veth_mtu": "1440"}}
+    found = calico_of(config_maps=maps, custom=pools(custom("p")))
+    assert found.mistakes == [
+        "ConfigMap kube-system/calico-config calico_backend is birds, which is no value of it; valid: bird, vxlan, none"
+    ]
+    assert values(found)["mtu.pod"] == 1440
+    maps = {("kube-system", "calico-config"): {"veth_mtu": "auto"}}
+    with pytest.raises(ClusterError, match="ConfigMap kube-system/calico-config veth_mtu: not a number of bytes"):
+        calico_of(config_maps=maps)
+
+
+def test_felix() -> None:
+    felix = [custom("default", vxlanMTU=1410, bpfEnabled=True), custom("node.node-1", wireguardEnabled=True)]
+    found = calico_of(custom={"FelixConfiguration": felix, **pools(custom("p", vxlanMode="CrossSubnet"))})
+    assert values(found) == {"encapsulation.cross_subnet": "vxlan", "mtu.tunnel": 1410, "proxy.mode": "none"}
+    assert sources(found)["proxy.mode"] == "FelixConfiguration default spec.bpfEnabled"
+    beside = calico_of(custom={"FelixConfiguration": felix, **pools(custom("p"))}, proxies=SCHEDULED, config_maps=kubeadm("mode: iptables"))
+    assert values(beside)["proxy.mode"] == "iptables", "Felix supports a kube-proxy beside itself"
+
+
+def test_wireguard_of_calico_is_what_packets_are_in() -> None:
+    felix = [custom("default", wireguardEnabled=True, wireguardMTU=1440)]
+    found = calico_of(custom={"FelixConfiguration": felix, **pools(custom("p", vxlanMode="CrossSubnet"))})
+    assert values(found) == {"encapsulation": "wireguard", "mtu.tunnel": 1440}
+
+
+def test_pools_that_may_not_be_read() -> None:
+    found = calico_of(unreadable={"IPPool": "HTTP 403"}, daemonsets=[])
+    assert (values(found), sources(found)) == ({"encapsulation": None}, {"encapsulation": "IPPool: not readable: HTTP 403"})
+    maps = {("kube-system", "calico-config"): {"calico_backend": "bird"}}
+    found = calico_of(config_maps=maps, unreadable={"BGPConfiguration": "HTTP 403"})
+    assert sources(found)["bgp"] == "BGPConfiguration: not readable: HTTP 403"
+
+
+# ---- Cilium
+
+
+def cilium_of(settings: dict[str, str], *overrides: dict[str, Any]) -> Found:
+    data = {key.replace("_", "-"): value for key, value in settings.items()}
+    return network("cilium", config_maps={CILIUM: data}, custom={"CiliumNodeConfig": [*overrides]}, proxies=[])
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"routing_mode": "native", "tunnel_protocol": "vxlan"}, {"encapsulation": "none"}),
+        ({"routing_mode": "tunnel", "tunnel_protocol": "geneve"}, {"encapsulation": "geneve"}),
+        ({"routing_mode": "tunnel"}, {"encapsulation": "vxlan"}),
+        ({"routing_mode": "hybrid", "tunnel_protocol": "vxlan"}, {"encapsulation.cross_subnet": "vxlan"}),
+        ({"tunnel": "disabled"}, {"encapsulation": "none"}),
+        ({"tunnel": "geneve"}, {"encapsulation": "geneve"}),
+        ({"routing_mode": "native", "mtu": "9000"}, {"encapsulation": "none", "mtu.pod": 9000}),
+        ({"routing_mode": "tunnel", "mtu": "1500"}, {"encapsulation": "vxlan", "mtu.pod": 1450}),
+        ({"routing_mode": "native", "devices": "eth0  eth1"}, {"encapsulation": "none", "cilium.devices": "eth0 eth1"}),
+        ({"routing_mode": "native", "enable_wireguard": "true", "mtu": "1500"}, {}),
+        ({"routing_mode": "native", "enable_ipsec": "true"}, {}),
+        ({"routing_mode": "native", "enable_ipsec": "false"}, {"encapsulation": "none"}),
+        ({}, {}),
+    ],
+)
+def test_cilium(settings: dict[str, str], wanted: dict[str, Any]) -> None:
+    found = cilium_of(settings)
+    assert (values(found), found.mistakes) == (wanted, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        ({"routing_mode": "Native"}, "routing-mode is Native, which is no value of it; valid: native, tunnel, hybrid"),
+        ({"routing_mode": "tunnel", "tunnel_protocol": "ipip"}, "tunnel-protocol is ipip, which is no value of it; valid: vxlan, geneve"),
+        ({"tunnel": "off"}, "tunnel is off, which is no value of it; valid: vxlan, geneve, disabled"),
+        ({"kube_proxy_replacement": "yes"}, "kube-proxy-replacement is yes, which is no value of it; valid: true, false"),
+    ],
+)
+def test_values_that_cilium_does_not_know(settings: dict[str, str], mistake: str) -> None:
+    found = cilium_of(settings)
+    assert (found.mistakes, values(found)) == ([f"ConfigMap kube-system/cilium-config {mistake}"], {})
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [("true", "none"), ("strict", "none"), ("false", "ipvs"), ("partial", "ipvs"), ("disabled", "ipvs")]
+)
+def test_cilium_that_replaces_kube_proxy_has_the_word(value: str, wanted: str) -> None:
+    """Also where a kube-proxy is scheduled beside it: that one is what should not be there."""
+    maps = {CILIUM: {"kube-proxy-replacement": value}, **kubeadm("mode: ipvs")}
+    assert values(network("cilium", config_maps=maps, proxies=SCHEDULED)).get("proxy.mode") == wanted
+    assert set(values(network("cilium", config_maps=maps, proxies=[]))) == ({"proxy.mode"} if wanted == "none" else set())
+
+
+def test_ranges_that_cilium_gave_to_nodes() -> None:
+    nodes = [custom("node-1", ipam={"podCIDRs": ["10.0.1.0/24", "fd00:1::/112"]}), custom("node-2", ipam={"pool": {}}), custom("node-3")]
+    assert cilium.pod_cidrs(Objects(custom={"CiliumNode": nodes})) == {"node-1": ("10.0.1.0/24", "fd00:1::/112")}
+
+
+def test_what_cilium_has_otherwise_on_some_nodes() -> None:
+    override = custom("big", defaults={"mtu": "9000"}, nodeSelector={"matchLabels": {"pool": "big"}})
+    found = cilium_of({"routing_mode": "native"}, override)
+    claim = found.claims["cilium.node_config.big"]
+    assert (claim.value, claim.source) == ("mtu", "CiliumNodeConfig big for nodes with pool=big")
+
+
+# ---- the others
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ([], {"encapsulation.cross_subnet": "ipip"}),
+        (["--run-router=true", "--enable-overlay=false"], {"encapsulation": "none"}),
+        (["--overlay-type=full"], {"encapsulation": "ipip"}),
+        (["--overlay-type=full", "--overlay-encap=fou"], {"encapsulation": "ipip"}),
+    ],
+)
+def test_kube_router(args: list[str], wanted: dict[str, Any]) -> None:
+    found = network("kube-router", daemonsets=[daemonset("kube-router", args=args)])
+    assert (values(found), found.mistakes) == (wanted, [])
+
+
+@pytest.mark.parametrize(
+    ("argument", "mistake"),
+    [
+        ("--overlay-type=all", "--overlay-type is all, which is no value of it; valid: subnet, full"),
+        ("--overlay-encap=gre", "--overlay-encap is gre, which is no value of it; valid: ipip, fou"),
+    ],
+)
+def test_values_that_kube_router_does_not_know(argument: str, mistake: str) -> None:
+    found = network("kube-router", daemonsets=[daemonset("kube-router", args=[argument])])
+    assert (found.mistakes, values(found)) == ([f"DaemonSet kube-system/kube-router {mistake}"], {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ("", {"encapsulation": "geneve"}),
+        ("# all commented out\n", {"encapsulation": "geneve"}),
+        ("trafficEncapMode: noEncap\n", {"encapsulation": "none"}),
+        ("trafficEncapMode: hybrid\ntunnelType: vxlan\n", {"encapsulation.cross_subnet": "vxlan"}),
+        ("trafficEncapMode: networkPolicyOnly\n", {}),
+        (
+            "tunnelType: gre\ndefaultMTU: 1400\nantreaProxy: {proxyAll: true}\n",
+            {"encapsulation": "gre", "mtu.pod": 1400, "proxy.mode": "none"},
+        ),
+    ],
+)
+def test_antrea(settings: str, wanted: dict[str, Any]) -> None:
+    found = network("antrea", config_maps={("kube-system", "antrea-config"): {"antrea-agent.conf": settings}})
+    assert (values(found), found.mistakes) == (wanted, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        ("trafficEncapMode: full\n", "trafficEncapMode is full, which is no value of it; valid: encap, noEncap, hybrid, networkPolicyOnly"),
+        ("tunnelType: ipip\n", "tunnelType is ipip, which is no value of it; valid: geneve, vxlan, gre, stt"),
+    ],
+)
+def test_values_that_antrea_does_not_know(settings: str, mistake: str) -> None:
+    found = network("antrea", config_maps={("kube-system", "antrea-config"): {"antrea-agent.conf": settings}})
+    assert (found.mistakes, values(found)) == ([f"ConfigMap kube-system/antrea-config antrea-agent.conf {mistake}"], {})
+
+
+def test_aws() -> None:
+    found = network("aws-vpc-cni", daemonsets=[daemonset("aws-node", env={"AWS_VPC_ENI_MTU": "9001"})])
+    assert values(found) == {"encapsulation": "none", "mtu.uplink": 9001, "mtu.pod": 9001}
+    found = network("aws-vpc-cni", daemonsets=[daemonset("aws-node", env={"AWS_VPC_ENI_MTU": "9001", "POD_MTU": "1500"})])
+    assert (values(found)["mtu.pod"], sources(found)["mtu.pod"]) == (1500, "DaemonSet kube-system/aws-node POD_MTU")
+
+
+def test_ovn() -> None:
+    operator = custom("cluster", defaultNetwork={"ovnKubernetesConfig": {"mtu": 8901}})
+    objects = {"daemonsets": [daemonset("ovnkube-node", namespace="openshift-ovn-kubernetes")]}
+    found = network("ovn-kubernetes", **objects, custom={"Network (operator.openshift.io)": [operator]})
+    assert values(found) == {"encapsulation": "geneve", "mtu.pod": 8901, "proxy.mode": "none"}
+    assert sources(found)["proxy.mode"] == "DaemonSet openshift-ovn-kubernetes/ovnkube-node (OVN serves Services)"
+    status_ = {"metadata": {"name": "cluster"}, "status": {"clusterNetworkMTU": 1400}}
+    with_proxy = custom("cluster", deployKubeProxy=True)
+    both = {"Network (operator.openshift.io)": [with_proxy], "Network (config.openshift.io)": [status_]}
+    assert values(network("ovn-kubernetes", **objects, custom=both)) == {"encapsulation": "geneve", "mtu.pod": 1400}
+
+
+def test_weave() -> None:
+    found = network("weave", daemonsets=[daemonset("weave-net", env={"WEAVE_MTU": "8912"})])
+    assert values(found) == {"encapsulation": None, "mtu.pod": 8912}
+
+
+# ---- reading them
+
+
+def test_objects_are_read_that_the_cluster_has(server: FakeApiServer, api: Api) -> None:
+    """Of two groups that serve a kind the one that has objects counts; what may not be read is told, and what there is not is nothing."""
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    for path in ("/api/v1/nodes", "/api/v1/namespaces/kube-system/pods"):
+        server.items(path)
+    server.items("/apis/apps/v1/daemonsets", daemonset("calico-node", namespace="calico-system"))
+    server.items("/apis/projectcalico.org/v3/ippools")
+    server.items("/apis/crd.projectcalico.org/v1/ippools", custom("old", vxlanMode="Always"))
+    forbidden = status(403, "Forbidden", 'User "x" cannot list resource "installations" in API group "operator.tigera.io"')
+    server.routes["GET", "/apis/operator.tigera.io/v1/installations"] = forbidden
+    server.routes["GET", "/api/v1/namespaces/calico-system/configmaps/calico-config"] = status(403, "Forbidden", "User cannot get")
+    cluster = read_cluster(api)
+    assert (cluster.cni, cluster.claims["encapsulation"].value) == ("calico", "vxlan")
+    assert {kind: reason.split(". ")[0] for kind, reason in cluster.unreadable.items()} == {
+        "ConfigMap calico-system/calico-config": "GET /api/v1/namespaces/calico-system/configmaps/calico-config: HTTP 403: User cannot get",
+        "Installation": (
+            'GET /apis/operator.tigera.io/v1/installations: HTTP 403: User "x" cannot list resource "installations" in API group '
+            '"operator.tigera.io"'
+        ),
+    }
+
+
+def test_a_config_map_that_every_cluster_is_asked_for_has_to_be_readable(server: FakeApiServer, api: Api) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    for path in ("/api/v1/nodes", "/api/v1/namespaces/kube-system/pods", "/apis/apps/v1/daemonsets"):
+        server.items(path)
+    server.routes["GET", "/api/v1/namespaces/kube-system/configmaps/kube-proxy"] = status(403, "Forbidden", "User cannot get it")
+    with pytest.raises(ClusterError, match="configmaps/kube-proxy: HTTP 403: User cannot get it"):
+        read_cluster(api)
+
+
+def test_every_claim_that_is_looked_for_may_be_read() -> None:
+    names = ("calico-node", "cilium", "kube-flannel-ds", "antrea-agent", "ovnkube-node")
+    everything = [daemonset(name, namespace="elsewhere") for name in names]
+    assert {name for namespace, name in wanted_config_maps(everything) if namespace == "elsewhere"} < {*all_config_maps()}
+    assert {resource.kind for resource in wanted_resources(everything)} >= {calico.IP_POOL.kind, cilium.NODE.kind}
+    assert wanted_resources([daemonset("kube-flannel-ds")]) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_k8snet.cluster.claims.reading import all_resources
 from pytest_k8snet.cluster.permissions import Question, Right, by_place, command, in_words, questions, rights
 
 PODS = Right(verbs=("create", "deletecollection", "list"), resource="pods", namespace="x", why="")
@@ -22,6 +23,11 @@ READING = {
     ("get", "configmaps", None),
     ("get", "configmaps", "kube-system"),
     ("list", "pods", "kube-system"),
+    *(
+        ("list", f"{plural}.{group}", None)
+        for resource in all_resources()
+        for plural, group in ((resource.plural, group) for group, _ in resource.groups)
+    ),
 }
 
 
@@ -87,7 +93,7 @@ def test_what_is_asked_for_at_the_start() -> None:
 
 def test_what_a_run_can_do_without_is_not_asked_for() -> None:
     resources = {item.right.resource for item in questions(rights("load", "pod", None))}
-    assert not resources & {"events", "priorityclasses", "serviceaccounts"}
+    assert not resources & {"events", "priorityclasses", "serviceaccounts", *(resource.plural for resource in all_resources())}
 
 
 @pytest.mark.parametrize(

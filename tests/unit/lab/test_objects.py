@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.cluster.claims import read_claims
+from pytest_k8snet.cluster.claims.objects import Objects
+from pytest_k8snet.cluster.claims.reading import read_claims, recognise_cni
 from pytest_k8snet.cluster.inventory import kube_proxies
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.client import path
@@ -47,8 +48,11 @@ def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, cl
     daemonsets = [copy.deepcopy(dict(item)) for item in found if item["kind"] == "DaemonSet"]
     for item in daemonsets:
         item["status"] = {"desiredNumberScheduled": 3, "numberReady": 3}
-    read = read_claims(maps, daemonsets, kube_proxies(daemonsets, []))
-    assert {key: claim.value for key, claim in read.items()} == claims
+    read = read_claims(
+        Objects(config_maps=maps, daemonsets=daemonsets, proxies=kube_proxies(daemonsets, [])), recognise_cni(daemonsets, [], maps)
+    )
+    assert {key: claim.value for key, claim in read.claims.items()} == claims
+    assert read.mistakes == []
 
 
 @pytest.mark.parametrize("proxy_mode", ["ipvs", "iptables", "none"])

@@ -1,0 +1,97 @@
+"""Cilium: its ConfigMap, which the agent reads when it starts, and CiliumNode, which says what each node has been given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_k8snet.cluster.claims.objects import Found, Objects, Resource
+from pytest_k8snet.cluster.claims.parsing import bytes_of, is_true, section
+
+NAME = "cilium"
+DAEMONSETS = ("cilium", "anetd")  # anetd is GKE Dataplane V2's
+NAMESPACE = "kube-system"
+CONFIG = "cilium-config"
+CONFIG_MAPS = (CONFIG,)
+NODE = Resource("CiliumNode", "ciliumnodes", (("cilium.io", "v2"),))
+NODE_CONFIG = Resource("CiliumNodeConfig", "ciliumnodeconfigs", (("cilium.io", "v2"), ("cilium.io", "v2alpha1")))
+RESOURCES = (NODE, NODE_CONFIG)
+
+ROUTING_MODES = ("native", "tunnel", "hybrid")
+TUNNELS = ("vxlan", "geneve")
+REPLACEMENTS = ("true", "false", "strict", "partial", "probe", "disabled")  # all but the first two until 1.14
+OVERHEAD_BYTES = 50  # of either tunnel over IPv4
+
+
+def read(objects: Objects, found: Found) -> None:
+    """Read encapsulation, MTU, devices."""
+    for source, data in objects.maps(*CONFIG_MAPS):
+        read_settings(data, source, found)
+    for item in objects.of(NODE_CONFIG):
+        overridden = sorted(section(item, "spec", "defaults"))
+        if overridden:
+            labels = section(item, "spec", "nodeSelector", "matchLabels")
+            which = ", ".join(f"{key}={value}" for key, value in labels.items()) or "a selector"
+            found.claim(
+                f"cilium.node_config.{item['metadata']['name']}",
+                ", ".join(overridden),
+                f"CiliumNodeConfig {item['metadata']['name']} for nodes with {which}",
+            )
+
+
+def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
+    """Read the settings of one ConfigMap, or what an object puts over them."""
+    tunnel = _tunnel(data, source, found)
+    encrypted = any(is_true(data.get(key)) for key in ("enable-wireguard", "enable-ipsec", "enable-ztunnel"))
+    # What is encrypted is inside another packet as well, but no route shows it: Cilium's programs redirect it.
+    if tunnel is not None and (tunnel[0] != "none" or not encrypted):
+        found.encapsulate(*tunnel)
+    if mtu := data.get("mtu"):
+        of_device = bytes_of(mtu, f"{source} mtu")
+        if tunnel is not None and not encrypted:
+            less = 0 if tunnel[0] == "none" else OVERHEAD_BYTES
+            told = f"{source} mtu" + (f" less {less} bytes of {tunnel[0]}" if less else "")
+            found.claim("mtu.pod", of_device - less, told)
+    if devices := data.get("devices"):
+        found.claim("cilium.devices", " ".join(devices.split()), f"{source} devices")
+
+
+def _tunnel(data: Mapping[str, str], source: str, found: Found) -> tuple[str, str, str] | None:
+    """Return tunnel, scope and where that is said. The chart writes tunnel-protocol in native mode as well."""
+    mode, protocol = data.get("routing-mode"), data.get("tunnel-protocol") or "vxlan"
+    if mode is None and "tunnel" in data:  # until 1.14
+        kind = data["tunnel"]
+        if kind not in (*TUNNELS, "disabled"):
+            found.mistake(f"{source} tunnel", kind, (*TUNNELS, "disabled"))
+            return None
+        return ("none", "Never", f"{source} tunnel") if kind == "disabled" else (kind, "Always", f"{source} tunnel")
+    if protocol not in TUNNELS:
+        found.mistake(f"{source} tunnel-protocol", protocol, TUNNELS)
+        return None
+    if mode == "native":
+        return "none", "Never", f"{source} routing-mode"
+    if mode in ("tunnel", "hybrid"):
+        return protocol, "Always" if mode == "tunnel" else "CrossSubnet", f"{source} tunnel-protocol"
+    if mode is not None:
+        found.mistake(f"{source} routing-mode", mode, ROUTING_MODES)
+    return None
+
+
+def replaces_kube_proxy(objects: Objects, found: Found) -> str | None:
+    """Return which setting has Cilium replace all of kube-proxy."""
+    for source, data in objects.maps(*CONFIG_MAPS):
+        value = data.get("kube-proxy-replacement")
+        if value in ("true", "strict"):
+            return f"{source} kube-proxy-replacement"
+        if value is not None and value not in REPLACEMENTS:
+            found.mistake(f"{source} kube-proxy-replacement", value, REPLACEMENTS[:2])
+    return None
+
+
+def pod_cidrs(objects: Objects) -> dict[str, tuple[str, ...]]:
+    """Return the pod ranges that Cilium has given to nodes: with its own IPAM those of Node objects mean nothing."""
+    found = {}
+    for item in objects.of(NODE):
+        ranges = section(item, "spec", "ipam").get("podCIDRs")
+        if isinstance(ranges, list) and ranges:
+            found[item["metadata"]["name"]] = tuple(map(str, ranges))
+    return found
