@@ -148,6 +148,13 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
             "mode_error": None,
             "listening": True,
             "processes": ["pid 812: /usr/local/bin/kube-proxy --config=/var/lib/kube-proxy/config.conf"],
+            "configz": {"kubeproxy.config.k8s.io": {"mode": "ipvs", "ipvs": {"scheduler": "rr", "strictARP": True}}},
+            "metrics": {
+                "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds": 1_700_000_000.0,
+                "kubeproxy_sync_proxy_rules_last_timestamp_seconds": 1_700_000_001.0,
+            },
+            "metrics_error": None,
+            "at_s": 1_700_000_020.0,
         },
         "ipvs": {"loaded": True, "table": IPVS_TABLE},
         "iptables": {

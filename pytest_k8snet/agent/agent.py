@@ -63,6 +63,7 @@ MOST_CHAINS = 50  # of each kind, KUBE-SVC- and the like: thousands of Services 
 VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
 # What is kept of kube-proxy's command line and of its /configz.
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
+KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs")
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
@@ -389,7 +390,13 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "persisted": part(
             "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
         ),
-        "kube_proxy": dict(proxy, processes=kube_proxy_processes(), configz=kube_proxy_configz(proxy)),
+        "kube_proxy": dict(
+            proxy,
+            processes=kube_proxy_processes(),
+            configz=kube_proxy_configz(proxy),
+            at_s=time.time() if proxy["address"] else None,
+            **kube_proxy_metrics(proxy),
+        ),
         "ipvs": part("ipvs", lambda: without_real_servers(ipvs_table()), {"loaded": True, "table": None}),
         "iptables": {"legacy": iptables_legacy(), "nft": iptables_nft(nft)},
         "nft": nft,
@@ -700,6 +707,25 @@ def kube_proxy_configz(proxy: Mapping[str, Any], get: HttpGet = http_get) -> Any
         for name, part in found.items()
         if name.lower() == "kubeproxy.config.k8s.io" and isinstance(part, dict)
     }
+
+
+def kube_proxy_metrics(proxy: Mapping[str, Any], get: HttpGet = http_get) -> dict[str, Any]:
+    """Return what kube-proxy's metrics say of its syncs: when the last ones were, and how many failed since its start."""
+    if proxy["address"] is None:
+        return {"metrics": None, "metrics_error": None}
+    try:
+        status, body = get(proxy["address"], 10249, "/metrics")
+    except (OSError, Failed) as error:
+        return {"metrics": None, "metrics_error": str(error) or type(error).__name__}
+    if status != 200:
+        return {"metrics": None, "metrics_error": f"HTTP {status}"}
+    found = {}
+    for name, labels, value in re.findall("^" + KEPT_METRICS, body, re.MULTILINE):
+        try:
+            found[name + (f"{{{labels}}}" if labels else "")] = float(value)
+        except ValueError:
+            continue
+    return {"metrics": found, "metrics_error": None}
 
 
 def iptables_legacy() -> dict[str, Any]:

@@ -133,6 +133,12 @@ http() {
     fi
 }
 
+# What kube-proxy's metrics say of its syncs; they are hundreds of kilobytes otherwise.
+sync_metrics() {
+    http "$1" /metrics | grep -e '^HTTP/' -e '^.$' -e '^kubeproxy_sync_proxy_rules_.*\(timestamp_seconds\|failures_total\)' \
+        -e '^process_start_time_seconds'
+}
+
 kube_proxy() {
     # Nobody is asked on a port on which nobody listens.
     grep -q '^ *[0-9]*: [0-9A-F]*:2809 [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || return 0
@@ -145,6 +151,10 @@ kube_proxy() {
         case $answer in
         HTTP/1.[01]' 200'*)
             section "http $address /configz" http "$address" /configz
+            if [ "$what" = facts ]; then
+                section "http $address /metrics" sync_metrics "$address"
+                section now date +%s
+            fi
             return 0
             ;;
         esac

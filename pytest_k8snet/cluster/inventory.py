@@ -148,11 +148,22 @@ def kube_proxies(daemonsets: Iterable[Mapping[str, Any]], pods: Iterable[Mapping
         static = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
         key = (metadata["namespace"], owners[0] if owners else "(static pods)" if static else "(pods)")
         entry = found.setdefault(key, {"name": key[1], "namespace": key[0], "desired": 0, "ready": 0, "node_selector": {}, "pods": []})
-        entry["pods"].append({"name": metadata["name"], "node": item["spec"].get("nodeName"), "static": static})
+        entry["pods"].append({"name": metadata["name"], "node": item["spec"].get("nodeName"), "static": static, **_state(item)})
         if not owners:
             entry["desired"] += 1
             entry["ready"] += item.get("status", {}).get("phase") == "Running"
     return [found[key] for key in sorted(found)]
+
+
+def _state(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a pod's containers do: restarts, what they wait for, how the last one that ended did."""
+    restarts, waiting, ended = 0, None, None
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        restarts += container.get("restartCount", 0)
+        waiting = (container.get("state") or {}).get("waiting", {}).get("reason") or waiting
+        if last := (container.get("lastState") or {}).get("terminated"):
+            ended = f"{last.get('reason')}, exit status {last.get('exitCode')}, at {last.get('finishedAt')}"
+    return {"restarts": restarts, "waiting": waiting, "last_end": ended}
 
 
 def is_kube_proxy(metadata: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> bool:

@@ -94,7 +94,7 @@ class Cluster:
     version: str
     nodes: tuple[Node, ...]
     claims: Mapping[str, Claim]  # keys: see pytest_k8snet.cluster.claims.reading
-    kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector; pods: [{name, node, static}]
+    kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector, pods
     cni: str | None  # recognised CNI, None when unknown
     mistakes: tuple[str, ...] | None = None  # values that the API of their object does not know; None in records that were not looked at
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.cluster.virtual_servers import differences, is_excluded
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation
@@ -18,6 +18,10 @@ from pytest_k8snet.record.ipvs import IpvsRecord
 
 _ASK_MODE = "curl http://127.0.0.1:10249/proxyMode"
 _READ_TABLE = "cat /proc/net/ip_vs"
+_READ_METRICS = "curl http://127.0.0.1:10249/metrics"
+
+#: What begins the names of kube-proxy's metrics about syncs (pkg/proxy/metrics/metrics.go).
+_SYNC = "kubeproxy_sync_proxy_rules"
 
 #: What kube-proxy sets at its start in ipvs mode and never looks at again (PrivilegedInit, pkg/proxy/ipvs/backend.go).
 IPVS_SYSCTLS = {
@@ -64,6 +68,8 @@ def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> J
     )
     if proxy.mode != "iptables":
         _service_chains(judgement, facts, proxy.mode)
+    if proxy.mode != "nftables":
+        _nft_tables(judgement, facts, proxy.mode)
     if proxy.mode != "ipvs" and facts.host.link("kube-ipvs0") is not None:
         judgement.remark(
             f"{facts.node}: kube-ipvs0 and its virtual servers are left over from ipvs mode", command="ip link show kube-ipvs0"
@@ -73,7 +79,111 @@ def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> J
             f"{facts.node}: mode ipvs is deprecated since Kubernetes 1.35, off by default from 1.40 and gone in 1.43 (KEP-5495); "
             "nftables mode replaces it"
         )
+    if proxy.mode == "iptables" and _minor(version) >= 33:
+        judgement.advise(
+            f"{facts.node}: mode iptables was kube-proxy's default for long; nftables mode is stable since Kubernetes 1.33 and the default "
+            "from 1.40 (KEP-3866, KEP-5343)"
+        )
     return judgement
+
+
+def configuration_in_force(facts: NodeFacts, claims: Mapping[str, Claim]) -> Judgement:
+    """Judge that the node's kube-proxy runs what the cluster's configuration says, whatever a profile wants.
+
+    kube-proxy reads its configuration once: what differs is older, or the node's own, and changes with the next restart.
+    """
+    mode = claims.get("proxy.mode")
+    if mode is None or mode.value is None:
+        return Judgement.skipped(f"the cluster does not say how kube-proxy should run{f' ({mode.source})' if mode else ''}")
+    if mode.value == "none":
+        return Judgement.skipped(f"no kube-proxy is claimed ({mode.source}): the absence checks judge that")
+    judgement = Judgement(want=f"mode {mode.value} ({mode.source})")
+    proxy = facts.kube_proxy
+    if proxy.mode is None:
+        return Judgement.skipped("kube-proxy does not tell how it runs: the mode's check judges that")
+    in_force: dict[str, str | bool | None] = {"proxy.mode": proxy.mode}
+    if proxy.mode == mode.value == "ipvs":
+        in_force |= {"proxy.scheduler": None if proxy.scheduler is None else proxy.scheduler or "rr", "proxy.strict_arp": proxy.strict_arp}
+    for key, name in (("proxy.mode", "mode"), ("proxy.scheduler", "scheduler"), ("proxy.strict_arp", "strictARP")):
+        claim, have = claims.get(key), in_force.get(key)
+        if claim is None or claim.value is None or have is None:
+            continue
+        judgement.check(
+            have == claim.value,
+            f"{facts.node}: kube-proxy runs with {name} {_word(have)}, its configuration says {_word(claim.value)} ({claim.source}): "
+            "it was started before that, or has one of its own",
+            measured=_word(have),
+            wanted=_word(claim.value),
+            command="curl http://127.0.0.1:10249/configz",
+        )
+    if "proxy.mode_defaulted" in claims:
+        judgement.advise(
+            f"{claims['proxy.mode_defaulted'].source} is not set: kube-proxy's default, iptables today, becomes nftables in Kubernetes "
+            "1.40 (KEP-5343), and since 1.37 it warns of that; write the mode"
+        )
+    return judgement
+
+
+def keeps_in_sync(facts: NodeFacts, cluster: Cluster, expect: ProxyExpectation) -> Judgement:
+    """Judge that kube-proxy's container runs and that what changes reaches the kernel.
+
+    A sync that was asked for longer ago than two sync periods and has not succeeded since is a fault, as it is for kube-proxy's own
+    health (pkg/proxy/healthcheck/proxy_health.go); failures that a later sync made good are a remark.
+    """
+    if reason := _no_proxy_wanted(expect):
+        return Judgement.skipped(reason)
+    proxy = facts.kube_proxy
+    pods = [pod for item in cluster.kube_proxy_daemonsets for pod in item.get("pods") or () if pod["node"] == facts.node]
+    judgement = Judgement(want="a running container and no change that waits for a sync")
+    for pod in pods:
+        if "restarts" not in pod:
+            continue  # of an earlier version's record
+        judgement.check(
+            pod["waiting"] is None,
+            f"{facts.node}: pod {pod['name']} does not run: {pod['waiting']}, after {pod['restarts']} restarts"
+            + (f" (the last end: {pod['last_end']})" if pod["last_end"] else ""),
+            command=f"kubectl -n kube-system describe pod {pod['name']}",
+        )
+        if pod["restarts"] and pod["waiting"] is None:
+            told = f"{facts.node}: pod {pod['name']} has restarted {pod['restarts']} times"
+            judgement.remark(told + (f", the last end: {pod['last_end']}" if pod["last_end"] else ""))
+    if proxy.metrics is None and proxy.metrics_error is not None:
+        judgement.error(f"{facts.node}: kube-proxy's metrics were not read: {proxy.metrics_error}", command=_READ_METRICS)
+    elif proxy.metrics is not None and proxy.at_s is not None:
+        _syncs(judgement, facts, proxy.metrics, proxy.at_s)
+    if not judgement.checked and not judgement.findings:
+        if _absent(proxy) and proxy.mode is None:
+            return Judgement.skipped("kube-proxy does not run here: the mode's check judges that")
+        return Judgement.beyond_reach("neither kube-proxy's pod nor its metrics are known here")
+    return judgement
+
+
+def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float], at_s: float) -> None:
+    synced = max((value for name, value in metrics.items() if name.startswith(f"{_SYNC}_last_timestamp_seconds")), default=None)
+    queued = max((value for name, value in metrics.items() if name.startswith(f"{_SYNC}_last_queued_timestamp_seconds")), default=None)
+    failures = {name.removeprefix(f"{_SYNC}_"): value for name, value in metrics.items() if "failures_total" in name and value}
+    if synced is None or queued is None:
+        judgement.error(f"{facts.node}: kube-proxy's metrics do not tell when it synced", command=_READ_METRICS)
+        return
+    judgement.evidence.update(since_last_sync_s=round(at_s - synced, 1), failures={name: int(value) for name, value in failures.items()})
+    told = "; ".join(f"{name} {value:.0f}" for name, value in sorted(failures.items()))
+    last = f"the last sync is {at_s - synced:.0f} s ago" if synced else "it has never synced"
+    waiting_s = at_s - queued if queued > synced else 0.0
+    judgement.check(
+        waiting_s <= 2 * facts.kube_proxy.sync_period_s,
+        f"{facts.node}: a change has waited {waiting_s:.0f} s for kube-proxy to bring it into the kernel, want at most two sync periods "
+        f"({2 * facts.kube_proxy.sync_period_s:.0f} s); {last}" + (f", failures since its start: {told}" if told else ""),
+        measured=f"{waiting_s:.0f} s",
+        command=_READ_METRICS,
+    )
+    if told and waiting_s <= 2 * facts.kube_proxy.sync_period_s:
+        judgement.remark(
+            f"{facts.node}: syncs of kube-proxy have failed since its start, and succeeded since: {told}", command=_READ_METRICS
+        )
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def nodes_agree(documents: Mapping[str, Document], cluster: Cluster, expect: ProxyExpectation) -> Judgement:
@@ -315,6 +425,21 @@ def _service_chains(judgement: Judgement, facts: NodeFacts, mode: str) -> None:
                 f"(iptables-{name}: {_few(unreferenced.names)})",
                 command=command,
             )
+
+
+def _nft_tables(judgement: Judgement, facts: NodeFacts, mode: str) -> None:
+    """Tables of nftables mode have base chains: as long as they are there every packet goes through them."""
+    tables = [table for table in facts.nft_tables if table.split()[-1] == "kube-proxy"]
+    if facts.nft_error is not None:
+        judgement.remark(
+            f"{facts.node}: whether tables of nftables mode are left was not read: {facts.nft_error}", command="nft list tables"
+        )
+    elif tables:
+        judgement.check(
+            False,
+            f"{facts.node}: nftables has table {' and '.join(tables)} of nftables mode, in force beside mode {mode}, want none",
+            command="nft list tables",
+        )
 
 
 def _odd_ones(judgement: Judgement, modes: Mapping[str, str]) -> None:

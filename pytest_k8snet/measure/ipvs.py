@@ -5,7 +5,6 @@ A table that differs is read again until a sync must have mended it.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.virtual_servers import differences
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
-from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_settings
+from pytest_k8snet.record.ipvs import exclude_cidrs, sync_period_s
 from pytest_k8snet.record.shared import Shared
 
 if TYPE_CHECKING:
@@ -25,14 +24,12 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext, ServiceSource
     from pytest_k8snet.record.document import Document
 
-SYNC_PERIOD_S = 30.0
 SLACK_S = 5.0
 
 _POLL_S = 2.0
 _LONGEST_POLL_S = 10.0
 _TOGETHER = 100  # nodes that are read between two lists of the objects
 _TIMEOUT_S = 30.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(slots=True)
@@ -177,18 +174,3 @@ def trimmed(item: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: item[key] for key in ("spec", "addressType", "endpoints", "ports") if key in item}
     load_balancer = item.get("status", {}).get("loadBalancer")
     return {"metadata": metadata, **kept, **({"status": {"loadBalancer": load_balancer}} if load_balancer else {})}
-
-
-def sync_period_s(configz: Mapping[str, Any] | None) -> float:
-    """Return the sync period that kube-proxy's /configz tells (its shape changed in 1.36), 30 s when it does not."""
-    for holder in ipvs_settings(configz):
-        value = holder.get("syncperiod")
-        seconds = value / 1e9 if isinstance(value, int | float) else _duration_s(value) if isinstance(value, str) else 0.0
-        if seconds > 0:
-            return seconds
-    return SYNC_PERIOD_S
-
-
-def _duration_s(text: str) -> float:
-    """Read a duration as Go writes it, ``1m30s``."""
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", text))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.ipvs import exclude_cidrs
+from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_setting, sync_period_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,12 @@ class KubeProxy:
     listening: bool  # something accepts connections on 127.0.0.1:10249 or [::1]:10249
     exclude_cidrs: tuple[str, ...]  # ipvs.excludeCIDRs: virtual servers there are somebody else's
     processes: tuple[str, ...]  # "pid 812: /usr/local/bin/kube-proxy --config=..."
+    scheduler: str | None  # what it runs with, by /configz; empty is kube-proxy's default, None that it does not tell
+    strict_arp: bool | None
+    sync_period_s: float  # between two syncs of everything, though nothing has changed
+    metrics: Mapping[str, float] | None  # series about syncs, by name and labels; None when they were not read
+    metrics_error: str | None
+    at_s: float | None  # when metrics were read, by the node's clock, in seconds since 1970
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KubeProxy:
@@ -122,8 +128,14 @@ class KubeProxy:
             mode=data["mode"],
             mode_error=data["mode_error"],
             listening=data["listening"],
-            exclude_cidrs=exclude_cidrs(data.get("configz")),
+            exclude_cidrs=exclude_cidrs(configz := data.get("configz")),
             processes=tuple(data["processes"]),
+            scheduler=ipvs_setting(configz, "scheduler"),
+            strict_arp=ipvs_setting(configz, "strictARP"),
+            sync_period_s=sync_period_s(configz),
+            metrics=data.get("metrics"),
+            metrics_error=data.get("metrics_error"),
+            at_s=data.get("at_s"),
         )
 
     @classmethod

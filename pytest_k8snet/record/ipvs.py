@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
+
+SYNC_PERIOD_S = 30.0  # kube-proxy's default
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,26 @@ def ipvs_settings(configz: Mapping[str, Any] | None) -> Sequence[Mapping[str, An
     """Return where kube-proxy's /configz may hold settings of ipvs mode, keys in lower case: its shape changed in 1.36."""
     lowered = _lower(configz or {}).get("kubeproxy.config.k8s.io") or {}
     return [holder for holder in (lowered.get("ipvs"), lowered.get("ipvsconfiguration"), lowered) if isinstance(holder, Mapping)]
+
+
+def ipvs_setting(configz: Mapping[str, Any] | None, name: str) -> Any:
+    """Return one setting of ipvs mode, None when kube-proxy does not tell it."""
+    return next((holder[name.lower()] for holder in ipvs_settings(configz) if name.lower() in holder), None)
+
+
+def sync_period_s(configz: Mapping[str, Any] | None) -> float:
+    """Return the sync period that kube-proxy's /configz tells (its shape changed in 1.36), 30 s when it does not."""
+    for holder in ipvs_settings(configz):
+        value = holder.get("syncperiod")
+        seconds = value / 1e9 if isinstance(value, int | float) else _duration_s(value) if isinstance(value, str) else 0.0
+        if seconds > 0:
+            return seconds
+    return SYNC_PERIOD_S
+
+
+def _duration_s(text: str) -> float:
+    """Read a duration as Go writes it, ``1m30s``."""
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", text))
 
 
 def exclude_cidrs(configz: Mapping[str, Any] | None) -> tuple[str, ...]:

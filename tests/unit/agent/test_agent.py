@@ -485,3 +485,31 @@ def test_a_nat_table_of_nft_s_own(monkeypatch: pytest.MonkeyPatch, name: str, re
     monkeypatch.setattr(agent, "output", lambda argv: answers[argv[0]])
     found = agent.iptables_nft({"tables": ["ip nat", "inet filter"], "error": None})
     assert (found["chains"], found["error"] is None) == ([], readable)
+
+
+METRICS = """# HELP kubeproxy_sync_proxy_rules_last_timestamp_seconds [ALPHA] The last time proxy rules were successfully synced
+kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.7e+09
+kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 1.6e+09
+kubeproxy_sync_proxy_rules_iptables_restore_failures_total 2
+kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.001"} 0
+kubeproxy_sync_proxy_rules_nftables_sync_failures_total broken
+process_start_time_seconds 1.5e+09
+go_goroutines 42
+"""
+KEPT = {
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds": 1.7e9,
+    'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"}': 1.6e9,
+    "kubeproxy_sync_proxy_rules_iptables_restore_failures_total": 2.0,
+    "process_start_time_seconds": 1.5e9,
+}
+
+
+def test_metrics_about_syncs_of_kube_proxy() -> None:
+    def refuse(*_: Any) -> tuple[int, str]:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    proxy = {"address": "127.0.0.1"}
+    assert agent.kube_proxy_metrics(proxy, lambda *_: (200, METRICS)) == {"metrics": KEPT, "metrics_error": None}
+    assert agent.kube_proxy_metrics(proxy, lambda *_: (404, "")) == {"metrics": None, "metrics_error": "HTTP 404"}
+    assert agent.kube_proxy_metrics(proxy, refuse) == {"metrics": None, "metrics_error": "[Errno 111] Connection refused"}
+    assert agent.kube_proxy_metrics({"address": None}, refuse) == {"metrics": None, "metrics_error": None}

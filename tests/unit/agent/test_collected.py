@@ -21,6 +21,7 @@ from pytest_k8snet.agent.collected import Collected
 from pytest_k8snet.measure.facts import HOST_KEYS, UPLINK_KEYS
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
+from tests.unit.agent.test_agent import KEPT, METRICS
 
 MARK = "k8snet-0123"
 CONFIGZ = {"kubeproxy.config.k8s.io": {"mode": "ipvs"}}
@@ -196,8 +197,9 @@ def web() -> Iterator[int]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = b"ipvs" if self.path == "/proxyMode" else b"no such page"
-            self.send_response(200 if self.path == "/proxyMode" else 404)
+            pages = {"/proxyMode": b"ipvs", "/metrics": METRICS.encode()}
+            body = pages.get(self.path, b"no such page")
+            self.send_response(200 if self.path in pages else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -225,9 +227,9 @@ def test_every_client_gets_the_mode(programs: Path, web: int, client: tuple[str,
         .replace("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", f"PATH={programs}")
     )
 
-    def ask(path: str) -> tuple[str, int, str]:
+    def ask(path: str, function: str = "http") -> tuple[str, int, str]:
         ran = subprocess.run(
-            [*SHELLS[0], "-c", text.replace("main </dev/null", f"http 127.0.0.1 {path}")],
+            [*SHELLS[0], "-c", text.replace("main </dev/null", f"{function} 127.0.0.1 {path}")],
             capture_output=True,
             timeout=30,
             check=False,
@@ -237,6 +239,10 @@ def test_every_client_gets_the_mode(programs: Path, web: int, client: tuple[str,
     found = sections(**{"http__127.0.0.1__/proxyMode": ask("/proxyMode"), "http__127.0.0.1__/configz": ask("/configz")})
     read = collected.ipvs(found, {})
     assert (read["mode"], read["configz"]) == ("ipvs", None)
+    syncs = ask("", "sync_metrics")
+    assert "go_goroutines" not in syncs[0]
+    get = collected._http(sections(**{"http__127.0.0.1__/metrics": syncs}))
+    assert agent.kube_proxy_metrics({"address": "127.0.0.1"}, get) == {"metrics": KEPT, "metrics_error": None}
     (programs / client[0]).unlink()
     assert ask("/proxyMode") == ("", 127, "no curl, bash, nc or wget on the node\n")
 

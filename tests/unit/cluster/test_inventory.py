@@ -34,7 +34,8 @@ def test_kube_proxies() -> None:
         ("kube-proxy", 1, 1),
         ("other-name", 0, 0),
     ]
-    assert found[0]["pods"] == [{"name": "kube-proxy-node-2", "node": "node-2", "static": True}]
+    calm = {"restarts": 0, "waiting": None, "last_end": None}
+    assert found[0]["pods"] == [{"name": "kube-proxy-node-2", "node": "node-2", "static": True, **calm}]
     assert found[1]["node_selector"] == {"kubernetes.io/os": "linux"}
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation, Wanted
 from pytest_k8snet.judge import proxy
@@ -127,7 +127,31 @@ def test_chains_of_iptables_mode_in_iptables_mode_are_no_finding() -> None:
         IPTABLES,
         "v1.37.2",
     )
-    assert (outcome(judgement), judgement.findings) == (("pass", ""), [])
+    assert (outcome(judgement), told(judgement, "remark")) == (("pass", ""), [])
+
+
+@pytest.mark.parametrize(("version", "advised"), [("v1.32.9", False), ("v1.33.0", True)])
+def test_nftables_mode_is_advised_from_the_release_that_made_it_stable(version: str, advised: bool) -> None:
+    judgement = proxy.mode_in_force(facts(kube_proxy=RUNS_IPTABLES, host__links=NO_IPVS_LINKS), IPTABLES, version)
+    wanted = (
+        "node-1: mode iptables was kube-proxy's default for long; nftables mode is stable since Kubernetes 1.33 and the default from 1.40 "
+        "(KEP-3866, KEP-5343)"
+    )
+    assert told(judgement, "advice") == ([wanted] if advised else [])
+
+
+def test_tables_of_nftables_mode_in_force_beside_another() -> None:
+    judgement = proxy.mode_in_force(facts(nft={"tables": ["ip kube-proxy", "ip6 kube-proxy", "inet own"], "error": None}), IPVS, "v1.34.0")
+    assert outcome(judgement) == (
+        "fail",
+        (
+            "node-1: nftables has table ip kube-proxy and ip6 kube-proxy of nftables mode, in force beside mode ipvs, want none "
+            "(nft list tables)"
+        ),
+    )
+    judgement = proxy.mode_in_force(facts(nft={"tables": [], "error": "nft: no such tool"}), IPVS, "v1.34.0")
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["node-1: whether tables of nftables mode are left was not read: nft: no such tool"]
 
 
 def test_the_dummy_device_that_ipvs_mode_left_is_a_remark() -> None:
@@ -559,3 +583,186 @@ def test_an_unusable_record_is_never_a_verdict(record: Document, message: str) -
     with pytest.raises(RecordError) as caught:
         proxy.table_matches(record, facts(), IPVS, "192.168.10.11")
     assert str(caught.value) == message
+
+
+# ---- configuration and syncs
+
+SOURCE = "ConfigMap kube-system/kube-proxy config.conf"
+CLAIMS = {
+    "proxy.mode": Claim("ipvs", f"{SOURCE} mode"),
+    "proxy.scheduler": Claim("rr", f"{SOURCE} ipvs.scheduler"),
+    "proxy.strict_arp": Claim(True, f"{SOURCE} ipvs.strictARP"),
+}
+CONFIGZ = "(curl http://127.0.0.1:10249/configz)"
+OLDER = "it was started before that, or has one of its own"
+
+
+def running(mode: str = "ipvs", *, scheduler: str = "", strict_arp: bool = True, **more: Any) -> dict[str, Any]:
+    configz = {"kubeproxy.config.k8s.io": {"mode": mode, "syncPeriod": "30s", "ipvs": {"scheduler": scheduler, "strictARP": strict_arp}}}
+    return {"mode": mode, "mode_error": None, "listening": True, "processes": ["pid 812: kube-proxy"], "configz": configz, **more}
+
+
+@pytest.mark.parametrize(
+    ("kube_proxy", "claims", "expected"),
+    [
+        pytest.param(running(), CLAIMS, ("pass", ""), id="healthy"),
+        pytest.param({**running(), "configz": None}, CLAIMS, ("pass", ""), id="tells-no-configuration"),
+        pytest.param(
+            running("iptables"),
+            CLAIMS,
+            ("fail", f"node-1: kube-proxy runs with mode iptables, its configuration says ipvs ({SOURCE} mode): {OLDER} {CONFIGZ}"),
+            id="mode",
+        ),
+        pytest.param(
+            running(scheduler="lc"),
+            CLAIMS,
+            ("fail", f"node-1: kube-proxy runs with scheduler lc, its configuration says rr ({SOURCE} ipvs.scheduler): {OLDER} {CONFIGZ}"),
+            id="scheduler",
+        ),
+        pytest.param(
+            running(strict_arp=False),
+            CLAIMS,
+            (
+                "fail",
+                f"node-1: kube-proxy runs with strictARP false, its configuration says true ({SOURCE} ipvs.strictARP): {OLDER} {CONFIGZ}",
+            ),
+            id="strict-arp",
+        ),
+        pytest.param(running(), {}, ("skip", "the cluster does not say how kube-proxy should run"), id="no-claim"),
+        pytest.param(
+            running(),
+            {"proxy.mode": Claim(None, "flags differ: x")},
+            ("skip", "the cluster does not say how kube-proxy should run (flags differ: x)"),
+            id="unknown",
+        ),
+        pytest.param(
+            running(),
+            {"proxy.mode": Claim("none", "DaemonSet x wants 0 pods")},
+            ("skip", "no kube-proxy is claimed (DaemonSet x wants 0 pods): the absence checks judge that"),
+            id="none",
+        ),
+        pytest.param(GONE, CLAIMS, ("skip", "kube-proxy does not tell how it runs: the mode's check judges that"), id="gone"),
+    ],
+)
+def test_configuration_in_force(kube_proxy: dict[str, Any], claims: dict[str, Claim], expected: tuple[str, str]) -> None:
+    assert outcome(proxy.configuration_in_force(facts(kube_proxy=kube_proxy), claims)) == expected
+
+
+def test_configuration_of_kube_proxy_before_1_36() -> None:
+    configz = {"kubeproxy.config.k8s.io": {"Mode": "ipvs", "IPVS": {"Scheduler": "lc", "StrictARP": True}}}
+    assert outcome(proxy.configuration_in_force(facts(kube_proxy={**running(), "configz": configz}), CLAIMS))[0] == "fail"
+
+
+def test_a_mode_that_is_not_written_is_advice() -> None:
+    claims = {"proxy.mode": Claim("iptables", "x"), "proxy.mode_defaulted": Claim(True, f"{SOURCE} mode")}
+    judgement = proxy.configuration_in_force(facts(kube_proxy=running("iptables")), claims)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "advice") == [
+        (
+            f"{SOURCE} mode is not set: kube-proxy's default, iptables today, becomes nftables in Kubernetes 1.40 (KEP-5343), "
+            "and since 1.37 it warns of that; write the mode"
+        )
+    ]
+
+
+def metrics(*, synced: float = 1000.0, queued: float = 990.0, at_s: float = 1200.0, **failures: float) -> dict[str, Any]:
+    values = {
+        "kubeproxy_sync_proxy_rules_last_timestamp_seconds": synced,
+        'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"}': queued,
+        "process_start_time_seconds": 10.0,
+        **{f"kubeproxy_sync_proxy_rules_{name}": value for name, value in failures.items()},
+    }
+    return running(metrics=values, metrics_error=None, at_s=at_s)
+
+
+def with_pod(**state: Any) -> Cluster:
+    pods = [
+        {"name": "kube-proxy-a", "node": "node-1", "static": False, "restarts": 0, "waiting": None, "last_end": None, **state},
+        {"name": "kube-proxy-b", "node": "node-2", "static": False, "restarts": 9, "waiting": "CrashLoopBackOff", "last_end": None},
+    ]
+    item = {"name": "kube-proxy", "namespace": "kube-system", "desired": 2, "ready": 2, "node_selector": {}, "pods": pods}
+    return Cluster("v1.37.2", (), {}, (item,), None)
+
+
+METRICS = "(curl http://127.0.0.1:10249/metrics)"
+END = "Error, exit status 1, at 2026-11-24T03:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("kube_proxy", "pod", "expected"),
+    [
+        pytest.param(metrics(), {}, ("pass", ""), id="healthy"),
+        pytest.param(metrics(synced=1000.0, queued=1150.0), {}, ("pass", ""), id="a-sync-is-under-way"),
+        pytest.param(
+            metrics(synced=1000.0, queued=1100.0, iptables_restore_failures_total=7.0),
+            {},
+            (
+                "fail",
+                (
+                    "node-1: a change has waited 100 s for kube-proxy to bring it into the kernel, want at most two sync periods (60 s); "
+                    f"the last sync is 200 s ago, failures since its start: iptables_restore_failures_total 7 {METRICS}"
+                ),
+            ),
+            id="syncs-fail",
+        ),
+        pytest.param(
+            metrics(synced=0.0, queued=1100.0),
+            {},
+            (
+                "fail",
+                (
+                    "node-1: a change has waited 100 s for kube-proxy to bring it into the kernel, want at most two sync periods (60 s); "
+                    f"it has never synced {METRICS}"
+                ),
+            ),
+            id="never-synced",
+        ),
+        pytest.param(
+            running(metrics=None, metrics_error="HTTP 404", at_s=1.0),
+            {},
+            ("error", f"node-1: kube-proxy's metrics were not read: HTTP 404 {METRICS}"),
+            id="no-metrics",
+        ),
+        pytest.param(
+            running(metrics={}, metrics_error=None, at_s=1.0),
+            {},
+            ("error", f"node-1: kube-proxy's metrics do not tell when it synced {METRICS}"),
+            id="other-metrics",
+        ),
+        pytest.param(
+            metrics(),
+            {"waiting": "CrashLoopBackOff", "restarts": 5, "last_end": END},
+            (
+                "fail",
+                (
+                    f"node-1: pod kube-proxy-a does not run: CrashLoopBackOff, after 5 restarts (the last end: {END}) "
+                    "(kubectl -n kube-system describe pod kube-proxy-a)"
+                ),
+            ),
+            id="crash-loop",
+        ),
+    ],
+)
+def test_keeps_in_sync(kube_proxy: dict[str, Any], pod: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(proxy.keeps_in_sync(facts(kube_proxy=kube_proxy), with_pod(**pod), IPVS)) == expected
+
+
+def test_failures_that_a_later_sync_made_good_and_restarts_are_remarks() -> None:
+    kube_proxy = metrics(nftables_sync_failures_total=2.0, iptables_restore_failures_total=0.0)
+    judgement = proxy.keeps_in_sync(facts(kube_proxy=kube_proxy), with_pod(restarts=3, last_end=END), IPVS)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        f"node-1: pod kube-proxy-a has restarted 3 times, the last end: {END}",
+        "node-1: syncs of kube-proxy have failed since its start, and succeeded since: nftables_sync_failures_total 2",
+    ]
+
+
+def test_syncs_where_there_is_nothing_to_look_at() -> None:
+    nobody = Cluster("v1.37.2", (), {}, (), None)
+    unknown = ("skip", "neither kube-proxy's pod nor its metrics are known here")
+    assert outcome(proxy.keeps_in_sync(facts(kube_proxy=running()), nobody, IPVS)) == unknown
+    old = {"name": "kube-proxy", "pods": [{"name": "kube-proxy-a", "node": "node-1", "static": False}]}
+    assert outcome(proxy.keeps_in_sync(facts(kube_proxy=running()), Cluster("v1.37.2", (), {}, (old,), None), IPVS)) == unknown
+    gone = ("skip", "kube-proxy does not run here: the mode's check judges that")
+    assert outcome(proxy.keeps_in_sync(facts(kube_proxy=GONE), nobody, IPVS)) == gone
+    assert outcome(proxy.keeps_in_sync(facts(), nobody, NONE)) == ("skip", NO_PROXY_WANTED)

@@ -12,7 +12,7 @@ from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster, Fa
 from pytest_k8snet.errors import ClusterError
 from pytest_k8snet.measure import ipvs
 from pytest_k8snet.measure.registry import MeasureContext
-from pytest_k8snet.record.ipvs import exclude_cidrs
+from pytest_k8snet.record.ipvs import SYNC_PERIOD_S, exclude_cidrs, sync_period_s
 from tests.unit.measure.faked import Cut, context
 
 OLD = {"kubeproxy.config.k8s.io": {"Mode": "ipvs", "IPVS": {"SyncPeriod": "1m30s", "ExcludeCIDRs": ["10.9.0.0/16"]}}}
@@ -32,7 +32,7 @@ NEW = {"kubeproxy.config.k8s.io": {"kind": "KubeProxyConfiguration", "ipvs": {"s
     ],
 )
 def test_settings_that_kube_proxy_tells(configz: dict[str, Any] | None, period_s: float, excluded: tuple[str, ...]) -> None:
-    assert (ipvs.sync_period_s(configz), exclude_cidrs(configz)) == (period_s, excluded)
+    assert (sync_period_s(configz), exclude_cidrs(configz)) == (period_s, excluded)
 
 
 def test_reading_that_was_cut_is_taken_again() -> None:
@@ -109,5 +109,5 @@ def test_each_table_is_given_the_time_of_a_sync_from_the_end_of_its_first_readin
         documents = {document.subject: clock[0] for document in ipvs.take(given, names)}
     assert documents["node-001"] < documents["node-150"]
     for name in ("node-001", "node-150"):
-        assert read[name][-1] - read[name][0] >= ipvs.SYNC_PERIOD_S
+        assert read[name][-1] - read[name][0] >= SYNC_PERIOD_S
         assert read[name][-1] == documents[name]
