@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
+from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
 
@@ -89,6 +90,23 @@ SYSCTLS: Mapping[str, str] = {
     "net.netfilter.nf_conntrack_buckets": "65536",
     "net.netfilter.nf_conntrack_max": "131072",
 }
+COREFILE = """.:53 {
+    errors
+    ready
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        pods verified
+    }
+    autopath @kubernetes
+    forward . /etc/resolv.conf
+    cache 30
+    loop
+}
+"""
+RESOLV: Mapping[str, Any] = {
+    "nameservers": ["10.96.0.10"],
+    "search": ["kube-system.svc.cluster.local", "svc.cluster.local", "cluster.local"],
+    "ndots": 5,
+}
 CLAIMS: Mapping[str, Claim] = {
     "proxy.mode": Claim("ipvs", "ConfigMap kube-system/kube-proxy config.conf mode"),
     "proxy.scheduler": Claim("rr", "ConfigMap kube-system/kube-proxy config.conf ipvs.scheduler"),
@@ -114,6 +132,17 @@ def fake_node(name: str, number: int = 1) -> Node:
     )
 
 
+def healthy_dns(nodes: Sequence[str]) -> Dns:
+    """Return the DNS of a cluster with these nodes: CoreDNS on up to three of them."""
+    return Dns(
+        service="kube-system/kube-dns",
+        addresses=("10.96.0.10",),
+        servers=tuple(DnsServer(f"coredns-{name}", name, ready=True) for name in nodes[:3]),
+        corefile="ConfigMap kube-system/coredns Corefile",
+        blocks=tuple(parse_corefile(COREFILE)),
+    )
+
+
 def healthy_pod_facts(pod_ip: str = "10.244.1.5") -> dict[str, Any]:
     """Return the answer of a probe pod's agent to ``facts``."""
     return {
@@ -136,7 +165,7 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
             "sysctls": dict(SYSCTLS),
             "congestion_control": "bbr",
         },
-        "existing_pods": [{"name": "kube-system/coredns-abc", **healthy_pod_facts()}],
+        "existing_pods": [{"name": "kube-system/coredns-abc", **healthy_pod_facts(), "resolv": dict(RESOLV)}],
         "uplink": "eth0",
         "physical": ["eth0"],
         "persisted": [
@@ -195,6 +224,7 @@ class FakeCluster:
         version: str = "v1.37.0",
         claims: Mapping[str, Claim] = CLAIMS,
         cni: str | None = "fake",
+        dns: Dns | None = None,
         kube_proxy_daemonsets: Sequence[Mapping[str, Any]] | None = None,
         services: Sequence[Mapping[str, Any]] = SERVICES,
         endpoint_slices: Sequence[Mapping[str, Any]] = ENDPOINT_SLICES,
@@ -207,6 +237,7 @@ class FakeCluster:
         self.version = version
         self.claims = dict(claims)
         self.cni = cni
+        self.dns = dns or healthy_dns(list(self.nodes))
         self.kube_proxy_daemonsets = kube_proxy_daemonsets
         self.objects = FakeObjects(services, endpoint_slices)
         self.labels: dict[str, dict[str, str]] = {}
@@ -291,6 +322,8 @@ class FakeCluster:
             claims=self.claims,
             kube_proxy_daemonsets=daemonsets,
             cni=self.cni,
+            mistakes=(),
+            dns=self.dns,
         )
 
     def select_nodes(self, selector: str) -> list[str]:

@@ -877,7 +877,7 @@ def existing_pods(keys: Sequence[str], pods: Mapping[str, tuple[str, str]], limi
                 if os.readlink(f"/proc/self/fd/{descriptor}") != namespace:
                     continue
                 enter_net_namespace(descriptor)
-                found.append(dict(namespace_facts(keys), name=name))
+                found.append(dict(namespace_facts(keys), name=name, resolv=resolv_conf(read_or_none(f"/proc/{pid}/root/etc/resolv.conf"))))
             except Failed as error:
                 raise Failed(error.kind, name + ": " + str(error)) from error
             finally:
@@ -886,6 +886,25 @@ def existing_pods(keys: Sequence[str], pods: Mapping[str, tuple[str, str]], limi
 
     answer: list[dict[str, Any]] = in_child(look, 30.0) if chosen else []
     return answer
+
+
+def resolv_conf(text: str | None) -> dict[str, Any] | None:
+    """Return whom a pod asks for names; of several lines with a search list the last one counts (resolv.conf(5))."""
+    if text is None:
+        return None
+    found: dict[str, Any] = {"nameservers": [], "search": [], "ndots": 1}
+    for line in text.splitlines():
+        key, *words = line.split() or [""]
+        if key == "nameserver":
+            found["nameservers"] += words[:1]
+        elif key in ("search", "domain"):
+            found["search"] = words
+        elif key == "options":
+            for word in words:
+                name, _, value = word.partition(":")
+                if name == "ndots" and value.isdigit():
+                    found["ndots"] = int(value)
+    return found
 
 
 def enter_net_namespace(descriptor: int) -> None:

@@ -305,6 +305,7 @@ existing_pods() {
         found=$?
         printf '\n%s begin enter %s\n' "$mark" "$2"
         end "$found"
+        section "resolv $2" cat "/proc/$2/root/etc/resolv.conf"
         shift 3
     done
 }

@@ -228,7 +228,9 @@ def _existing_pods(found: Collected, running: Sequence[Sequence[str]], keys: Seq
             )
         except Failed as error:
             raise Failed(error.kind, f"{name}: {error}") from error
-        pods.append({**network, "name": name})
+        resolv = found.get(f"resolv {pid}")
+        text = resolv.out if resolv is not None and resolv.status == 0 else None
+        pods.append({**network, "name": name, "resolv": agent.resolv_conf(text)})
     return pods
 
 

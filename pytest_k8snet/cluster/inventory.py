@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cluster import dns
 from pytest_k8snet.cluster.claims import cilium, fetching, reading
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -13,6 +14,7 @@ from pytest_k8snet.cluster.model import Cluster, Node
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
+SYSTEM = "kube-system"
 CONTROL_PLANE_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 POOL_LABELS = (
     "cloud.google.com/gke-nodepool",
@@ -50,7 +52,9 @@ def read_cluster(api: Api) -> Cluster:
     pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
     pod_ips = running_pod_ips(pods)
     proxies = kube_proxies(daemonsets, pods)
-    maps, no_maps = fetching.config_maps(api, reading.wanted_config_maps(daemonsets), needed=reading.ALWAYS)
+    corefiles = [(SYSTEM, name) for name in dns.COREFILES]
+    maps, no_maps = fetching.config_maps(api, [*reading.wanted_config_maps(daemonsets), *corefiles], needed=reading.ALWAYS)
+    services, no_services = fetching.objects(api, "/api/v1/services", dns.SERVICE, labelSelector=dns.LABEL)
     custom, no_custom = fetching.custom_objects(api, reading.wanted_resources(daemonsets))
     objects = Objects(
         daemonsets=daemonsets,
@@ -74,6 +78,7 @@ def read_cluster(api: Api) -> Cluster:
         cni=cni,
         mistakes=tuple(found.mistakes),
         unreadable=objects.unreadable,
+        dns=dns.read_dns(services, pods, daemonsets, maps, {**no_maps, **no_services}),
     )
 
 

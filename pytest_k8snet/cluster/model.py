@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_k8snet.cluster.dns import Dns
+
 
 def pair_name(source: str, target: str) -> str:
     """Return the name of an ordered pair of nodes, ``a:b``. A colon within a node's name, which no real API allows, is written ``%3A``."""
@@ -97,6 +99,7 @@ class Cluster:
     kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector, pods
     cni: str | None  # recognised CNI, None when unknown
     mistakes: tuple[str, ...] | None = None  # values that the API of their object does not know; None in records that were not looked at
+    dns: Dns | None = None  # None in records of versions that did not read it
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
 
@@ -117,6 +120,7 @@ class Cluster:
             "cni": self.cni,
             "mistakes": None if self.mistakes is None else [*self.mistakes],
             "unreadable": dict(self.unreadable),
+            "dns": None if self.dns is None else self.dns.to_json(),
         }
 
     @classmethod
@@ -130,4 +134,5 @@ class Cluster:
             cni=data["cni"],
             mistakes=None if data.get("mistakes") is None else tuple(data["mistakes"]),
             unreadable=dict(data.get("unreadable") or {}),
+            dns=None if data.get("dns") is None else Dns.from_json(data["dns"]),
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.cluster import lease
+from pytest_k8snet.cluster import dns, lease
 from pytest_k8snet.cluster.claims import reading
 
 SYSTEM = "kube-system"
@@ -125,8 +125,9 @@ def _reading() -> list[Right]:
             why="What CNIs claim; needed only where they run, in whichever namespace that is.",
         ),
         *_custom_objects(),
-        Right(verbs=("list",), resource="pods", namespace=SYSTEM, why="Pods of kube-proxy, static ones too."),
+        Right(verbs=("list",), resource="pods", namespace=SYSTEM, why="Pods of kube-proxy, static ones too, and of CoreDNS."),
         Right(verbs=("get",), resource="configmaps", namespace=SYSTEM, names=maps, why="What kube-proxy and the CNI claim."),
+        Right(verbs=("get",), resource="configmaps", namespace=SYSTEM, names=dns.COREFILES, optional=True, why="The Corefile."),
     ]
 
 

@@ -87,6 +87,13 @@ class ThroughputExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsExpectation:
+    """What the cluster's DNS should be."""
+
+    replicas: Wanted[int] | None = None  # at least
+
+
+@dataclass(frozen=True, slots=True)
 class Expectation:
     """Everything expected of one node (or, for a pair, of its source node)."""
 
@@ -95,4 +102,5 @@ class Expectation:
     mtu: MtuExpectation = field(default_factory=MtuExpectation)
     kernel: KernelExpectation = field(default_factory=KernelExpectation)
     throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
+    dns: DnsExpectation = field(default_factory=DnsExpectation)
     custom: Mapping[str, object] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.expect.model import (
+    DnsExpectation,
     EncapsulationExpectation,
     Expectation,
     KernelExpectation,
@@ -114,6 +115,7 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
         ),
         kernel=_kernel(profile),
         throughput=_throughput(profile, kind),
+        dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
         custom=dict(profile.model.custom) if profile else {},
     )
     nodes = {node.name: common for node in cluster.nodes}

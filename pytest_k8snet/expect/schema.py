@@ -200,6 +200,12 @@ class Kernel(_Section):
     congestion_control: Annotated[str, Field(pattern=_CONGESTION_CONTROL)] | None = None
 
 
+class Dns(_Section):
+    """The cluster's DNS."""
+
+    replicas: Annotated[int, Field(ge=1, strict=True, description="Least pods of CoreDNS, on more than one node.")] | None = None
+
+
 class WaiverModel(_Section):
     """A failure that is known and accepted until a date."""
 
@@ -220,5 +226,6 @@ class ProfileModel(_Section):
     mtu: Mtus = Field(default_factory=Mtus)
     throughput: Throughput = Field(default_factory=Throughput)
     kernel: Kernel = Field(default_factory=Kernel)
+    dns: Dns = Field(default_factory=Dns)
     waivers: list[WaiverModel] = Field(default_factory=list)
     custom: dict[str, Any] = Field(default_factory=dict, description="Free: for one's own checks.")

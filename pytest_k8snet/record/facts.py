@@ -214,11 +214,31 @@ class PeerRoutes:
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvConf:
+    """A pod's /etc/resolv.conf."""
+
+    nameservers: tuple[str, ...]
+    search: tuple[str, ...]
+    ndots: int
+
+    @property
+    def of_cluster(self) -> bool:
+        """Whether it is that of a pod that uses the cluster's names."""
+        return any(domain.startswith("svc.") for domain in self.search)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> ResolvConf | None:
+        """Read ``{"nameservers": [...], "search": [...], "ndots": 5}``."""
+        return None if data is None else cls(tuple(data["nameservers"]), tuple(data["search"]), data["ndots"])
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingPod:
     """A pod that ran before us, seen from the node through its network namespace."""
 
     name: str  # namespace/name when known, else its pod uid
     network: NetNamespace
+    resolv: ResolvConf | None  # None when it was not read, or has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +299,8 @@ class NodeFacts:
                 pod_error=data.get("pod_error"),
                 pod_absent=data.get("pod_absent"),
                 existing_pods=tuple(
-                    ExistingPod(item["name"], NetNamespace.from_json(item, item["name"])) for item in data["existing_pods"]
+                    ExistingPod(item["name"], NetNamespace.from_json(item, item["name"]), ResolvConf.from_json(item.get("resolv")))
+                    for item in data["existing_pods"]
                 ),
                 existing_pods_running=max(data.get("existing_pods_running", 0), len(data["existing_pods"])),
                 uplink=data["uplink"],

@@ -47,3 +47,11 @@ def custom_objects(api: Api, wanted: Iterable[Resource]) -> tuple[dict[str, list
             if objects:
                 break  # an API that is served and has none may stand beside an older one that has them
     return found, unreadable
+
+
+def objects(api: Api, path: str, what: str, **query: Any) -> tuple[list[Object], dict[str, str]]:
+    """Return the objects of a list, or by the name `what` why they could not be read."""
+    try:
+        return [*api.list(path, **query)], {}
+    except ApiError as error:
+        return [], {} if error.status == 404 else {what: str(error)}

@@ -513,3 +513,15 @@ def test_metrics_about_syncs_of_kube_proxy() -> None:
     assert agent.kube_proxy_metrics(proxy, lambda *_: (404, "")) == {"metrics": None, "metrics_error": "HTTP 404"}
     assert agent.kube_proxy_metrics(proxy, refuse) == {"metrics": None, "metrics_error": "[Errno 111] Connection refused"}
     assert agent.kube_proxy_metrics({"address": None}, refuse) == {"metrics": None, "metrics_error": None}
+
+
+def test_whom_pods_ask_for_names() -> None:
+    text = "# made by kubelet\nsearch old\nsearch a.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\n"
+    text += "nameserver fd00::a extra\noptions ndots:5 edns0 ndots:x\n\n"
+    assert agent.resolv_conf(text) == {
+        "nameservers": ["10.96.0.10", "fd00::a"],
+        "search": ["a.svc.cluster.local", "svc.cluster.local"],
+        "ndots": 5,
+    }
+    assert agent.resolv_conf("") == {"nameservers": [], "search": [], "ndots": 1}
+    assert agent.resolv_conf(None) is None
