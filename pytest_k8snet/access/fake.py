@@ -29,6 +29,7 @@ from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
+from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ SYSCTLS: Mapping[str, str] = {
     "net.ipv4.ip_forward": "1",
     "net.ipv4.ip_local_port_range": "1024\t65535",
     "net.ipv4.ip_local_reserved_ports": "2379-2380,10248-10260,30000-32767",
+    "net.ipv4.neigh.default.gc_thresh3": "1024",
     "net.ipv4.tcp_congestion_control": "bbr",
     "net.ipv4.tcp_tw_reuse": "1",
     "net.ipv4.vs.conntrack": "1",
@@ -197,6 +199,7 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
         },
         "nft": {"tables": [], "error": None},
         "qdiscs": [{"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True}],
+        "neighbours": {"entries": 12, "table_fulls": 0},
         "conntrack": {"count": 120, "max": 131072, "buckets": 65536},
         "uplink_speed_mbit": None,
         "virtual": "DMI says fake",
@@ -323,6 +326,7 @@ class FakeCluster:
             kube_proxy_daemonsets=daemonsets,
             cni=self.cni,
             mistakes=(),
+            ranges=(Range("pods", "10.244.0.0/16", "fake"), Range("services", "10.96.0.0/12", "fake")),
             dns=self.dns,
         )
 

@@ -65,6 +65,7 @@ VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google 
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
 KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs")
+ARP_CACHE = "/proc/net/stat/arp_cache"
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
 HIDDEN_CHAINS = ": the table nat has KUBE chains, and others that iptables cannot read"
@@ -402,6 +403,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "nft": nft,
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
         "conntrack": conntrack(),
+        "neighbours": neighbours(read_or_none(ARP_CACHE)),
         "uplink_speed_mbit": link_speed(uplink),
         "virtual": virtual_reason(uplink, read_or_none, os.path.exists),
         "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers") or {}), []),
@@ -476,6 +478,15 @@ def virtual_reason(uplink: str | None, text_of: Callable[[str], str | None], exi
 def conntrack() -> dict[str, int | None]:
     """Return size and use of the connection tracking table; None where there is none."""
     return {name: read_number("/proc/sys/net/netfilter/nf_conntrack_" + name) for name in ("count", "max", "buckets")}
+
+
+def neighbours(text: str | None) -> dict[str, int]:
+    """Return entries of the neighbour table and how often it was full; a line for each processor, in hexadecimal."""
+    names, *lines = [line.split() for line in (text or "").splitlines()] or [[]]
+    counts = [dict(zip(names, [int(word, 16) for word in line])) for line in lines]  # noqa: B905 - Python 3.7
+    if not counts or "entries" not in names:
+        return {}
+    return {"entries": counts[0]["entries"], "table_fulls": sum(count.get("table_fulls", 0) for count in counts)}
 
 
 def peer_routes(peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

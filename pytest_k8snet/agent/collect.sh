@@ -77,7 +77,7 @@ sysctl_files() {
 kernel_files() {
     section files lines_of /proc/sys/kernel/osrelease /proc/sys/net/netfilter/nf_conntrack_count \
         /proc/sys/net/netfilter/nf_conntrack_max /proc/sys/net/netfilter/nf_conntrack_buckets /sys/class/dmi/id/sys_vendor \
-        /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" /proc/net/if_inet6
+        /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" /proc/net/if_inet6 /proc/net/stat/arp_cache
     section cpuinfo head -n 60 /proc/cpuinfo # the first processor tells
     section devices device_files
 }

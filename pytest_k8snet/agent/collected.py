@@ -150,6 +150,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "nft": nft,
         "qdiscs": part("qdiscs", lambda: json.loads(found.output("qdiscs", "tc -j qdisc show") or "[]"), []),
         "conntrack": conntrack,
+        "neighbours": agent.neighbours(files.get(agent.ARP_CACHE)),
         "uplink_speed_mbit": speed if speed and speed > 0 else None,
         "virtual": agent.virtual_reason(uplink, texts.get, devices.__contains__),
         "peer_routes": part("peer_routes", lambda: _peer_routes(found, params.get("peers") or {}), []),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.cluster import dns
 from pytest_k8snet.cluster.claims import cilium, fetching, reading
 from pytest_k8snet.cluster.claims.objects import Objects
+from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR, read_ranges
 from pytest_k8snet.cluster.model import Cluster, Node
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def read_cluster(api: Api) -> Cluster:
     corefiles = [(SYSTEM, name) for name in dns.COREFILES]
     maps, no_maps = fetching.config_maps(api, [*reading.wanted_config_maps(daemonsets), *corefiles], needed=reading.ALWAYS)
     services, no_services = fetching.objects(api, "/api/v1/services", dns.SERVICE, labelSelector=dns.LABEL)
-    custom, no_custom = fetching.custom_objects(api, reading.wanted_resources(daemonsets))
+    custom, no_custom = fetching.custom_objects(api, [*reading.wanted_resources(daemonsets), SERVICE_CIDR])
     objects = Objects(
         daemonsets=daemonsets,
         proxies=proxies,
@@ -78,6 +79,7 @@ def read_cluster(api: Api) -> Cluster:
         cni=cni,
         mistakes=tuple(found.mistakes),
         unreadable=objects.unreadable,
+        ranges=read_ranges(objects),
         dns=dns.read_dns(services, pods, daemonsets, maps, {**no_maps, **no_services}),
     )
 

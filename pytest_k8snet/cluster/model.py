@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_k8snet.cluster.dns import Dns
+from pytest_k8snet.cluster.ranges import Range, ranges_from_json
 
 
 def pair_name(source: str, target: str) -> str:
@@ -99,6 +100,7 @@ class Cluster:
     kube_proxy_daemonsets: Sequence[Mapping[str, Any]]  # name, namespace, desired, ready, node_selector, pods
     cni: str | None  # recognised CNI, None when unknown
     mistakes: tuple[str, ...] | None = None  # values that the API of their object does not know; None in records that were not looked at
+    ranges: tuple[Range, ...] | None = None  # of pods and Services; None as above
     dns: Dns | None = None  # None in records of versions that did not read it
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
@@ -120,6 +122,7 @@ class Cluster:
             "cni": self.cni,
             "mistakes": None if self.mistakes is None else [*self.mistakes],
             "unreadable": dict(self.unreadable),
+            "ranges": None if self.ranges is None else [item.to_json() for item in self.ranges],
             "dns": None if self.dns is None else self.dns.to_json(),
         }
 
@@ -134,5 +137,6 @@ class Cluster:
             cni=data["cni"],
             mistakes=None if data.get("mistakes") is None else tuple(data["mistakes"]),
             unreadable=dict(data.get("unreadable") or {}),
+            ranges=ranges_from_json(data.get("ranges")),
             dns=None if data.get("dns") is None else Dns.from_json(data["dns"]),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_k8snet.cluster import dns, lease
 from pytest_k8snet.cluster.claims import reading
+from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
 
 SYSTEM = "kube-system"
 SOME_NAMESPACE = "k8snet-<run id>"  # the probe pods' when the settings name none
@@ -132,8 +133,8 @@ def _reading() -> list[Right]:
 
 
 def _custom_objects() -> Iterator[Right]:
-    why = "What CNIs claim in objects of their own; without these rights that stays unknown."
-    for resource in reading.all_resources():
+    why = "What CNIs claim in objects of their own, and the Services' ranges; without these rights that stays unknown."
+    for resource in (*reading.all_resources(), SERVICE_CIDR):
         for group in dict.fromkeys(group for group, _ in resource.groups):
             yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
             why = ""

@@ -27,6 +27,7 @@ HOST_KEYS = (
     "net.ipv4.conf.all.arp_ignore",
     "net.ipv4.conf.all.arp_announce",
     "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.neigh.default.gc_thresh3",
     "net.ipv4.vs.conntrack",
     "net.ipv4.vs.expire_nodest_conn",
     "net.ipv4.vs.expire_quiescent_template",

@@ -271,6 +271,7 @@ class NodeFacts:
     nft_error: str | None
     qdiscs: Sequence[Mapping[str, Any]]  # tc -j qdisc show
     conntrack: Mapping[str, int | None]  # count, max, buckets
+    neighbours: Mapping[str, int]  # of IPv4, in all network namespaces: entries, table_fulls (since boot); empty when not read
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
@@ -314,6 +315,7 @@ class NodeFacts:
                 nft_error=data["nft"].get("error"),
                 qdiscs=tuple(data["qdiscs"]),
                 conntrack=dict(data["conntrack"]),
+                neighbours=dict(data.get("neighbours") or {}),
                 uplink_speed_mbit=data.get("uplink_speed_mbit"),
                 virtual=data.get("virtual"),
                 peer_routes=PeerRoutes.from_json(data["peer_routes"]),

@@ -525,3 +525,11 @@ def test_whom_pods_ask_for_names() -> None:
     }
     assert agent.resolv_conf("") == {"nameservers": [], "search": [], "ndots": 1}
     assert agent.resolv_conf(None) is None
+
+
+def test_neighbours_of_all_processors() -> None:
+    text = "entries  allocs table_fulls\n0000000a 00000001 00000002\n0000000a 00000003 00000001\n"
+    assert agent.neighbours(text) == {"entries": 10, "table_fulls": 3}
+    assert agent.neighbours("entries allocs\n0000000a 1\n") == {"entries": 10, "table_fulls": 0}
+    for none in (None, "", "entries\n", "other\n1\n"):
+        assert agent.neighbours(none) == {}

@@ -1,0 +1,1 @@
+"""Checks of the control plane: objects, addresses and tables."""

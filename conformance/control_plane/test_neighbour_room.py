@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.judge import control_plane
+
+
+@pytest.mark.k8snet_check(id="NET-CONTROL-004", level="read", title="the neighbour table has room for all nodes and pods")
+def test_neighbour_room(node, cluster, verdict):
+    """The kernel may know as many neighbours as the cluster gives the node.
+
+    Why
+        The kernel's default is 1024 for all network namespaces together. In a larger cluster entries are thrown out while they
+        are in use: connections fail at random, and the kernel log says "neighbour: arp_cache: neighbor table overflow!".
+    How it is measured
+        net.ipv4.neigh.default.gc_thresh3 and /proc/net/stat/arp_cache in the node's network namespace; nodes of the cluster;
+        pods of the node.
+    Expected
+        gc_thresh3 is more than the other nodes (once more for each tunnel device) and the node's pods, and than the entries
+        there are. A table that was full since the node started is a remark.
+    Fix
+        net.ipv4.neigh.default.gc_thresh1, 2 and 3 in sysctl.d, for example 8192, 12288 and 16384.
+    References
+        arp(7); linux Documentation/networking/ip-sysctl (neigh/default/gc_thresh3).
+    """
+    verdict(control_plane.neighbour_room(node.facts, cluster))

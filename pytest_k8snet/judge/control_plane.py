@@ -1,0 +1,240 @@
+"""Judge what the control plane and the nodes' tables have room for, and whether what objects say makes sense."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.cluster.ranges import Network, networks
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.facts import NodeFacts
+
+#: CNIs under which the pods of a node have addresses of the ranges that the inventory has for it.
+OF_NODE = frozenset({"antrea", "cilium", "fake", "flannel", "k8snet-lab", "kube-router"})
+
+#: Addresses of an IPv4 range that no pod gets: network, broadcast, the bridge's own (host-local: plugins/ipam/host-local).
+_NOT_FOR_PODS = 3
+
+#: Share of a table or range from which on it is told that it fills up.
+_NEARLY = 0.8
+
+_TOLD = 5
+
+
+def objects(cluster: Cluster) -> Judgement:
+    """Judge that configuration objects hold values that their APIs know. What could not be read, and an unknown CNI, are remarks."""
+    if cluster.mistakes is None:
+        return _not_recorded()
+    judgement = Judgement(want="values that the API of each object knows")
+    judgement.hold(len(cluster.claims) or 1)
+    for mistake in cluster.mistakes:
+        judgement.check(False, mistake)
+    if cluster.cni is None:
+        judgement.remark("the CNI is none that is known here: only a profile can say what is wanted of encapsulation and MTU")
+    for kind, why in cluster.unreadable.items():
+        judgement.remark(f"{kind} could not be read, nothing is claimed from it: {why}")
+    judgement.evidence["claims"] = {key: f"{claim.value} ({claim.source})" for key, claim in cluster.claims.items()}
+    return judgement
+
+
+def ranges(cluster: Cluster) -> Judgement:
+    """Judge that no range of pods overlaps one of Services or another node's, and that no node's own address is in either."""
+    if cluster.ranges is None:
+        return _not_recorded()
+    judgement = Judgement(want="ranges of pods, Services and nodes that do not overlap")
+    pods = [(item.network, item.source) for item in cluster.ranges if item.use == "pods"]
+    services = [(item.network, item.source) for item in cluster.ranges if item.use == "services"]
+    of_nodes = [(network, f"Node {node.name}") for node in cluster.nodes for network in networks(node.pod_cidrs)]
+    judgement.evidence.update({item.cidr: f"{item.use} ({item.source})" for item in cluster.ranges})
+    of_pods = pods or of_nodes
+    for one, other in _overlaps(services, of_pods):
+        judgement.check(False, f"the Services' range {_of(one)} overlaps the pods' range {_of(other)}")
+    for one, other in _sorted_overlaps(of_nodes):
+        judgement.check(False, f"the pod ranges {_of(one)} and {_of(other)} overlap: two pods may have one address")
+    hosts = [
+        (_host(address), f"Node {node.name}") for node in cluster.nodes for address in node.internal_ips or filter(None, [node.internal_ip])
+    ]
+    for what, those in (("Services'", services), ("pods'", of_pods)):
+        seen: set[str] = set()
+        for one, other in _overlaps(hosts, those):
+            if one[1] not in seen:
+                judgement.check(False, f"the address {one[0].network_address} of {one[1]} is within the {what} range {_of(other)}")
+                seen.add(one[1])
+    if len(pods) + len(of_nodes) + len(services) < 2:
+        return Judgement.skipped("no object tells the ranges of pods or Services")
+    if not services:
+        judgement.remark("the Services' range is not known: no ServiceCIDR and no control plane's flags could be read")
+    judgement.hold(len(hosts) + len(of_nodes))
+    return judgement
+
+
+def pod_room(facts: NodeFacts, node: Node, cluster: Cluster) -> Judgement:
+    """Judge that the node's pod range has addresses left; fewer than the kubelet takes pods is advice."""
+    if cluster.cni not in OF_NODE:
+        return Judgement.skipped(f"under {cluster.cni or 'an unknown CNI'} pods' addresses are not of the range of their Node object")
+    own = [network for network in networks(node.pod_cidrs) if network.version == 4]
+    if not own:
+        return Judgement.skipped("the node has no IPv4 range of pods")
+    if "existing_pods" in facts.errors:
+        judgement = Judgement()
+        judgement.error(f"{facts.node}: the pods of the node were not counted{facts.why('existing_pods')}")
+        return judgement
+    room = sum(max(0, network.num_addresses - _NOT_FOR_PODS) for network in own)
+    used = facts.existing_pods_running + (facts.pod is not None)
+    told = ", ".join(map(str, own))
+    judgement = Judgement(want=f"addresses left of {room} in {told}")
+    judgement.evidence.update(addresses=room, pods=used)
+    judgement.check(
+        used < room,
+        f"{facts.node}: {used} pods have addresses of {told}, which has {room}: the next pod gets none",
+        measured=used,
+        wanted=f"< {room}",
+        command=f"kubectl get pods -A --field-selector spec.nodeName={facts.node}",
+    )
+    if node.max_pods is not None and node.max_pods > room:
+        judgement.advise(f"{facts.node}: the kubelet takes {node.max_pods} pods, and {told} has addresses for {room}")
+    if room * _NEARLY <= used < room:
+        judgement.remark(f"{facts.node}: {used} of {room} addresses of {told} are in use")
+    return judgement
+
+
+def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that the kernel's neighbour table has room for all nodes and the pods of this one (gc_thresh3; arp(7)).
+
+    An overlay has a neighbour for every node on its tunnel device as well. The table is one for all network namespaces.
+    """
+    key = "net.ipv4.neigh.default.gc_thresh3"
+    text = facts.host.sysctls.get(key)
+    if text is None or not text.isdecimal():
+        return Judgement.beyond_reach(f"{key} was not read")
+    limit, table = int(text), facts.neighbours
+    tunnels = sum(link.kind in ("vxlan", "geneve") for link in facts.host.links)
+    need = (len(cluster.nodes) - 1) * (1 + tunnels) + facts.existing_pods_running
+    judgement = Judgement(want=f"room for {need} neighbours")
+    judgement.evidence.update(need=need, gc_thresh3=limit, entries=table.get("entries"))
+    judgement.check(
+        limit > need,
+        f"{facts.node}: {key} {limit}, want more than {need}: {len(cluster.nodes) - 1} other nodes"
+        + (f" ({1 + tunnels} times, with the tunnel device)" if tunnels else "")
+        + f" and {facts.existing_pods_running} pods are neighbours",
+        measured=limit,
+        wanted=f"> {need}",
+        command=f"sysctl {key}",
+    )
+    entries, full = table.get("entries"), table.get("table_fulls")
+    if entries is not None:
+        judgement.check(
+            entries < limit, f"{facts.node}: the neighbour table has {entries} entries, and {limit} is the most", command="ip neigh"
+        )
+        if limit * _NEARLY <= entries < limit:
+            judgement.remark(f"{facts.node}: {entries} of at most {limit} neighbours are known")
+    if full:
+        judgement.remark(f"{facts.node}: the neighbour table has been full {full} times since the node started")
+    return judgement
+
+
+def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that every route within the pods' range leads to a node that there is.
+
+    Of ranges that are nodes' own one that no node has is stale; elsewhere (Calico's blocks) a gateway on the uplink that is no node.
+    """
+    if cluster.ranges is None:
+        return _not_recorded()
+    of_nodes = [network for node in cluster.nodes for network in networks(node.pod_cidrs)]
+    own = cluster.cni in OF_NODE and bool(of_nodes)
+    told = [item.network for item in cluster.ranges if item.use == "pods"]
+    whole = told or ([around] if own and (around := _around(of_nodes)) is not None else [])
+    if not whole:
+        return Judgement.skipped("no object tells the pods' range")
+    addresses = {address for node in cluster.nodes for address in (*node.internal_ips, node.internal_ip, node.external_ip) if address}
+    judgement = Judgement(want="no route to a node that is gone")
+    judgement.checked = 1
+    stale = []
+    for route in facts.host.routes:
+        target = next(iter(networks([route.dst])), None)
+        if target is None or route.gateway is None or not any(_within(target, network) for network in whole):
+            continue
+        judgement.hold(1)
+        if own:
+            gone = not any(target.overlaps(network) for network in of_nodes if network.version == target.version)
+        else:
+            gone = route.dev == facts.uplink and route.gateway not in addresses
+        if gone:
+            stale.append(f"{route.dst} via {route.gateway} dev {route.dev}")
+    what = "which is the pod range of no node" if own else "which is no node's address"
+    for route_text in stale[:_TOLD]:
+        judgement.check(False, f"{facts.node}: route {route_text}, {what}: left over from one that is gone", command="ip route")
+    if len(stale) > _TOLD:
+        judgement.check(False, f"{facts.node}: and {len(stale) - _TOLD} more", command="ip route")
+    if facts.host.routes_total > len(facts.host.routes):
+        judgement.remark(f"{facts.node}: {len(facts.host.routes)} of {facts.host.routes_total} routes were looked at")
+    return judgement
+
+
+def iptables_back_ends(facts: NodeFacts) -> Judgement:
+    """Judge that rules are kept in one iptables back end: of two the kernel runs both, and each tool shows only its own."""
+    judgement = Judgement(want="rules in one iptables back end")
+    of_kube = {}
+    for name, backend in sorted(facts.iptables.items()):
+        if backend.error is not None:
+            judgement.error(f"{facts.node}: iptables-{name} was not read: {backend.error}", command=f"iptables-{name}-save")
+            return judgement
+        of_kube[name] = backend.reachable
+    both = [name for name, chains in of_kube.items() if chains]
+    judgement.evidence["tables"] = {name: list(backend.tables) for name, backend in facts.iptables.items()}
+    judgement.check(
+        len(both) < 2,
+        f"{facts.node}: chains of Kubernetes are in force in both iptables back ends ("
+        + "; ".join(f"{name}: {', '.join(of_kube[name].names[:3])}" for name in both)
+        + "): every packet goes through both, and each tool shows one of them",
+        command="iptables-legacy-save; iptables-nft-save",
+    )
+    with_tables = [name for name, backend in facts.iptables.items() if backend.tables]
+    if len(with_tables) > 1 and len(both) < 2:
+        judgement.remark(f"{facts.node}: both iptables back ends have tables ({', '.join(sorted(with_tables))}), one of them Kubernetes'")
+    return judgement
+
+
+Told = tuple[Network, str]
+
+
+def _overlaps(ones: Iterable[Told], others: Sequence[Told]) -> Iterable[tuple[Told, Told]]:
+    return [(one, other) for one in ones for other in others if one[0].version == other[0].version and one[0].overlaps(other[0])]
+
+
+def _sorted_overlaps(told: Sequence[Told]) -> Iterable[tuple[Told, Told]]:
+    """Return neighbours that overlap: of sorted ranges no others can, and a thousand nodes have half a million pairs."""
+    found = []
+    for version in (4, 6):
+        ordered = sorted((item for item in told if item[0].version == version), key=lambda item: (int(item[0].network_address), item[1]))
+        found += [(one, other) for one, other in pairwise(ordered) if one[0].overlaps(other[0])]
+    return found
+
+
+def _of(told: Told) -> str:
+    return f"{told[0]} ({told[1]})"
+
+
+def _host(address: str) -> Network:
+    return ipaddress.ip_network(address)
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.overlaps(outer)
+
+
+def _around(found: Sequence[Network]) -> Network | None:
+    """Return the smallest range around all IPv4 ones."""
+    four = [network for network in found if network.version == 4]
+    if not four:
+        return None
+    around: Network = four[0]
+    while not all(_within(network, around) for network in four):
+        around = around.supernet()
+    return around
+
+
+def _not_recorded() -> Judgement:
+    return Judgement.beyond_reach("the record is of a version that did not read this")
