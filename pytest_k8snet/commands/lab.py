@@ -89,7 +89,7 @@ def prepare(components: Path | None) -> None:
     type=click.Choice(NETWORK_KINDS),
     default=_DEFAULT.network,
     show_default=True,
-    help="How pods of different nodes reach each other: by plain routes, or in VXLAN.",
+    help="How pods of different nodes reach each other: by plain routes or in VXLAN that the lab lays, by flannel, or by BGP (BIRD).",
 )
 @click.option("--line-rate", metavar="RATE", help="Speed of every node's wire, such as 50mbit; by default as fast as it goes.")
 @click.option("--pod-cidr", default=_DEFAULT.pod_cidr, show_default=True, metavar="RANGE", help="Addresses of pods; each node gets a /24.")

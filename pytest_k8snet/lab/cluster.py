@@ -19,7 +19,8 @@ from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.kernel import NodeKernel, UserModeLinux
 from pytest_k8snet.lab.kubeconfig import kubeconfig
 from pytest_k8snet.lab.namespace import Namespace, open_namespace, require_host, start_keeper
-from pytest_k8snet.lab.node_files import NodeWriter
+from pytest_k8snet.lab.networks import NETWORKS
+from pytest_k8snet.lab.node_files import NodeWriter, bird_protocol
 from pytest_k8snet.lab.objects import SYSTEM, manifests
 from pytest_k8snet.lab.pki import ssh_pair, write_file
 from pytest_k8snet.lab.prepare import Prepared, prepare
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_k8snet.lab.networks import Network
     from pytest_k8snet.lab.processes import ProcessRef
     from pytest_k8snet.lab.progress import Progress, Step
     from pytest_k8snet.lab.settings import LabSettings
@@ -49,7 +51,8 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
     Raises an error when the lab runs already or cannot be started; what was started is stopped then, its logs stay until `down`.
     """
     require_host()
-    prepared = prepare(components_dir=components_dir, progress=progress)
+    with_flannel = NETWORKS[settings.network].routes_by == "flannel"
+    prepared = prepare(components_dir=components_dir, progress=progress, with_flannel=with_flannel)
     folder = LabFolder(settings.name)
     with folder.locked():
         _make_way(folder, progress)
@@ -121,13 +124,29 @@ class Start:
         with self._progress.step(f"lab {name}: nodes Ready") as step:
             self._wait(lambda: _is_done(step, _unready_nodes(client, len(self._plan.nodes))), "every node to be Ready", _READY_S)
         with self._progress.step(f"lab {name}: kube-proxy and CoreDNS" if self._has_proxy else f"lab {name}: CoreDNS") as step:
-            self._wait(lambda: _is_done(step, _unready_pods(client)), "the pods of kube-system to be ready", _READY_S)
+            self._wait(lambda: _is_done(step, _unready_pods(client)), "the pods of the system to be ready", _READY_S)
+        if self._network.routes_by == "bird":
+            with self._progress.step(f"lab {name}: BGP sessions") as step:
+                self._wait(lambda: _is_done(step, self._sessions_down()), "every BGP session to be established", _READY_S)
         client.api.close()
         self._recorder.update(phase="running", images=dict(self._prepared.images))
 
     @property
     def _has_proxy(self) -> bool:
         return self._settings.proxy_mode != "none"
+
+    @property
+    def _network(self) -> Network:
+        return NETWORKS[self._settings.network]
+
+    def _sessions_down(self) -> list[str]:
+        """Give the nodes' BGP sessions that their logs do not call up yet, as node:peer."""
+        missing = []
+        for node in self._plan.nodes:
+            log = _text(self._folder.node(node.name) / "log" / "bird.log")
+            peers = [peer.name for peer in self._plan.nodes if peer.name != node.name]
+            missing += [f"{node.name}:{peer}" for peer in peers if f"{bird_protocol(peer)}: State changed to up" not in log]
+        return missing
 
     def _namespace(self) -> Namespace:
         self._folder.logs.mkdir()
@@ -249,7 +268,7 @@ def _unready_nodes(client: LabClient, count: int) -> list[str]:
 def _unready_pods(client: LabClient) -> list[str]:
     """Give what of the system's own workloads is not complete."""
     try:
-        sets = [*client.api.list(f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets")]
+        sets = [*client.api.list("/apis/apps/v1/daemonsets")]
         deployments = [*client.api.list(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments")]
     except (ApiError, ApiUnreachableError):
         return ["the API server"]
@@ -311,8 +330,12 @@ def _state_of(folder: LabFolder) -> LabState | None:
         return None
 
 
-def _tail(log: Path, lines: int = 15) -> str:
+def _text(log: Path) -> str:
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        return log.read_text(errors="replace")
     except OSError:
-        return "(none)"
+        return ""
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(_text(log).splitlines()[-lines:]) or "(none)"

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.lab.cache import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from importlib.resources.abc import Traversable
 
 RECIPE = "1"
 """Raised when what is done to a component beside its inputs changes, so that caches made before are not used."""
 
 _MODULE_FILES = ("go.mod", "go.sum", "main.go")
+_STAND_IN = "stand-in"
+"""Folder of a component with a module of our own that takes the place of one that is not served everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Component:
     release: Release | None = None
     called_by_name: bool = False
     """All binaries are one program, built once, that looks at the name it was called by."""
+    with_cgo: bool = False
+    """Some of it is written in C: it needs gcc, and is linked statically, so that it runs below any libc."""
     build_minutes: float = 1.0
     """With a cold build cache on two cores: for what is said before it starts."""
 
@@ -61,16 +65,33 @@ class Component:
         for name in _MODULE_FILES:
             file = self.source.joinpath(name)
             digests.append(hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "none")
+        for name, content in self.module_files().items():
+            if name not in _MODULE_FILES:
+                digests += [name, hashlib.sha256(content).hexdigest()]
+        if self.with_cgo:
+            digests.append("cgo")
         return key_of(RECIPE, self.name, self.version, *self.binaries, *self.packages, *self.version_flags, *digests)
 
     def module_files(self) -> dict[str, bytes]:
-        """Give the module's files by name."""
+        """Give the module's files by their paths in it."""
         found = {}
         for name in _MODULE_FILES:
             file = self.source.joinpath(name)
             if file.is_file():
                 found[name] = file.read_bytes()
+        stand_in = self.source.joinpath(_STAND_IN)
+        if stand_in.is_dir():
+            found |= {f"{_STAND_IN}/{path}": content for path, content in _files(stand_in)}
         return found
+
+
+def _files(folder: Traversable) -> Iterator[tuple[str, bytes]]:
+    """Give the files below a folder, by their paths in it."""
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            yield from ((f"{item.name}/{path}", content) for path, content in _files(item))
+        else:
+            yield item.name, item.read_bytes()
 
 
 def _packages(base: str, *names: str) -> tuple[str, ...]:
@@ -155,7 +176,21 @@ COREDNS = Component(
     build_minutes=1.5,
 )
 
+FLANNEL = Component(
+    name="flannel",
+    version="v0.28.10",
+    binaries=("flanneld",),
+    packages=("github.com/flannel-io/flannel",),
+    version_flags=("github.com/flannel-io/flannel/pkg/version.Version=v0.28.10",),
+    with_cgo=True,
+    build_minutes=1.5,
+)
+FLANNEL_CNI = Component(name="flannel-cni", version="v1", binaries=("flannel",), packages=(".",), build_minutes=0.1)
+"""The CNI plugin that flannel's configuration names; the makers keep it in a module that not every proxy serves, so it is our own."""
+
 PAUSE = Component(name="pause", version="v1", binaries=("pause",), packages=(".",), build_minutes=0.1)
 
 COMPONENTS: tuple[Component, ...] = (PAUSE, ETCD, CONTAINERD, CNI_PLUGINS, COREDNS, KUBERNETES)
-"""All of them, the quickest to build first, so that what needs only those can go on early."""
+"""What every lab needs, the quickest to build first, so that what needs only those can go on early."""
+FLANNEL_COMPONENTS: tuple[Component, ...] = (FLANNEL_CNI, FLANNEL)
+"""What labs with flannel need beside."""

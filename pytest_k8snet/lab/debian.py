@@ -29,6 +29,7 @@ RECIPE = "2"
 KERNEL_PACKAGE = "user-mode-linux"
 
 NODE_PACKAGES = (
+    "bird2",
     "conntrack",
     "ethtool",
     "iperf3",

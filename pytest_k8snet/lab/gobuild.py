@@ -66,18 +66,24 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
     module = target / "module"
     module.mkdir()
     for name, content in component.module_files().items():
+        (module / name).parent.mkdir(parents=True, exist_ok=True)
         (module / name).write_bytes(content)
     # A garbage collector that runs eight times less often makes the biggest build a fifth quicker, for 2 GB of memory.
-    flags = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "800", "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
-    link = " ".join(["-s -w", *(f"-X {flag}" for flag in component.version_flags)])
+    flags = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "800", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    flags["CGO_ENABLED"] = "1" if component.with_cgo else "0"
+    # Names are looked up by Go itself: what libc does for that cannot be linked statically.
+    tags = ["-tags", "netgo,osusergo"] if component.with_cgo else []
+    static = ["-linkmode external -extldflags -static"] if component.with_cgo else []
+    link = " ".join(["-s -w", *static, *(f"-X {flag}" for flag in component.version_flags)])
     out = target / "out"
     out.mkdir()
-    place = out / component.name if component.packages == (".",) else out
+    place = out / _program(component) if len(component.packages) == 1 else out
     command = [
         str(go.program),
         "build",
         "-v",
         "-trimpath",
+        *tags,
         "-ldflags",
         link,
         "-o",
@@ -115,6 +121,11 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
         raise LabError(message)
     _place(component, out, target)
     shutil.rmtree(module)
+
+
+def _program(component: Component) -> str:
+    """Give what the program of a component with one package is called while nobody calls it by another name."""
+    return component.name if component.called_by_name else component.binaries[0]
 
 
 def _place(component: Component, out: Path, target: Path) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PAUSE = "k8snet.local/pause:1"
 COREDNS = "k8snet.local/coredns:1"
 KUBE_PROXY = "k8snet.local/kube-proxy:1"
+FLANNEL = "k8snet.local/flannel:1"
 PROBE = "k8snet.local/probe:1"
 
 TOOL_PACKAGES = (
@@ -102,14 +103,17 @@ class Image:
 
 def references() -> dict[str, str]:
     """Give role to image reference."""
-    return {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE}
+    return {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE, "flannel": FLANNEL}
 
 
-def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path) -> tuple[Image, ...]:
-    """Give the images of the lab; the probe has the reference a run uses by default as well, so that it needs no option on a lab."""
+def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path, flanneld: Path | None) -> tuple[Image, ...]:
+    """Give the images of the lab, flannel's when there is a flanneld.
+
+    The probe has the reference a run uses by default as well, so that it needs no option on a lab.
+    """
     tools = Layer("tools", lambda tar: _add_packages(tar, node_root, TOOL_PACKAGES))
     path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    return (
+    made = (
         Image((PAUSE,), (Layer("pause", lambda tar: _add_program(tar, pause, "pause")),), ("/pause",)),
         Image((COREDNS,), (Layer("coredns", lambda tar: _add_program(tar, coredns, "coredns")),), ("/coredns",)),
         Image((PROBE, DEFAULT_IMAGE), (tools,), ("/bin/sh",), path),
@@ -120,6 +124,10 @@ def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path)
             path,
         ),
     )
+    if flanneld is None:
+        return made
+    daemon = Layer("flannel", lambda tar: _add_program(tar, flanneld, "opt/bin/flanneld"))
+    return (*made, Image((FLANNEL,), (tools, daemon), ("/opt/bin/flanneld",), path))
 
 
 def write_archive(place: Path, images: Iterable[Image]) -> None:

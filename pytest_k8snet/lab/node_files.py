@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.content import NODE_CONTENT
 from pytest_k8snet.lab.kubeconfig import kubeconfig
+from pytest_k8snet.lab.networks import MTU, NETWORKS
 from pytest_k8snet.lab.pki import ssh_pair, write_file
 
 if TYPE_CHECKING:
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
     from pytest_k8snet.lab.addresses import AddressPlan, NodeAddress
     from pytest_k8snet.lab.control_plane import Identities
     from pytest_k8snet.lab.kernel import NodeKernel
+    from pytest_k8snet.lab.networks import Network
     from pytest_k8snet.lab.prepare import Prepared
     from pytest_k8snet.lab.settings import LabSettings
 
 UPLINK = "eth0"
 TUNNEL = "vxlan.lab"
 TUNNEL_PORT = 8472
-MTU = 1500
-VXLAN_OVERHEAD = 50  # over IPv4: 20 IP, 8 UDP, 8 VXLAN, 14 Ethernet
 CNI_CONFIGURATION = "/etc/cni/net.d/10-k8snet.conflist"
+BIRD_CONFIGURATION = "/etc/bird/bird.conf"
+BGP_AS = 64512  # what Calico takes, from the range for private use
 
 # What the profile `tuned-node` asks for, and what every Kubernetes node needs.
 SYSCTLS = {
@@ -49,6 +51,9 @@ SYSCTLS = {
 # A new network namespace starts with the kernel's own values of these.
 POD_SYSCTLS = {"net.ipv4.ip_local_port_range": "1024 65535", "net.ipv4.tcp_tw_reuse": "1"}
 
+TUNING = {"type": "tuning", "sysctl": POD_SYSCTLS}
+"""The CNI plugin that gives them to pods."""
+
 # Places on tmpfs, with their modes: what a node throws away at its end anyway, and what must not be on an overlay.
 _IN_MEMORY = {"/dev/shm": "1777", "/run": "755", "/tmp": "1777", "/var/lib/containerd": "711", "/var/lib/kubelet": "750"}  # noqa: S108
 
@@ -59,9 +64,9 @@ _MODULES = ("br_netfilter", "nf_conntrack", "sch_fq", "tcp_bbr", "veth")
 _MODULES_OF_PROXY = {"ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy"), "iptables": (), "none": ()}
 
 
-def pod_mtu(settings: LabSettings) -> int:
-    """Give the MTU of a lab's pods, in bytes: what its network leaves of the uplink's."""
-    return MTU - VXLAN_OVERHEAD if settings.network == "vxlan" else MTU
+def bird_protocol(node: str) -> str:
+    """Give the name of BIRD's session with a node: a minus is none of a name's characters there."""
+    return node.replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,10 @@ class NodeWriter:
     kernel: NodeKernel
     identities: Identities
     authorized_key: str
+
+    @property
+    def _network(self) -> Network:
+        return NETWORKS[self.settings.network]
 
     def write(self, node: NodeAddress, folder: Path) -> str:
         """Fill the folder of a node; give the public line of its SSH host key."""
@@ -131,10 +140,11 @@ class NodeWriter:
         if self.settings.network == "native":
             for peer in peers:
                 yield f"route add {peer.pod_cidr} via {peer.address}"
+        if self.settings.network != "vxlan":
             return
         # As flannel lays it: no learning; neighbours and forwarding entries are given.
         yield (
-            f"link add {TUNNEL} address {node.tunnel_mac} mtu {pod_mtu(self.settings)} type vxlan id 1 local {node.address} dev {UPLINK} "
+            f"link add {TUNNEL} address {node.tunnel_mac} mtu {self._network.pod_mtu} type vxlan id 1 local {node.address} dev {UPLINK} "
             f"dstport {TUNNEL_PORT} nolearning"
         )
         yield f"address add {node.tunnel_address}/32 dev {TUNNEL}"
@@ -151,41 +161,52 @@ class NodeWriter:
                     yield f"fdb append {peer.tunnel_mac} dev {TUNNEL} dst {peer.address}"
 
     def _modules(self) -> tuple[str, ...]:
-        return (*_MODULES, *_MODULES_OF_PROXY[self.settings.proxy_mode], *(("vxlan",) if self.settings.network == "vxlan" else ()))
+        return (*_MODULES, *_MODULES_OF_PROXY[self.settings.proxy_mode], *self._network.modules)
 
     def _configuration(self, node: NodeAddress) -> dict[str, str]:
         sysctls = "".join(f"{key} = {value}\n" for key, value in SYSCTLS.items())
         hosts = "".join(f"{known.address} {known.name}\n" for known in self.plan.nodes)
-        return {
+        own = {}
+        if self._network.interfaces_by != "flannel":  # flannel's DaemonSet brings its own
+            own[CNI_CONFIGURATION.lstrip("/")] = json.dumps(self._cni(node), indent=2) + "\n"
+        if self._network.routes_by == "bird":
+            own[BIRD_CONFIGURATION.lstrip("/")] = "\n".join(self._bird(node)) + "\n"
+        return own | {
             "etc/hostname": f"{node.name}\n",
             "etc/hosts": f"127.0.0.1 localhost\n{hosts}",
             "etc/resolv.conf": "",
             "etc/sysctl.d/90-k8snet.conf": sysctls,
             "etc/ssh/sshd_config": _SSHD,
             "etc/containerd/config.toml": _CONTAINERD.format(pause=self.prepared.images["pause"]),
-            CNI_CONFIGURATION.lstrip("/"): json.dumps(self._cni(node), indent=2) + "\n",
             "etc/kubernetes/ca.crt": self.identities.authority.pair.certificate.decode(),
             "etc/kubernetes/kubelet.yaml": json.dumps(self._kubelet(), indent=2) + "\n",  # JSON is YAML
         }
 
     def _cni(self, node: NodeAddress) -> Mapping[str, Any]:
-        gateway = str(IPv4Network(node.pod_cidr)[1])
-        bridge = {
-            "type": "bridge",
-            "bridge": "cni0",
-            "isGateway": True,
-            "hairpinMode": True,
-            "mtu": pod_mtu(self.settings),
-            "ipam": {
-                "type": "host-local",
-                "ranges": [[{"subnet": node.pod_cidr, "gateway": gateway}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
-                "dataDir": "/run/cni-ipam",
-            },
-        }
-        tuning = {"type": "tuning", "sysctl": POD_SYSCTLS}
+        ranges = [[{"subnet": node.pod_cidr, "gateway": str(IPv4Network(node.pod_cidr)[1])}]]
+        ipam = {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/run/cni-ipam"}
+        interface: dict[str, Any] = {"type": self._network.interfaces_by, "mtu": self._network.pod_mtu, "ipam": ipam}
+        if self._network.interfaces_by == "bridge":
+            interface |= {"bridge": "cni0", "isGateway": True, "hairpinMode": True}
         portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-        return {"cniVersion": "1.0.0", "name": "k8snet", "plugins": [bridge, tuning, portmap]}
+        return {"cniVersion": "1.0.0", "name": "k8snet", "plugins": [interface, TUNING, portmap]}
+
+    def _bird(self, node: NodeAddress) -> Iterator[str]:
+        """Give the configuration of BIRD: a session with every other node, and the pod range of this one told to all."""
+        yield f"router id {node.address};"
+        yield "log stderr all;"
+        yield "debug protocols { states };"
+        yield "protocol device { scan time 10; }"
+        yield f"protocol static pods {{ ipv4; route {node.pod_cidr} blackhole; }}"
+        # Of its own range the kernel knows the pods one by one; what is left of it leads nowhere.
+        yield "protocol kernel { ipv4 { import none; export all; }; }"
+        for peer in self.plan.nodes:
+            if peer.name != node.name:
+                yield f"protocol bgp {bird_protocol(peer.name)} {{"
+                yield f"  local {node.address} as {BGP_AS}; neighbor {peer.address} as {BGP_AS}; direct;"
+                yield "  connect delay time 1; connect retry time 5; error wait time 1, 5;"
+                yield '  ipv4 { import all; export where proto = "pods"; next hop self; };'
+                yield "}"
 
     def _kubelet(self) -> Mapping[str, Any]:
         # Without a Service path pods ask the only CoreDNS there is, at its node's address.

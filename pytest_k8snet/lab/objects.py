@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.lab import flannel
 from pytest_k8snet.lab.addresses import API_PORT
-from pytest_k8snet.lab.node_files import MTU, pod_mtu
+from pytest_k8snet.lab.networks import MTU, NETWORKS
 
 if TYPE_CHECKING:
     from pytest_k8snet.lab.addresses import AddressPlan
@@ -51,7 +52,10 @@ def manifests(settings: LabSettings, plan: AddressPlan, images: Mapping[str, str
             "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
             "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]},
         }
-    yield _network(settings)
+    if NETWORKS[settings.network].routes_by == "flannel":
+        yield from flannel.manifests(settings, plan, images["flannel"])
+    else:
+        yield _network(settings)
     if settings.proxy_mode != "none":
         yield from _kube_proxy(settings, plan, images["kube-proxy"])
     yield from _core_dns(settings, plan, images["coredns"])
@@ -64,10 +68,11 @@ def _object(api_version: str, kind: str, name: str, *, labels: Mapping[str, str]
 
 def _network(settings: LabSettings) -> Manifest:
     """Give what a CNI's own configuration object says elsewhere."""
-    mtu = {"pod": pod_mtu(settings), "uplink": MTU}
-    if settings.network == "vxlan":
-        mtu["tunnel"] = mtu["pod"]
-    claim = {"encapsulation": "vxlan" if settings.network == "vxlan" else "none", "mtu": mtu}
+    network = NETWORKS[settings.network]
+    mtu = {"pod": network.pod_mtu, "uplink": MTU}
+    if network.encapsulation != "none":
+        mtu["tunnel"] = network.pod_mtu
+    claim = {"encapsulation": network.encapsulation, "mtu": mtu}
     return _object("v1", "ConfigMap", "k8snet-lab-network", data={"network.json": json.dumps(claim)})
 
 

@@ -21,11 +21,23 @@ from typing import TYPE_CHECKING
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.lab import content, debian, images, sources, xstate
 from pytest_k8snet.lab.cache import Cache, cache_folder, key_of
-from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, CONTAINERD, COREDNS, ETCD, KUBERNETES, PAUSE
+from pytest_k8snet.lab.component import (
+    CNI_PLUGINS,
+    COMPONENTS,
+    CONTAINERD,
+    COREDNS,
+    ETCD,
+    FLANNEL,
+    FLANNEL_CNI,
+    FLANNEL_COMPONENTS,
+    KUBERNETES,
+    PAUSE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pytest_k8snet.lab.component import Component
     from pytest_k8snet.lab.progress import Progress
 
 _COLD_SPACE_BYTES = 3_000_000_000
@@ -48,35 +60,39 @@ class Prepared:
     binaries: Path
     """Folder with etcd, kube-{apiserver,controller-manager,scheduler,proxy}, kubelet, containerd, containerd-shim-runc-v2 and ctr."""
     cni: Path
-    """Folder with bridge, host-local, loopback, portmap, ptp, tuning."""
+    """Folder with bridge, host-local, loopback, portmap, ptp, tuning, and flannel where it was asked for."""
     content: Path
     """Every image, imported and unpacked: `root`, for nodes at /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
     images: Mapping[str, str]
-    """Role (pause, probe, coredns, kube-proxy) to image reference."""
+    """Role (pause, probe, coredns, kube-proxy, flannel) to image reference."""
 
 
-def prepare(*, components_dir: Path | None = None, progress: Progress) -> Prepared:
-    """Give everything a lab needs, making what is not in the cache yet."""
-    return Preparation(Cache(cache_folder()), components_dir, progress).run()
+def prepare(*, components_dir: Path | None = None, progress: Progress, with_flannel: bool = False) -> Prepared:
+    """Give everything a lab needs, making what is not in the cache yet; what only flannel needs when it is asked for."""
+    return Preparation(Cache(cache_folder()), components_dir, progress, with_flannel=with_flannel).run()
 
 
 class Preparation:
     """One call of `prepare`."""
 
-    def __init__(self, cache: Cache, components_dir: Path | None, progress: Progress) -> None:
+    def __init__(self, cache: Cache, components_dir: Path | None, progress: Progress, *, with_flannel: bool) -> None:
         self._cache = cache
         self._components_dir = components_dir
         self._progress = progress
+        self._with_flannel = with_flannel
+        self._components: tuple[Component, ...] = (*COMPONENTS, *(FLANNEL_COMPONENTS if with_flannel else ()))
 
     def run(self) -> Prepared:
         """Make what is missing: the Go builds one after the other, what is Debian's beside them."""
         with_xstate = xstate.is_needed()
-        debian.require_tools(self._progress, with_compiler=with_xstate)
+        has_c = [component for component in self._components if component.with_cgo]
+        to_compile = with_xstate or any(sources.find(component, self._cache, self._components_dir) is None for component in has_c)
+        debian.require_tools(self._progress, with_compiler=to_compile)
         self._announce()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-debian") as beside:
             debian_side = beside.submit(self._debian)
             folders = {}
-            for component in COMPONENTS:
+            for component in self._components:
                 folders[component.name] = sources.get(component, self._cache, self._components_dir, self._progress)
                 if debian_side.done():
                     debian_side.result()  # tells now, not minutes later, that it failed
@@ -86,8 +102,8 @@ class Preparation:
             kernel_preload=self._xstate() if with_xstate else None,
             kernel_modules=kernel,
             node_root=node_root,
-            binaries=self._binaries([folders[component.name] for component in _ON_NODES]),
-            cni=folders[CNI_PLUGINS.name],
+            binaries=self._joined("binaries", [folders[component.name] for component in _ON_NODES]),
+            cni=self._cni(folders),
             content=self._content(folders, node_root),
             images=images.references(),
         )
@@ -95,7 +111,7 @@ class Preparation:
     def _announce(self) -> None:
         """Say what will be made and about how long that takes, if it is anything that takes long."""
         own = self._components_dir
-        missing = [component for component in COMPONENTS if sources.find(component, self._cache, own) is None]
+        missing = [component for component in self._components if sources.find(component, self._cache, own) is None]
         to_make = [component for component in missing if own is None or not sources.own_binaries(component, own)]
         if not to_make and all(self._cache.find(*piece) for piece in self._debian_pieces()):
             return
@@ -130,7 +146,8 @@ class Preparation:
     def _content(self, folders: Mapping[str, Path], node_root: Path) -> Path:
         """Give the images, imported; made again when what they hold or how they are made has changed."""
         recipe = [Path(module.__file__ or "").read_bytes() for module in (images, content)]
-        inputs = [node_root.parent.name, *(folders[component.name].name for component in _IN_CONTENT), DEFAULT_IMAGE]
+        inside = [*_IN_CONTENT, *((FLANNEL,) if self._with_flannel else ())]
+        inputs = [node_root.parent.name, *(folders[component.name].name for component in inside), DEFAULT_IMAGE]
         key = key_of(*recipe, *inputs)
         if found := self._cache.find("content", key):
             return found
@@ -139,11 +156,17 @@ class Preparation:
             kube_proxy=folders[KUBERNETES.name] / "kube-proxy",
             coredns=folders[COREDNS.name] / "coredns",
             pause=folders[PAUSE.name] / "pause",
+            flanneld=folders[FLANNEL.name] / "flanneld" if self._with_flannel else None,
         )
         with self._progress.step("images") as step:
             return self._cache.piece("content", key, lambda target: content.make_content(target, made, folders[CONTAINERD.name], step))
 
-    def _binaries(self, folders: Iterable[Path]) -> Path:
+    def _cni(self, folders: Mapping[str, Path]) -> Path:
+        """Give the folder of the CNI plugins, with that of flannel where it was asked for."""
+        own = folders[CNI_PLUGINS.name]
+        return self._joined("cni", [own, folders[FLANNEL_CNI.name]]) if self._with_flannel else own
+
+    def _joined(self, piece: str, folders: Iterable[Path]) -> Path:
         """Give one folder with the binaries of several components: hard links, so that it costs nothing."""
         folders = list(folders)
 
@@ -155,7 +178,7 @@ class Preparation:
                     else:
                         _link(path, target / path.name)
 
-        return self._cache.piece("binaries", key_of(*(folder.name for folder in folders)), make)
+        return self._cache.piece(piece, key_of(*(folder.name for folder in folders)), make)
 
 
 def _link(path: Path, place: Path) -> None:

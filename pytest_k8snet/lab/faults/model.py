@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES
+
 NODE = "{node}"
 INTO_NODE = "{into}"
-ANY_PROXY_MODE = ("ipvs", "iptables", "none")
-ANY_NETWORK = ("native", "vxlan")
+ANY_PROXY_MODE: tuple[str, ...] = PROXY_MODES
+ANY_NETWORK: tuple[str, ...] = NETWORK_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class FaultyLab(Protocol):
 
     @property
     def network(self) -> str:
-        """How pods of different nodes reach each other: native or vxlan."""
+        """How pods of different nodes reach each other: one of the lab's kinds of network."""
 
     @property
     def nodes(self) -> Sequence[FaultyNode]:

@@ -6,8 +6,10 @@ import json
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
 
+WITH_BRIDGE = tuple(kind for kind, network in NETWORKS.items() if network.interfaces_by != "ptp")
 BRIDGE = "cni0"
 ORIGINAL_MTU = "k8snetOriginalMtu"  # kept in the CNI configuration, which ignores keys it does not know
 TUNNEL = "k8snet-fault"
@@ -138,6 +140,7 @@ FAULTS = (
         turns=(Turns("NET-THROUGHPUT-001", subject=INTO_NODE), Turns("NET-THROUGHPUT-003", subject=INTO_NODE)),
         apply=_throttle_pods,
         revert=_unthrottle_pods,
+        networks=WITH_BRIDGE,
     ),
     Fault(
         "iperf3-server-killed",

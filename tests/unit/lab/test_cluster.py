@@ -222,7 +222,7 @@ def test_a_start_waits_for_the_clusters_own_pods(
     deployments: list[dict[str, Any]],
     waiting_for: list[str],
 ) -> None:
-    server.items("/apis/apps/v1/namespaces/kube-system/daemonsets", *sets)
+    server.items("/apis/apps/v1/daemonsets", *sets)
     server.items("/apis/apps/v1/namespaces/kube-system/deployments", *deployments)
     assert cluster._unready_pods(client) == waiting_for
 
@@ -310,6 +310,17 @@ def test_a_process_that_ends_during_a_start_leaves_its_last_words(start: cluster
 def test_a_start_does_not_wait_for_ever(start: cluster.Start) -> None:
     with pytest.raises(LabError, match=r"^lab mine: waited 0 s for the moon\. See `k8snet lab logs --name mine`"):
         start._wait(lambda: False, "the moon", 0)
+
+
+def test_a_start_waits_for_every_bgp_session(start: cluster.Start, folder: LabFolder) -> None:
+    logs = {name: folder.node(name) / "log/bird.log" for name in ("node-1", "node-2", "node-3")}
+    assert len(start._sessions_down()) == 6, "there is no log yet"
+    for name, log in logs.items():
+        log.parent.mkdir(parents=True)
+        peers = [other.replace("-", "_") for other in logs if other != name]
+        log.write_text("".join(f"2026-11-25 12:00:00.000 <TRACE> {peer}: State changed to up\n" for peer in peers))
+    logs["node-2"].write_text("<TRACE> node_1: State changed to up\n<TRACE> node_3: State changed to start\n")
+    assert start._sessions_down() == ["node-2:node-3"]
 
 
 def test_ssh_knows_every_node_by_a_port_on_loopback(start: cluster.Start, folder: LabFolder) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from pytest_k8snet.commands.lab import command
 from pytest_k8snet.lab.addresses import AddressPlan
-from pytest_k8snet.lab.component import COMPONENTS, PAUSE
+from pytest_k8snet.lab.component import COMPONENTS, FLANNEL, PAUSE
 from pytest_k8snet.lab.debian import SUITE, TOOLS, TOOLS_FOR_XSTATE, TOOLS_WITHOUT_ROOT
-from pytest_k8snet.lab.node_files import MTU, VXLAN_OVERHEAD
+from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, SERVICE_CIDR, LabSettings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "lab.md").read_text()
@@ -50,8 +50,19 @@ def test_every_option_that_is_there_exists() -> None:
 
 def test_figures_are_those_of_the_code() -> None:
     plan = AddressPlan.of(LabSettings())
-    wanted = [f"{'CNI plugins' if item.name == 'cni-plugins' else item.name} {item.version}" for item in COMPONENTS if item is not PAUSE]
-    wanted += [plan.api_address, plan.proxy_api_address, plan.dns_service_address, str(SERVICE_CIDR), SUITE, f"({MTU - VXLAN_OVERHEAD})"]
+    wanted = [
+        f"{'CNI plugins' if item.name == 'cni-plugins' else item.name} {item.version}"
+        for item in (*COMPONENTS, FLANNEL)
+        if item is not PAUSE
+    ]
+    wanted += [
+        plan.api_address,
+        plan.proxy_api_address,
+        plan.dns_service_address,
+        str(SERVICE_CIDR),
+        SUITE,
+        *(f"({network.pod_mtu})" for network in NETWORKS.values() if network.encapsulation != "none"),
+    ]
     wanted += [value for node in plan.nodes[:2] for value in (node.address, node.pod_cidr)]
     wanted += [*TOOLS.values(), *TOOLS_WITHOUT_ROOT.values(), *TOOLS_FOR_XSTATE.values()]
     wanted += [r"\|".join(PROXY_MODES), r"\|".join(NETWORK_KINDS)]

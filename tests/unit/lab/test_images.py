@@ -79,7 +79,7 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
     monkeypatch.setattr(images, "TOOL_PACKAGES", ("tool",))
     program = tmp_path / "program"
     program.write_bytes(b"program")
-    made = images.lab_images(root, kube_proxy=program, coredns=program, pause=program)
+    made = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=program)
     images.write_archive(tmp_path / "images.tar", made)
     with tarfile.open(tmp_path / "images.tar") as archive:
         names = archive.getnames()
@@ -91,6 +91,7 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
         ["k8snet.local/coredns:1"],
         ["k8snet.local/probe:1", DEFAULT_IMAGE],
         ["k8snet.local/kube-proxy:1"],
+        ["k8snet.local/flannel:1"],
     ]
     for entry in manifest:
         assert entry["Config"] == f"{hashlib.sha256(contents[entry['Config']]).hexdigest()}.json"
@@ -98,6 +99,9 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
         assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(contents[layer]).hexdigest()}" for layer in entry["Layers"]]
     probe, proxy = manifest[2]["Layers"], manifest[3]["Layers"]
     assert proxy[: len(probe)] == probe
+    assert manifest[4]["Layers"][: len(probe)] == probe
+    without = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=None)
+    assert [image.references for image in without] == [image.references for image in made[:-1]]
     with tarfile.open(fileobj=io.BytesIO(contents[proxy[1]])) as layer:
         assert layer.getnames() == ["usr", "usr/local", "usr/local/bin", "usr/local/bin/kube-proxy"]
         assert layer.getmember("usr/local/bin/kube-proxy").mode == 0o755

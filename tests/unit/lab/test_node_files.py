@@ -22,7 +22,7 @@ from pytest_k8snet.judge.kernel import _holds
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.control_plane import Identities
 from pytest_k8snet.lab.kernel import UserModeLinux
-from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, POD_SYSCTLS, SYSCTLS, NodeWriter
+from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, CNI_CONFIGURATION, POD_SYSCTLS, SYSCTLS, TUNING, NodeWriter
 from pytest_k8snet.lab.pki import Authority
 from pytest_k8snet.lab.settings import LabSettings, NetworkKind, ProxyMode
 from tests.unit.lab.samples import IMAGES, prepared
@@ -98,9 +98,40 @@ def test_pods_have_the_nodes_range_and_what_mtu_is_left(native: Path, vxlan: Pat
         assert list(plugins) == ["bridge", "tuning", "portmap"]
 
 
+def test_bgp_nodes_are_told_the_ways_by_bird(tmp_path: Path) -> None:
+    folder = write(tmp_path / "node", LabSettings(network="bgp"))
+    assert not [line for line in lines(folder / "links") if line.startswith("route add 10.200.")]
+    bird = (folder / "root" / BIRD_CONFIGURATION.lstrip("/")).read_text()
+    assert "router id 10.199.0.12;" in bird
+    assert "route 10.200.2.0/24 blackhole;" in bird
+    assert [line.split()[2] for line in bird.splitlines() if line.startswith("protocol bgp")] == ["node_1", "node_3"]
+    assert "local 10.199.0.12 as 64512; neighbor 10.199.0.13 as 64512; direct;" in bird
+    plugins = cni(folder)
+    assert list(plugins) == ["ptp", "tuning", "portmap"]
+    assert plugins["ptp"]["mtu"] == 1500
+    assert plugins["ptp"]["ipam"]["ranges"] == [[{"subnet": "10.200.2.0/24", "gateway": "10.200.2.1"}]]
+
+
+@pytest.mark.parametrize("network", ["flannel-vxlan", "flannel-host-gw", "flannel-ipip"])
+def test_flannel_brings_its_ways_and_its_cni_configuration_itself(tmp_path: Path, network: NetworkKind) -> None:
+    folder = write(tmp_path / "node", LabSettings(network=network))
+    assert lines(folder / "links") == [
+        "link set lo up",
+        "link set eth0 address 02:6b:38:00:00:02 mtu 1500 up",
+        "address add 10.199.0.12/24 dev eth0",
+        "route add default via 10.199.0.1",
+    ]
+    assert not (folder / "root" / CNI_CONFIGURATION.lstrip("/")).exists()
+    assert not (folder / "root" / BIRD_CONFIGURATION.lstrip("/")).exists()
+
+
 @pytest.mark.parametrize(
     ("proxy_mode", "network", "there", "not_there"),
     [
+        ("ipvs", "flannel-vxlan", {"vxlan"}, {"ipip"}),
+        ("ipvs", "flannel-ipip", {"ipip"}, {"vxlan"}),
+        ("ipvs", "flannel-host-gw", set(), {"vxlan", "ipip"}),
+        ("ipvs", "bgp", set(), {"vxlan", "ipip"}),
         ("ipvs", "native", {"ip_vs", "ip_vs_rr", "dummy"}, {"vxlan"}),
         ("iptables", "vxlan", {"vxlan"}, {"ip_vs"}),
         ("none", "native", {"tcp_bbr", "sch_fq", "br_netfilter"}, {"ip_vs", "vxlan"}),
@@ -139,6 +170,7 @@ def test_nodes_are_tuned_as_the_profile_asks(native: Path) -> None:
     for_kubernetes = {"net.bridge.bridge-nf-call-iptables", "net.ipv4.ip_forward"}
     assert set(written) - set(wanted.sysctl.host or {}) == for_kubernetes, "what nobody asks for is not set"
     assert set(POD_SYSCTLS) == set(wanted.sysctl.pod or {})
+    assert TUNING["sysctl"] == POD_SYSCTLS, "flannel's pods get them by this too"
     assert f"tc qdisc replace dev eth0 root {wanted.qdisc}\n" in (native / "boot").read_text()
     assert written["net.ipv4.tcp_congestion_control"] == wanted.congestion_control
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -40,6 +41,10 @@ def one(found: list[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, An
         ("ipvs", "vxlan", VXLAN | IPVS),
         ("iptables", "vxlan", VXLAN | {"proxy.mode": "iptables"}),
         ("none", "native", NATIVE),
+        ("ipvs", "bgp", NATIVE | IPVS),
+        ("ipvs", "flannel-vxlan", {"encapsulation": "vxlan"} | IPVS),
+        ("iptables", "flannel-host-gw", {"encapsulation": "none", "proxy.mode": "iptables"}),
+        ("none", "flannel-ipip", {"encapsulation": "ipip"}),
     ],
 )
 def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, claims: dict[str, Any]) -> None:
@@ -55,9 +60,9 @@ def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, cl
     assert read.mistakes == []
 
 
-@pytest.mark.parametrize("proxy_mode", ["ipvs", "iptables", "none"])
-def test_every_object_is_named_once_and_stands_on_what_was_made_before(proxy_mode: ProxyMode) -> None:
-    found = objects(LabSettings(proxy_mode=proxy_mode))
+@pytest.mark.parametrize(("proxy_mode", "network"), [("ipvs", "native"), ("iptables", "flannel-vxlan"), ("none", "bgp")])
+def test_every_object_is_named_once_and_stands_on_what_was_made_before(proxy_mode: ProxyMode, network: NetworkKind) -> None:
+    found = objects(LabSettings(proxy_mode=proxy_mode, network=network))
     paths = [path(item) for item in found]
     assert len(set(paths)) == len(paths)
     made: set[tuple[str, str]] = set()
@@ -67,8 +72,8 @@ def test_every_object_is_named_once_and_stands_on_what_was_made_before(proxy_mod
             assert ("ServiceAccount", pod["serviceAccountName"]) in made
             for volume in pod["volumes"]:
                 assert "configMap" not in volume or ("ConfigMap", volume["configMap"]["name"]) in made
-            assert item["spec"]["selector"]["matchLabels"] == item["spec"]["template"]["metadata"]["labels"]
-            assert all(container["image"] in IMAGES.values() for container in pod["containers"])
+            assert item["spec"]["selector"]["matchLabels"].items() <= item["spec"]["template"]["metadata"]["labels"].items()
+            assert all(container["image"] in IMAGES.values() for container in (*pod.get("initContainers", ()), *pod["containers"]))
         made.add((item["kind"], item["metadata"]["name"]))
 
 
@@ -119,3 +124,15 @@ def test_roles_are_made_before_they_are_given() -> None:
     kinds = [(item["kind"], item["metadata"]["name"]) for item in objects(LabSettings())]
     assert ("ClusterRole", "system:coredns") in kinds
     assert any(pair == (("ClusterRole", "system:coredns"), ("ClusterRoleBinding", "system:coredns")) for pair in pairwise(kinds))
+
+
+def test_flannel_is_told_its_backend_and_asks_no_service() -> None:
+    found = objects(LabSettings(network="flannel-ipip", pod_cidr="10.32.0.0/16"))
+    data = one(found, "ConfigMap", "kube-flannel-cfg")["data"]
+    assert json.loads(data["net-conf.json"]) == {"Network": "10.32.0.0/16", "EnableNFTables": False, "Backend": {"Type": "ipip"}}
+    assert [plugin["type"] for plugin in json.loads(data["cni-conf.json"])["plugins"]] == ["flannel", "tuning", "portmap"]
+    pod = one(found, "DaemonSet", "kube-flannel-ds")["spec"]["template"]["spec"]
+    environment = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    assert environment["KUBERNETES_SERVICE_HOST"] == "10.199.0.1"
+    assert not [item for item in found if item["metadata"]["name"] == "k8snet-lab-network"], "flannel's own objects are the claim"
+    assert not [item for item in objects(LabSettings()) if "flannel" in item["metadata"]["name"]]
