@@ -17,10 +17,11 @@ def test_existing_pods_mtu(node, expect, verdict):
         a pod has besides (second networks, tunnels of its own) are not judged. On nodes with more than 20 pods the first
         20 by name are looked at, which is told.
     Expected
-        mtu.pod of the profile; else the CNI's own claim; skipped when there is neither, and on nodes without such pods.
+        mtu.pod of the profile; else the CNI's own claim; else what flanneld has written for the node's pods. Skipped when
+        there is none of these, and on nodes without such pods.
     Fix
         Restart the named pods (`kubectl rollout restart` of what owns them).
     References
         calico and flannel document that a changed MTU needs pods to be restarted.
     """
-    verdict(mtu.existing_pods_mtu(node.facts, expect.mtu))
+    verdict(mtu.existing_pods_mtu(node.facts, expect.mtu, expect.encapsulation))

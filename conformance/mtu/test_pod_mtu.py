@@ -16,8 +16,9 @@ def test_pod_mtu(node, expect, verdict):
         `ip -j -d link` and `ip -j route` inside the probe pod's network namespace, once per node. Routes count, not the
         interface: Cilium leaves the interface at the uplink's MTU and lowers the route.
     Expected
-        mtu.pod of the profile; else the CNI's own claim; else no more than the underlay less the encapsulation's overhead.
-        Smaller than that arithmetic alone would allow is advice, not a failure.
+        mtu.pod of the profile; else the CNI's own claim; else what flanneld has written for the node's pods, which has to
+        fit the underlay less the encapsulation's overhead; else no more than that. Smaller than that arithmetic alone would
+        allow is advice, not a failure.
     Fix
         Calico: veth_mtu / spec.calicoNetwork.mtu. Flannel: Backend.MTU. Cilium: mtu. Then restart the pods.
     References

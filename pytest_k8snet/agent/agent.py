@@ -53,6 +53,7 @@ TOOLS = (
     "ip6tables-legacy-save",
     "iptables-nft-save",
     "ip6tables-nft-save",
+    "bridge",
 )  # that facts are read with
 TOOL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 HEARTBEAT_S = 20.0
@@ -66,6 +67,8 @@ KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
 KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs")
 ARP_CACHE = "/proc/net/stat/arp_cache"
+BIRD_SOCKETS = ("/run/calico/bird.ctl", "/run/bird/bird.ctl", "/run/bird.ctl")
+FLANNEL_FILE = "/run/flannel/subnet.env"
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
 HIDDEN_CHAINS = ": the table nat has KUBE chains, and others that iptables cannot read"
@@ -409,6 +412,9 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers") or {}), []),
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
         "existing_pods_running": len(pods),
+        "forwarding": part("forwarding", lambda: forwarding(own["links"]), {}),
+        "bgp": part("bgp", bgp, None),
+        "flannel": read_or_none(HOST_ROOT + FLANNEL_FILE),
         "kernel": os.uname().release,
         "errors": errors,
     }
@@ -531,6 +537,81 @@ def packs(family: int, text: str) -> bool:
         return bool(socket.inet_pton(family, text))
     except (OSError, ValueError):
         return False
+
+
+# ---- what daemons of networks have told the kernel, and each other
+
+
+def told_devices(links: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the vxlan devices that have to be told behind which node an address is: none that learn, flood, or are led by a program."""
+    found = []
+    for link in links:
+        info = link.get("linkinfo", {})
+        data = info.get("info_data", {})
+        if info.get("info_kind") == "vxlan" and data.get("learning") is False and not {"external", "group", "group6"} & set(data):
+            found.append(link["ifname"])
+    return found
+
+
+def forwarding(links: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return of each such device which nodes' addresses the kernel would send a packet for a next hop to."""
+    found = {}
+    for device in told_devices(links):
+        neighbours = json.loads(output(["ip", "-j", "neigh", "show", "dev", device]) or "[]")
+        found[device] = ways(neighbours, json.loads(output(["bridge", "-j", "fdb", "show", "dev", device]) or "[]"))
+    return found
+
+
+def ways(neighbours: Iterable[Mapping[str, Any]], entries: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return next hop to addresses of nodes: by its hardware address in the neighbour table and that one's forwarding entries."""
+    behind: dict[str, list[str]] = {}
+    for entry in entries:
+        if "dst" in entry:
+            behind.setdefault(entry["mac"], []).append(entry["dst"])
+    return {item["dst"]: sorted(behind.get(item["lladdr"], [])) for item in neighbours if "lladdr" in item}
+
+
+def bgp() -> dict[str, Any] | None:
+    """Return the BGP sessions of BIRD, None where none runs. Its socket takes commands; this one only shows."""
+    for path in BIRD_SOCKETS:
+        if os.path.exists(HOST_ROOT + path):
+            return {"socket": path, "sessions": bgp_sessions(ask_bird(HOST_ROOT + path, "show protocols"))}
+    return None
+
+
+def ask_bird(path: str, command: str, timeout_s: float = 5.0) -> str:
+    """Return BIRD's answer to a command: lines after a code each, of which the last one ends its list."""
+    until = time.monotonic() + timeout_s
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(path)
+            read_bird(sock, until)  # its greeting
+            sock.sendall((command + "\n").encode())
+            return read_bird(sock, until)
+        except OSError as error:
+            raise Failed("failed", f"BIRD at {path}: {error.strerror or error}") from error
+
+
+def read_bird(sock: socket.socket, until: float) -> str:
+    """Return one answer: it ends with a line that has a blank after its code."""
+    data = b""
+    while not re.search(rb"(?m)^\d{4} .*\n\Z", data):
+        chunk = sock.recv(65536) if time.monotonic() < until else b""
+        if not chunk:
+            raise Failed("failed", "BIRD broke off its answer")
+        data += chunk
+    return data.decode("utf-8", "replace")
+
+
+def bgp_sessions(answer: str) -> list[dict[str, str]]:
+    """Return the BGP protocols in the answer to ``show protocols``, of BIRD's socket or of birdc."""
+    found = []
+    for line in answer.splitlines():
+        words = re.sub(r"^\d{4}[- ]", "", line).split(None, 5)
+        if len(words) > 4 and words[1] == "BGP":
+            found.append({"name": words[0], "state": words[3], "since": words[4], "info": words[5].strip() if len(words) > 5 else ""})
+    return found
 
 
 # ---- persisted sysctls

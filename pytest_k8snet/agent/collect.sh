@@ -9,6 +9,7 @@
 #   sysctl_dirs folders of sysctl.d
 #   tools       programs to look for
 #   peers       addresses to ask the route to
+#   bird_sockets, flannel_file  files of networks' daemons
 #   pods        how many running pods to look into
 #   skip        a namespace whose pods are left out, or nothing
 #
@@ -217,6 +218,18 @@ routes_to_peers() {
     [ $# = 0 ] || section peers batch "$@"
 }
 
+networks() {
+    for device in $(ip -br link show type vxlan </dev/null 2>/dev/null | sed 's/[ @].*//'); do
+        section "device $device" ip -j -d link show dev "$device"
+        section "neighbours $device" ip -j neigh show dev "$device"
+        section "fdb $device" bridge -j fdb show dev "$device"
+    done
+    for path in $bird_sockets; do
+        [ ! -e "$path" ] || section "bird $path" birdc -s "$path" show protocols
+    done
+    [ ! -e "$flannel_file" ] || section flannel lines_of "$flannel_file"
+}
+
 # Lines "NAME PID NAMESPACE" of the pods that have a network namespace of their own, sorted by name. NAME is namespace/name when there are
 # logs of the pod, else its uid.
 running_pods() {
@@ -324,6 +337,7 @@ main() {
         section qdiscs tc -j qdisc show
         iptables
         routes_to_peers
+        networks
         processes
         existing_pods
     fi

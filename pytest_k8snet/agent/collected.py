@@ -98,6 +98,8 @@ def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
         "tools": " ".join(TOOLS),
         "peers": " ".join(agent.askable(params.get("peers") or {})),
         "pods": str(int(params.get("existing_pods", 0))),
+        "bird_sockets": " ".join(agent.BIRD_SOCKETS),
+        "flannel_file": agent.FLANNEL_FILE,
         "skip": params.get("skip_namespace") or "",
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
@@ -124,6 +126,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
     uplink = agent.holder(json.loads(found.output("uplink", "ip -j addr") or "[]")) if uplink_ip else None
     keys = agent.sysctl_keys(params.get("sysctls", ()), uplink)
     files, devices = found.files("files"), set(_lines(found, "devices"))
+    files_of_networks = found.files("flannel")
     nft = _nft_tables(found)
     get = _http(found)
     proxy = agent.kube_proxy_mode(uplink_ip, get)
@@ -155,6 +158,9 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "virtual": agent.virtual_reason(uplink, texts.get, devices.__contains__),
         "peer_routes": part("peer_routes", lambda: _peer_routes(found, params.get("peers") or {}), []),
         "existing_pods": part("existing_pods", lambda: _existing_pods(found, running, keys), []),
+        "forwarding": part("forwarding", lambda: _forwarding(found), {}),
+        "bgp": part("bgp", lambda: _bgp(found), None),
+        "flannel": files_of_networks.get(agent.FLANNEL_FILE, "") + "\n" if agent.FLANNEL_FILE in files_of_networks else None,
         "existing_pods_running": len({name for name, _, _ in running}),
         "kernel": files["/proc/sys/kernel/osrelease"],
         "errors": errors,
@@ -201,6 +207,22 @@ def _network(found: Collected, links: str, routes6: str, if_inet6: str, sysctls:
         path = agent.sysctl_path(key)
         values[key] = " ".join(texts[path].split()) if path in texts else None if found.missing(sysctls, path) else ""
     return agent.network(documents[0], routes, values, texts.get(_CONGESTION_CONTROL, "").strip() or None)
+
+
+def _forwarding(found: Collected) -> dict[str, Any]:
+    names = [name.removeprefix("fdb ") for name in found if name.startswith("fdb ")]
+    ways = {}
+    for name in agent.told_devices({"ifname": name, **json.loads(found.output(f"device {name}", "ip -j -d link"))[0]} for name in names):
+        neighbours = json.loads(found.output(f"neighbours {name}", "ip -j neigh") or "[]")
+        ways[name] = agent.ways(neighbours, json.loads(found.output(f"fdb {name}", "bridge -j fdb") or "[]"))
+    return ways
+
+
+def _bgp(found: Collected) -> dict[str, Any] | None:
+    for path in agent.BIRD_SOCKETS:
+        if found.get(f"bird {path}") is not None:
+            return {"socket": path, "sessions": agent.bgp_sessions(found.output(f"bird {path}", f"birdc -s {path} show protocols"))}
+    return None
 
 
 def _existing_pods(found: Collected, running: Sequence[Sequence[str]], keys: Sequence[str]) -> list[dict[str, Any]]:

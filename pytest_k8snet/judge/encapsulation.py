@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.cluster.model import Cluster
@@ -41,6 +42,8 @@ GATEWAYS = frozenset({"cilium_host", "cilium_net", "antrea-gw0", "ovn-k8s-mp0"})
 #: Kinds that only stand for physical ones below them.
 STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"})
 
+_DEFAULT = frozenset({"default", "0.0.0.0/0", "::/0"})
+
 #: Peers to which the way is the same that are told one by one; the rest is counted.
 _TOLD = 10
 
@@ -66,16 +69,100 @@ def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: S
     judgement = Judgement(want=f"encapsulation {expect.kind}")
     judgement.evidence["devices"] = dict(Counter(routes.dev or "none" for routes in facts.peer_routes for _ in routes.peers))
     unmeasured = set(peers)
+    astray = _by_the_default_route_alone(facts, peers) if expect.kind.value == "none" else {}
     for routes in facts.peer_routes:
         concerned = sorted(routes.peers.keys() & set(peers))
         unmeasured.difference_update(concerned)
-        if concerned:
-            _judge(judgement, facts, routes, concerned, expect.kind)
+        if rest := [peer for peer in concerned if peer not in astray]:
+            _judge(judgement, facts, routes, rest, expect.kind)
+    for _, message in sorted(astray.items())[:_TOLD]:
+        judgement.check(False, f"{facts.node}: {message}", measured="default route", wanted="a route of its own", command="ip route")
+    if len(astray) > _TOLD:
+        judgement.check(False, f"{facts.node}: and the same of {len(astray) - _TOLD} more nodes")
     for peer in sorted(unmeasured)[:_TOLD]:
         judgement.error(f"{facts.node}: no route to a pod of {peer} was measured{facts.why('peer_routes')}")
     if len(unmeasured) > _TOLD:
         judgement.error(f"{facts.node}: nor one to a pod of {len(unmeasured) - _TOLD} more nodes")
     return judgement
+
+
+def forwarding(facts: NodeFacts, peers: Mapping[str, Collection[str]]) -> Judgement:
+    """Judge whether vxlan devices that do not learn know behind which node every peer is. `peers`: node to its InternalIPs.
+
+    Such a device (flannel's, Calico's) sends nothing where its neighbour and forwarding entries do not lead, and nothing tells so.
+    """
+    judgement = Judgement(want="a neighbour and a forwarding entry that lead to each node")
+    if "forwarding" in facts.errors:
+        judgement.error(f"{facts.node}: the entries of vxlan devices were not read{facts.why('forwarding')}")
+        return judgement
+    lost: list[tuple[str, str]] = []
+    for routes in facts.peer_routes:
+        known = facts.forwarding.get(routes.dev or "")
+        for peer in sorted(routes.peers.keys() & peers.keys()) if known is not None else ():
+            hop = routes.gateways.get(peer) or routes.peers[peer]
+            wrong = _misled(known or {}, hop, peers[peer])
+            judgement.hold(1)
+            if wrong is not None:
+                lost.append((f"{facts.node}: {routes.dev} {wrong}, the next hop to pods of {peer}", f"bridge fdb show dev {routes.dev}"))
+    for message, command in lost[:_TOLD]:
+        judgement.add(Weight.FAULT, message, command=command)
+    if len(lost) > _TOLD:
+        judgement.add(Weight.FAULT, f"{facts.node}: and the same of {len(lost) - _TOLD} more nodes")
+    if not judgement.checked:
+        return Judgement.skipped("no route to another node's pods leaves by a vxlan device that has to be told where they are")
+    return judgement
+
+
+def _misled(known: Mapping[str, Sequence[str]], hop: str, wanted: Collection[str]) -> str | None:
+    """Return what is wrong with a device's entries for a next hop, None when they lead to the node with one of the `wanted` addresses."""
+    if hop not in known:
+        return f"has no neighbour entry for {hop}"
+    if not known[hop]:
+        return f"has no forwarding entry for {hop}"
+    if wanted and not set(wanted) & set(known[hop]):
+        return f"sends to {', '.join(known[hop])} instead of {' or '.join(wanted)} for {hop}"
+    return None
+
+
+def bgp_sessions(facts: NodeFacts) -> Judgement:
+    """Judge whether every BGP session of the node's BIRD is established: without it the routes it would bring are not there."""
+    judgement = Judgement(want="every BGP session established")
+    if "bgp" in facts.errors:
+        judgement.error(f"{facts.node}: BIRD was not asked for its sessions{facts.why('bgp')}")
+        return judgement
+    if facts.bgp is None:
+        return Judgement.skipped("no BIRD runs on this node")
+    if not facts.bgp.sessions:
+        return Judgement.skipped("the BIRD of this node has no BGP session")
+    judgement.evidence["sessions"] = len(facts.bgp.sessions)
+    for session in facts.bgp.sessions:
+        found = f"{session.state} {session.info}".strip()
+        message = f"{facts.node}: BGP session {session.name} is {found}, want up Established"
+        judgement.check(
+            session.established, message, measured=found, wanted="up Established", command=f"birdc -s {facts.bgp.socket} show protocols"
+        )
+    return judgement
+
+
+def _by_the_default_route_alone(facts: NodeFacts, peers: Sequence[str]) -> dict[str, str]:
+    """Return what to say of the peers whose pods only the default route leads to, where other peers' pods have routes of their own.
+
+    Where all go by the default route the network knows the way (the route tables of clouds); where some do, the node was not told of these.
+    """
+    if facts.host.routes_total > len(facts.host.routes):
+        return {}  # the routes that were not kept may be theirs
+    gateways = {route.gateway for route in facts.host.routes if route.dst in _DEFAULT}
+    own = [ip_network(route.dst) for route in facts.host.routes if route.dst not in _DEFAULT]
+    asked = [(routes, peer) for routes in facts.peer_routes if routes.dev is not None for peer in routes.peers if peer in set(peers)]
+    astray = {}
+    for routes, peer in asked:
+        gateway = routes.gateways.get(peer)
+        if gateway is not None and gateway in gateways and not any(ip_address(routes.peers[peer]) in network for network in own):
+            what = "a pod of" if routes.real_pod else "in the pod range of"
+            astray[peer] = (
+                f"only the default route, via {gateway}, leads to {routes.peers[peer]} ({what} {peer}); other nodes' pods have routes"
+            )
+    return astray if len(astray) < len(asked) else {}
 
 
 def _judge(judgement: Judgement, facts: NodeFacts, routes: PeerRoutes, peers: Sequence[str], want: Wanted[str]) -> None:

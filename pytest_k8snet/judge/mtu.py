@@ -12,6 +12,8 @@ from pytest_k8snet.record.facts import NetNamespace, NodeFacts, Route
 OVERHEAD = {"none": 0, "ipip": 20, "vxlan": 50, "geneve": 50, "wireguard": 60}
 
 _ROUTES = "ip -j route"
+_FLANNEL = "/run/flannel/subnet.env"
+_ARITHMETIC = "uplink less encapsulation"
 
 
 def pod_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Judgement:
@@ -21,33 +23,38 @@ def pod_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsulati
     """
     if facts.pod_absent is not None:
         return Judgement.beyond_reach(facts.pod_absent)
-    judgement = Judgement(want=_told(expect.pod))
+    wanted = _wanted_of_pods(facts, expect, encapsulation)
+    judgement = Judgement(want=_told(wanted))
     if facts.pod is None:
         judgement.error(f"{facts.node}: the probe pod was not measured: {facts.pod_error or 'no reason recorded'}")
         return judgement
-    if expect.pod is None:
+    if wanted is None:
         return _by_arithmetic(judgement, facts, facts.pod, "probe pod", expect, encapsulation)
-    _routes(judgement, facts.node, facts.pod, "probe pod", expect.pod)
+    _routes(judgement, facts.node, facts.pod, "probe pod", wanted)
+    room = _room(facts, expect, encapsulation)
+    if expect.pod is None and room is not None and wanted.value < room:
+        judgement.advise(f"{facts.node}: {_FLANNEL} gives pods {wanted.value}, {room} would fit ({_ARITHMETIC})", command=f"cat {_FLANNEL}")
     return judgement
 
 
-def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation) -> Judgement:
+def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Judgement:
     """Judge the MTU of the pods that were there before: a changed CNI configuration reaches only pods that are made later."""
-    if expect.pod is None:
+    wanted = _wanted_of_pods(facts, expect, encapsulation)
+    if wanted is None:
         return Judgement.skipped("nothing says which MTU pods should have: the CNI claims none and no profile gives one")
     if "existing_pods" in facts.errors:
-        judgement = Judgement(want=_told(expect.pod))
+        judgement = Judgement(want=_told(wanted))
         judgement.error(f"{facts.node}: the pods that were there before were not looked at{facts.why('existing_pods')}")
         return judgement
     if not facts.existing_pods:
         return Judgement.skipped("no other pod with a network of its own runs on this node")
-    judgement = Judgement(want=_told(expect.pod))
+    judgement = Judgement(want=_told(wanted))
     judgement.evidence["pods"] = len(facts.existing_pods)
     if len(facts.existing_pods) < facts.existing_pods_running:
         judgement.remark(f"{facts.node}: {len(facts.existing_pods)} of {facts.existing_pods_running} pods were looked at")
     for pod in facts.existing_pods:
         if far_routes(pod.network):
-            _routes(judgement, facts.node, pod.network, f"pod {pod.name}", expect.pod)
+            _routes(judgement, facts.node, pod.network, f"pod {pod.name}", wanted)
         else:  # a sandbox with a network stack of its own (gVisor), or one that is just being made
             judgement.remark(f"{facts.node}: pod {pod.name}: no route that leads anywhere, not judged", command=_ROUTES)
     if not judgement.checked:
@@ -99,6 +106,23 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
     for link in links:
         _fits(judgement, f"{facts.node}: {link.name}", link.mtu, underlay - OVERHEAD[kind.value], f"ip -j link show {link.name}")
     return judgement
+
+
+def _wanted_of_pods(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Wanted[int] | None:
+    """Return the MTU that pods of the node should have: the cluster's, else what flanneld has written for the node, if it fits."""
+    if expect.pod is not None or facts.flannel_mtu is None:
+        return expect.pod
+    room = _room(facts, expect, encapsulation)
+    if room is not None and facts.flannel_mtu > room:
+        return Wanted(room, f"{_ARITHMETIC}; {_FLANNEL} says {facts.flannel_mtu}")
+    return Wanted(facts.flannel_mtu, f"claim {_FLANNEL} FLANNEL_MTU")
+
+
+def _room(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> int | None:
+    """Return what the encapsulation leaves of the underlay's MTU, None where one of them is not known."""
+    underlay = _underlay(facts, expect)
+    overhead = None if encapsulation.kind is None else OVERHEAD.get(encapsulation.kind.value)
+    return None if underlay is None or overhead is None else underlay - overhead
 
 
 def _routes(judgement: Judgement, node: str, network: NetNamespace, who: str, want: Wanted[int]) -> None:
@@ -153,10 +177,9 @@ def _by_arithmetic(
 
 
 def _fits(judgement: Judgement, subject: str, mtu: int, room: int, command: str) -> None:
-    origin = "uplink less encapsulation"
-    judgement.check(mtu <= room, f"{subject} MTU {mtu}, want {room} at most ({origin})", measured=mtu, wanted=room, command=command)
+    judgement.check(mtu <= room, f"{subject} MTU {mtu}, want {room} at most ({_ARITHMETIC})", measured=mtu, wanted=room, command=command)
     if mtu < room:
-        judgement.advise(f"{subject} MTU {mtu}, {room} would fit ({origin})", measured=mtu, wanted=room, command=command)
+        judgement.advise(f"{subject} MTU {mtu}, {room} would fit ({_ARITHMETIC})", measured=mtu, wanted=room, command=command)
 
 
 def _underlay(facts: NodeFacts, expect: MtuExpectation) -> int | None:

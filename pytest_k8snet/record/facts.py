@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_k8snet.errors import RecordError
@@ -89,7 +89,8 @@ class NetNamespace:
             name=name,
             links=links,
             routes=routes,
-            routes_total=max(data.get("routes_total", 0), len(routes)),
+            # Those without a device (blackholes) are no ways, and are not counted.
+            routes_total=max(data.get("routes_total", 0) - (len(data["routes"]) - len(routes)), len(routes)),
             sysctls=dict(data.get("sysctls", {})),
             congestion_control=data.get("congestion_control"),
         )
@@ -199,18 +200,66 @@ class PeerRoutes:
     error: str | None
     real_pod: bool  # whether the addresses are running pods', or only some of the ranges
     peers: Mapping[str, str]  # node name to the address that was asked for
+    gateways: Mapping[str, str | None] = field(default_factory=dict)  # node name to the next hop; None or absent: there is none
 
     @classmethod
     def from_json(cls, data: Iterable[Mapping[str, Any]]) -> tuple[PeerRoutes, ...]:
         """Read the part ``peer_routes`` of the facts."""
-        ways: dict[tuple[Any, ...], dict[str, str]] = {}
+        ways: dict[tuple[Any, ...], dict[str, tuple[str, str | None]]] = {}
         for item in data:
             peers = ways.setdefault((item["dev"], item.get("error"), item["real_pod"]), {})
             if "peer" in item:  # schema 1 has an element for each peer
-                peers[item["peer"]] = item["address"]
+                peers[item["peer"]] = (item["address"], item.get("gateway"))
             else:
-                peers.update((name, address) for name, (address, _gateway) in item["peers"].items())
-        return tuple(cls(dev, error, real_pod, peers) for (dev, error, real_pod), peers in ways.items())
+                peers.update((name, (address, gateway)) for name, (address, gateway) in item["peers"].items())
+        return tuple(
+            cls(
+                dev,
+                error,
+                real_pod,
+                {name: address for name, (address, _) in peers.items()},
+                {name: gateway for name, (_, gateway) in peers.items()},
+            )
+            for (dev, error, real_pod), peers in ways.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BgpSession:
+    """A BGP session as BIRD shows it."""
+
+    name: str
+    state: str  # up, start, down
+    info: str  # Established, or what it waits for
+
+    @property
+    def established(self) -> bool:
+        """Whether routes are exchanged."""
+        return self.state == "up" and self.info.startswith("Established")
+
+
+@dataclass(frozen=True, slots=True)
+class Bgp:
+    """The BGP sessions of a node's BIRD."""
+
+    socket: str
+    sessions: tuple[BgpSession, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Bgp | None:
+        """Read the part ``bgp`` of the facts."""
+        if data is None:
+            return None
+        return cls(data["socket"], tuple(BgpSession(item["name"], item["state"], item["info"]) for item in data["sessions"]))
+
+
+def flannel_mtu(text: str | None) -> int | None:
+    """Return the MTU (bytes) that flanneld has written for new pods, from the text of /run/flannel/subnet.env."""
+    for line in (text or "").splitlines():
+        key, _, value = line.partition("=")
+        if key == "FLANNEL_MTU" and value.isdecimal():
+            return int(value)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +324,9 @@ class NodeFacts:
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
+    forwarding: Mapping[str, Mapping[str, Sequence[str]]]  # vxlan device that has to be told: next hop to addresses of nodes
+    bgp: Bgp | None
+    flannel_mtu: int | None  # what flanneld gives new pods; None where there is no flannel
     kernel: str
     agent: str  # what read them on the node: python, or shell where there is no python3
     tools: Mapping[str, Tool | None]  # by name; None is one that is missing
@@ -319,6 +371,9 @@ class NodeFacts:
                 uplink_speed_mbit=data.get("uplink_speed_mbit"),
                 virtual=data.get("virtual"),
                 peer_routes=PeerRoutes.from_json(data["peer_routes"]),
+                forwarding=dict(data.get("forwarding") or {}),
+                bgp=Bgp.from_json(data.get("bgp")),
+                flannel_mtu=flannel_mtu(data.get("flannel")),
                 kernel=data["kernel"],
                 agent=data.get("agent", "python"),
                 tools={

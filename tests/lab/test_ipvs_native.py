@@ -44,6 +44,8 @@ def test_healthy(lab: Lab) -> None:
         "NET-ABSENCE-004",
         "NET-ABSENCE-005",
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
+        "NET-ENCAP-002",
+        "NET-ENCAP-003",
         "NET-MTU-003",
     }
 

@@ -26,6 +26,8 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
     assert outcome.exit_status == 0
     assert outcome.skipped_checks == {
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
+        "NET-ENCAP-002",
+        "NET-ENCAP-003",
         "NET-MTU-003",
         "NET-MTU-004",  # CoreDNS is in the host network here: there is no other pod with a network of its own
         "NET-PROXY-001",

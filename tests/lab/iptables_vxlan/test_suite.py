@@ -38,6 +38,7 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
         "NET-ABSENCE-004",
         "NET-ABSENCE-005",
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
+        "NET-ENCAP-003",
         "NET-PROXY-003",
         "NET-PROXY-004",
         "NET-PROXY-005",

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -533,3 +536,119 @@ def test_neighbours_of_all_processors() -> None:
     assert agent.neighbours("entries allocs\n0000000a 1\n") == {"entries": 10, "table_fulls": 0}
     for none in (None, "", "entries\n", "other\n1\n"):
         assert agent.neighbours(none) == {}
+
+
+def vxlan(name: str, **data: Any) -> dict[str, Any]:
+    return {"ifname": name, "linkinfo": {"info_kind": "vxlan", "info_data": {"id": 1, "learning": False, **data}}}
+
+
+def test_vxlan_devices_that_have_to_be_told() -> None:
+    links = [
+        vxlan("flannel.1"),
+        vxlan("learns", learning=True),
+        vxlan("floods", group="239.1.1.1"),
+        vxlan("cilium_vxlan", external=True),
+        {"ifname": "eth0"},
+        {"ifname": "cni0", "linkinfo": {"info_kind": "bridge"}},
+    ]
+    assert agent.told_devices(links) == ["flannel.1"]
+
+
+# As flannel's device has them, on a lab: node-3 has no forwarding entry any more, an entry that is resolved no hardware address.
+NEIGHBOURS = [
+    {"dst": "10.200.2.0", "lladdr": "d2:72:a9:22:db:41", "state": ["PERMANENT"]},
+    {"dst": "10.200.3.0", "lladdr": "4a:cb:66:1c:78:f8", "state": ["PERMANENT"]},
+    {"dst": "10.200.4.0", "state": ["FAILED"]},
+]
+ENTRIES = [
+    {"mac": "d2:72:a9:22:db:41", "dst": "10.199.0.12", "flags": ["self"], "state": "permanent"},
+    {"mac": "33:33:00:00:00:01", "flags": ["self"], "state": "permanent"},
+]
+
+
+def test_ways_of_a_vxlan_device() -> None:
+    assert agent.ways(NEIGHBOURS, ENTRIES) == {"10.200.2.0": ["10.199.0.12"], "10.200.3.0": []}
+
+
+def test_forwarding_asks_of_those_devices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def output(argv: list[str]) -> str:
+        asked.append(" ".join(argv))
+        return json.dumps(NEIGHBOURS if argv[0] == "ip" else ENTRIES)
+
+    monkeypatch.setattr(agent, "output", output)
+    assert agent.forwarding([vxlan("flannel.1"), vxlan("cilium_vxlan", external=True)]) == {
+        "flannel.1": {"10.200.2.0": ["10.199.0.12"], "10.200.3.0": []}
+    }
+    assert asked == ["ip -j neigh show dev flannel.1", "bridge -j fdb show dev flannel.1"]
+
+
+BIRD = """2002-Name       Proto      Table      State  Since         Info
+1002-device1    Device     ---        up     20:34:29.549
+ pods       Static     master4    up     20:34:29.549
+ node_2     BGP        ---        up     20:34:30.489  Established
+ Mesh_10_0_0_3 BGP     master     start  2026-11-24  Active Socket: Connection refused
+ off        BGP        ---        down   20:34:30.489
+0000
+"""
+
+
+def test_bgp_sessions_by_the_socket_and_by_birdc() -> None:
+    wanted = [
+        {"name": "node_2", "state": "up", "since": "20:34:30.489", "info": "Established"},
+        {"name": "Mesh_10_0_0_3", "state": "start", "since": "2026-11-24", "info": "Active Socket: Connection refused"},
+        {"name": "off", "state": "down", "since": "20:34:30.489", "info": ""},
+    ]
+    assert agent.bgp_sessions(BIRD) == wanted
+    by_birdc = "BIRD 2.0.12 ready.\n" + re.sub(r"(?m)^\d{4}-| (?=pods|node|Mesh|off)", "", BIRD)
+    assert agent.bgp_sessions(by_birdc) == wanted
+
+
+@pytest.fixture
+def bird(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """Answer at BIRD's socket what is put into the list, a piece for each question; the first one is the greeting."""
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    answers = [b"0001 BIRD 2.0.12 ready.\n"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(tmp_path / "run/bird.ctl"))
+        listening.listen()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(answers[0])
+                for answer in answers[1:]:
+                    assert connection.recv(100) == b"show protocols\n"
+                    for byte in range(0, len(answer), 100):
+                        connection.sendall(answer[byte : byte + 100])
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield answers
+        thread.join(10)
+
+
+def test_bird_is_asked_at_its_socket(bird: list[bytes]) -> None:
+    bird.append(BIRD.replace("0000\n", "0000 \n").encode())
+    asked = agent.bgp()
+    assert asked is not None
+    assert asked["socket"] == "/run/bird.ctl"
+    assert [session["name"] for session in asked["sessions"]] == ["node_2", "Mesh_10_0_0_3", "off"]
+
+
+def test_a_bird_that_breaks_off_is_not_a_bird_without_sessions(bird: list[bytes]) -> None:
+    bird.append(b"1002-device1    Device     ---        up     20:34:29.549\n")
+    with pytest.raises(agent.Failed, match="BIRD broke off its answer"):
+        agent.bgp()
+
+
+def test_a_socket_that_nobody_answers_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    assert agent.bgp() is None
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(tmp_path / "run/bird.ctl"))
+    with pytest.raises(agent.Failed, match=r"BIRD at .*/run/bird\.ctl: Connection refused"):
+        agent.bgp()

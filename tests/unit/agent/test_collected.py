@@ -379,3 +379,33 @@ def test_pod_whose_devices_are_not_read() -> None:
 def test_values_are_quoted_for_the_shell() -> None:
     text = collected.script("facts", {**PARAMS, "skip_namespace": "x'; touch /tmp/evil; '"}, MARK).decode()
     assert "skip='x'\"'\"'; touch /tmp/evil; '\"'\"''\n" in text
+
+
+def test_ways_of_vxlan_devices_and_bgp_sessions() -> None:
+    def device(name: str, *, learning: bool) -> tuple[str, int, str]:
+        return json.dumps([{"ifname": name, "linkinfo": {"info_kind": "vxlan", "info_data": {"learning": learning}}}]), 0, ""
+
+    protocols = (
+        "BIRD 2.0.12 ready.\nName       Proto      Table      State  Since         Info\n"
+        "node_2     BGP        ---        up     20:34:30.489  Established   \n"
+    )
+    found = sections(
+        device__flannel=device("flannel", learning=False),
+        neighbours__flannel=('[{"dst": "10.200.2.0", "lladdr": "d2:72:a9:22:db:41"}]', 0, ""),
+        fdb__flannel=('[{"mac": "d2:72:a9:22:db:41", "dst": "10.199.0.12"}]', 0, ""),
+        device__learns=device("learns", learning=True),
+        neighbours__learns=("", 0, ""),
+        fdb__learns=("", 0, ""),
+        **{"bird__/run/bird/bird.ctl": (protocols, 0, "")},
+    )
+    assert collected._forwarding(found) == {"flannel": {"10.200.2.0": ["10.199.0.12"]}}
+    assert collected._bgp(found) == {
+        "socket": "/run/bird/bird.ctl",
+        "sessions": [{"name": "node_2", "state": "up", "since": "20:34:30.489", "info": "Established"}],
+    }
+    assert (collected._forwarding(sections()), collected._bgp(sections())) == ({}, None)
+
+
+def test_bird_without_birdc_is_no_node_without_bird() -> None:
+    with pytest.raises(Failed, match="birdc: not on the node"):
+        collected._bgp(sections(**{"bird__/run/calico/bird.ctl": ("", 127, "sh: birdc: not found")}))

@@ -201,3 +201,164 @@ def test_many_peers_to_which_the_way_is_the_same(real_pod: bool, weight: str) ->
         "node-1: no route to a pod of gone-6 was measured",
         "node-1: nor one to a pod of 3 more nodes",
     ]
+
+
+PEER_IPS = {"node-2": ("192.168.10.12",), "node-3": ("192.168.10.13",)}
+TOLD = {"10.244.2.0": ["192.168.10.12"], "10.244.3.0": ["192.168.10.13"]}
+
+
+def in_vxlan(**more: Any) -> dict[str, Any]:
+    """Return changes: the routes to both peers leave by flannel's device."""
+    hops = [route("node-2", "flannel.1", gateway="10.244.2.0"), route("node-3", "flannel.1", gateway="10.244.3.0")]
+    return {"host__links": [link("eth0"), link("flannel.1", kind="vxlan")], "peer_routes": hops, "forwarding": {"flannel.1": TOLD}, **more}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(in_vxlan(), ("pass", ""), id="healthy"),
+        pytest.param(
+            in_vxlan(forwarding={"flannel.1": {**TOLD, "10.244.3.0": []}}),
+            (
+                "fail",
+                "node-1: flannel.1 has no forwarding entry for 10.244.3.0, the next hop to pods of node-3 (bridge fdb show dev flannel.1)",
+            ),
+            id="no-forwarding-entry",
+        ),
+        pytest.param(
+            in_vxlan(forwarding={"flannel.1": {"10.244.2.0": ["192.168.10.12"]}}),
+            (
+                "fail",
+                "node-1: flannel.1 has no neighbour entry for 10.244.3.0, the next hop to pods of node-3 (bridge fdb show dev flannel.1)",
+            ),
+            id="no-neighbour-entry",
+        ),
+        pytest.param(
+            in_vxlan(forwarding={"flannel.1": {**TOLD, "10.244.3.0": ["192.168.10.99"]}}),
+            (
+                "fail",
+                (
+                    "node-1: flannel.1 sends to 192.168.10.99 instead of 192.168.10.13 for 10.244.3.0, the next hop to pods of node-3 "
+                    "(bridge fdb show dev flannel.1)"
+                ),
+            ),
+            id="an-address-that-the-node-no-longer-has",
+        ),
+        pytest.param(
+            in_vxlan(forwarding={}, errors={"forwarding": "bridge: not on the node"}),
+            ("error", "node-1: the entries of vxlan devices were not read: bridge: not on the node"),
+            id="not-read",
+        ),
+        pytest.param(
+            {},
+            ("skip", "no route to another node's pods leaves by a vxlan device that has to be told where they are"),
+            id="native",
+        ),
+    ],
+)
+def test_vxlan_forwarding(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(encapsulation.forwarding(facts(**changes), PEER_IPS)) == expected
+
+
+def test_vxlan_forwarding_of_many_peers_is_told_of_some_and_counted() -> None:
+    peers = {f"node-{number}": (f"192.168.10.{number}",) for number in range(2, 32)}
+    hops = [{**route(peer, "flannel.1"), "address": f"10.244.{peer[5:]}.5", "gateway": f"10.244.{peer[5:]}.0"} for peer in peers]
+    judgement = encapsulation.forwarding(facts(**in_vxlan(peer_routes=hops, forwarding={"flannel.1": {}})), peers)
+    assert len(judgement.findings) == 11
+    assert judgement.findings[-1].message == "node-1: and the same of 20 more nodes"
+
+
+SESSIONS = [{"name": "node_2", "state": "up", "info": "Established"}, {"name": "node_3", "state": "up", "info": "Established"}]
+
+
+def bird(*sessions: dict[str, str]) -> dict[str, Any]:
+    return {"bgp": {"socket": "/run/bird/bird.ctl", "sessions": list(sessions)}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(bird(*SESSIONS), ("pass", ""), id="healthy"),
+        pytest.param(
+            bird(SESSIONS[0], {"name": "node_3", "state": "start", "info": "Active        Socket: Connection refused"}),
+            (
+                "fail",
+                (
+                    "node-1: BGP session node_3 is start Active        Socket: Connection refused, want up Established "
+                    "(birdc -s /run/bird/bird.ctl show protocols)"
+                ),
+            ),
+            id="peer-does-not-answer",
+        ),
+        pytest.param(
+            bird({"name": "node_2", "state": "down", "info": ""}, SESSIONS[1]),
+            ("fail", "node-1: BGP session node_2 is down, want up Established (birdc -s /run/bird/bird.ctl show protocols)"),
+            id="disabled",
+        ),
+        pytest.param(bird(), ("skip", "the BIRD of this node has no BGP session"), id="no-session"),
+        pytest.param({}, ("skip", "no BIRD runs on this node"), id="no-bird"),
+        pytest.param(
+            {"errors": {"bgp": "BIRD at /run/bird.ctl: Connection refused"}},
+            ("error", "node-1: BIRD was not asked for its sessions: BIRD at /run/bird.ctl: Connection refused"),
+            id="not-asked",
+        ),
+    ],
+)
+def test_bgp_sessions(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(encapsulation.bgp_sessions(facts(**changes))) == expected
+
+
+HOST_ROUTES = [
+    {"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"},
+    {"dst": "192.168.10.0/24", "dev": "eth0"},
+    {"dst": "10.244.2.0/24", "gateway": "192.168.10.12", "dev": "eth0"},
+    {"type": "blackhole", "dst": "10.244.1.0/24"},
+]
+ONE_ASTRAY = [route("node-2", gateway="192.168.10.12"), route("node-3", gateway="192.168.10.1")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"host__routes": HOST_ROUTES, "host__routes_total": 4, "peer_routes": ONE_ASTRAY},
+            (
+                "fail",
+                (
+                    "node-1: only the default route, via 192.168.10.1, leads to 10.244.3.5 (a pod of node-3); other nodes' pods have "
+                    "routes (ip route)"
+                ),
+            ),
+            id="one-peer-lacks-its-route",
+        ),
+        pytest.param(
+            {
+                "host__routes": [*HOST_ROUTES, {"dst": "10.244.3.0/24", "gateway": "192.168.10.1", "dev": "eth0"}],
+                "peer_routes": ONE_ASTRAY,
+            },
+            ("pass", ""),
+            id="a-route-of-its-own-by-the-same-router",
+        ),
+        pytest.param(
+            {"peer_routes": [route("node-2", gateway="192.168.10.1"), route("node-3", gateway="192.168.10.1")]},
+            ("pass", ""),
+            id="a-cloud-s-router-knows-the-way-to-all",
+        ),
+        pytest.param(
+            {"host__routes": HOST_ROUTES, "host__routes_total": 400, "peer_routes": ONE_ASTRAY},
+            ("pass", ""),
+            id="routes-that-were-not-kept-may-be-theirs",
+        ),
+    ],
+)
+def test_a_peer_that_only_the_default_route_leads_to(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(encapsulation.routes_to_peers(facts(**changes), NATIVE, PEERS)) == expected
+
+
+def test_many_peers_that_only_the_default_route_leads_to_are_counted() -> None:
+    peers = [f"node-{number}" for number in range(2, 32)]
+    hops = [{**route(peer, gateway="192.168.10.1"), "address": f"10.244.{peer[5:]}.5"} for peer in peers]
+    hops[0]["gateway"] = "192.168.10.12"
+    judgement = encapsulation.routes_to_peers(facts(host__routes=HOST_ROUTES, peer_routes=hops), NATIVE, peers)
+    assert len(judgement.findings) == 11
+    assert judgement.findings[-1].message == "node-1: and the same of 19 more nodes"

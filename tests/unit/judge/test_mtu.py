@@ -198,13 +198,13 @@ def test_a_wrong_uplink_does_not_redden_the_pod_check_that_is_derived_from_it() 
     ],
 )
 def test_existing_pods_mtu(changes: dict[str, Any], expect: MtuExpectation, expected: tuple[str, str]) -> None:
-    assert outcome(mtu.existing_pods_mtu(facts(**changes), expect)) == expected
+    assert outcome(mtu.existing_pods_mtu(facts(**changes), expect, NATIVE)) == expected
 
 
 def test_that_not_all_pods_were_looked_at_is_told() -> None:
-    judgement = mtu.existing_pods_mtu(facts(existing_pods_running=110), FLAT)
+    judgement = mtu.existing_pods_mtu(facts(existing_pods_running=110), FLAT, NATIVE)
     assert (outcome(judgement), told(judgement, "remark")) == (("pass", ""), ["node-1: 1 of 110 pods were looked at"])
-    assert told(mtu.existing_pods_mtu(facts(existing_pods_running=1), FLAT), "remark") == []
+    assert told(mtu.existing_pods_mtu(facts(existing_pods_running=1), FLAT, NATIVE), "remark") == []
 
 
 @pytest.mark.parametrize(
@@ -293,3 +293,72 @@ def test_tunnel_mtu(
     changes: dict[str, Any], expect: MtuExpectation, encapsulation: EncapsulationExpectation, expected: tuple[str, str]
 ) -> None:
     assert outcome(mtu.tunnel_mtu(facts(**changes), expect, encapsulation)) == expected
+
+
+def by_flannel(mtu_bytes: int, pods: int) -> dict[str, Any]:
+    """Return changes: flanneld has written `mtu_bytes`, and pods have `pods`."""
+    made = network(mtu=pods)
+    return {
+        "flannel": f"FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU={mtu_bytes}\nFLANNEL_IPMASQ=true\n",
+        "pod": {"name": "probe-node-1", **made},
+        "existing_pods": [{"name": "kube-system/coredns-abc", **made}],
+    }
+
+
+TOO_BIG = "(uplink less encapsulation; /run/flannel/subnet.env says 1500) (ip -j route)"
+FLANNELS = "(claim /run/flannel/subnet.env FLANNEL_MTU) (ip -j route)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expect", "expected"),
+    [
+        pytest.param(by_flannel(1450, 1450), NOTHING, ("pass", ""), id="healthy"),
+        pytest.param(
+            by_flannel(1450, 1500),
+            NOTHING,
+            (
+                "fail",
+                (
+                    f"node-1: probe pod: route default dev eth0 MTU 1500, want 1450 {FLANNELS}\n"
+                    f"node-1: probe pod: route 10.244.1.0/24 dev eth0 MTU 1500, want 1450 {FLANNELS}"
+                ),
+            ),
+            id="pods-have-another",
+        ),
+        pytest.param(
+            by_flannel(1500, 1500),
+            NOTHING,
+            (
+                "fail",
+                (
+                    f"node-1: probe pod: route default dev eth0 MTU 1500, want 1450 {TOO_BIG}\n"
+                    f"node-1: probe pod: route 10.244.1.0/24 dev eth0 MTU 1500, want 1450 {TOO_BIG}"
+                ),
+            ),
+            id="flanneld-s-own-does-not-fit",
+        ),
+        pytest.param(by_flannel(1400, 1450), MtuExpectation(pod=Wanted(1450, "profile x.yaml:5")), ("pass", ""), id="the-profile-wins"),
+    ],
+)
+def test_pods_by_flannel_s_own_word(changes: dict[str, Any], expect: MtuExpectation, expected: tuple[str, str]) -> None:
+    assert outcome(mtu.pod_mtu(facts(**changes), expect, VXLAN)) == expected
+
+
+def test_less_than_fits_by_flannel_s_own_word_is_advice() -> None:
+    judgement = mtu.pod_mtu(facts(**by_flannel(1400, 1400)), NOTHING, VXLAN)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "advice") == ["node-1: /run/flannel/subnet.env gives pods 1400, 1450 would fit (uplink less encapsulation)"]
+
+
+def test_pods_that_were_there_before_by_flannel_s_own_word() -> None:
+    assert outcome(mtu.existing_pods_mtu(facts(**by_flannel(1450, 1450)), NOTHING, VXLAN)) == ("pass", "")
+    of_the_rest = mtu.existing_pods_mtu(facts(**{**by_flannel(1500, 1450), "pod": None}), NOTHING, VXLAN)
+    assert outcome(of_the_rest) == ("pass", ""), "what flanneld has written wrong is told of the new pod alone"
+    verdict, message = outcome(mtu.existing_pods_mtu(facts(**by_flannel(1450, 1500)), NOTHING, VXLAN))
+    assert verdict == "fail"
+    assert f"pod kube-system/coredns-abc: route default dev eth0 MTU 1500, want 1450 {FLANNELS}" in message
+
+
+def test_a_subnet_file_without_an_mtu_says_nothing() -> None:
+    assert facts(flannel="FLANNEL_SUBNET=10.244.1.1/24\n").flannel_mtu is None
+    assert facts().flannel_mtu is None
