@@ -18,7 +18,9 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         have their own.
     Expected
         encapsulation of the profile; else the CNI's claim. none: the uplink to the node's InternalIP (NIC, bond, VLAN,
-        bridge or veth) or another physical device. vxlan, ipip, geneve, wireguard: a device of that kind. Behind a gateway
+        bridge or veth) or another physical device; where other nodes' pods have routes, not the default route alone. vxlan,
+        ipip, geneve, wireguard: a device of that kind. Calico's CrossSubnet and flannel's DirectRouting: none to nodes whose
+        InternalIP is in a subnet of the node's uplink, that kind to all others. Behind a gateway
         device (cilium_host, antrea-gw0, ovn-k8s-mp0, OVS) routes tell nothing: inconclusive. So is a route that is not as
         expected to a node of which no running pod was found. Ready Linux nodes of the run count.
     Fix
@@ -28,4 +30,5 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         cilium pkg/mtu; calico api/pkg/apis/projectcalico/v3/ippool.go; flannel Documentation/backends.md.
     """
     peers = encapsulation.peers_of(cluster, node.name, k8snet_run.nodes)
-    verdict(encapsulation.routes_to_peers(node.facts, expect.encapsulation, peers))
+    addresses = {other.name: other.internal_ips for other in cluster.nodes}
+    verdict(encapsulation.routes_to_peers(node.facts, expect.encapsulation, peers, addresses))

@@ -426,8 +426,12 @@ def sysctl_keys(keys: Iterable[str], uplink: str | None) -> list[str]:
 
 
 def few_routes(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of the node's own namespace with no more routes than anybody looks at, and how many there are."""
-    return dict(namespace, routes=namespace["routes"][:MOST_ROUTES], routes_total=len(namespace["routes"]))
+    """Return the facts of the node's own namespace with no more routes than anybody looks at, and how many there are.
+
+    Those that tell the node's subnets and its gateway come first.
+    """
+    routes = sorted(namespace["routes"], key=lambda route: not ("prefsrc" in route or route.get("dst") == "default"))
+    return dict(namespace, routes=routes[:MOST_ROUTES], routes_total=len(routes))
 
 
 def find_uplink(address: str) -> str | None:
@@ -608,9 +612,9 @@ def bgp_sessions(answer: str) -> list[dict[str, str]]:
     """Return the BGP protocols in the answer to ``show protocols``, of BIRD's socket or of birdc."""
     found = []
     for line in answer.splitlines():
-        words = re.sub(r"^\d{4}[- ]", "", line).split(None, 5)
+        words = re.sub(r"^\d{4}[- ]", "", line).split()
         if len(words) > 4 and words[1] == "BGP":
-            found.append({"name": words[0], "state": words[3], "since": words[4], "info": words[5].strip() if len(words) > 5 else ""})
+            found.append({"name": words[0], "state": words[3], "since": words[4], "info": " ".join(words[5:])})
     return found
 
 

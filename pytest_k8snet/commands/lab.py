@@ -93,6 +93,15 @@ def prepare(components: Path | None) -> None:
 )
 @click.option("--line-rate", metavar="RATE", help="Speed of every node's wire, such as 50mbit; by default as fast as it goes.")
 @click.option("--pod-cidr", default=_DEFAULT.pod_cidr, show_default=True, metavar="RANGE", help="Addresses of pods; each node gets a /24.")
+@click.option(
+    "--subnets",
+    type=int,
+    default=_DEFAULT.subnets,
+    show_default=True,
+    metavar="N",
+    help="Segments of the nodes' network: 2 have a router between them, node-2, node-4, ... are in the second one.",
+)
+@click.option("--direct-routing", is_flag=True, help="Let flannel encapsulate only what goes to nodes of another segment.")
 @click.option("--node-subnet", default=_DEFAULT.node_subnet, show_default=True, metavar="RANGE", help="Addresses of nodes.")
 @_components_option
 def up(components: Path | None, **values: Any) -> None:

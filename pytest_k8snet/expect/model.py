@@ -47,6 +47,12 @@ class EncapsulationExpectation:
     """``none`` or the kind of tunnel device (vxlan, ipip, geneve, wireguard)."""
 
     kind: Wanted[str] | None = None
+    across: Wanted[str] | None = None  # in the place of `kind`: of what goes to nodes of another subnet alone (CrossSubnet, DirectRouting)
+
+    @property
+    def anywhere(self) -> Wanted[str] | None:
+        """The kind that some traffic at least is to have."""
+        return self.kind or self.across
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
     """Return the expectations: built-in ones, over them the cluster's claims, over those the profile. Origins are kept."""
     source = _Source(profile, cluster)
     kind = source.value("encapsulation", str, "encapsulation")
+    across = None if kind is not None else source.claim("encapsulation.cross_subnet", str)
     common = Expectation(
         proxy=ProxyExpectation(
             # An empty mode is kube-proxy's default, iptables (platformApplyDefaults, cmd/kube-proxy/app/server_linux.go; written
@@ -107,14 +108,14 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
             scheduler=source.value("proxy.scheduler", lambda name: str(name) or "rr", "proxy", "scheduler"),
             strict_arp=source.value("proxy.strict_arp", bool, "proxy", "strict_arp"),
         ),
-        encapsulation=EncapsulationExpectation(kind=kind),
+        encapsulation=EncapsulationExpectation(kind=kind, across=across),
         mtu=MtuExpectation(
             pod=source.value("mtu.pod", _bytes, "mtu", "pod"),
             uplink=source.value("mtu.uplink", _bytes, "mtu", "uplink"),
             tunnel=source.value("mtu.tunnel", _bytes, "mtu", "tunnel"),
         ),
         kernel=_kernel(profile),
-        throughput=_throughput(profile, kind),
+        throughput=_throughput(profile, kind or across),
         dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
         custom=dict(profile.model.custom) if profile else {},
     )
@@ -143,7 +144,11 @@ class _Source:
                 value = getattr(value, key)
             if value is not None:
                 return Wanted(convert(value), self.profile.origin(*location))
-        claimed = self.cluster.claims.get(claim)
+        return self.claim(claim, convert)
+
+    def claim(self, key: str, convert: Callable[[object], T]) -> Wanted[T] | None:
+        """Return what the cluster claims of itself, None when it claims nothing."""
+        claimed = self.cluster.claims.get(key)
         if claimed is None or claimed.value is None:
             return None
         return Wanted(convert(claimed.value), f"claim {claimed.source}")

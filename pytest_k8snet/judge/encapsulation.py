@@ -54,12 +54,17 @@ def peers_of(cluster: Cluster, name: str, nodes: Collection[str]) -> list[str]:
     return [node.name for node in cluster.nodes if node.name in chosen and node.ready and node.excluded is None and node.name != name]
 
 
-def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: Sequence[str]) -> Judgement:
+def routes_to_peers(
+    facts: NodeFacts, expect: EncapsulationExpectation, peers: Sequence[str], addresses: Mapping[str, Collection[str]] | None = None
+) -> Judgement:
     """Judge the device of the kernel's route to a pod of every peer: physical when nothing is to be encapsulated, else the tunnel.
 
     Physical is what has hardware behind it and the uplink to the node's InternalIP, be it a NIC, bond, VLAN, bridge or veth. This tells
-    what kernel-routed CNIs do; behind a CNI's gateway device it is inconclusive.
+    what kernel-routed CNIs do; behind a CNI's gateway device it is inconclusive. `addresses` are the InternalIPs of nodes: they tell
+    which peers are in the node's subnet where only what leaves that is to be encapsulated.
     """
+    if expect.kind is None and expect.across is not None:
+        return _across_subnets(facts, expect.across, peers, addresses or {})
     if expect.kind is None:
         return Judgement.skipped(
             "nothing says whether pods' traffic should be encapsulated: the CNI claims nothing and no profile gives it"
@@ -84,6 +89,32 @@ def routes_to_peers(facts: NodeFacts, expect: EncapsulationExpectation, peers: S
     if len(unmeasured) > _TOLD:
         judgement.error(f"{facts.node}: nor one to a pod of {len(unmeasured) - _TOLD} more nodes")
     return judgement
+
+
+def _across_subnets(facts: NodeFacts, across: Wanted[str], peers: Sequence[str], addresses: Mapping[str, Collection[str]]) -> Judgement:
+    """Judge each peer by where it is: within the node's subnet nothing is to be encapsulated, beyond it by the kind of `across`."""
+    subnets = [
+        ip_network(route.dst) for route in facts.host.routes if route.dev == facts.uplink and route.gateway is None and "/" in route.dst
+    ]
+    judgement = Judgement(want=f"encapsulation {across.value} to other subnets, none within one")
+    groups: dict[bool, list[str]] = {True: [], False: []}
+    for peer in peers:
+        if not addresses.get(peer) or not subnets:
+            judgement.error(f"{facts.node}: whether {peer} is in the node's subnet is not known: {_unknown(subnets, peer)}")
+        else:
+            groups[any(ip_address(address) in subnet for address in addresses[peer] for subnet in subnets)].append(peer)
+    wants = {True: Wanted("none", f"within a subnet, {across.origin}"), False: Wanted(across.value, f"across subnets, {across.origin}")}
+    for within, group in groups.items():
+        if group:
+            part = routes_to_peers(facts, EncapsulationExpectation(kind=wants[within]), group)
+            judgement.hold(part.checked)
+            judgement.findings += part.findings
+            judgement.evidence["devices within the subnet" if within else "devices across subnets"] = part.evidence["devices"]
+    return judgement if peers else Judgement.skipped("there is no other node to have a route to")
+
+
+def _unknown(subnets: Sequence[object], peer: str) -> str:
+    return f"{peer} has no InternalIP" if subnets else "no route by the uplink without a gateway was read (ip -j route)"
 
 
 def forwarding(facts: NodeFacts, peers: Mapping[str, Collection[str]]) -> Judgement:
@@ -136,10 +167,10 @@ def bgp_sessions(facts: NodeFacts) -> Judgement:
         return Judgement.skipped("the BIRD of this node has no BGP session")
     judgement.evidence["sessions"] = len(facts.bgp.sessions)
     for session in facts.bgp.sessions:
-        found = f"{session.state} {session.info}".strip()
-        message = f"{facts.node}: BGP session {session.name} is {found}, want up Established"
+        found = f"{session.state} ({session.info})" if session.info else session.state
+        message = f"{facts.node}: BGP session {session.name} is {found}, want up (Established)"
         judgement.check(
-            session.established, message, measured=found, wanted="up Established", command=f"birdc -s {facts.bgp.socket} show protocols"
+            session.established, message, measured=found, wanted="up (Established)", command=f"birdc -s {facts.bgp.socket} show protocols"
         )
     return judgement
 

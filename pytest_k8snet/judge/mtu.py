@@ -80,7 +80,7 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
 
     Linux gives a vxlan device made without ``dev`` the MTU 1500 over an uplink of 1500: a real fault that no configuration shows.
     """
-    kind = encapsulation.kind
+    kind = encapsulation.anywhere
     if kind is None or kind.value == "none":
         return Judgement.skipped(f"no tunnel is expected ({'nothing says so' if kind is None else kind.origin})")
     used = {routes.dev for routes in facts.peer_routes}
@@ -121,7 +121,8 @@ def _wanted_of_pods(facts: NodeFacts, expect: MtuExpectation, encapsulation: Enc
 def _room(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> int | None:
     """Return what the encapsulation leaves of the underlay's MTU, None where one of them is not known."""
     underlay = _underlay(facts, expect)
-    overhead = None if encapsulation.kind is None else OVERHEAD.get(encapsulation.kind.value)
+    kind = encapsulation.anywhere
+    overhead = None if kind is None else OVERHEAD.get(kind.value)
     return None if underlay is None or overhead is None else underlay - overhead
 
 
@@ -165,7 +166,7 @@ def _by_arithmetic(
     if underlay is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
         return judgement
-    kind = encapsulation.kind
+    kind = encapsulation.anywhere
     judgement.want = f"no more than the uplink's {underlay} bytes carry"
     for route in far_routes(network):
         subject = f"{facts.node}: {who}: route {route.dst} dev {route.dev}"

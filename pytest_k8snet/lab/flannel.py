@@ -61,7 +61,8 @@ def configuration(settings: LabSettings) -> dict[str, str]:
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
     delegate = {"hairpinMode": True, "isDefaultGateway": True}
     conflist = {"name": "cbr0", "cniVersion": "1.0.0", "plugins": [{"type": "flannel", "delegate": delegate}, TUNING, portmap]}
-    network = {"Network": settings.pod_cidr, "EnableNFTables": False, "Backend": {"Type": NETWORKS[settings.network].flannel_backend}}
+    backend = {"Type": NETWORKS[settings.network].flannel_backend, **({"DirectRouting": True} if settings.direct_routing else {})}
+    network = {"Network": settings.pod_cidr, "EnableNFTables": False, "Backend": backend}
     return {"cni-conf.json": json.dumps(conflist, indent=2), "net-conf.json": json.dumps(network, indent=2)}
 
 

@@ -136,10 +136,10 @@ class NodeWriter:
         yield "link set lo up"
         yield f"link set {UPLINK} address {node.mac} mtu {MTU} up"
         yield f"address add {node.address}/{self.plan.node_prefix_length} dev {UPLINK}"
-        yield f"route add default via {self.plan.api_address}"
+        yield f"route add default via {node.gateway}"
         if self.settings.network == "native":
             for peer in peers:
-                yield f"route add {peer.pod_cidr} via {peer.address}"
+                yield f"route add {peer.pod_cidr} via {peer.address if peer.segment == node.segment else node.gateway}"
         if self.settings.network != "vxlan":
             return
         # As flannel lays it: no learning; neighbours and forwarding entries are given.

@@ -18,6 +18,11 @@ NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "fl
 PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
 NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 
+ONE_SUBNET: tuple[NetworkKind, ...] = ("flannel-host-gw", "bgp")
+"""Networks whose nodes are each other's next hop."""
+DIRECT_ROUTING: tuple[NetworkKind, ...] = ("flannel-vxlan", "flannel-ipip")
+"""Networks that may encapsulate only what a router is to carry."""
+
 SERVICE_CIDR = IPv4Network("10.96.0.0/16")
 POD_PREFIX_LENGTH = 24
 FIRST_NODE_HOST = 11
@@ -42,6 +47,10 @@ class LabSettings:
     """Speed of the wire to each node as `tc` writes it; None for what the machine gives."""
     pod_cidr: str = "10.200.0.0/16"
     node_subnet: str = "10.199.0.0/24"
+    subnets: int = 1
+    """Of how many segments the nodes' network is; a router joins them."""
+    direct_routing: bool = False
+    """Flannel encapsulates only what goes to nodes of another segment."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -55,10 +64,28 @@ class LabSettings:
                 raise LabError(f"{option} {network} overlaps the range of Services, {SERVICE_CIDR}; choose another one")
         if nodes.overlaps(pods):
             raise LabError(f"--node-subnet {nodes} and --pod-cidr {pods} overlap; choose ranges that do not")
+        self._check_subnets(nodes, pods)
         if nodes.num_addresses < FIRST_NODE_HOST + self.nodes + 1:
             raise LabError(f"--node-subnet {nodes} is too small for {self.nodes} nodes: it has {nodes.num_addresses} addresses, use a /24")
         if pods.prefixlen > POD_PREFIX_LENGTH or 2 ** (POD_PREFIX_LENGTH - pods.prefixlen) <= self.nodes:
             raise LabError(f"--pod-cidr {pods} is too small for {self.nodes} nodes: each gets a /{POD_PREFIX_LENGTH} of it, use a /16")
+
+    def _check_subnets(self, nodes: IPv4Network, pods: IPv4Network) -> None:
+        if self.subnets not in (1, 2):
+            raise LabError(f"--subnets {self.subnets}: the nodes are in 1 or 2 segments")
+        if self.direct_routing and self.network not in DIRECT_ROUTING:
+            raise LabError(f"--direct-routing: --network {self.network} has no such choice; {' and '.join(DIRECT_ROUTING)} have")
+        if self.subnets == 1:
+            return
+        if self.network in ONE_SUBNET:
+            raise LabError(f"--subnets 2: --network {self.network} needs nodes that reach each other without a router; use --subnets 1")
+        if self.nodes < 2:
+            raise LabError("--subnets 2: a lab of one node has one segment; use --nodes 2 or more")
+        second = second_subnet(nodes)
+        if second.overlaps(SERVICE_CIDR) or second.overlaps(pods) or not second.is_private:
+            raise LabError(
+                f"--node-subnet {nodes}: the second segment would be {second}, which is no range of its own; choose another --node-subnet"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Give the settings as JSON values."""
@@ -68,6 +95,11 @@ class LabSettings:
     def from_json(values: Mapping[str, Any]) -> LabSettings:
         """Read what `to_json` gave."""
         return LabSettings(**values)
+
+
+def second_subnet(first: IPv4Network) -> IPv4Network:
+    """Give the range of the second segment: the one after the first, as large."""
+    return IPv4Network((int(first.network_address) + first.num_addresses, first.prefixlen))
 
 
 def check_name(name: str) -> None:

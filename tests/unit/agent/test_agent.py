@@ -588,7 +588,7 @@ BIRD = """2002-Name       Proto      Table      State  Since         Info
 1002-device1    Device     ---        up     20:34:29.549
  pods       Static     master4    up     20:34:29.549
  node_2     BGP        ---        up     20:34:30.489  Established
- Mesh_10_0_0_3 BGP     master     start  2026-11-24  Active Socket: Connection refused
+ Mesh_10_0_0_3 BGP     master     start  2026-11-24  Active        Socket: Connection refused
  off        BGP        ---        down   20:34:30.489
 0000
 """
@@ -652,3 +652,12 @@ def test_a_socket_that_nobody_answers_at_is_told(tmp_path: Path, monkeypatch: py
         listening.bind(str(tmp_path / "run/bird.ctl"))
     with pytest.raises(agent.Failed, match=r"BIRD at .*/run/bird\.ctl: Connection refused"):
         agent.bgp()
+
+
+def test_routes_that_tell_subnets_are_kept_of_thousands() -> None:
+    pods = [{"dst": f"10.{number // 256}.{number % 256}.0/24", "gateway": "192.168.10.12", "dev": "eth0"} for number in range(1000)]
+    subnet = {"dst": "192.168.10.0/24", "dev": "eth0", "prefsrc": "192.168.10.11"}
+    default = {"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}
+    kept = agent.few_routes({"routes": [*pods, subnet, default]})
+    assert kept["routes"] == [subnet, default, *pods[: agent.MOST_ROUTES - 2]]
+    assert kept["routes_total"] == 1002

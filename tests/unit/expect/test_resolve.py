@@ -53,6 +53,18 @@ def test_claims() -> None:
     assert str(common.throughput.pod_to_host) == "0.8 (built-in, encapsulation vxlan)"
 
 
+def test_encapsulation_across_subnets_alone(tmp_path: Path) -> None:
+    claimed = cluster(encapsulation__cross_subnet="ipip")
+    common = resolve(None, claimed).common
+    assert common.encapsulation.kind is None
+    assert str(common.encapsulation.across) == "ipip (claim ConfigMap encapsulation__cross_subnet)"
+    assert common.encapsulation.anywhere == common.encapsulation.across
+    assert str(common.throughput.pod_to_host) == "0.8 (built-in, encapsulation ipip)"
+    common = resolve(profile(tmp_path, "encapsulation: vxlan\n"), claimed).common
+    assert common.encapsulation.across is None, "the profile's word is for all"
+    assert common.encapsulation.anywhere == common.encapsulation.kind
+
+
 @pytest.mark.parametrize(("claim", "value"), [("", "iptables"), ("nftables", "nftables")])
 def test_empty_mode_is_the_default_of_kube_proxy(claim: str, value: str) -> None:
     mode = resolve(None, cluster(proxy__mode=claim)).common.proxy.mode

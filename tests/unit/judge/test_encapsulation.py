@@ -280,11 +280,11 @@ def bird(*sessions: dict[str, str]) -> dict[str, Any]:
     [
         pytest.param(bird(*SESSIONS), ("pass", ""), id="healthy"),
         pytest.param(
-            bird(SESSIONS[0], {"name": "node_3", "state": "start", "info": "Active        Socket: Connection refused"}),
+            bird(SESSIONS[0], {"name": "node_3", "state": "start", "info": "Active Socket: Connection refused"}),
             (
                 "fail",
                 (
-                    "node-1: BGP session node_3 is start Active        Socket: Connection refused, want up Established "
+                    "node-1: BGP session node_3 is start (Active Socket: Connection refused), want up (Established) "
                     "(birdc -s /run/bird/bird.ctl show protocols)"
                 ),
             ),
@@ -292,7 +292,7 @@ def bird(*sessions: dict[str, str]) -> dict[str, Any]:
         ),
         pytest.param(
             bird({"name": "node_2", "state": "down", "info": ""}, SESSIONS[1]),
-            ("fail", "node-1: BGP session node_2 is down, want up Established (birdc -s /run/bird/bird.ctl show protocols)"),
+            ("fail", "node-1: BGP session node_2 is down, want up (Established) (birdc -s /run/bird/bird.ctl show protocols)"),
             id="disabled",
         ),
         pytest.param(bird(), ("skip", "the BIRD of this node has no BGP session"), id="no-session"),
@@ -362,3 +362,77 @@ def test_many_peers_that_only_the_default_route_leads_to_are_counted() -> None:
     judgement = encapsulation.routes_to_peers(facts(host__routes=HOST_ROUTES, peer_routes=hops), NATIVE, peers)
     assert len(judgement.findings) == 11
     assert judgement.findings[-1].message == "node-1: and the same of 19 more nodes"
+
+
+ACROSS = EncapsulationExpectation(across=Wanted("vxlan", "claim net-conf.json Backend.Type"))
+IN_TWO_SUBNETS = {"node-2": ("192.168.11.12",), "node-3": ("192.168.10.13",)}
+
+
+def two_subnets(*routes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return changes: node-3 is in the node's subnet, node-2 in another one, which flannel's device leads to."""
+    return {
+        "host__links": [link("eth0"), link("flannel.1", kind="vxlan")],
+        "host__routes": [
+            {"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"},
+            {"dst": "192.168.10.0/24", "dev": "eth0", "prefsrc": "192.168.10.11"},
+            {"dst": "10.244.2.0/24", "gateway": "10.244.2.0", "dev": "flannel.1"},
+            {"dst": "10.244.3.0/24", "gateway": "192.168.10.13", "dev": "eth0"},
+        ],
+        "peer_routes": routes or [route("node-2", "flannel.1", gateway="10.244.2.0"), route("node-3", gateway="192.168.10.13")],
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(two_subnets(), ("pass", ""), id="healthy"),
+        pytest.param(
+            two_subnets(route("node-2", gateway="192.168.10.1"), route("node-3", gateway="192.168.10.13")),
+            (
+                "fail",
+                (
+                    "node-1: the route to 10.244.2.5 (a pod of node-2) leaves by eth0 (no virtual device), want a vxlan device: "
+                    f"encapsulation vxlan (across subnets, claim net-conf.json Backend.Type) ({GET})"
+                ),
+            ),
+            id="native-across-subnets",
+        ),
+        pytest.param(
+            two_subnets(route("node-2", "flannel.1"), route("node-3", "flannel.1")),
+            (
+                "fail",
+                (
+                    "node-1: the route to 10.244.3.5 (a pod of node-3) leaves by flannel.1 (vxlan), a tunnel; want encapsulation none "
+                    "(within a subnet, claim net-conf.json Backend.Type) (ip -j route get 10.244.3.5)"
+                ),
+            ),
+            id="encapsulated-within-the-subnet",
+        ),
+        pytest.param(
+            two_subnets(host__routes=[{"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}]),
+            (
+                "error",
+                "\n".join(
+                    f"node-1: whether {peer} is in the node's subnet is not known: no route by the uplink without a gateway was read "
+                    "(ip -j route)"
+                    for peer in PEERS
+                ),
+            ),
+            id="subnet-not-known",
+        ),
+        pytest.param(
+            two_subnets(route("node-3", gateway="192.168.10.13")),
+            ("error", "node-1: no route to a pod of node-2 was measured"),
+            id="peer-not-measured",
+        ),
+    ],
+)
+def test_only_what_leaves_the_subnet_is_to_be_encapsulated(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(encapsulation.routes_to_peers(facts(**changes), ACROSS, PEERS, IN_TWO_SUBNETS)) == expected
+
+
+def test_a_node_without_address_is_in_no_subnet() -> None:
+    judgement = encapsulation.routes_to_peers(facts(**two_subnets()), ACROSS, PEERS, {**IN_TWO_SUBNETS, "node-2": ()})
+    assert outcome(judgement) == ("error", "node-1: whether node-2 is in the node's subnet is not known: node-2 has no InternalIP")
+    assert encapsulation.routes_to_peers(facts(**two_subnets()), ACROSS, [], {}).verdict == "skip"

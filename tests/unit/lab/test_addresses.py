@@ -54,8 +54,8 @@ def test_the_wire_is_a_bridge_with_a_tap_and_a_route_for_every_node() -> None:
     assert list(link_commands(plan)) == [
         f"link add {BRIDGE} type bridge forward_delay 0",
         f"address add 10.199.0.1/24 dev {BRIDGE}",
-        f"address add 10.199.0.2/24 dev {BRIDGE}",
         f"link set {BRIDGE} up",
+        f"address add 10.199.0.2/24 dev {BRIDGE}",
         "tuntap add dev tap-node-1 mode tap",
         f"link set tap-node-1 master {BRIDGE} up",
         "route add 10.200.1.0/24 via 10.199.0.11",
@@ -66,3 +66,21 @@ def test_the_wire_is_a_bridge_with_a_tap_and_a_route_for_every_node() -> None:
     assert list(shaping_commands(plan, "50mbit")) == [
         f"qdisc replace dev tap-node-{number} root tbf rate 50mbit burst 64kb latency 50ms" for number in (1, 2)
     ]
+
+
+def test_two_segments_have_a_bridge_and_a_gateway_each_and_nodes_in_turn() -> None:
+    plan = AddressPlan.of(LabSettings(nodes=4, subnets=2))
+    assert plan.gateways == ("10.199.0.1", "10.199.1.1")
+    found = {node.name: (node.address, node.gateway) for node in plan.nodes}
+    assert found == {
+        "node-1": ("10.199.0.11", "10.199.0.1"),
+        "node-2": ("10.199.1.12", "10.199.1.1"),
+        "node-3": ("10.199.0.13", "10.199.0.1"),
+        "node-4": ("10.199.1.14", "10.199.1.1"),
+    }
+    commands = list(link_commands(plan))
+    assert "address add 10.199.1.1/24 dev br-lab-2" in commands
+    assert [line.split()[2:5] for line in commands if " master " in line] == [
+        [f"tap-node-{number}", "master", bridge] for number, bridge in ((1, BRIDGE), (2, "br-lab-2"), (3, BRIDGE), (4, "br-lab-2"))
+    ]
+    assert "route add 10.200.2.0/24 via 10.199.1.12" in commands

@@ -69,6 +69,17 @@ def test_native_routes_lead_to_the_nodes(native: Path) -> None:
     assert lines(native / "address") == ["10.199.0.12"]
 
 
+def test_native_routes_to_another_segment_lead_to_the_router(tmp_path: Path) -> None:
+    folder = write(tmp_path / "node", LabSettings(nodes=4, subnets=2))
+    assert [line for line in lines(folder / "links") if line.startswith(("address", "route"))] == [
+        "address add 10.199.1.12/24 dev eth0",
+        "route add default via 10.199.1.1",
+        "route add 10.200.1.0/24 via 10.199.1.1",
+        "route add 10.200.3.0/24 via 10.199.1.1",
+        "route add 10.200.4.0/24 via 10.199.1.14",
+    ]
+
+
 def test_vxlan_has_a_device_with_the_mtu_that_it_leaves(vxlan: Path) -> None:
     assert lines(vxlan / "links") == [
         "link set lo up",

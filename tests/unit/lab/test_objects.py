@@ -130,6 +130,9 @@ def test_flannel_is_told_its_backend_and_asks_no_service() -> None:
     found = objects(LabSettings(network="flannel-ipip", pod_cidr="10.32.0.0/16"))
     data = one(found, "ConfigMap", "kube-flannel-cfg")["data"]
     assert json.loads(data["net-conf.json"]) == {"Network": "10.32.0.0/16", "EnableNFTables": False, "Backend": {"Type": "ipip"}}
+    direct = objects(LabSettings(network="flannel-vxlan", direct_routing=True))
+    told = json.loads(one(direct, "ConfigMap", "kube-flannel-cfg")["data"]["net-conf.json"])
+    assert told["Backend"] == {"Type": "vxlan", "DirectRouting": True}
     assert [plugin["type"] for plugin in json.loads(data["cni-conf.json"])["plugins"]] == ["flannel", "tuning", "portmap"]
     pod = one(found, "DaemonSet", "kube-flannel-ds")["spec"]["template"]["spec"]
     environment = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}

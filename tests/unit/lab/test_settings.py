@@ -42,6 +42,18 @@ from pytest_k8snet.lab.settings import MAX_NODES, LabSettings
             "--node-subnet 10.199.0.0/28 is too small for 5 nodes: it has 16 addresses, use a /24",
         ),
         ({"pod_cidr": "10.200.0.0/25", "nodes": 1}, "--pod-cidr 10.200.0.0/25 is too small for 1 nodes: each gets a /24 of it, use a /16"),
+        ({"subnets": 3}, "--subnets 3: the nodes are in 1 or 2 segments"),
+        ({"subnets": 2, "nodes": 1}, "--subnets 2: a lab of one node has one segment; use --nodes 2 or more"),
+        (
+            {"subnets": 2, "network": "flannel-host-gw"},
+            "--subnets 2: --network flannel-host-gw needs nodes that reach each other without a router; use --subnets 1",
+        ),
+        ({"subnets": 2, "network": "bgp"}, "--subnets 2: --network bgp needs nodes that reach each other without a router"),
+        (
+            {"subnets": 2, "node_subnet": "10.95.255.0/24"},
+            "--node-subnet 10.95.255.0/24: the second segment would be 10.96.0.0/24, which is no range of its own; choose another",
+        ),
+        ({"direct_routing": True}, "--direct-routing: --network native has no such choice; flannel-vxlan and flannel-ipip have"),
         ({"pod_cidr": "10.200.0.0/22", "nodes": 4}, "--pod-cidr 10.200.0.0/22 is too small for 4 nodes"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
@@ -64,6 +76,7 @@ def test_refusals(values: dict[str, Any], message: str) -> None:
         {"node_subnet": "192.168.7.0/28", "nodes": 4},
         {"pod_cidr": "172.16.0.0/22", "nodes": 3},
         {"proxy_mode": "none", "network": "vxlan"},
+        {"network": "flannel-ipip", "subnets": 2, "direct_routing": True},
     ],
     ids=str,
 )
