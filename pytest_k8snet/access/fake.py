@@ -28,6 +28,7 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
+from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
@@ -327,6 +328,7 @@ class FakeCluster:
             cni=self.cni,
             mistakes=(),
             ranges=(Range("pods", "10.244.0.0/16", "fake"), Range("services", "10.96.0.0/12", "fake")),
+            ingress=Ingress(),
             dns=self.dns,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import dns
-from pytest_k8snet.cluster.claims import cilium, fetching, reading
+from pytest_k8snet.cluster.claims import cilium, fetching, ingress, reading
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR, read_ranges
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -53,10 +53,14 @@ def read_cluster(api: Api) -> Cluster:
     pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
     pod_ips = running_pod_ips(pods)
     proxies = kube_proxies(daemonsets, pods)
-    corefiles = [(SYSTEM, name) for name in dns.COREFILES]
-    maps, no_maps = fetching.config_maps(api, [*reading.wanted_config_maps(daemonsets), *corefiles], needed=reading.ALWAYS)
+    deployments, no_deployments = fetching.objects(
+        api, "/apis/apps/v1/deployments", ingress.DEPLOYMENTS, labelSelector=f"{ingress.LABEL} in ({','.join(ingress.LABELLED)})"
+    )
+    nginx = ingress.controllers([*deployments, *daemonsets])
+    more_maps = [(SYSTEM, name) for name in dns.COREFILES] + [key for item in nginx if (key := ingress.config_map_of(item)) is not None]
+    maps, no_maps = fetching.config_maps(api, [*reading.wanted_config_maps(daemonsets), *more_maps], needed=reading.ALWAYS)
     services, no_services = fetching.objects(api, "/api/v1/services", dns.SERVICE, labelSelector=dns.LABEL)
-    custom, no_custom = fetching.custom_objects(api, [*reading.wanted_resources(daemonsets), SERVICE_CIDR])
+    custom, no_custom = fetching.custom_objects(api, [*reading.wanted_resources(daemonsets), SERVICE_CIDR, *ingress.RESOURCES])
     objects = Objects(
         daemonsets=daemonsets,
         proxies=proxies,
@@ -80,6 +84,7 @@ def read_cluster(api: Api) -> Cluster:
         mistakes=tuple(found.mistakes),
         unreadable=objects.unreadable,
         ranges=read_ranges(objects),
+        ingress=ingress.read_ingress(nginx, maps, custom, {**no_maps, **no_custom, **no_deployments}),
         dns=dns.read_dns(services, pods, daemonsets, maps, {**no_maps, **no_services}),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_k8snet.cluster.dns import Dns
+from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.ranges import Range, ranges_from_json
 
 
@@ -101,6 +102,7 @@ class Cluster:
     cni: str | None  # recognised CNI, None when unknown
     mistakes: tuple[str, ...] | None = None  # values that the API of their object does not know; None in records that were not looked at
     ranges: tuple[Range, ...] | None = None  # of pods and Services; None as above
+    ingress: Ingress | None = None  # None as above
     dns: Dns | None = None  # None in records of versions that did not read it
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
@@ -123,6 +125,7 @@ class Cluster:
             "mistakes": None if self.mistakes is None else [*self.mistakes],
             "unreadable": dict(self.unreadable),
             "ranges": None if self.ranges is None else [item.to_json() for item in self.ranges],
+            "ingress": None if self.ingress is None else self.ingress.to_json(),
             "dns": None if self.dns is None else self.dns.to_json(),
         }
 
@@ -138,5 +141,6 @@ class Cluster:
             mistakes=None if data.get("mistakes") is None else tuple(data["mistakes"]),
             unreadable=dict(data.get("unreadable") or {}),
             ranges=ranges_from_json(data.get("ranges")),
+            ingress=None if data.get("ingress") is None else Ingress.from_json(data["ingress"]),
             dns=None if data.get("dns") is None else Dns.from_json(data["dns"]),
         )

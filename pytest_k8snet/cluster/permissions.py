@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_k8snet.cluster import dns, lease
-from pytest_k8snet.cluster.claims import reading
+from pytest_k8snet.cluster.claims import ingress, reading
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
 
 SYSTEM = "kube-system"
@@ -121,10 +121,11 @@ def _reading() -> list[Right]:
             verbs=("get",),
             resource="configmaps",
             everywhere=True,
-            names=tuple(reading.all_config_maps()),
+            names=(*reading.all_config_maps(), *ingress.CONFIG_MAPS),
             optional=True,
-            why="What CNIs claim; needed only where they run, in whichever namespace that is.",
+            why="What CNIs and ingress-nginx claim; needed only where they run, in whichever namespace that is.",
         ),
+        Right(verbs=("list",), resource="deployments", group="apps", optional=True, why="Whether there is an ingress-nginx."),
         *_custom_objects(),
         Right(verbs=("list",), resource="pods", namespace=SYSTEM, why="Pods of kube-proxy, static ones too, and of CoreDNS."),
         Right(verbs=("get",), resource="configmaps", namespace=SYSTEM, names=maps, why="What kube-proxy and the CNI claim."),
@@ -133,8 +134,8 @@ def _reading() -> list[Right]:
 
 
 def _custom_objects() -> Iterator[Right]:
-    why = "What CNIs claim in objects of their own, and the Services' ranges; without these rights that stays unknown."
-    for resource in (*reading.all_resources(), SERVICE_CIDR):
+    why = "What CNIs claim in objects of their own, the Services' ranges, kinds of ingress; without these rights that stays unknown."
+    for resource in (*reading.all_resources(), SERVICE_CIDR, *ingress.RESOURCES):
         for group in dict.fromkeys(group for group, _ in resource.groups):
             yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
             why = ""

@@ -100,6 +100,13 @@ class DnsExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class IngressExpectation:
+    """Settings of ingress-nginx, by the keys of its ConfigMap."""
+
+    settings: tuple[SysctlWant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Expectation:
     """Everything expected of one node (or, for a pair, of its source node)."""
 
@@ -108,5 +115,6 @@ class Expectation:
     mtu: MtuExpectation = field(default_factory=MtuExpectation)
     kernel: KernelExpectation = field(default_factory=KernelExpectation)
     throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
+    ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     custom: Mapping[str, object] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from pytest_k8snet.expect.model import (
     DnsExpectation,
     EncapsulationExpectation,
     Expectation,
+    IngressExpectation,
     KernelExpectation,
     MtuExpectation,
     ProxyExpectation,
@@ -116,6 +117,7 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
         ),
         kernel=_kernel(profile),
         throughput=_throughput(profile, kind or across),
+        ingress=_ingress(profile),
         dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
         custom=dict(profile.model.custom) if profile else {},
     )
@@ -152,6 +154,21 @@ class _Source:
         if claimed is None or claimed.value is None:
             return None
         return Wanted(convert(claimed.value), f"claim {claimed.source}")
+
+
+def _ingress(profile: Profile | None) -> IngressExpectation:
+    if profile is None:
+        return IngressExpectation()
+    from pytest_k8snet.expect.schema import split_want
+
+    wanted = profile.model.ingress.settings
+    return IngressExpectation(
+        tuple(
+            SysctlWant(key, *split_want(text), origin=profile.origin("ingress", "settings", key))
+            for key, text in wanted.items()
+            if text is not None
+        )
+    )
 
 
 def _bytes(value: object) -> int:

@@ -206,6 +206,39 @@ class Dns(_Section):
     replicas: Annotated[int, Field(ge=1, strict=True, description="Least pods of CoreDNS, on more than one node.")] | None = None
 
 
+def _setting(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool | int) else value
+
+
+def _setting_want(text: str) -> str:
+    if split_want(text)[0] == "covers":
+        raise ValueError(f"{text!r}: covers is for lists of ports")
+    return text
+
+
+def _nginx_key(key: str) -> str:
+    from pytest_k8snet.cluster.nginx_keys import JUDGED
+
+    if key not in JUDGED:
+        raise ValueError(f"{key!r} is no key that is judged; there are: {', '.join(sorted(JUDGED))}")
+    return key
+
+
+class Ingress(_Section):
+    """Ingress controllers."""
+
+    settings: dict[
+        Annotated[str, AfterValidator(_nginx_key)],
+        Annotated[
+            str,
+            BeforeValidator(_setting),
+            AfterValidator(_setting_want),
+            WithJsonSchema({"type": ["string", "integer", "boolean"], "description": 'A value of ingress-nginx, ">= N" or "<= N".'}),
+        ]
+        | None,
+    ] = Field(default_factory=dict, description="Of ingress-nginx, by the keys of its ConfigMap.")
+
+
 class WaiverModel(_Section):
     """A failure that is known and accepted until a date."""
 
@@ -226,6 +259,7 @@ class ProfileModel(_Section):
     mtu: Mtus = Field(default_factory=Mtus)
     throughput: Throughput = Field(default_factory=Throughput)
     kernel: Kernel = Field(default_factory=Kernel)
+    ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)
     waivers: list[WaiverModel] = Field(default_factory=list)
     custom: dict[str, Any] = Field(default_factory=dict, description="Free: for one's own checks.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 import yaml
@@ -47,7 +48,8 @@ def _rules(needed: Sequence[Right]) -> list[str]:
     for right in needed:
         lines += [f"  # {right.why}"] if right.why else []
         lines += [f'  - apiGroups: ["{right.group}"]', f"    resources: [{right.resource}]"]
-        lines += [f"    resourceNames: [{', '.join(map(_text, right.names))}]"] if right.names else []
+        names = f"    resourceNames: [{', '.join(map(_text, right.names))}]" if right.names else ""
+        lines += textwrap.wrap(names, 120, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)
         lines += [f"    verbs: [{', '.join(right.verbs)}]"]
     return lines
 

@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import LEVELS
 
 ROOT = Path(__file__).parents[2]
-AREAS = {"absence", "control_plane", "dns", "encapsulation", "kernel", "mtu", "proxy", "throughput"}
+AREAS = {"absence", "control_plane", "dns", "encapsulation", "ingress", "kernel", "mtu", "proxy", "throughput"}
 EVERY = pytest.mark.parametrize("check", checks(), ids=lambda check: check.id)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_k8snet.cluster.claims.ingress import RESOURCES
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
 from pytest_k8snet.cluster.claims.reading import all_resources
 from pytest_k8snet.cluster.permissions import Question, Right, by_place, command, in_words, questions, rights
@@ -24,9 +25,10 @@ READING = {
     ("get", "configmaps", None),
     ("get", "configmaps", "kube-system"),
     ("list", "pods", "kube-system"),
+    ("list", "deployments.apps", None),
     *(
         ("list", f"{plural}.{group}", None)
-        for resource in (*all_resources(), SERVICE_CIDR)
+        for resource in (*all_resources(), SERVICE_CIDR, *RESOURCES)
         for plural, group in ((resource.plural, group) for group, _ in resource.groups)
     ),
 }

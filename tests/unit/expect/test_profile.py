@@ -72,7 +72,7 @@ def test_shipped_ones_are_documented() -> None:
         ("mtus: {}\n", ":1: unknown key 'mtus'; did you mean 'mtu'?"),
         (
             "name: x\nzzz: 1\n",
-            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, kernel, dns, waivers",
+            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, kernel, ingress, dns",
         ),
         ("mtu:\n  pod: '1500'\n", ":2: mtu.pod: got '1500', want a whole number"),
         ("mtu:\n  pod: 80\n", ":2: mtu.pod: got 80, want at least 576"),
@@ -461,3 +461,13 @@ def test_json_schema() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(schema["properties"]) >= {"proxy", "mtu", "throughput", "kernel", "waivers", "custom", "extends"}
     assert schema["additionalProperties"] is False
+
+
+def test_settings_of_ingress(tmp_path: Path) -> None:
+    text = "ingress:\n  settings:\n    hsts: true\n    keep-alive: 75\n    proxy-buffer-size: 16k\n"
+    profile = load_profiles([write(tmp_path, "p.yaml", text)])
+    assert profile.model.ingress.settings == {"hsts": "true", "keep-alive": "75", "proxy-buffer-size": "16k"}
+    assert ":3: " in refused(write(tmp_path, "q.yaml", "ingress:\n  settings:\n    proxy-buffers: 8\n"))
+    assert "is no key that is judged; there are: hsts, " in refused(str(tmp_path / "q.yaml"))
+    assert "covers is for lists of ports" in refused(write(tmp_path, "r.yaml", "ingress:\n  settings:\n    keep-alive: covers 1\n"))
+    assert ":2: dns.replicas: " in refused(write(tmp_path, "s.yaml", "dns:\n  replicas: 0\n"))

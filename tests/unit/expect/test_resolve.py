@@ -170,3 +170,12 @@ def test_both_notations_are_one_sysctl(tmp_path: Path) -> None:
     text = "extends: base.yaml\nkernel: {sysctl: {host: {net.ipv4.ip_forward: 1, net/ipv4/tcp_tw_reuse: null}}}\n"
     wants = resolve(profile(tmp_path, text), cluster()).common.kernel.host_sysctls
     assert [(want.key, str(want)) for want in wants] == [("net.ipv4.ip_forward", "1 (profile p.yaml:2)")]
+
+
+def test_wishes_for_dns_and_ingress(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text('dns: {replicas: 3}\ningress:\n  settings:\n    keep-alive: ">= 75"\n')
+    expect = resolve(load_profiles([str(path)]), cluster()).common
+    assert str(expect.dns.replicas) == "3 (profile p.yaml:1)"
+    assert [(want.key, str(want)) for want in expect.ingress.settings] == [("keep-alive", ">= 75 (profile p.yaml:4)")]
+    assert resolve(None, cluster()).common.ingress.settings == ()

@@ -1,0 +1,63 @@
+"""Ingress controllers and Gateway API implementations as the API server knows them, and the settings of ingress-nginx.
+
+A ConfigMap of ingress-nginx may hold secrets (snippets, ticket keys): of it only the names of keys and the values of a few are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NGINX = "k8s.io/ingress-nginx"
+
+
+@dataclass(frozen=True, slots=True)
+class NginxController:
+    """A Deployment or DaemonSet of ingress-nginx."""
+
+    name: str  # namespace/name
+    image: str
+    config_map: str | None  # namespace/name
+    keys: tuple[str, ...] | None  # of the ConfigMap; None when it is not there or was not read
+    values: Mapping[str, str]  # of those keys that are judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingress:
+    """What brings requests into the cluster."""
+
+    nginx: tuple[NginxController, ...] = ()
+    classes: Mapping[str, str] = field(default_factory=dict)  # IngressClass to its controller
+    gateways: Mapping[str, str] = field(default_factory=dict)  # GatewayClass to its controller
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtin values."""
+        return {
+            "nginx": [
+                {
+                    "name": item.name,
+                    "image": item.image,
+                    "config_map": item.config_map,
+                    "keys": None if item.keys is None else [*item.keys],
+                    "values": dict(item.values),
+                }
+                for item in self.nginx
+            ],
+            "classes": dict(self.classes),
+            "gateways": dict(self.gateways),
+            "unreadable": dict(self.unreadable),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Ingress:
+        """Read what `to_json` gave."""
+        return cls(
+            nginx=tuple(
+                NginxController(**{**item, "keys": None if item["keys"] is None else tuple(item["keys"])}) for item in data["nginx"]
+            ),
+            classes=dict(data["classes"]),
+            gateways=dict(data["gateways"]),
+            unreadable=dict(data["unreadable"]),
+        )
