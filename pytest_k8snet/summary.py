@@ -56,6 +56,9 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
         lines.append("k8snet: left out: " + some([f"{item.node} ({item.reason})" for item in plan.left_out]))
     if (way := run.backend.way(cluster, plan.nodes)) is not None:
         lines.append(f"k8snet: {way}")
+    if run.settings.makes_pods and run.recorded is None and (asked := [item for item in cluster.webhooks or () if item.asked_about_probes]):
+        told = some([f"{item.name} ({'refuses' if item.fail else 'lets through'} when nobody answers)" for item in asked])
+        lines.append(f"k8snet: admission webhooks decide about the probe pods: {told}")
     lines += [f"k8snet: {note}" for note in plan.notes]
     lines.append(f"k8snet: {_settings(run)}")
     if load and run.settings.allows("load") and _has_load(run.settings.checks):

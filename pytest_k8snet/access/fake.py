@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
+from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
 from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
@@ -242,6 +243,7 @@ class FakeCluster:
         self.claims = dict(claims)
         self.cni = cni
         self.dns = dns or healthy_dns(list(self.nodes))
+        self.webhooks: tuple[Webhook, ...] = ()
         self.kube_proxy_daemonsets = kube_proxy_daemonsets
         self.objects = FakeObjects(services, endpoint_slices)
         self.labels: dict[str, dict[str, str]] = {}
@@ -329,6 +331,7 @@ class FakeCluster:
             mistakes=(),
             ranges=(Range("pods", "10.244.0.0/16", "fake"), Range("services", "10.96.0.0/12", "fake")),
             ingress=Ingress(),
+            webhooks=self.webhooks,
             dns=self.dns,
         )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Cluster, Node
 
 NODE = "k8snet/node"
+ENFORCE = "pod-security.kubernetes.io/enforce"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 _THREADS = 16
@@ -119,11 +120,11 @@ class RunningProbes:
 
     def create(self) -> None:
         """Create namespace and pods; what is refused for one node is kept as that node's error."""
+        if self._settings.namespace is not None:
+            self._look_at_namespace()
         self._create_priority_class()
         if self._settings.namespace is None:
             self._create_namespace()
-        else:
-            self._look_at_namespace()
         usable = []
         for node in self._nodes:
             reason = unusable(node)
@@ -220,7 +221,7 @@ class RunningProbes:
         self._priority_class = name
 
     def _create_namespace(self) -> None:
-        labels = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "audit", "warn")}
+        labels = dict.fromkeys((ENFORCE, "pod-security.kubernetes.io/audit", "pod-security.kubernetes.io/warn"), "privileged")
         body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -249,7 +250,7 @@ class RunningProbes:
 
     def _look_at_namespace(self) -> None:
         try:
-            self._api.get(f"/api/v1/namespaces/{self.namespace}")
+            found = self._api.get(f"/api/v1/namespaces/{self.namespace}")
         except ApiError as error:
             if error.status == 404:
                 raise ConfigurationError(
@@ -257,6 +258,13 @@ class RunningProbes:
                 ) from error
             if error.status != 403:
                 raise
+            return
+        level = (found.get("metadata", {}).get("labels") or {}).get(ENFORCE)
+        if level in ("baseline", "restricted"):
+            raise ConfigurationError(
+                f"namespace {self.namespace}: it enforces the Pod Security level {level}, which refuses the host pods: they are "
+                f"privileged. Label it {ENFORCE}=privileged, or name none"
+            )
 
     def _create_pods(self, node: Node) -> None:
         probe = self._probes[node.name]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster import dns
+from pytest_k8snet.cluster import admission, dns
 from pytest_k8snet.cluster.claims import cilium, fetching, ingress, reading
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR, read_ranges
@@ -60,7 +60,9 @@ def read_cluster(api: Api) -> Cluster:
     more_maps = [(SYSTEM, name) for name in dns.COREFILES] + [key for item in nginx if (key := ingress.config_map_of(item)) is not None]
     maps, no_maps = fetching.config_maps(api, [*reading.wanted_config_maps(daemonsets), *more_maps], needed=reading.ALWAYS)
     services, no_services = fetching.objects(api, "/api/v1/services", dns.SERVICE, labelSelector=dns.LABEL)
-    custom, no_custom = fetching.custom_objects(api, [*reading.wanted_resources(daemonsets), SERVICE_CIDR, *ingress.RESOURCES])
+    custom, no_custom = fetching.custom_objects(
+        api, [*reading.wanted_resources(daemonsets), SERVICE_CIDR, *ingress.RESOURCES, *reading.WEBHOOKS]
+    )
     objects = Objects(
         daemonsets=daemonsets,
         proxies=proxies,
@@ -84,6 +86,7 @@ def read_cluster(api: Api) -> Cluster:
         mistakes=tuple(found.mistakes),
         unreadable=objects.unreadable,
         ranges=read_ranges(objects),
+        webhooks=_webhooks(api, custom),
         ingress=ingress.read_ingress(nginx, maps, custom, {**no_maps, **no_custom, **no_deployments}),
         dns=dns.read_dns(services, pods, daemonsets, maps, {**no_maps, **no_services}),
     )
@@ -205,6 +208,20 @@ def _not_ready_reason(metadata: Mapping[str, Any], spec: Mapping[str, Any], stat
                 return None
             return f"{condition.get('reason')}: {condition.get('message')}"
     return "has reported no condition Ready"
+
+
+def _webhooks(api: Api, custom: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[admission.Webhook, ...]:
+    """Return the webhooks that are asked about pods, those on which pods depend with their endpoints."""
+    found = []
+    for resource in reading.WEBHOOKS:
+        for webhook in admission.webhooks_of_pods(resource.kind, custom.get(resource.kind, ())):
+            if webhook.fail and webhook.service is not None:
+                namespace, _, name = webhook.service.partition("/")
+                path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+                slices, refused = fetching.objects(api, path, webhook.name, labelSelector=f"kubernetes.io/service-name={name}")
+                webhook = webhook if refused else admission.with_endpoints(webhook, slices)
+            found.append(webhook)
+    return tuple(found)
 
 
 def _count(text: object) -> int | None:

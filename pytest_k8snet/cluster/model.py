@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_k8snet.cluster.admission import Webhook, webhooks_from_json
 from pytest_k8snet.cluster.dns import Dns
 from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.ranges import Range, ranges_from_json
@@ -103,6 +104,7 @@ class Cluster:
     mistakes: tuple[str, ...] | None = None  # values that the API of their object does not know; None in records that were not looked at
     ranges: tuple[Range, ...] | None = None  # of pods and Services; None as above
     ingress: Ingress | None = None  # None as above
+    webhooks: tuple[Webhook, ...] | None = None  # that are asked about new pods; None as above
     dns: Dns | None = None  # None in records of versions that did not read it
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
@@ -126,6 +128,7 @@ class Cluster:
             "unreadable": dict(self.unreadable),
             "ranges": None if self.ranges is None else [item.to_json() for item in self.ranges],
             "ingress": None if self.ingress is None else self.ingress.to_json(),
+            "webhooks": None if self.webhooks is None else [item.to_json() for item in self.webhooks],
             "dns": None if self.dns is None else self.dns.to_json(),
         }
 
@@ -142,5 +145,6 @@ class Cluster:
             unreadable=dict(data.get("unreadable") or {}),
             ranges=ranges_from_json(data.get("ranges")),
             ingress=None if data.get("ingress") is None else Ingress.from_json(data["ingress"]),
+            webhooks=webhooks_from_json(data.get("webhooks")),
             dns=None if data.get("dns") is None else Dns.from_json(data["dns"]),
         )

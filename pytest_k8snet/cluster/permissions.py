@@ -134,8 +134,8 @@ def _reading() -> list[Right]:
 
 
 def _custom_objects() -> Iterator[Right]:
-    why = "What CNIs claim in objects of their own, the Services' ranges, kinds of ingress; without these rights that stays unknown."
-    for resource in (*reading.all_resources(), SERVICE_CIDR, *ingress.RESOURCES):
+    why = "Objects of CNIs, the Services' ranges, kinds of ingress, admission webhooks; without these rights they stay unknown."
+    for resource in (*reading.all_resources(), SERVICE_CIDR, *ingress.RESOURCES, *reading.WEBHOOKS):
         for group in dict.fromkeys(group for group, _ in resource.groups):
             yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
             why = ""

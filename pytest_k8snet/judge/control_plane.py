@@ -197,6 +197,30 @@ def iptables_back_ends(facts: NodeFacts) -> Judgement:
     return judgement
 
 
+def webhooks(cluster: Cluster) -> Judgement:
+    """Judge that webhooks on which the creation of pods depends have an endpoint to ask."""
+    if cluster.webhooks is None:
+        return _not_recorded()
+    if not cluster.webhooks:
+        if why := next((why for kind, why in cluster.unreadable.items() if kind.endswith("WebhookConfiguration")), None):
+            return Judgement.beyond_reach(f"admission webhooks are not readable: {why}")
+        return Judgement.skipped("no admission webhook is asked about pods")
+    judgement = Judgement(want="an endpoint of every webhook with failurePolicy Fail")
+    judgement.evidence["webhooks"] = {item.name: f"{'Fail' if item.fail else 'Ignore'} ({item.configuration})" for item in cluster.webhooks}
+    judgement.hold(1)
+    for item in cluster.webhooks:
+        if item.fail and item.service is not None and item.ready is None:
+            judgement.remark(f"{item.configuration}: whether {item.service}, which {item.name} asks about pods, has endpoints is not known")
+        elif item.fail and item.service is not None:
+            judgement.check(
+                bool(item.ready),
+                f"{item.configuration}: {item.name} is asked about every new pod and refuses them while nobody answers, and Service "
+                f"{item.service} has no ready endpoint",
+                command=f"kubectl -n {item.service.split('/')[0]} get endpointslices",
+            )
+    return judgement
+
+
 Told = tuple[Network, str]
 
 

@@ -12,6 +12,12 @@ from pytest_k8snet.cluster.claims.objects import Found, Object, Objects, Resourc
 #: Those that carry packets before those that may be there for policies alone: Calico beside Flannel or on EKS, Cilium chained to another.
 CNIS: Sequence[ModuleType] = (aws, flannel, ovn, antrea, kube_router, weave, cilium, calico)
 
+#: Who is asked about new objects.
+WEBHOOKS = tuple(
+    Resource(f"{kind}WebhookConfiguration", f"{kind.lower()}webhookconfigurations", (("admissionregistration.k8s.io", "v1"),))
+    for kind in ("Validating", "Mutating")
+)
+
 #: ConfigMaps that every cluster is asked for.
 ALWAYS = (lab.NETWORK, kube_proxy.KUBEADM, kube_proxy.EKS, (cilium.NAMESPACE, cilium.CONFIG))
 

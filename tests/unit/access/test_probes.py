@@ -337,3 +337,16 @@ def test_a_namespace_that_is_there_already_is_not_deleted(server: FakeApiServer,
     with pytest.raises(ProbeError, match="already exists"):
         start(api, node("node-1"))
     assert NAMESPACE not in server.asked("DELETE")
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_a_namespace_that_refuses_privileged_pods_is_told_before_anything_is_made(server: FakeApiServer, api: Api, level: str) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": level}
+    server.routes["GET", "/api/v1/namespaces/team"] = (200, {"metadata": {"name": "team", "labels": labels}})
+    with pytest.raises(ConfigurationError) as caught:
+        start(api, node("node-1"), namespace="team")
+    assert str(caught.value) == (
+        f"namespace team: it enforces the Pod Security level {level}, which refuses the host pods: they are privileged. "
+        "Label it pod-security.kubernetes.io/enforce=privileged, or name none"
+    )
+    assert server.asked("POST") == []

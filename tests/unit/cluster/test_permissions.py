@@ -4,7 +4,7 @@ import pytest
 
 from pytest_k8snet.cluster.claims.ingress import RESOURCES
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
-from pytest_k8snet.cluster.claims.reading import all_resources
+from pytest_k8snet.cluster.claims.reading import WEBHOOKS, all_resources
 from pytest_k8snet.cluster.permissions import Question, Right, by_place, command, in_words, questions, rights
 
 PODS = Right(verbs=("create", "deletecollection", "list"), resource="pods", namespace="x", why="")
@@ -28,7 +28,7 @@ READING = {
     ("list", "deployments.apps", None),
     *(
         ("list", f"{plural}.{group}", None)
-        for resource in (*all_resources(), SERVICE_CIDR, *RESOURCES)
+        for resource in (*all_resources(), SERVICE_CIDR, *RESOURCES, *WEBHOOKS)
         for plural, group in ((resource.plural, group) for group, _ in resource.groups)
     ),
 }

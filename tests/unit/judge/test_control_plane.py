@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.judge import control_plane
@@ -311,3 +312,47 @@ def test_tables_of_others_in_the_other_back_end_are_a_remark() -> None:
     judgement = control_plane.iptables_back_ends(facts(iptables__nft={"tables": ["filter"], "chains": [], "reachable": []}))
     assert outcome(judgement) == ("pass", "")
     assert told(judgement, "remark") == ["node-1: both iptables back ends have tables (legacy, nft), one of them Kubernetes'"]
+
+
+POLICY = Webhook("a.policy", "ValidatingWebhookConfiguration policy", True, True, "policy/hook", 2)
+
+
+@pytest.mark.parametrize(
+    ("webhooks", "unreadable", "expected"),
+    [
+        pytest.param((POLICY,), {}, ("pass", ""), id="healthy"),
+        pytest.param(
+            (replace(POLICY, fail=False, ready=None), replace(POLICY, service=None, ready=None)), {}, ("pass", ""), id="not-judged"
+        ),
+        pytest.param(
+            (replace(POLICY, ready=0),),
+            {},
+            (
+                "fail",
+                (
+                    "ValidatingWebhookConfiguration policy: a.policy is asked about every new pod and refuses them while nobody answers, "
+                    "and Service policy/hook has no ready endpoint (kubectl -n policy get endpointslices)"
+                ),
+            ),
+            id="nobody-answers",
+        ),
+        pytest.param((), {}, ("skip", "no admission webhook is asked about pods"), id="none"),
+        pytest.param(
+            (),
+            {"MutatingWebhookConfiguration": "HTTP 403"},
+            ("skip", "admission webhooks are not readable: HTTP 403"),
+            id="not-readable",
+        ),
+        pytest.param(None, {}, OLD, id="earlier-version"),
+    ],
+)
+def test_webhooks(webhooks: tuple[Webhook, ...] | None, unreadable: dict[str, str], expected: tuple[str, str]) -> None:
+    found = replace(cluster(), webhooks=webhooks, unreadable=unreadable)
+    assert outcome(control_plane.webhooks(found)) == expected
+
+
+def test_a_webhook_of_which_the_endpoints_are_not_known_is_a_remark() -> None:
+    judgement = control_plane.webhooks(replace(cluster(), webhooks=(replace(POLICY, ready=None),)))
+    assert told(judgement, "remark") == [
+        "ValidatingWebhookConfiguration policy: whether policy/hook, which a.policy asks about pods, has endpoints is not known"
+    ]
