@@ -81,6 +81,7 @@ def read_cluster(api: Api) -> Cluster:
             replace(nodes[name], pod_ip=pod_ips.get(name), pod_cidrs=pod_cidrs.get(name, nodes[name].pod_cidrs)) for name in sorted(nodes)
         ),
         claims=found.claims,
+        node_claims=cilium.node_claims(objects) if cni == cilium.NAME else {},
         kube_proxy_daemonsets=proxies,
         cni=cni,
         mistakes=tuple(found.mistakes),

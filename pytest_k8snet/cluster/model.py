@@ -106,6 +106,7 @@ class Cluster:
     ingress: Ingress | None = None  # None as above
     webhooks: tuple[Webhook, ...] | None = None  # that are asked about new pods; None as above
     dns: Dns | None = None  # None in records of versions that did not read it
+    node_claims: Mapping[str, Mapping[str, Claim]] = field(default_factory=dict)  # by node, over `claims`: only what differs there
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
 
@@ -121,7 +122,8 @@ class Cluster:
         return {
             "version": self.version,
             "nodes": [node.to_json() for node in self.nodes],
-            "claims": {key: {"value": claim.value, "source": claim.source} for key, claim in self.claims.items()},
+            "claims": _claims_to_json(self.claims),
+            "node_claims": {name: _claims_to_json(claims) for name, claims in self.node_claims.items()},
             "kube_proxy_daemonsets": [dict(item) for item in self.kube_proxy_daemonsets],
             "cni": self.cni,
             "mistakes": None if self.mistakes is None else [*self.mistakes],
@@ -138,7 +140,8 @@ class Cluster:
         return cls(
             version=data["version"],
             nodes=tuple(Node.from_json(node) for node in data["nodes"]),
-            claims={key: Claim(**claim) for key, claim in data["claims"].items()},
+            claims=_claims_from_json(data["claims"]),
+            node_claims={name: _claims_from_json(claims) for name, claims in (data.get("node_claims") or {}).items()},
             kube_proxy_daemonsets=tuple(data["kube_proxy_daemonsets"]),
             cni=data["cni"],
             mistakes=None if data.get("mistakes") is None else tuple(data["mistakes"]),
@@ -148,3 +151,11 @@ class Cluster:
             webhooks=webhooks_from_json(data.get("webhooks")),
             dns=None if data.get("dns") is None else Dns.from_json(data["dns"]),
         )
+
+
+def _claims_to_json(claims: Mapping[str, Claim]) -> dict[str, Any]:
+    return {key: {"value": claim.value, "source": claim.source} for key, claim in claims.items()}
+
+
+def _claims_from_json(data: Mapping[str, Any]) -> dict[str, Claim]:
+    return {key: Claim(**claim) for key, claim in data.items()}

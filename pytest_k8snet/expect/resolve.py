@@ -97,11 +97,25 @@ class Expectations:
 
 
 def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
-    """Return the expectations: built-in ones, over them the cluster's claims, over those the profile. Origins are kept."""
+    """Return the expectations: built-in ones, over them the cluster's claims (those of one node over those of all), over those the profile.
+
+    Origins are kept.
+    """
+    common = _expectation(profile, cluster)
+    nodes = {
+        node.name: _expectation(profile, replace(cluster, claims={**cluster.claims, **own}))
+        if (own := cluster.node_claims.get(node.name))
+        else common
+        for node in cluster.nodes
+    }
+    return Expectations(common=common, nodes=nodes, waivers=() if profile is None else waivers_of(profile))
+
+
+def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
     source = _Source(profile, cluster)
     kind = source.value("encapsulation", str, "encapsulation")
     across = None if kind is not None else source.claim("encapsulation.cross_subnet", str)
-    common = Expectation(
+    return Expectation(
         proxy=ProxyExpectation(
             # An empty mode is kube-proxy's default, iptables (platformApplyDefaults, cmd/kube-proxy/app/server_linux.go; written
             # out by kubeadm since 1.37); an empty scheduler is rr (pkg/proxy/ipvs/proxier.go).
@@ -121,8 +135,6 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
         dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
         custom=dict(profile.model.custom) if profile else {},
     )
-    nodes = {node.name: common for node in cluster.nodes}
-    return Expectations(common=common, nodes=nodes, waivers=() if profile is None else waivers_of(profile))
 
 
 def waivers_of(profile: Profile) -> tuple[Waiver, ...]:

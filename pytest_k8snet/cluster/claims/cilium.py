@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_k8snet.cluster.admission import selects
 from pytest_k8snet.cluster.claims.objects import Found, Objects, Resource
 from pytest_k8snet.cluster.claims.parsing import bytes_of, is_true, section
+from pytest_k8snet.cluster.model import Claim
 
 NAME = "cilium"
 DAEMONSETS = ("cilium", "anetd")  # anetd is GKE Dataplane V2's
@@ -23,7 +25,7 @@ OVERHEAD_BYTES = 50  # of either tunnel over IPv4
 
 
 def read(objects: Objects, found: Found) -> None:
-    """Read encapsulation, MTU, devices."""
+    """Read encapsulation, MTU, devices; `node_claims` has what is otherwise on some nodes."""
     for source, data in objects.maps(*CONFIG_MAPS):
         read_settings(data, source, found)
     for item in objects.of(NODE_CONFIG):
@@ -85,6 +87,29 @@ def replaces_kube_proxy(objects: Objects, found: Found) -> str | None:
         if value is not None and value not in REPLACEMENTS:
             found.mistake(f"{source} kube-proxy-replacement", value, REPLACEMENTS[:2])
     return None
+
+
+def node_claims(objects: Objects) -> dict[str, dict[str, Claim]]:
+    """Return by node what CiliumNodeConfigs put over the ConfigMap there; of several the last one by name counts."""
+    whole = next(iter(objects.maps(*CONFIG_MAPS)), None)
+    overrides = sorted(objects.of(NODE_CONFIG), key=lambda item: str(item["metadata"]["name"]))
+    found: dict[str, dict[str, Claim]] = {}
+    for node in objects.nodes if whole is not None and overrides else ():
+        labels = node["metadata"].get("labels") or {}
+        source, data = whole or ("", {})
+        everywhere, here = Found(), Found()
+        read_settings(data, source, everywhere)
+        names = []
+        for item in overrides:
+            if selects(section(item, "spec").get("nodeSelector"), labels):
+                data = {**data, **{str(key): str(value) for key, value in section(item, "spec", "defaults").items()}}
+                names.append(item["metadata"]["name"])
+        read_settings(data, f"CiliumNodeConfig {', '.join(names)} over {source}", here)
+        differing = {key: claim for key, claim in here.claims.items() if everywhere.claims.get(key, Claim(None, "")).value != claim.value}
+        gone = {key: Claim(None, f"CiliumNodeConfig {', '.join(names)}") for key in everywhere.claims.keys() - here.claims.keys()}
+        if differing or gone:
+            found[node["metadata"]["name"]] = differing | gone
+    return found
 
 
 def pod_cidrs(objects: Objects) -> dict[str, tuple[str, ...]]:

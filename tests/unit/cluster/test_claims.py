@@ -565,6 +565,34 @@ def test_what_cilium_has_otherwise_on_some_nodes() -> None:
     assert (claim.value, claim.source) == ("mtu", "CiliumNodeConfig big for nodes with pool=big")
 
 
+def test_claims_of_single_nodes() -> None:
+    nodes = [
+        {"metadata": {"name": name, "labels": {"pool": pool}}} for name, pool in (("node-1", "big"), ("node-2", "small"), ("node-3", "far"))
+    ]
+    overrides = [
+        custom("b-far", defaults={"routing-mode": "tunnel", "tunnel-protocol": "geneve"}, nodeSelector={"matchLabels": {"pool": "far"}}),
+        custom(
+            "a-big", defaults={"mtu": "9000"}, nodeSelector={"matchExpressions": [{"key": "pool", "operator": "In", "values": ["big"]}]}
+        ),
+        custom("c-same", defaults={"routing-mode": "native"}, nodeSelector={"matchLabels": {"pool": "small"}}),
+        custom("d-far", defaults={"enable-wireguard": "true"}, nodeSelector={"matchLabels": {"pool": "none"}}),
+    ]
+    objects = Objects(nodes=nodes, config_maps={CILIUM: {"routing-mode": "native", "mtu": "1500"}}, custom={"CiliumNodeConfig": overrides})
+    found = cilium.node_claims(objects)
+    assert {name: {key: claim.value for key, claim in claims.items()} for name, claims in found.items()} == {
+        "node-1": {"mtu.pod": 9000},
+        "node-3": {"encapsulation": "geneve", "mtu.pod": 1450},
+    }
+    assert found["node-1"]["mtu.pod"].source == "CiliumNodeConfig a-big over ConfigMap kube-system/cilium-config mtu"
+    encrypted = custom("e", defaults={"enable-wireguard": "true"}, nodeSelector={"matchLabels": {"pool": "big"}})
+    objects = Objects(nodes=nodes, config_maps=objects.config_maps, custom={"CiliumNodeConfig": [encrypted]})
+    assert {key: (claim.value, claim.source) for key, claim in cilium.node_claims(objects)["node-1"].items()} == {
+        "encapsulation": (None, "CiliumNodeConfig e"),
+        "mtu.pod": (None, "CiliumNodeConfig e"),
+    }
+    assert cilium.node_claims(Objects(nodes=nodes)) == {}
+
+
 # ---- the others
 
 

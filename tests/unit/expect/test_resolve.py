@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,18 @@ def test_wishes_for_dns_and_ingress(tmp_path: Path) -> None:
     assert str(expect.dns.replicas) == "3 (profile p.yaml:1)"
     assert [(want.key, str(want)) for want in expect.ingress.settings] == [("keep-alive", ">= 75 (profile p.yaml:4)")]
     assert resolve(None, cluster()).common.ingress.settings == ()
+
+
+def test_claims_of_one_node_win_over_those_of_all() -> None:
+    all_nodes = cluster(encapsulation="none", mtu__pod=1500)
+    own = {
+        "node-2": {
+            "mtu.pod": Claim(9000, "CiliumNodeConfig big over ConfigMap x mtu"),
+            "encapsulation": Claim(None, "CiliumNodeConfig big"),
+        }
+    }
+    expect = resolve(None, replace(all_nodes, nodes=(fake_node("node-1"), fake_node("node-2")), node_claims=own))
+    assert str(expect.node("node-1").mtu.pod) == "1500 (claim ConfigMap mtu__pod)"
+    assert str(expect.node("node-2").mtu.pod) == "9000 (claim CiliumNodeConfig big over ConfigMap x mtu)"
+    assert (expect.node("node-1").encapsulation.kind is None, expect.node("node-2").encapsulation.kind) == (False, None)
+    assert Cluster.from_json(replace(all_nodes, node_claims=own).to_json()).node_claims == own
