@@ -159,12 +159,19 @@ def keeps_in_sync(facts: NodeFacts, cluster: Cluster, expect: ProxyExpectation) 
 
 
 def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float], at_s: float) -> None:
-    synced = max((value for name, value in metrics.items() if name.startswith(f"{_SYNC}_last_timestamp_seconds")), default=None)
-    queued = max((value for name, value in metrics.items() if name.startswith(f"{_SYNC}_last_queued_timestamp_seconds")), default=None)
+    # Each address family has its own series, where kube-proxy tells them apart.
+    syncs = _series(metrics, f"{_SYNC}_last_timestamp_seconds")
+    queues = _series(metrics, f"{_SYNC}_last_queued_timestamp_seconds")
     failures = {name.removeprefix(f"{_SYNC}_"): value for name, value in metrics.items() if "failures_total" in name and value}
-    if synced is None or queued is None:
+    if not syncs:
         judgement.error(f"{facts.node}: kube-proxy's metrics do not tell when it synced", command=_READ_METRICS)
         return
+    newest = max(syncs.values())
+    synced, queued = max(
+        ((syncs.get(labels, newest), value) for labels, value in queues.items()),
+        key=lambda pair: (pair[1] > pair[0], -pair[1]),  # of those that wait the one that has waited longest
+        default=(newest, 0.0),
+    )
     judgement.evidence.update(since_last_sync_s=round(at_s - synced, 1), failures={name: int(value) for name, value in failures.items()})
     told = "; ".join(f"{name} {value:.0f}" for name, value in sorted(failures.items()))
     last = f"the last sync is {at_s - synced:.0f} s ago" if synced else "it has never synced"
@@ -180,6 +187,11 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
         judgement.remark(
             f"{facts.node}: syncs of kube-proxy have failed since its start, and succeeded since: {told}", command=_READ_METRICS
         )
+
+
+def _series(metrics: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return the series of a metric by their labels."""
+    return {key.removeprefix(name): value for key, value in metrics.items() if key == name or key.startswith(f"{name}{{")}
 
 
 def _word(value: object) -> str:

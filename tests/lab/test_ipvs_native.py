@@ -43,7 +43,11 @@ def test_healthy(lab: Lab) -> None:
         "NET-ABSENCE-003",
         "NET-ABSENCE-004",
         "NET-ABSENCE-005",
+        "NET-CONTROL-007",
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
+        "NET-INGRESS-001",
+        "NET-INGRESS-002",
+        "NET-INGRESS-003",
         "NET-ENCAP-002",
         "NET-ENCAP-003",
         "NET-MTU-003",

@@ -37,7 +37,11 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
         "NET-ABSENCE-003",
         "NET-ABSENCE-004",
         "NET-ABSENCE-005",
+        "NET-CONTROL-007",
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
+        "NET-INGRESS-001",
+        "NET-INGRESS-002",
+        "NET-INGRESS-003",
         "NET-ENCAP-003",
         "NET-PROXY-003",
         "NET-PROXY-004",

@@ -766,3 +766,26 @@ def test_syncs_where_there_is_nothing_to_look_at() -> None:
     gone = ("skip", "kube-proxy does not run here: the mode's check judges that")
     assert outcome(proxy.keeps_in_sync(facts(kube_proxy=GONE), nobody, IPVS)) == gone
     assert outcome(proxy.keeps_in_sync(facts(), nobody, NONE)) == ("skip", NO_PROXY_WANTED)
+
+
+def test_each_address_family_is_synced_by_itself() -> None:
+    series = {
+        f'kubeproxy_sync_proxy_rules_last_{name}timestamp_seconds{{ip_family="{family}"}}': value
+        for (name, family), value in {
+            ("", "IPv4"): 1190.0,
+            ("queued_", "IPv4"): 1180.0,
+            ("", "IPv6"): 900.0,
+            ("queued_", "IPv6"): 1000.0,
+        }.items()
+    }
+    judgement = proxy.keeps_in_sync(facts(kube_proxy=running(metrics=series, metrics_error=None, at_s=1200.0)), with_pod(), IPVS)
+    assert outcome(judgement) == (
+        "fail",
+        (
+            "node-1: a change has waited 200 s for kube-proxy to bring it into the kernel, want at most two sync periods (60 s); "
+            f"the last sync is 300 s ago {METRICS}"
+        ),
+    )
+    only_synced = {"kubeproxy_sync_proxy_rules_last_timestamp_seconds": 1190.0}
+    judgement = proxy.keeps_in_sync(facts(kube_proxy=running(metrics=only_synced, metrics_error=None, at_s=1200.0)), with_pod(), IPVS)
+    assert outcome(judgement) == ("pass", "")
