@@ -257,7 +257,7 @@ def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
     if node not in names:
         raise click.BadParameter(f"{node} is none of {', '.join(names)}", param_hint="--node")
     pairs = choose_pairs(Settings().load_pairs, names)
-    listed = [to_json(known, node, pairs) for known in FAULTS]
+    listed = [to_json(known, node, names, pairs) for known in FAULTS]
     if as_json:
         click.echo(json.dumps(listed, indent=2))
         return

@@ -238,5 +238,5 @@ def _way(facts: NodeFacts, routes: PeerRoutes, want: Wanted[str]) -> tuple[Weigh
         told = f"{'a tunnel' if tunnel else 'neither uplink nor physical'}; want encapsulation {want}"
     else:
         ok = link.kind in KINDS_OF.get(want.value, {want.value})
-        told = f"want a {want.value} device: encapsulation {want}"
+        told = f"want {'an' if want.value.startswith('i') else 'a'} {want.value} device: encapsulation {want}"
     return None if ok else Weight.FAULT, "the route to", f" leaves by {described}, {told}"

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from pytest_k8snet.lab.settings import NETWORK_KINDS
+
 HERE = Path(__file__).parent
+NETWORKS_VARIABLE = "K8SNET_TEST_NETWORKS"
+"""Environment: which networks of test_networks.py to start a lab with, separated by commas, or all."""
+
+
+def chosen_networks() -> frozenset[str]:
+    """Return the networks to start a lab with: flannel-vxlan, unless the environment says otherwise."""
+    chosen = os.environ.get(NETWORKS_VARIABLE, "flannel-vxlan")
+    return frozenset(NETWORK_KINDS if chosen == "all" else chosen.split(","))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

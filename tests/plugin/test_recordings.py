@@ -25,7 +25,8 @@ def test_recording(bench: Bench, name: str) -> None:
     today = [f"--k8snet-profile={profile}" for profile in profiles]  # as this version ships them, not as they were then
     ran = bench.run(f"--k8snet-replay={place}", *today, "--k8snet-save-bundle=b.tar.zst", fake=False)
     pairs = [json.loads(path.read_text())["subject"] for path in (place / "throughput").glob("*.json")]
-    expected = {case for title, node in about["faults"].items() for case in turned(fault(title), node, pairs)}
+    nodes = [path.stem for path in (place / "facts").glob("*.json")]
+    expected = {case for title, node in about["faults"].items() for case in turned(fault(title), node, nodes, pairs)}
     properties = [case.properties for case in ran.cases.values()]
     judged = {(item["k8snet_check"], item["k8snet_subject"], item["k8snet_verdict"]) for item in properties}
     assert {case for case in judged if case[2] not in ("pass", "skip")} == expected, ran.out
@@ -56,5 +57,5 @@ def test_a_profile_of_a_healthy_cluster_as_it_is_holds(bench: Bench, name: str) 
 def test_every_fault_was_recorded() -> None:
     from pytest_k8snet.lab.faults.table import FAULTS
 
-    recorded = [title for name in NAMES for title in json.loads((RECORDINGS / name / "recording.json").read_text())["faults"]]
-    assert sorted(recorded) == sorted(known.name for known in FAULTS)
+    recorded = {title for name in NAMES for title in json.loads((RECORDINGS / name / "recording.json").read_text())["faults"]}
+    assert recorded == {known.name for known in FAULTS}

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_k8snet.options import DECIDING
 from pytest_k8snet.record.store import RUN
 from tests.lab.test_ipvs_native import TOGETHER
+from tests.lab.test_networks import NETWORKS
 from tests.lab.test_no_proxy import LEFT_OVER
 
 HERE = Path(__file__).parent
@@ -27,6 +28,10 @@ def keep(results: Path) -> None:
     for number, faults in enumerate(TOGETHER, start=1):
         keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{number}", faults)
     keep_one(results / "test_no_proxy" / "+".join(LEFT_OVER), "left-over", LEFT_OVER)
+    for kind, network in NETWORKS.items():
+        keep_one(results / "test_networks" / kind / "healthy", kind)
+        for number, broken in enumerate(network.faults, start=1):
+            keep_one(results / "test_networks" / kind / "+".join(broken), f"{kind}-faults-{number}", broken)
 
 
 def keep_one(run: Path, name: str, faults: Mapping[str, str] | None = None) -> None:

@@ -10,6 +10,7 @@ from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES
 
 NODE = "{node}"
 INTO_NODE = "{into}"
+EVERY_NODE = "{every}"
 ANY_PROXY_MODE: tuple[str, ...] = PROXY_MODES
 ANY_NETWORK: tuple[str, ...] = NETWORK_KINDS
 
@@ -73,10 +74,10 @@ class FaultyLab(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """One case that a fault turns. `subject` may hold ``{node}`` and ``{into}`` (the planned pairs whose target is the node)."""
+    """Cases that a fault turns, of a subject: the node, the planned pairs whose target is the node, every node, or ``cluster``."""
 
     check: str
-    subject: str = NODE
+    subject: str = NODE  # NODE, INTO_NODE, EVERY_NODE or cluster
     verdict: str = "fail"
 
 

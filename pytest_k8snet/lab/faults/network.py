@@ -35,7 +35,7 @@ def _uplink_mtu(mtu_bytes: int, lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, ["ip", "link", "set", UPLINK, "mtu", str(mtu_bytes)])
 
 
-def _peer(lab: FaultyLab, node: FaultyNode) -> FaultyNode:
+def peer_of(lab: FaultyLab, node: FaultyNode) -> FaultyNode:
     """Return the next node, in a ring."""
     names = [other.name for other in lab.nodes]
     return lab.nodes[(names.index(node.name) + 1) % len(names)]
@@ -43,7 +43,7 @@ def _peer(lab: FaultyLab, node: FaultyNode) -> FaultyNode:
 
 def _vxlan_route(lab: FaultyLab, node: FaultyNode) -> None:
     """Send the traffic to one peer's pods through a vxlan device that works: nothing is lost, but it is encapsulated."""
-    peer = _peer(lab, node)
+    peer = peer_of(lab, node)
     for here, there, host in ((node, peer, 1), (peer, node, 2)):
         lab.run(
             here.name,
@@ -55,7 +55,7 @@ def _vxlan_route(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _native_route(lab: FaultyLab, node: FaultyNode) -> None:
-    peer = _peer(lab, node)
+    peer = peer_of(lab, node)
     lab.run(node.name, ["ip", "route", "replace", peer.pod_cidr, "via", peer.address, "dev", UPLINK])
     for here in (node, peer):
         lab.run(here.name, ["ip", "link", "delete", TUNNEL])

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults import absence, kernel, network, service_proxy
-from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, INTO_NODE, NODE, Fault, Turns
+from pytest_k8snet.lab.faults import absence, cni, kernel, network, service_proxy
+from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, Fault, Turns
 
-FAULTS: tuple[Fault, ...] = (*service_proxy.FAULTS, *absence.FAULTS, *network.FAULTS, *kernel.FAULTS)
+FAULTS: tuple[Fault, ...] = (*service_proxy.FAULTS, *absence.FAULTS, *network.FAULTS, *cni.FAULTS, *kernel.FAULTS)
 
 
 def fault(name: str) -> Fault:
@@ -20,18 +20,20 @@ def fault(name: str) -> Fault:
     raise LabError(f"no fault is called {name!r}; there are: {', '.join(known.name for known in FAULTS)}")
 
 
-def turned(known: Fault, node: str, pairs: Sequence[str]) -> frozenset[tuple[str, str, str]]:
-    """Return every (check, subject, verdict) that the fault turns on `node` when `pairs` (``a:b``) are measured."""
-    return frozenset((turns.check, subject, turns.verdict) for turns in known.turns for subject in _subjects(turns, node, pairs))
+def turned(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str]) -> frozenset[tuple[str, str, str]]:
+    """Return every (check, subject, verdict) that the fault turns on `node`, one of `nodes`, when `pairs` (``a:b``) are measured."""
+    return frozenset((turns.check, subject, turns.verdict) for turns in known.turns for subject in _subjects(turns, node, nodes, pairs))
 
 
-def _subjects(turns: Turns, node: str, pairs: Sequence[str]) -> list[str]:
+def _subjects(turns: Turns, node: str, nodes: Sequence[str], pairs: Sequence[str]) -> Sequence[str]:
+    if turns.subject == EVERY_NODE:
+        return nodes
     if turns.subject == INTO_NODE:
         return [pair for pair in pairs if pair.partition(":")[2] == node]
     return [node if turns.subject == NODE else turns.subject]
 
 
-def to_json(known: Fault, node: str, pairs: Sequence[str]) -> dict[str, Any]:
+def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str]) -> dict[str, Any]:
     """Describe a fault; node subjects stay ``{node}``, pairs are those of `node`."""
     return {
         "name": known.name,
@@ -42,7 +44,7 @@ def to_json(known: Fault, node: str, pairs: Sequence[str]) -> dict[str, Any]:
         "turns": [
             {"check": turns.check, "subject": subject, "verdict": turns.verdict}
             for turns in known.turns
-            for subject in ([NODE] if turns.subject == NODE else _subjects(turns, node, pairs))
+            for subject in ([NODE] if turns.subject == NODE else _subjects(turns, node, nodes, pairs))
         ],
     }
 
@@ -51,13 +53,14 @@ _HEAD = """# Faults
 
 What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on such a lab with
 `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab tests apply
-each (on ipvs and native, where a lab may be any; up to three at a time, on different nodes), run the suite and compare, exactly.
+each (on ipvs and native, where a lab may be any; those of flannel and BGP on the networks that `K8SNET_TEST_NETWORKS` names; several at
+a time), run the suite and compare, exactly.
 `k8snet lab fault revert` mends it again.
 
 This page is written by `k8snet lab fault list --write-docs docs/faults.md`.
 """
 _COLUMNS = "| fault | what it breaks | lab | cases it turns |\n|---|---|---|---|\n"
-_SUBJECTS = {NODE: "the node", INTO_NODE: "every measured pair into the node", "cluster": "the cluster"}
+_SUBJECTS = {NODE: "the node", INTO_NODE: "every measured pair into the node", EVERY_NODE: "every node", "cluster": "the cluster"}
 
 
 def page() -> str:

@@ -9,11 +9,12 @@ import pytest
 
 from pytest_k8snet.catalogue import checks
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults.model import INTO_NODE, NODE, Fault
+from pytest_k8snet.lab.faults.model import EVERY_NODE, INTO_NODE, NODE, Fault
 from pytest_k8snet.lab.faults.table import FAULTS, fault, page, to_json, turned
 
 DOCS = Path(__file__).parents[3] / "docs"
 
+NODES = ("node-1", "node-2", "node-3")
 PAIRS = ("node-1:node-2", "node-2:node-3", "node-3:node-1", "node-2:node-1")
 
 
@@ -25,7 +26,7 @@ def test_names_are_unique_and_safe() -> None:
 
 @pytest.mark.parametrize("known", FAULTS, ids=lambda known: known.name)
 def test_every_fault_turns_something_on_the_node(known: Fault) -> None:
-    assert turned(known, "node-2", PAIRS)
+    assert turned(known, "node-2", NODES, PAIRS)
 
 
 def test_unknown_fault_names_those_that_exist() -> None:
@@ -34,19 +35,25 @@ def test_unknown_fault_names_those_that_exist() -> None:
 
 
 def test_turned_resolves_node_cluster_and_pairs() -> None:
-    assert turned(fault("proxy-mode-iptables"), "node-2", PAIRS) == {
+    assert turned(fault("proxy-mode-iptables"), "node-2", NODES, PAIRS) == {
         ("NET-PROXY-001", "node-2", "fail"),
         ("NET-PROXY-002", "cluster", "fail"),
         ("NET-PROXY-007", "node-2", "fail"),
     }
-    assert turned(fault("pod-path-throttled"), "node-1", PAIRS) == {
+    assert turned(fault("pod-path-throttled"), "node-1", NODES, PAIRS) == {
         (check, pair, "fail") for check in ("NET-THROUGHPUT-001", "NET-THROUGHPUT-003") for pair in ("node-3:node-1", "node-2:node-1")
     }
 
 
+def test_turned_resolves_every_node() -> None:
+    assert turned(fault("flannel-backend-changed"), "node-2", NODES, PAIRS) == {("NET-ENCAP-001", node, "fail") for node in NODES}
+
+
 def test_json_keeps_the_node_open_and_names_pairs() -> None:
-    assert to_json(fault("pod-mtu-1450"), "node-2", PAIRS)["turns"] == [{"check": "NET-MTU-001", "subject": "{node}", "verdict": "fail"}]
-    assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", PAIRS)["turns"]] == ["node-1:node-2"] * 3
+    assert to_json(fault("pod-mtu-1450"), "node-2", NODES, PAIRS)["turns"] == [
+        {"check": "NET-MTU-001", "subject": "{node}", "verdict": "fail"}
+    ]
+    assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", NODES, PAIRS)["turns"]] == ["node-1:node-2"] * 3
 
 
 def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:
@@ -54,7 +61,7 @@ def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:
     for known in FAULTS:
         for turns in known.turns:
             assert turns.check in known_checks, known.name
-            subject = {NODE: "node", INTO_NODE: "pair"}.get(turns.subject, "cluster")
+            subject = {NODE: "node", EVERY_NODE: "node", INTO_NODE: "pair"}.get(turns.subject, "cluster")
             assert known_checks[turns.check].subject == subject, f"{known.name} turns {turns.check}"
             assert turns.verdict in {"fail", "error", "inconclusive"}, known.name
 

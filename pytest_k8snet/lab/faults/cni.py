@@ -1,0 +1,146 @@
+"""Faults of flannel and BGP: what their daemons have told the kernel, or each other, is not so any more."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from pytest_k8snet.lab.faults.model import EVERY_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.network import peer_of
+from pytest_k8snet.lab.flannel import CONFIG_MAP, NAMESPACE, SUBNET_FILE
+from pytest_k8snet.lab.networks import MTU, NETWORKS
+from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, UPLINK, bird_protocol
+
+FLANNEL_DEVICES = {"flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip"}
+CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}}
+SILENT = "k8snet_fault"
+
+
+def _tunnel(lab: FaultyLab) -> str:
+    return FLANNEL_DEVICES[lab.network]
+
+
+def _pod_mtu(lab: FaultyLab) -> int:
+    return next(network.pod_mtu for kind, network in NETWORKS.items() if kind == lab.network)
+
+
+def _range(node: FaultyNode) -> str:
+    """Return the half of a node's pod range that its first pods are in: a route to it goes before that to the whole, which stays."""
+    return node.pod_cidr.replace("/24", "/25")
+
+
+def _tunnel_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
+    wanted = _pod_mtu(lab) if mtu_bytes is None else mtu_bytes
+    lab.run(node.name, ["ip", "link", "set", _tunnel(lab), "mtu", str(wanted)])
+
+
+def _subnet_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
+    wanted = _pod_mtu(lab) if mtu_bytes is None else mtu_bytes
+    lab.run(node.name, ["sed", "-i", f"s/^FLANNEL_MTU=.*/FLANNEL_MTU={wanted}/", SUBNET_FILE])
+
+
+def _direct_route(lab: FaultyLab, node: FaultyNode) -> None:
+    peer = peer_of(lab, node)
+    lab.run(node.name, ["ip", "route", "replace", _range(peer), "via", peer.address, "dev", UPLINK])
+
+
+def _no_direct_route(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["ip", "route", "delete", _range(peer_of(lab, node))])
+
+
+def _backend(kind: str | None, lab: FaultyLab, node: FaultyNode) -> None:
+    """Change what flannel's ConfigMap says, as an operator would who forgets that flanneld has to be restarted."""
+    del node
+    config_map = dict(lab.read_object(CONFIGURATION))
+    network = json.loads(config_map["data"]["net-conf.json"])
+    network["Backend"]["Type"] = lab.network.removeprefix("flannel-") if kind is None else kind
+    lab.apply_object({**CONFIGURATION, "data": {**config_map["data"], "net-conf.json": json.dumps(network, indent=2)}})
+
+
+def _bird(lab: FaultyLab, node: FaultyNode, configuration: str) -> None:
+    lab.run(node.name, ["tee", BIRD_CONFIGURATION], stdin=configuration)
+    lab.run(node.name, ["birdc", "configure"])
+
+
+def _filtered(lab: FaultyLab, node: FaultyNode) -> None:
+    """Keep out what one peer tells; the session stays."""
+    text = lab.run(node.name, ["cat", BIRD_CONFIGURATION]).stdout
+    head, protocol, rest = text.partition(f"protocol bgp {bird_protocol(peer_of(lab, node).name)} {{")
+    _bird(lab, node, head + protocol + rest.replace("import all;", "import none;", 1))
+
+
+def _unfiltered(lab: FaultyLab, node: FaultyNode) -> None:
+    text = lab.run(node.name, ["cat", BIRD_CONFIGURATION]).stdout
+    _bird(lab, node, text.replace("import none; export where", "import all; export where"))
+
+
+def _silent_peer(lab: FaultyLab, node: FaultyNode) -> None:
+    """Configure a session with an address of the nodes' network that nobody has."""
+    text = lab.run(node.name, ["cat", BIRD_CONFIGURATION]).stdout
+    local = re.search(r"local (\S+ as \d+);", text)
+    assert local is not None, "the lab writes it so"
+    nobody = f"{node.address.rpartition('.')[0]}.250 as {local[1].split()[-1]}"
+    _bird(lab, node, f"{text}protocol bgp {SILENT} {{ local {local[1]}; neighbor {nobody}; direct; ipv4; }}\n")
+
+
+def _no_silent_peer(lab: FaultyLab, node: FaultyNode) -> None:
+    text = lab.run(node.name, ["cat", BIRD_CONFIGURATION]).stdout
+    _bird(lab, node, "".join(line for line in text.splitlines(keepends=True) if SILENT not in line))
+
+
+FAULTS = (
+    Fault(
+        "tunnel-mtu-1500",
+        area="mtu",
+        summary="the MTU of flannel's tunnel device is 1500, as large as the uplink's",
+        turns=(Turns("NET-MTU-003"),),
+        apply=lambda lab, node: _tunnel_mtu(MTU, lab, node),
+        revert=lambda lab, node: _tunnel_mtu(None, lab, node),
+        networks=tuple(FLANNEL_DEVICES),
+    ),
+    Fault(
+        "subnet-env-mtu-1500",
+        area="mtu",
+        summary="/run/flannel/subnet.env gives new pods an MTU of 1500, more than the tunnel carries",
+        turns=(Turns("NET-MTU-001"),),
+        apply=lambda lab, node: _subnet_mtu(MTU, lab, node),
+        revert=lambda lab, node: _subnet_mtu(None, lab, node),
+        networks=tuple(FLANNEL_DEVICES),
+    ),
+    Fault(
+        "direct-route",
+        area="encapsulation",
+        summary="a route leads a part of one peer's pod range out of the uplink, where flannel claims ipip",
+        turns=(Turns("NET-ENCAP-001"),),
+        apply=_direct_route,
+        revert=_no_direct_route,
+        networks=("flannel-ipip",),
+    ),
+    Fault(
+        "flannel-backend-changed",
+        area="encapsulation",
+        summary="flannel's ConfigMap says host-gw, and flanneld has not been restarted: it still encapsulates in ipip, on every node",
+        turns=(Turns("NET-ENCAP-001", subject=EVERY_NODE),),
+        apply=lambda lab, node: _backend("host-gw", lab, node),
+        revert=lambda lab, node: _backend(None, lab, node),
+        networks=("flannel-ipip",),
+    ),
+    Fault(
+        "bgp-import-filter",
+        area="encapsulation",
+        summary="BIRD keeps out the routes of one peer: the session is up, and only the default route leads to that peer's pods",
+        turns=(Turns("NET-ENCAP-001"),),
+        apply=_filtered,
+        revert=_unfiltered,
+        networks=("bgp",),
+    ),
+    Fault(
+        "bgp-peer-silent",
+        area="encapsulation",
+        summary="BIRD is configured to a peer that does not answer",
+        turns=(Turns("NET-ENCAP-003"),),
+        apply=_silent_peer,
+        revert=_no_silent_peer,
+        networks=("bgp",),
+    ),
+)
