@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -192,14 +191,24 @@ def _properties(item: pytest.Item, result: Result) -> list[tuple[str, object]]:
         wanted = "; ".join(_unique([finding.wanted for finding in findings])) or judgement.want or ""
         properties["k8snet_wanted"] = wanted
         if result.verdict != "pass":
-            origin = re.search(r"\(([^()]+)\)$", wanted) or re.search(r"\(([^()]+)\)$", judgement.want or "")
+            origin = _origin(wanted) or _origin(judgement.want or "")
             properties["k8snet_measured"] = "; ".join(_unique([finding.measured for finding in findings]))
-            properties["k8snet_origin"] = origin[1] if origin else ""
+            properties["k8snet_origin"] = origin
             properties["k8snet_command"] = "; ".join(result.commands)
         properties["k8snet_advice"] = "; ".join(result.advice)
         properties["k8snet_evidence"] = json.dumps(judgement.evidence, default=str, sort_keys=True) if judgement.evidence else ""
     kept = [(name, value) for name, value in item.user_properties if not name.startswith("k8snet_")]
     return kept + [(name, value) for name, value in properties.items() if value]
+
+
+def _origin(want: str) -> str:
+    """Return what is in the brackets at the end of what is wanted, which may have brackets itself; nothing when there are none."""
+    depth = 0
+    for index in range(len(want) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(want[index], 0)
+        if depth == 0:
+            return want[index + 1 : -1] if want[index] == "(" else ""
+    return ""
 
 
 def _shape(item: pytest.Item, report: pytest.TestReport, result: Result) -> None:

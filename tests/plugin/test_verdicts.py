@@ -238,6 +238,26 @@ def test_a_failure_stays_one_when_its_teardown_breaks_too(bench: Bench) -> None:
     assert ran.line("verdicts:") == "verdicts: 1 fail"
 
 
+@pytest.mark.parametrize(
+    ("want", "origin"),
+    [
+        ("scheduler rr (claim ConfigMap x ipvs.scheduler (empty means rr))", "claim ConfigMap x ipvs.scheduler (empty means rr)"),
+        ("0.8 (built-in, encapsulation vxlan)", "built-in, encapsulation vxlan"),
+        ("one mode on all nodes of a group", None),
+        ("a) b", None),
+    ],
+)
+def test_where_a_want_comes_from(bench: Bench, want: str, origin: str | None) -> None:
+    bench.checks(f"""
+        @check("A-1")
+        def test_it(k8snet_cluster, k8snet_verdict):
+            judgement = Judgement(want={want!r})
+            judgement.check(False, "wrong")
+            k8snet_verdict(judgement)
+    """)
+    assert bench.own().cases["A-1[cluster]"].properties.get("k8snet_origin") == origin
+
+
 WAIVED = """
 @check("ACME-1")
 def test_it(k8snet_node):
