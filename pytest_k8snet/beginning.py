@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_k8snet.access.replay import ReplayBackend
 from pytest_k8snet.errors import K8sNetError, RecordError
 from pytest_k8snet.expect.begin import Readings, begun_text
+from pytest_k8snet.expect.model import CROSS_SUBNET
 from pytest_k8snet.expect.profile import Profile, load_profiles
 from pytest_k8snet.expect.resolve import TUNED, resolve
 from pytest_k8snet.expect.source import Location, ProfileFile, parse
 from pytest_k8snet.expect.validate import validate
-from pytest_k8snet.judge.observed import Unread, observe
+from pytest_k8snet.judge.observed import Unread, fits_between_subnets, observe
 from pytest_k8snet.plan import Plan
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.recording import Recording
@@ -32,13 +33,11 @@ def begin_profile(recording: Recording, own: Profile | None, name: str) -> str:
     host, pod = _sysctls(own)
     readings: dict[Location, Readings] = {}
     unread: dict[str, str] = {}
+    addresses = {node.name: node.addresses for node in cluster.nodes}
     with _folder(recording) as folder:
         for node in plan.nodes:
             try:
-                document = folder.get("facts", node)
-                if document is None:
-                    raise RecordError(f"{node}: its facts were not recorded")
-                seen = observe(NodeFacts.from_document(document), host, pod)
+                seen = observe(_facts(folder, node), host, pod, addresses)
             except K8sNetError as error:
                 unread[node] = str(error).removeprefix(f"{node}: ")
                 continue
@@ -48,6 +47,7 @@ def begin_profile(recording: Recording, own: Profile | None, name: str) -> str:
                     found.miss(node, value.why)
                 else:
                     found.add(node, value)
+        _join_subnets(readings.get(("encapsulation",), Readings()), folder, addresses)
         rates = _host_rates(folder, plan.load_pairs)
     measured = len(plan.nodes) - len(unread)
     if not measured:
@@ -66,6 +66,26 @@ def begin_profile(recording: Recording, own: Profile | None, name: str) -> str:
     if problems := [*draft.problems, *validate(draft)[1]]:
         raise RecordError(f"the recording of run {recording.run.id}: what its nodes had makes no valid profile: {problems[0]}")
     return text
+
+
+def _facts(folder: RunFolder, node: str) -> NodeFacts:
+    document = folder.get("facts", node)
+    if document is None:
+        raise RecordError(f"{node}: its facts were not recorded")
+    return NodeFacts.from_document(document)
+
+
+def _join_subnets(found: Readings, folder: RunFolder, addresses: Mapping[str, Collection[str]]) -> None:
+    """Let nodes that see only their own subnet, or only others, agree with those that see that packets are encapsulated between subnets."""
+    for value in [value for value in found.values if str(value).endswith(CROSS_SUBNET)]:
+        kind = str(value).removesuffix(CROSS_SUBNET)
+        for other in ("none", kind):
+            names = found.values.pop(other, [])
+            for node in names:
+                fits = fits_between_subnets(_facts(folder, node), kind, addresses)
+                found.add(node, value if fits else other)
+    for names in found.values.values():
+        names.sort()
 
 
 def _plan(recording: Recording) -> Plan:

@@ -30,5 +30,5 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         cilium pkg/mtu; calico api/pkg/apis/projectcalico/v3/ippool.go; flannel Documentation/backends.md.
     """
     peers = encapsulation.peers_of(cluster, node.name, k8snet_run.nodes)
-    addresses = {other.name: other.internal_ips for other in cluster.nodes}
+    addresses = {other.name: other.addresses for other in cluster.nodes}
     verdict(encapsulation.routes_to_peers(node.facts, expect.encapsulation, peers, addresses))

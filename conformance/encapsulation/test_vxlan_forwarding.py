@@ -26,5 +26,5 @@ def test_vxlan_forwarding(node, cluster, k8snet_run, verdict):
         flannel pkg/backend/vxlan/vxlan_network.go; calico felix/dataplane/linux/vxlan_mgr.go.
     """
     peers = encapsulation.peers_of(cluster, node.name, k8snet_run.nodes)
-    addresses = {other.name: other.internal_ips for other in cluster.nodes}
+    addresses = {other.name: other.addresses for other in cluster.nodes}
     verdict(encapsulation.forwarding(node.facts, {peer: addresses[peer] for peer in peers}))

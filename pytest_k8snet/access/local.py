@@ -24,7 +24,7 @@ from pytest_k8snet.errors import AccessError, CommandTimeout, ConfigurationError
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.probes import Probe
-    from pytest_k8snet.cluster.model import Cluster, Node
+    from pytest_k8snet.cluster.model import Cluster
 
 _CHUNK = 64 * 1024
 _KEPT_STDERR = 2000
@@ -157,7 +157,7 @@ def this_node(cluster: Cluster, candidates: Collection[str]) -> str:
     if len(nodes) == 1 and len(cluster.nodes) > 1:
         return nodes[0].name  # somebody has said so
     hostname, own = socket.gethostname(), own_addresses()
-    found = [node.name for node in nodes if own & {*_addresses(node)}] or [
+    found = [node.name for node in nodes if own & {*node.addresses}] or [
         node.name for node in nodes if hostname in (node.name, node.hostname)
     ]
     if len(found) == 1:
@@ -174,10 +174,6 @@ def own_addresses(proc: Path = Path("/proc/net")) -> set[str]:
     with suppress(OSError):
         found.update(str(ipaddress.IPv6Address(int(line.split()[0], 16))) for line in (proc / "if_inet6").read_text().splitlines())
     return found
-
-
-def _addresses(node: Node) -> Sequence[str]:
-    return node.internal_ips or ((node.internal_ip,) if node.internal_ip else ())
 
 
 def _start(deadline: Deadline) -> LocalStream:

@@ -57,6 +57,11 @@ class Node:
     virtual: str | None = None  # how it is known that there is no machine behind it that could be looked at
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its InternalIPs; the one that is known where there is no list of them."""
+        return self.internal_ips or ((self.internal_ip,) if self.internal_ip else ())
+
+    @property
     def excluded(self) -> str | None:
         """Why it is never measured, whatever its state; None when it is."""
         if self.virtual is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.expect.model import Expectation, KernelExpectation, SysctlWant, Wanted
+from pytest_k8snet.expect.model import CROSS_SUBNET, EncapsulationExpectation, Expectation, KernelExpectation, SysctlWant, Wanted
 from pytest_k8snet.expect.schema import rate_text
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Keys of a profile whose names differ from those of the fields that hold their values.
 _KEYS = {"encapsulation.kind": "encapsulation", "throughput.line_rate_bps": "throughput.line_rate"}
+_NAMED = 10  # nodes that are named one by one
 _WIDEST = 20  # characters of values below each other; longer ones stand out
 _SYSCTLS = {"host_sysctls": "kernel.sysctl.host", "pod_sysctls": "kernel.sysctl.pod"}
 
@@ -37,6 +38,9 @@ def explain(expectation: Expectation, claims: Mapping[str, Claim], profile: Prof
         if section.name == "custom":
             yield from (_custom(key, item, profile) for key, item in value.items())
             continue
+        if isinstance(value, EncapsulationExpectation):
+            yield from _of_field(section.name, "kind", value.word, claims, None)
+            continue
         note = "advice only: no profile wants any tuning" if isinstance(value, KernelExpectation) and value.advice else None
         for item in fields(value):
             yield from _of_field(section.name, item.name, getattr(value, item.name), claims, note)
@@ -49,7 +53,8 @@ def explained_text(expectations: Expectations, cluster: Cluster, profile: Profil
         groups.setdefault(tuple(explain(expectations.node(name), cluster.claims, profile)), []).append(name)
     lines: list[str] = []
     for told, names in groups.items():
-        lines += ["", ", ".join(names), *(f"  {line}" for line in _table(told))]
+        few = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        lines += ["", few, *(f"  {line}" for line in _table(told))]
     lines += ["", "What holds on every healthy cluster is built into the checks beside these: see `k8snet checks`."]
     if expectations.waivers:
         lines += ["", "waivers"]
@@ -69,6 +74,8 @@ def _of_field(section: str, name: str, value: object, claims: Mapping[str, Claim
         return
     key = _KEYS.get(f"{section}.{name}", f"{section}.{name}")
     claim = claims.get(key)
+    if key == "encapsulation" and claim is None and (between := claims.get("encapsulation.cross_subnet")) is not None:
+        claim = replace(between, value=f"{between.value}{CROSS_SUBNET}")
     if not isinstance(value, Wanted):
         unread = f": {claim.source}" if claim is not None and claim.value is None else ""
         yield Explained(key, None, f"nobody says{unread}")

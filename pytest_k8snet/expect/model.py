@@ -11,6 +11,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+#: What follows the kind of tunnel device in a profile when only what goes to other subnets is to be put into it.
+CROSS_SUBNET = "-cross-subnet"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted(Generic[T]):
@@ -53,6 +56,11 @@ class EncapsulationExpectation:
     def anywhere(self) -> Wanted[str] | None:
         """The kind that some traffic at least is to have."""
         return self.kind or self.across
+
+    @property
+    def word(self) -> Wanted[str] | None:
+        """It as a profile writes it."""
+        return self.kind if self.across is None else Wanted(f"{self.across.value}{CROSS_SUBNET}", self.across.origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.expect.model import (
+    CROSS_SUBNET,
     DnsExpectation,
     EncapsulationExpectation,
     Expectation,
@@ -113,8 +114,7 @@ def resolve(profile: Profile | None, cluster: Cluster) -> Expectations:
 
 def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
     source = _Source(profile, cluster)
-    kind = source.value("encapsulation", str, "encapsulation")
-    across = None if kind is not None else source.claim("encapsulation.cross_subnet", str)
+    encapsulation = _encapsulation(source)
     return Expectation(
         proxy=ProxyExpectation(
             # An empty mode is kube-proxy's default, iptables (platformApplyDefaults, cmd/kube-proxy/app/server_linux.go; written
@@ -123,14 +123,14 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
             scheduler=source.value("proxy.scheduler", lambda name: str(name) or "rr", "proxy", "scheduler"),
             strict_arp=source.value("proxy.strict_arp", bool, "proxy", "strict_arp"),
         ),
-        encapsulation=EncapsulationExpectation(kind=kind, across=across),
+        encapsulation=encapsulation,
         mtu=MtuExpectation(
             pod=source.value("mtu.pod", _bytes, "mtu", "pod"),
             uplink=source.value("mtu.uplink", _bytes, "mtu", "uplink"),
             tunnel=source.value("mtu.tunnel", _bytes, "mtu", "tunnel"),
         ),
         kernel=_kernel(profile),
-        throughput=_throughput(profile, kind or across),
+        throughput=_throughput(profile, encapsulation.anywhere),
         ingress=_ingress(profile),
         dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
         custom=dict(profile.model.custom) if profile else {},
@@ -166,6 +166,16 @@ class _Source:
         if claimed is None or claimed.value is None:
             return None
         return Wanted(convert(claimed.value), f"claim {claimed.source}")
+
+
+def _encapsulation(source: _Source) -> EncapsulationExpectation:
+    """Return what the profile wants, else what the cluster claims: that only what leaves a subnet is encapsulated is a claim of its own."""
+    wanted = source.value("encapsulation", str, "encapsulation")
+    if wanted is None:
+        return EncapsulationExpectation(across=source.claim("encapsulation.cross_subnet", str))
+    if wanted.value.endswith(CROSS_SUBNET):
+        return EncapsulationExpectation(across=Wanted(wanted.value.removesuffix(CROSS_SUBNET), wanted.origin))
+    return EncapsulationExpectation(kind=wanted)
 
 
 def _ingress(profile: Profile | None) -> IngressExpectation:

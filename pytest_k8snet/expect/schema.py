@@ -144,11 +144,11 @@ Extends = Annotated[
     ),
 ]
 Encapsulation = Annotated[
-    Literal["none", "vxlan", "ipip", "geneve", "wireguard"],
+    Literal["none", "vxlan", "ipip", "geneve", "wireguard", "vxlan-cross-subnet", "ipip-cross-subnet", "geneve-cross-subnet"],
     BeforeValidator(_encapsulation),
     WithJsonSchema(
         {
-            "enum": [*ENCAPSULATIONS, "None", "Never", "IPIP", "VXLAN"],
+            "enum": [*ENCAPSULATIONS, "None", "Never", "IPIP", "VXLAN", "IPIPCrossSubnet", "VXLANCrossSubnet"],
             "description": "What packets between nodes' pods are put in. The words of CNIs are taken for what they mean, in any case.",
         }
     ),

@@ -53,9 +53,7 @@ def ranges(cluster: Cluster) -> Judgement:
         judgement.check(False, f"the Services' range {_of(one)} overlaps the pods' range {_of(other)}")
     for one, other in _sorted_overlaps(of_nodes):
         judgement.check(False, f"the pod ranges {_of(one)} and {_of(other)} overlap: two pods may have one address")
-    hosts = [
-        (_host(address), f"Node {node.name}") for node in cluster.nodes for address in node.internal_ips or filter(None, [node.internal_ip])
-    ]
+    hosts = [(_host(address), f"Node {node.name}") for node in cluster.nodes for address in node.addresses]
     for what, those in (("Services'", services), ("pods'", of_pods)):
         seen: set[str] = set()
         for one, other in _overlaps(hosts, those):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.virtual_servers import is_excluded
 from pytest_k8snet.errors import RecordError
+from pytest_k8snet.expect.model import CROSS_SUBNET, EncapsulationExpectation, Wanted
 from pytest_k8snet.expect.source import Location
-from pytest_k8snet.judge.encapsulation import GATEWAYS, KINDS_OF, STANDING_FOR_PHYSICAL
+from pytest_k8snet.expect.words import ENCAPSULATIONS
+from pytest_k8snet.judge.encapsulation import GATEWAYS, KINDS_OF, STANDING_FOR_PHYSICAL, routes_to_peers
 from pytest_k8snet.judge.kernel import leaf_qdiscs
+from pytest_k8snet.judge.model import Verdict
 from pytest_k8snet.judge.mtu import far_routes
 from pytest_k8snet.record.facts import NodeFacts
 
@@ -33,13 +36,18 @@ Value = str | int | bool
 Seen = Value | Unread
 
 
-def observe(facts: NodeFacts, host_sysctls: Iterable[str], pod_sysctls: Iterable[str]) -> dict[Location, Seen]:
-    """Return what is seen at each key that applies to the node, in the order of a profile. Of sysctls those that were measured."""
+def observe(
+    facts: NodeFacts, host_sysctls: Iterable[str], pod_sysctls: Iterable[str], addresses: Mapping[str, Collection[str]]
+) -> dict[Location, Seen]:
+    """Return what is seen at each key that applies to the node, in the order of a profile. Of sysctls those that were measured.
+
+    `addresses` are the InternalIPs of nodes by name.
+    """
     seen: dict[Location, Seen] = {("proxy", "mode"): _mode(facts)}
     if seen["proxy", "mode"] == "ipvs":
         seen["proxy", "scheduler"] = _scheduler(facts)
         seen["proxy", "strict_arp"] = _strict_arp(facts)
-    seen["encapsulation",] = _encapsulation(facts)
+    seen["encapsulation",] = _encapsulation(facts, addresses)
     seen["mtu", "pod"] = _pod_mtu(facts)
     seen["mtu", "uplink"] = _uplink_mtu(facts)
     if (tunnel := _tunnel_mtu(facts)) is not None:
@@ -87,7 +95,14 @@ def _strict_arp(facts: NodeFacts) -> Seen:
     return effective["arp_ignore"] in (1, 2) and effective["arp_announce"] == 2
 
 
-def _encapsulation(facts: NodeFacts) -> Seen:
+def fits_between_subnets(facts: NodeFacts, kind: str, addresses: Mapping[str, Collection[str]]) -> bool:
+    """Whether the node's routes are those of a tunnel of this kind between subnets and of none within them."""
+    peers = sorted({peer for routes in facts.peer_routes for peer in routes.peers})
+    wanted = EncapsulationExpectation(across=Wanted(kind, ""))
+    return bool(peers) and routes_to_peers(facts, wanted, peers, addresses).verdict is Verdict.PASS
+
+
+def _encapsulation(facts: NodeFacts, addresses: Mapping[str, Collection[str]]) -> Seen:
     kinds: Counter[str] = Counter()
     for routes in facts.peer_routes:
         if not routes.peers:
@@ -103,6 +118,10 @@ def _encapsulation(facts: NodeFacts) -> Seen:
         if kind is None:
             return Unread(f"the route to a pod of {min(routes.peers)} leaves by {link.name} ({link.kind}), for which a profile has no word")
         kinds[kind] += len(routes.peers)
+    if len(kinds) == 2 and "none" in kinds:
+        (tunnel,) = kinds.keys() - {"none"}
+        if f"{tunnel}{CROSS_SUBNET}" in ENCAPSULATIONS and fits_between_subnets(facts, tunnel, addresses):
+            return f"{tunnel}{CROSS_SUBNET}"
     none = (
         f"its routes were not read{facts.why('peer_routes')}"
         if "peer_routes" in facts.errors

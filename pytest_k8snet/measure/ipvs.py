@@ -53,7 +53,7 @@ class _Table:
             "sync_period_s": sync_period_s(answer.get("configz")),
             "kube_ipvs0": answer["kube_ipvs0"],
             "mode": answer.get("mode"),
-            "node_ips": _node_ips(self.node),
+            "node_ips": [*self.node.addresses],
             "zone": self.node.zone,
             "readings": self.readings,
         }
@@ -141,11 +141,7 @@ def _differs(
         return False
     node = table.node
     own = exclude_cidrs((table.answer or {}).get("configz"))
-    return bool(differences(servers, services, slices, changed, node=node.name, node_ips=_node_ips(node), zone=node.zone, exclude=own))
-
-
-def _node_ips(node: Node) -> list[str]:
-    return [*node.internal_ips] or ([node.internal_ip] if node.internal_ip else [])
+    return bool(differences(servers, services, slices, changed, node=node.name, node_ips=[*node.addresses], zone=node.zone, exclude=own))
 
 
 def _objects(source: ServiceSource) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -114,6 +114,27 @@ def test_a_verdict_names_the_profile_that_its_want_is_from(bench: Bench, ways: s
     assert proxy["k8snet_wanted"] == "kube-proxy in mode ipvs (profile ipvs.yaml:4)"
 
 
+@pytest.mark.parametrize("ways", ["-pno:xdist", "-n2"])
+def test_encapsulation_between_subnets(bench: Bench, ways: str) -> None:
+    """Node-2 and node-3 are in one subnet, node-1 is in another; node-3 puts into VXLAN what should go as it is."""
+    bench.cluster("""
+    tunnel = {"ifname": "v", "mtu": 1450, "linkinfo": {"info_kind": "vxlan"}}
+    for node, subnet in (("node-1", "192.168.10.10/31"), ("node-2", "192.168.10.12/31"), ("node-3", "192.168.10.12/31")):
+        fake.change_facts(node, lambda facts: facts["host"]["links"].append(tunnel))
+        fake.change_facts(node, lambda facts, subnet=subnet: facts["host"]["routes"].append({"dst": subnet, "dev": "eth0"}))
+    for node in ("node-1", "node-3"):
+        fake.change_facts(node, lambda facts: [route.update(dev="v") for route in facts["peer_routes"]])
+    far = lambda routes: {**routes[0], "dev": "v", "peers": {"node-1": routes[0]["peers"].pop("node-1")}}
+    fake.change_facts("node-2", lambda facts: facts["peer_routes"].append(far(facts["peer_routes"])))
+    """)
+    bench.write("p.yaml", "encapsulation: VXLANCrossSubnet\n")
+    ran = bench.run("--k8snet-profile=p.yaml", "--k8snet-checks=NET-ENCAP-001", ways)
+    assert ran.verdicts == {"NET-ENCAP-001[node-1]": "pass", "NET-ENCAP-001[node-2]": "pass", "NET-ENCAP-001[node-3]": "fail"}
+    message = ran.cases["NET-ENCAP-001[node-3]"].properties["k8snet_message"]
+    assert "(a pod of node-2) leaves by v (vxlan), a tunnel; want encapsulation none (within a subnet, profile p.yaml:1)" in message
+    assert "node-1" not in message
+
+
 def test_mistakes_under_xdist(bench: Bench) -> None:
     for arguments in (["--k8snet-level=all"], ["--k8snet-nodes=node-9"]):
         ran = bench.run("-n2", *arguments)

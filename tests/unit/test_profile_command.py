@@ -6,18 +6,21 @@ import datetime
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import BaseModel
 
 from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.model import Claim, Cluster
-from pytest_k8snet.expect.explain import explained_text
+from pytest_k8snet.expect.explain import explain, explained_text
 from pytest_k8snet.expect.model import Expectation, MtuExpectation, Wanted
 from pytest_k8snet.expect.profile import json_schema, load_profiles, shipped_profiles
-from pytest_k8snet.expect.resolve import Expectations
+from pytest_k8snet.expect.resolve import Expectations, resolve
+from pytest_k8snet.expect.schema import ProfileModel
 from pytest_k8snet.record.bundle import write_bundle
 from pytest_k8snet.record.store import RunFolder
 from tests.unit.fakeapi import FakeApiServer, write_kubeconfig
@@ -339,6 +342,26 @@ def test_init_says_which_nodes_were_not_read() -> None:
     assert "  pod: 1500  # node-1, node-3" in lines
 
 
+def test_init_sees_a_tunnel_between_subnets() -> None:
+    """Node-3 is in a subnet of its own and sees nothing but the tunnel; that is the same network."""
+    run = copy_of("iptables-vxlan")
+    cluster = json.loads((run / "cluster" / "cluster.json").read_text())
+    of = {node["name"]: node["internal_ip"] for node in cluster["values"]["nodes"]}
+    for name in of:
+        document = json.loads((run / "facts" / f"{name}.json").read_text())
+        near = [of["node-3"]] if name == "node-3" else [of["node-1"], of["node-2"]]
+        host = document["values"]["host"]
+        host["routes"] = [
+            {"dst": "default", "gateway": "192.0.2.1", "dev": document["values"]["uplink"]},
+            *({"dst": f"{address}/32", "dev": document["values"]["uplink"]} for address in near),
+        ]
+        for item in [item for item in document["values"]["peer_routes"] if name != "node-3" and item["peer"] != "node-3"]:
+            item["dev"] = document["values"]["uplink"]
+        (run / "facts" / f"{name}.json").write_text(json.dumps(document))
+    lines = profile("init", "run").output.splitlines()
+    assert any(line.startswith("encapsulation: vxlan-cross-subnet  # node-1, node-2, node-3") for line in lines), lines
+
+
 def test_init_has_nothing_to_begin_with() -> None:
     run = copy_of("ipvs-native")
     shutil.rmtree(run / "facts")
@@ -350,6 +373,43 @@ def test_init_has_nothing_to_begin_with() -> None:
     (run / "plan.json").unlink()
     assert re.fullmatch(r"Error: the recording of run \w+ has no plan\n", profile("init", "run").output)
     assert profile("init", "nowhere").output == "Error: nowhere: there is no such file or folder\n"
+
+
+def test_many_nodes_are_not_all_named() -> None:
+    names = tuple(f"node-{number}" for number in range(1, 13))
+    cluster = Cluster(version="v1", nodes=(), claims={}, kube_proxy_daemonsets=(), cni=None)
+    assert explained_text(Expectations(), cluster, None, names).splitlines()[0] == f"{', '.join(names[:10])} and 2 more"
+
+
+def test_expectations_are_told_by_the_keys_of_a_profile() -> None:
+    def keys(section: type[BaseModel], above: str = "") -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from keys(inner, f"{above}{name}.")
+            else:
+                yield f"{above}{name}"
+
+    known = set(keys(ProfileModel))
+    explained = [item.key for item in explain(Expectation(), {}, None)]
+    assert [key for key in explained if key not in known] == []
+    assert known.difference(explained, {"name", "description", "extends", "waivers", "custom"}) == {
+        "kernel.sysctl.host",
+        "kernel.sysctl.pod",
+        "ingress.settings",
+    }
+
+
+def test_encapsulation_between_subnets_is_told_as_it_is_written() -> None:
+    cluster = Cluster(
+        version="v1", nodes=(), claims={"encapsulation.cross_subnet": Claim("ipip", "IPPool p")}, kube_proxy_daemonsets=(), cni=None
+    )
+    assert told(explained_text(resolve(None, cluster), cluster, None, ("a",)))["encapsulation"] == ("ipip-cross-subnet", "claim IPPool p")
+    native = load_profiles(["native"])
+    assert told(explained_text(resolve(native, cluster), cluster, native, ("a",)))["encapsulation"] == (
+        "none",
+        "profile native.yaml:3; instead of ipip-cross-subnet (claim IPPool p)",
+    )
 
 
 @pytest.mark.parametrize("name", ["list", "show", "schema", "lint", "explain", "init"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_what_shipped_ones_want(name: str, mode: str | None, encapsulation: str 
     assert (model.mtu.pod is not None) == (name == "flat-l2")  # of others the CNI and the uplink decide
     assert bool(model.kernel.sysctl.host) == (name == "tuned-node")
     assert (model.throughput.line_rate is not None) == (name == "lab")
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/profiles.md"])
+def test_examples_of_the_documentation_are_valid(tmp_path: Path, name: str) -> None:
+    text = (Path(__file__).parents[3] / name).read_text()
+    examples = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        load_profiles([write(tmp_path, "p.yaml", example)])
 
 
 def test_shipped_ones_are_documented() -> None:
@@ -414,6 +424,9 @@ def test_ports() -> None:
         ("IPIP", "ipip"),
         ("IP-in-IP", "ipip"),
         ("Geneve", "geneve"),
+        ("VXLANCrossSubnet", "vxlan-cross-subnet"),
+        ("IPIPCrossSubnet", "ipip-cross-subnet"),
+        ("vxlan-cross-subnet", "vxlan-cross-subnet"),
         ("WireGuard", "wireguard"),
         ("~", None),
         ("null", None),
@@ -430,7 +443,7 @@ def test_words_of_encapsulations(tmp_path: Path, word: str, meant: str | None) -
     [
         (
             "CrossSubnet",
-            "'CrossSubnet' is IPPool's word for one of ipipMode and vxlanMode and does not say in what packets are put; write vxlan,",
+            "'CrossSubnet' is IPPool's word for one of ipipMode and vxlanMode; write vxlan-cross-subnet or ipip-cross-subnet",
         ),
         (
             "Always",
@@ -439,7 +452,10 @@ def test_words_of_encapsulations(tmp_path: Path, word: str, meant: str | None) -
         ("tunnel", "'tunnel' does not say in what packets are put; write vxlan, ipip, geneve or wireguard"),
         ("BGP", "'BGP' says how routes are told, with and without encapsulation; write none, or ipip or vxlan"),
         ("no", "YAML reads this as false; write none, vxlan, ipip, geneve or wireguard"),
-        ("vxlam", "got 'vxlam', want one of none, vxlan, ipip, geneve, wireguard; did you mean 'vxlan'?"),
+        (
+            "vxlam",
+            "got 'vxlam', want one of none, vxlan, ipip, geneve, wireguard, vxlan-cross-subnet, ipip-cross-subnet, geneve-cross",
+        ),
         ("gre", "got 'gre', want one of none, vxlan, ipip, geneve, wireguard"),
         ("''", "got '', want one of none, vxlan, ipip, geneve, wireguard"),
         ("5", "got 5, want one of none, vxlan, ipip, geneve, wireguard"),

@@ -195,3 +195,11 @@ def test_claims_of_one_node_win_over_those_of_all() -> None:
     assert str(expect.node("node-2").mtu.pod) == "9000 (claim CiliumNodeConfig big over ConfigMap x mtu)"
     assert (expect.node("node-1").encapsulation.kind is None, expect.node("node-2").encapsulation.kind) == (False, None)
     assert Cluster.from_json(replace(all_nodes, node_claims=own).to_json()).node_claims == own
+
+
+def test_a_profile_that_encapsulates_between_subnets_only(tmp_path: Path) -> None:
+    wanted = resolve(profile(tmp_path, "encapsulation: VXLANCrossSubnet\n"), cluster(encapsulation="none")).common.encapsulation
+    assert (wanted.kind, str(wanted.across)) == (None, "vxlan (profile p.yaml:1)")
+    assert str(wanted.word) == "vxlan-cross-subnet (profile p.yaml:1)"
+    native = resolve(profile(tmp_path, "encapsulation: None\n"), cluster(encapsulation__cross_subnet="ipip")).common.encapsulation
+    assert (str(native.kind), native.across, native.word) == ("none (profile p.yaml:1)", None, native.kind)

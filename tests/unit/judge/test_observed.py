@@ -9,11 +9,12 @@ from pytest_k8snet.judge.observed import Unread, observe
 from tests.unit.judge.builder import TABLE, TABLE_HEAD, facts, link, network, sysctls
 
 HOST = ("net.netfilter.nf_conntrack_max", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "net.x.not_measured")
+ADDRESSES = {"node-2": ("192.168.10.12",), "node-3": ("192.168.20.13",)}
 POD = ("net.ipv4.tcp_tw_reuse",)
 
 
 def seen(**changes: Any) -> dict[str, object]:
-    found = observe(facts(**changes), HOST, POD)
+    found = observe(facts(**changes), HOST, POD, ADDRESSES)
     return {name(at): value.why if isinstance(value, Unread) else value for at, value in found.items()}
 
 
@@ -54,6 +55,12 @@ MIXED = [
 ]
 
 
+SPLIT = {
+    "host__links": [link("eth0"), link("flannel.1", 1450, "vxlan")],
+    "host__routes": [{"dst": "192.168.10.0/24", "dev": "eth0"}, {"dst": "default", "dev": "eth0", "gateway": "192.168.10.1"}],
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "value"),
     [
@@ -76,6 +83,12 @@ MIXED = [
             {"host__links": [link("eth0"), link("flannel.1", 1450, "vxlan")], "peer_routes": MIXED},
             "encapsulation",
             "other nodes differ: none on 1, vxlan on 1",
+        ),
+        ({**SPLIT, "peer_routes": MIXED}, "encapsulation", "vxlan-cross-subnet"),
+        (
+            {**SPLIT, "peer_routes": [{**MIXED[0], "dev": "flannel.1"}, {**MIXED[1], "dev": "eth0"}]},
+            "encapsulation",
+            "other nodes differ: vxlan on 1, none on 1",
         ),
         ({"peer_routes": []}, "encapsulation", "there is no other node to have a route to"),
         ({"peer_routes": [], "errors": {"peer_routes": "ip: not found"}}, "encapsulation", "its routes were not read: ip: not found"),
