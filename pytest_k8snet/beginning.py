@@ -10,11 +10,13 @@ from pathlib import Path
 from pytest_k8snet.access.replay import ReplayBackend
 from pytest_k8snet.errors import K8sNetError, RecordError
 from pytest_k8snet.expect.begin import Readings, begun_text
-from pytest_k8snet.expect.model import CROSS_SUBNET
+from pytest_k8snet.expect.model import CROSS_SUBNET, DnsExpectation, Wanted
 from pytest_k8snet.expect.profile import Profile, load_profiles
 from pytest_k8snet.expect.resolve import TUNED, resolve
 from pytest_k8snet.expect.source import Location, ProfileFile, parse
 from pytest_k8snet.expect.validate import validate
+from pytest_k8snet.judge.dns import servers
+from pytest_k8snet.judge.model import Verdict
 from pytest_k8snet.judge.observed import Unread, fits_between_subnets, observe
 from pytest_k8snet.plan import Plan
 from pytest_k8snet.record.facts import NodeFacts
@@ -61,6 +63,15 @@ def begin_profile(recording: Recording, own: Profile | None, name: str) -> str:
     ]
     hint = "write what the wire carries, such as 10gbit" + (f" (the best takes between nodes carried {rates})" if rates else "")
     hints: dict[Location, str] = {("throughput", "line_rate"): hint}
+    if cluster.dns is not None and cluster.dns.servers:
+        ready = [server for server in cluster.dns.servers if server.ready]
+        judgement = servers(cluster, DnsExpectation(replicas=Wanted(max(1, len(ready)), "")))
+        readings["dns", "replicas"] = Readings()
+        if judgement.verdict is Verdict.PASS:
+            for node in dict.fromkeys(server.node or "no node" for server in ready):
+                readings["dns", "replicas"].add(node, len(ready))
+        else:
+            hints["dns", "replicas"] = judgement.message
     text = begun_text(head, name, _ordered(readings), cluster.claims, measured, hints)
     draft = parse(ProfileFile(Path(name), text))
     if problems := [*draft.problems, *validate(draft)[1]]:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import BaseModel
 
-from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.access.fake import fake_node, healthy_dns
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.expect.explain import explain, explained_text
@@ -360,6 +360,26 @@ def test_init_sees_a_tunnel_between_subnets() -> None:
         (run / "facts" / f"{name}.json").write_text(json.dumps(document))
     lines = profile("init", "run").output.splitlines()
     assert any(line.startswith("encapsulation: vxlan-cross-subnet  # node-1, node-2, node-3") for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("nodes", "line"),
+    [
+        (("node-1", "node-3"), "  replicas: 2  # node-1, node-3"),
+        (("node-1", "node-1"), "  # replicas: all 2 pods of CoreDNS are on node-1: when it goes, DNS of 3 nodes does (kubectl "),
+        ((), None),
+    ],
+)
+def test_init_counts_the_servers_of_dns(nodes: tuple[str, ...], line: str | None) -> None:
+    run = copy_of("ipvs-native")
+    document = json.loads((run / "cluster" / "cluster.json").read_text())
+    document["values"]["dns"] = healthy_dns(nodes).to_json()
+    (run / "cluster" / "cluster.json").write_text(json.dumps(document))
+    lines = profile("init", "run").output.splitlines()
+    if line is None:
+        assert "dns:" not in lines
+    else:
+        assert lines[lines.index("dns:") + 1].startswith(line)
 
 
 def test_init_has_nothing_to_begin_with() -> None:
