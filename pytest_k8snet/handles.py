@@ -14,6 +14,7 @@ from pytest_k8snet.shown import printable
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import CommandResult
     from pytest_k8snet.cluster.model import Node
+    from pytest_k8snet.record.activity import Grown
     from pytest_k8snet.record.document import Document
     from pytest_k8snet.record.facts import Link, NodeFacts
     from pytest_k8snet.run import Run
@@ -38,6 +39,14 @@ class NodeHandle:
     def facts(self) -> NodeFacts:
         """Everything that was read on the node in one round trip."""
         return self._run.facts(self.name)
+
+    @property
+    def grown(self) -> Grown | None:
+        """What the kernel has counted since the facts were read, None in a recording that is older than this."""
+        from pytest_k8snet.record.activity import Activity, Grown
+
+        first = self.facts.activity
+        return None if first is None else Grown(first, Activity.from_document(self.document("activity")))
 
     def document(self, kind: str) -> Document:
         """Return a recorded measurement of this node; it is taken when it is not there yet."""

@@ -288,7 +288,7 @@ class Run:
             return
         wanted = {case.id for case in self._read_collection().cases.values()}
         for measurement in MEASUREMENTS.values():
-            if wanted.intersection(measurement.last):
+            if measurement.early and wanted.intersection(measurement.last):
                 thread = threading.Thread(target=self._take_early, args=(measurement.kind,), name=f"k8snet-{measurement.kind}", daemon=True)
                 self._early.append(thread)
                 thread.start()

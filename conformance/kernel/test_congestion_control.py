@@ -15,7 +15,8 @@ def test_congestion_control(node, expect, verdict):
         getsockopt TCP_CONGESTION of a new socket, in the node's network namespace and in the probe pod. Pods copy the
         node's value when their namespace is made.
     Expected
-        kernel.congestion_control of the profile; skipped without one, with advice as in NET-KERNEL-001.
+        kernel.congestion_control of the profile; skipped without one, with advice as in NET-KERNEL-001. bbr in pods of
+        kernels before 5.18, where they cannot pace, is advice.
     Fix
         Load tcp_bbr at boot (/etc/modules-load.d), set net.ipv4.tcp_congestion_control, restart the pods.
     References

@@ -16,7 +16,7 @@ def test_conntrack(node, expect, verdict):
         nf_conntrack_max, nf_conntrack_buckets and nf_conntrack_count in the node's network namespace.
     Expected
         net.netfilter.nf_conntrack_* below kernel.sysctl.host of the profile; skipped without one (with advice as in
-        NET-KERNEL-001), and where connection tracking is not in use. A table that is nearly full or has long hash chains is advice.
+        NET-KERNEL-001), and where connection tracking is not in use.
     Fix
         conntrack.maxPerCore and conntrack.min in kube-proxy's configuration (0: leave it to sysctl.d), or sysctl.d.
     References

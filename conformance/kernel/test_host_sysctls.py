@@ -13,12 +13,12 @@ def test_host_sysctls(node, expect, verdict):
         Forwarding, port ranges and reuse of the node's own connections go by these values; kubelet, ingress controllers and
         every pod on the host network live in this namespace.
     How it is measured
-        /proc/sys in the node's network namespace; files of sysctl.d for what the next boot will do.
+        /proc/sys in the node's network namespace.
     Expected
         kernel.sysctl.host of the profile, with =, >=, <= or covers (ports that must be in a list). Skipped without one:
         tuning is then nobody's expectation, and what the profile tuned-node would want is advice where no profile speaks of
-        the kernel at all. Not persisted is advice: Talos, Bottlerocket and operators keep values elsewhere. The connection
-        table, forwarding and kernel.congestion_control have checks of their own.
+        the kernel at all. The connection table, forwarding and kernel.congestion_control have checks of their own, and so has
+        what the next boot does (NET-KERNEL-007).
     Fix
         /etc/sysctl.d/*.conf and `sysctl --system`, or the machine configuration of the distribution.
     References

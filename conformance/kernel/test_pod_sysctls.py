@@ -13,10 +13,10 @@ def test_pod_sysctls(node, expect, verdict):
         Most values of sysctl.d never reach pods: a new network namespace starts with the kernel's defaults for somaxconn,
         tcp_tw_reuse, ip_local_port_range and most others. Tuning that stops at the node tunes no workload.
     How it is measured
-        /proc/sys inside the probe pod; other pods of the node for comparison.
+        /proc/sys inside the probe pod.
     Expected
         kernel.sysctl.pod of the profile; skipped without one, with advice as in NET-KERNEL-001. Pods that were there before
-        and differ are a remark.
+        are NET-PODS-001's.
     Fix
         The CNI's tuning plugin (`{"type": "tuning", "sysctl": {...}}` in the conflist), or securityContext.sysctls of the
         workload.

@@ -79,8 +79,10 @@ SYSCTLS: Mapping[str, str] = {
     "net.ipv4.conf.all.arp_announce": "2",
     "net.ipv4.conf.all.arp_ignore": "1",
     "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.all.log_martians": "0",
     "net.ipv4.conf.eth0.arp_announce": "0",
     "net.ipv4.conf.eth0.arp_ignore": "0",
+    "net.ipv4.conf.eth0.rp_filter": "2",
     "net.ipv4.ip_forward": "1",
     "net.ipv4.ip_local_port_range": "1024\t65535",
     "net.ipv4.ip_local_reserved_ports": "2379-2380,10248-10260,30000-32767",
@@ -133,6 +135,7 @@ def fake_node(name: str, number: int = 1) -> Node:
         control_plane=False,
         group="all",
         os="linux",
+        region="",
     )
 
 
@@ -157,6 +160,29 @@ def healthy_pod_facts(pod_ip: str = "10.244.1.5") -> dict[str, Any]:
     }
 
 
+def healthy_activity(at_s: float = 1000.0) -> dict[str, Any]:
+    """Return the answer of a node's agent to ``activity``."""
+    counters = {name: 0 for direction in ("rx", "tx") for name in (f"{direction}_errors", f"{direction}_dropped")}
+    return {
+        "at_s": at_s,
+        "processor": {
+            "online": 4,
+            "user": 9000,
+            "nice": 0,
+            "system": 9000,
+            "idle": int(382 * at_s),
+            "iowait": 0,
+            "irq": 0,
+            "softirq": 0,
+            "steal": 0,
+        },
+        "softnet": {"processed": 100000, "dropped": 0, "time_squeeze": 0},
+        "devices": {"eth0": {"rx_packets": 50000, "tx_packets": 50000, **counters}},
+        "conntrack": {"found": 10, "insert_failed": 0, "drop": 0, "early_drop": 0},
+        "log": {"last_s": 20.0, "table_full": 0, "table_full_s": [], "error": None},
+    }
+
+
 def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> dict[str, Any]:
     """Return the answer of a node's agent to ``facts``. `peers` are those of the request."""
     peers = peers or {}
@@ -176,6 +202,10 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
             {"key": key, "value": value.replace("\t", " "), "file": "/etc/sysctl.d/90-network.conf", "line": line}
             for line, (key, value) in enumerate(SYSCTLS.items(), 1)
         ],
+        "running": {key: " ".join(value.split()) for key, value in SYSCTLS.items()},
+        "modules": ["br_netfilter", "ip_vs", "ip_vs_rr", "nf_conntrack", "sch_fq", "tcp_bbr"],
+        "activity": healthy_activity(),
+        "clock": {"problems": [], "max_error_us": 500},
         "kube_proxy": {
             "mode": "ipvs",
             "mode_error": None,
@@ -204,6 +234,7 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
         "neighbours": {"entries": 12, "table_fulls": 0},
         "conntrack": {"count": 120, "max": 131072, "buckets": 65536},
         "uplink_speed_mbit": None,
+        "uplink_duplex": None,
         "virtual": "DMI says fake",
         "peer_routes": [
             {"dev": "eth0", "error": None, "real_pod": real, "peers": {peer: [address, None] for peer, (address, _) in found}}
@@ -394,6 +425,8 @@ class FakeCluster:
             facts = self._facts(node, "host", {})
             mode = facts["kube_proxy"]["mode"]
             return {**facts["ipvs"], "kube_ipvs0": facts["ipvs"]["loaded"], "configz": None, "mode": mode}
+        if op == "activity":
+            return healthy_activity(1060.0)
         if op == "run":
             return self._run(node, tuple(params["argv"]))
         if op == "counters":

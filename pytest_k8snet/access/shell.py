@@ -17,6 +17,7 @@ SHELL_ARGV = ("sh", "-s")
 _READERS: Mapping[str, Callable[[collected.Collected, Mapping[str, Any]], dict[str, Any]]] = {
     "facts": collected.facts,
     "ipvs": collected.ipvs,
+    "activity": collected.activity,
 }
 
 
@@ -53,7 +54,7 @@ class AgentOrShell:
                 self._reason = str(error).removeprefix(f"{self.where}: {op}: ")
         read = _READERS.get(op)
         if read is None:
-            raise NoAgentError(f"{self.where}: {op}: {self._reason}; by shell alone only facts and the IPVS table are read")
+            raise NoAgentError(f"{self.where}: {op}: {self._reason}; by shell alone only facts, counters and the IPVS table are read")
         mark = f"k8snet-{secrets.token_hex(8)}"
         self._reading += 1
         try:

@@ -15,6 +15,8 @@ Operations and their parameters:
   (``uplink_ip``)
 - ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
 - ``counters``: ``device``; its rx_bytes and tx_bytes and the time they were read at
+- ``activity``: the counters that facts hold a first reading of: processor time, softnet, devices, connection tracking, kernel log
+  (``uplink_ip``)
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
 - ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``bitrate_bps``; gives exit_status and iperf3's JSON
 - ``stop``: ``pid`` of a server started before; gives its exit_status and output
@@ -22,7 +24,7 @@ Operations and their parameters:
 Reading changes nothing on the node: a tool that would load a kernel module by being asked is not asked before it is seen to be there.
 """
 # pathlib and contextlib are not imported on nodes: starting fast matters there.
-# ruff: noqa: PTH110, PTH112, PTH115, PTH121, PTH123, PTH208, SIM105
+# ruff: noqa: PTH110, PTH112, PTH115, PTH121, PTH123, PTH207, PTH208, SIM105
 
 from __future__ import annotations
 
@@ -38,12 +40,13 @@ import time
 TYPE_CHECKING = False  # typing is not imported on nodes: starting fast matters there
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     HttpGet = Callable[[str, int, str], "tuple[int, str]"]
 
 PROTOCOL = 1
+SYSCTLS = "/proc/sys/"
 HOST_ROOT = "/proc/1/root"  # the node's own files; the probe pod shares the node's process namespace
 TOOLS = (
     "ip",
@@ -65,16 +68,26 @@ VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google 
 # What is kept of kube-proxy's command line and of its /configz.
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
 KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
-KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs")
 ARP_CACHE = "/proc/net/stat/arp_cache"
 BIRD_SOCKETS = ("/run/calico/bird.ctl", "/run/bird/bird.ctl", "/run/bird.ctl")
 FLANNEL_FILE = "/run/flannel/subnet.env"
+KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs", "conntrack", "linux")
+# Of which the facts tell whether they are there; hundreds of others are nobody's concern.
+NETWORK_MODULES = (
+    r"(br_netfilter|bridge|nf_.*|nft_.*|ip_vs.*|ip_tables|ip6_tables|iptable_.*|ip6table_.*|ip_set.*|xt_.*|vxlan|geneve|ipip|ip_gre|"
+    r"wireguard|dummy|veth|sch_.*|cls_.*|act_.*|tcp_.*|macvlan|ipvlan|bonding|8021q)$"
+)
+TABLE_FULL = re.compile(r"nf_conntrack: table full")
+MOST_TIMES = 100  # of messages in the kernel log
+TIMEX_STATUS = {0x40: "unsynchronised", 0x1000: "clock hardware fault"}  # STA_UNSYNC, STA_CLOCKERR of linux/timex.h
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
 HIDDEN_CHAINS = ": the table nat has KUBE chains, and others that iptables cannot read"
 ANY_ERROR = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
-# In the order of precedence for files of the same name; all files are then applied in the order of their names, /etc/sysctl.conf last.
+SYSTEMD = "/run/systemd/system"  # there when systemd started the machine (sd_booted(3))
+PROCPS_FILE = "/etc/sysctl.conf"  # systemd-sysctl reads it only by a link in a folder; sysctl --system, which starts others, does last
+# In the order of precedence for files of the same name; all files are then applied in the order of their names.
 SYSCTL_DIRECTORIES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 
 
@@ -258,7 +271,7 @@ def read_number(path: str) -> int | None:
 
 def sysctl_path(key: str) -> str:
     """Return the file of a sysctl: dots and slashes change places, as a device's name may hold a dot."""
-    return "/proc/sys/" + key.translate({ord("."): "/", ord("/"): "."})
+    return SYSCTLS + key.translate({ord("."): "/", ord("/"): "."})
 
 
 def read_sysctl(key: str) -> str | None:
@@ -384,6 +397,9 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
 
     nft = nft_tables()
     proxy = kube_proxy_mode(uplink_ip)
+    persisted = part(
+        "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
+    )
     pods = part("existing_pods", lambda: running_pods(params.get("skip_namespace")), {})
     return {
         "agent": "python",
@@ -391,9 +407,9 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "host": own,
         "uplink": uplink,
         "physical": physical_devices(uplink),
-        "persisted": part(
-            "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
-        ),
+        "persisted": persisted,
+        "running": running_sysctls(persisted),
+        "modules": modules(),
         "kube_proxy": dict(
             proxy,
             processes=kube_proxy_processes(),
@@ -407,7 +423,10 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
         "conntrack": conntrack(),
         "neighbours": neighbours(read_or_none(ARP_CACHE)),
+        "activity": read_activity(time.monotonic(), read_or_none, kernel_log(), physical_devices(uplink)),
+        "clock": part("clock", clock, None),
         "uplink_speed_mbit": link_speed(uplink),
+        "uplink_duplex": link_duplex(read_or_none(f"/sys/class/net/{uplink}/duplex")),
         "virtual": virtual_reason(uplink, read_or_none, os.path.exists),
         "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers") or {}), []),
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
@@ -460,6 +479,12 @@ def link_speed(device: str | None) -> int | None:
     return speed if speed and speed > 0 else None
 
 
+def link_duplex(text: str | None) -> str | None:
+    """Return full or half, None where the driver does not say."""
+    word = (text or "").strip()
+    return word if word in ("full", "half") else None
+
+
 def virtual_reason(uplink: str | None, text_of: Callable[[str], str | None], exists: Callable[[str], bool]) -> str | None:
     """Return what makes this machine a virtual one, None on bare metal. A virtual NIC's speed is fiction."""
     vendor = (text_of("/sys/class/dmi/id/sys_vendor") or "").strip()
@@ -497,6 +522,143 @@ def neighbours(text: str | None) -> dict[str, int]:
     if not counts or "entries" not in names:
         return {}
     return {"entries": counts[0]["entries"], "table_fulls": sum(count.get("table_fulls", 0) for count in counts)}
+
+
+def modules() -> list[str]:
+    """Return the modules that networks need and that this kernel has at work: loaded ones, and those that are built in."""
+    return loaded_modules(os.listdir("/sys/module"), read_or_none(f"{HOST_ROOT}/lib/modules/{os.uname().release}/modules.builtin") or "")
+
+
+def loaded_modules(loaded: Iterable[str], built_in: str) -> list[str]:
+    """Return names from /sys/module, which has built-in ones only when they take parameters, and from modules.builtin."""
+    names = {line.rsplit("/", 1)[-1].split(".ko")[0].replace("-", "_") for line in built_in.splitlines()}
+    return sorted(name for name in names.union(loaded) if re.match(NETWORK_MODULES, name))
+
+
+# ---- what the kernel counts
+
+
+def activity(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``activity``."""
+    uplink_ip = params.get("uplink_ip")
+    devices = physical_devices(find_uplink(uplink_ip) if uplink_ip else None)
+    return read_activity(time.monotonic(), read_or_none, kernel_log(), devices)
+
+
+def read_activity(at_s: float, text_of: Callable[[str], str | None], log: Mapping[str, Any], devices: Collection[str]) -> dict[str, Any]:
+    """Return counters that only grow, in the texts of their files; None for what this kernel has not. Times are since the start."""
+    return {
+        "at_s": round(at_s, 3),
+        "processor": processor_ticks(text_of("/proc/stat") or ""),
+        "softnet": softnet(text_of("/proc/net/softnet_stat")),
+        "devices": {name: item for name, item in device_counters(text_of("/proc/net/dev") or "").items() if name in devices},
+        "conntrack": conntrack_counters(text_of("/proc/net/stat/nf_conntrack")),
+        "log": dict(log),
+    }
+
+
+def processor_ticks(stat: str) -> dict[str, int]:
+    """Return ticks of all processors together by what they were spent on, and how many processors are online."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # guest time is in user and nice
+    found: dict[str, int] = {"online": len(re.findall(r"^cpu[0-9]", stat, re.MULTILINE))}
+    for line in stat.splitlines():
+        if line.startswith("cpu "):
+            found.update((name, int(line.split()[column])) for column, name in enumerate(names, 1))
+    return found
+
+
+def softnet(text: str | None) -> dict[str, int] | None:
+    """Return the first columns of softnet_stat (hexadecimal, a line a processor), summed (net/core/net-procfs.c)."""
+    rows = [line.split() for line in (text or "").splitlines()]
+    names = ("processed", "dropped", "time_squeeze")
+    return {name: sum(int(row[column], 16) for row in rows) for column, name in enumerate(names)} if rows else None
+
+
+def device_counters(text: str) -> dict[str, dict[str, int]]:
+    """Return packets, errors and drops of the devices in /proc/net/dev; drops are those of the driver's ring as well."""
+    found = {}
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        values = rest.split()
+        if len(values) >= 12:
+            columns = {"rx_packets": 1, "rx_errors": 2, "rx_dropped": 3, "tx_packets": 9, "tx_errors": 10, "tx_dropped": 11}
+            found[name.strip()] = {key: int(values[column]) for key, column in columns.items()}
+    return found
+
+
+def conntrack_counters(text: str | None) -> dict[str, int] | None:
+    """Return the columns of /proc/net/stat/nf_conntrack by name, summed: hexadecimal, a line a processor; names changed over time."""
+    lines = (text or "").splitlines()
+    if len(lines) < 2:
+        return None
+    rows = [[int(value, 16) for value in line.split()] for line in lines[1:]]
+    # Each line has the same number of entries, that of the whole table.
+    return {name: sum(row[column] for row in rows) for column, name in enumerate(lines[0].split()) if name != "entries"}
+
+
+def kernel_log() -> dict[str, Any]:
+    """Return what the kernel's log says of a full connection table."""
+    try:
+        descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        return read_log([], "/dev/kmsg: " + (error.strerror or str(error)))
+    records = []
+    try:
+        while True:
+            try:
+                record = os.read(descriptor, 8192)
+            except BrokenPipeError:  # overwritten while it was read: the next one is there
+                continue
+            except BlockingIOError:
+                break
+            except OSError as error:
+                return read_log([], "/dev/kmsg: " + (error.strerror or str(error)))
+            if not record:
+                break
+            head, _, text = record.partition(b";")
+            records.append((int(head.split(b",")[2]) / 1e6, text.decode("utf-8", "replace")))
+    finally:
+        os.close(descriptor)
+    return read_log(records, None)
+
+
+def read_log(records: Sequence[tuple[float, str]], error: str | None) -> dict[str, Any]:
+    """Return of records (seconds on the log's own clock, and text) when the last one was, and when those of a full table were."""
+    times = [at_s for at_s, text in records if TABLE_FULL.search(text)]
+    return {"last_s": records[-1][0] if records else 0.0, "table_full": len(times), "table_full_s": times[-MOST_TIMES:], "error": error}
+
+
+def clock() -> dict[str, Any]:
+    """Return what the kernel knows of its clock's quality: adjtimex that changes nothing."""
+    import ctypes
+
+    class Timex(ctypes.Structure):
+        """The start of struct timex of linux/timex.h, and room for the rest."""
+
+        _fields_ = [
+            ("modes", ctypes.c_uint),
+            ("offset", ctypes.c_long),
+            ("freq", ctypes.c_long),
+            ("maxerror", ctypes.c_long),
+            ("esterror", ctypes.c_long),
+            ("status", ctypes.c_int),
+            ("rest", ctypes.c_char * 512),
+        ]
+
+    timex = Timex()
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    if state < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return read_clock(timex.status, timex.maxerror)
+
+
+def read_clock(status: int, max_error_us: int) -> dict[str, Any]:
+    """Return the flags of the kernel's clock by name, and the error it admits to."""
+    return {"problems": [text for flag, text in TIMEX_STATUS.items() if status & flag], "max_error_us": max_error_us}
+
+
+# ---- routes
 
 
 def peer_routes(peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -630,14 +792,45 @@ def persisted_in_host_root() -> list[dict[str, Any]]:
     """Return the assignments of the node's sysctl files; called in a child, as links in them are those of the node's root."""
     os.chroot(HOST_ROOT)
     os.chdir("/")
-    return persisted_sysctls(SYSCTL_DIRECTORIES, "/etc/sysctl.conf")
+    return persisted_sysctls(SYSCTL_DIRECTORIES, None if os.path.isdir(SYSTEMD) else PROCPS_FILE)
 
 
-def persisted_sysctls(directories: Sequence[str], last: str) -> list[dict[str, Any]]:
+def persisted_sysctls(directories: Sequence[str], last: str | None) -> list[dict[str, Any]]:
     """Return every assignment in the order it is applied: of those with the same key the last one wins."""
     found = [(directory, os.path.realpath(directory)) for directory in directories if os.path.isdir(directory)]
-    files = sysctl_files([(directory, real, os.listdir(real)) for directory, real in found])
-    return [item for path in [*files, last] for item in assignments(path, enumerate((read_or_none(path) or "").splitlines(), 1))]
+    files = sysctl_files([(directory, real, os.listdir(real)) for directory, real in found]) + ([last] if last else [])
+    return [item for path in files for item in assignments(path, enumerate((read_or_none(path) or "").splitlines(), 1))]
+
+
+def running_sysctls(persisted: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the values in force of keys that files assign, patterns taken apart; those that this kernel has not are not there."""
+    found: dict[str, str] = {}
+    for item in persisted:
+        for path in matching(sysctl_path(item["key"])):
+            key = sysctl_key(path)
+            value = read_sysctl(key) if is_node_wide(key) else None
+            if value is not None:
+                found[key] = value
+    return found
+
+
+def matching(path: str) -> list[str]:
+    """Return the files that a pattern matches; of a path without one itself."""
+    if not re.search(r"[*?\[]", path):
+        return [path]
+    import glob
+
+    return glob.glob(path)
+
+
+def sysctl_key(path: str) -> str:
+    """Return the key of a file below /proc/sys."""
+    return path[len(SYSCTLS) :].translate({ord("/"): ".", ord("."): "/"})
+
+
+def is_node_wide(key: str) -> bool:
+    """Whether a key is not one of a single device's, of which a node has one for every pod; CNIs set those as they make the devices."""
+    return re.match(r"net\.ipv[46]\.(conf|neigh)\.(?!all\.|default\.)", key) is None
 
 
 def sysctl_files(directories: Iterable[tuple[str, str, Iterable[str]]]) -> list[str]:
@@ -658,10 +851,12 @@ def assignments(path: str, lines: Iterable[tuple[int, str]]) -> list[dict[str, A
     found = []
     for number, line in lines:
         text = line.strip()
-        if not text or text[0] in "#;" or "=" not in text:
+        key, assigned, value = text.partition("=")
+        # A key with a dash before it and nothing behind it is one that patterns leave alone (sysctl.d(5)).
+        if not text or text[0] in "#;" or (not assigned and text[0] != "-"):
             continue
-        key, value = text.split("=", 1)
-        found.append({"key": dotted(key.strip().lstrip("-")), "value": " ".join(value.split()), "file": path, "line": number})
+        told = " ".join(value.split()) if assigned else None
+        found.append({"key": dotted(key.lstrip("- ").rstrip()), "value": told, "file": path, "line": number})
     return found
 
 
@@ -1137,6 +1332,7 @@ OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "ipvs": ipvs,
     "run": run_command,
     "counters": counters,
+    "activity": activity,
     "iperf3_server": iperf3_server,
     "iperf3_client": iperf3_client,
     "stop": stop,

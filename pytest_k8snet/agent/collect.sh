@@ -3,7 +3,7 @@
 #
 # What stands before it assigns:
 #   mark        a word that occurs in no output
-#   what        facts, or ipvs
+#   what        facts, ipvs, or activity
 #   uplink_ip   the node's address, or nothing
 #   sysctls     files below /proc/sys; {uplink} stands for the uplink's name
 #   sysctl_dirs folders of sysctl.d
@@ -78,9 +78,35 @@ sysctl_files() {
 kernel_files() {
     section files lines_of /proc/sys/kernel/osrelease /proc/sys/net/netfilter/nf_conntrack_count \
         /proc/sys/net/netfilter/nf_conntrack_max /proc/sys/net/netfilter/nf_conntrack_buckets /sys/class/dmi/id/sys_vendor \
-        /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" /proc/net/if_inet6 /proc/net/stat/arp_cache
+        /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" \
+        "/sys/class/net/${uplink:-none}/duplex" /proc/net/if_inet6 /proc/net/stat/arp_cache
     section cpuinfo head -n 60 /proc/cpuinfo # the first processor tells
     section devices device_files
+    section modules ls /sys/module
+    read -r release </proc/sys/kernel/osrelease
+    section 'modules built in' grep -h /net/ "/lib/modules/$release/modules.builtin"
+}
+
+# What the kernel counts since its start. Of its log: the messages of a full connection table, and the last one that has a time.
+activity() {
+    section activity lines_of /proc/uptime /proc/net/softnet_stat /proc/net/dev /proc/net/stat/nf_conntrack
+    section processor grep '^cpu' /proc/stat
+    begin log
+    dmesg </dev/null | sed -n -e '/^\[/h' -e '/nf_conntrack: table full/p' -e '${g' -e p -e '}'
+    end 0
+}
+
+clock() {
+    begin clock
+    if command -v busybox >/dev/null; then
+        busybox adjtimex </dev/null
+    elif command -v adjtimex >/dev/null; then
+        adjtimex --print </dev/null
+    else
+        echo 'no busybox and no adjtimex on the node' >&2
+        false
+    fi
+    end "$?"
 }
 
 # The files that say what kind of device each one is.
@@ -107,8 +133,17 @@ persisted() {
     done
     cd /
     end 0
-    [ ! -e /etc/sysctl.conf ] || set -- "$@" /etc/sysctl.conf
-    section assignments grep -n '=' "$@" /dev/null
+    # systemd-sysctl reads this file only by a link in a folder.
+    [ -d /run/systemd/system ] || [ ! -e /etc/sysctl.conf ] || set -- "$@" /etc/sysctl.conf
+    begin assignments
+    assigned=$(grep -n -e '=' -e '^[[:blank:]]*-' "$@" /dev/null)
+    found=$?
+    printf '%s\n' "$assigned"
+    end "$found"
+    # The first separator of a key says which kind it uses; the shell takes patterns apart.
+    section running lines_of $(printf '%s\n' "$assigned" |
+        sed -n -e 's,^[^:]*:[0-9]*:[[:blank:]]*-*\(net[./][^=[:blank:]]*\)[[:blank:]]*=.*,\1,p' |
+        sed -e '/^net\//!y,./,/.,' -e 's,^,/proc/sys/,' | sort -u)
 }
 
 # http ADDRESS PATH: what port 10249 answers there, with its headers
@@ -185,7 +220,6 @@ iptables() {
         section "$names" cat "$names"
         ! grep -q '^nat$' "$names" || section "${family}tables-legacy-save" "${family}tables-legacy-save" -t nat
     done
-    read -r release </proc/sys/kernel/osrelease
     list=/lib/modules/$release/modules.builtin
     # Without a list of modules there is nothing that asking could load.
     [ -e /sys/module/nf_tables ] || [ ! -r "$list" ] || grep -q '/nf_tables\.ko' "$list" || return 0
@@ -333,6 +367,8 @@ main() {
         section routes6 ip -j -6 route show
         sysctl_files
         kernel_files
+        activity
+        clock
         persisted
         section qdiscs tc -j qdisc show
         iptables
@@ -341,8 +377,14 @@ main() {
         processes
         existing_pods
     fi
-    ip_vs
-    kube_proxy
+    if [ "$what" = activity ]; then
+        find_uplink
+        section devices device_files
+        activity
+    else
+        ip_vs
+        kube_proxy
+    fi
     printf '\n%s done\n' "$mark"
 }
 

@@ -88,7 +88,7 @@ class Collected:
 
 
 def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
-    """Return the program for the operation `what` (``facts``, ``ipvs``) of the agent with the same parameters."""
+    """Return the program for the operation `what` (``facts``, ``ipvs``, ``activity``) of the agent with the same parameters."""
     given = {
         "mark": mark,
         "what": what,
@@ -134,13 +134,18 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
     conntrack = {name: _number(files.get(f"/proc/sys/net/netfilter/nf_conntrack_{name}")) for name in ("count", "max", "buckets")}
     speed = _number(files.get(f"/sys/class/net/{uplink}/speed"))
     texts = {**files, "/proc/cpuinfo": found.output("cpuinfo", "head /proc/cpuinfo")}
+    host = agent.few_routes(_network(found, "network", "routes6", files.get("/proc/net/if_inet6", ""), "sysctls", keys))
+    persisted = part("persisted", lambda: [item for item in _persisted(found) if agent.is_of_interest(item["key"], keys)], [])
+    physical = _physical(found, uplink)
     return {
         "agent": "shell",
         "tools": tools(found),
-        "host": agent.few_routes(_network(found, "network", "routes6", files.get("/proc/net/if_inet6", ""), "sysctls", keys)),
+        "host": host,
         "uplink": uplink,
-        "physical": sorted({path.split("/")[-2] for path in devices if path.endswith("/device")} | ({uplink} if uplink else set())),
-        "persisted": part("persisted", lambda: [item for item in _persisted(found) if agent.is_of_interest(item["key"], keys)], []),
+        "physical": physical,
+        "persisted": persisted,
+        "running": _running(found, persisted, host["sysctls"]),
+        "modules": agent.loaded_modules(_lines(found, "modules"), "\n".join(_lines(found, "modules built in"))),
         "kube_proxy": {
             **proxy,
             "processes": _kube_proxy_processes(found),
@@ -154,7 +159,10 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(found.output("qdiscs", "tc -j qdisc show") or "[]"), []),
         "conntrack": conntrack,
         "neighbours": agent.neighbours(files.get(agent.ARP_CACHE)),
+        "activity": _activity(found, physical),
+        "clock": part("clock", lambda: _clock(found), None),
         "uplink_speed_mbit": speed if speed and speed > 0 else None,
+        "uplink_duplex": agent.link_duplex(files.get(f"/sys/class/net/{uplink}/duplex")),
         "virtual": agent.virtual_reason(uplink, texts.get, devices.__contains__),
         "peer_routes": part("peer_routes", lambda: _peer_routes(found, params.get("peers") or {}), []),
         "existing_pods": part("existing_pods", lambda: _existing_pods(found, running, keys), []),
@@ -178,6 +186,12 @@ def ipvs(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "configz": agent.kube_proxy_configz(proxy, get),
         "mode": proxy["mode"],
     }
+
+
+def activity(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the agent's operation ``activity`` gives."""
+    uplink = agent.holder(json.loads(found.output("uplink", "ip -j addr") or "[]")) if params.get("uplink_ip") else None
+    return _activity(found, _physical(found, uplink))
 
 
 def tools(found: Collected) -> dict[str, Any]:
@@ -223,6 +237,41 @@ def _bgp(found: Collected) -> dict[str, Any] | None:
         if found.get(f"bird {path}") is not None:
             return {"socket": path, "sessions": agent.bgp_sessions(found.output(f"bird {path}", f"birdc -s {path} show protocols"))}
     return None
+
+
+def _physical(found: Collected, uplink: str | None) -> list[str]:
+    return sorted({path.split("/")[-2] for path in _lines(found, "devices") if path.endswith("/device")} | ({uplink} if uplink else set()))
+
+
+def _activity(found: Collected, physical: Sequence[str]) -> dict[str, Any]:
+    texts = {**found.files("activity"), "/proc/stat": "\n".join(_lines(found, "processor"))}
+    return agent.read_activity(float(texts["/proc/uptime"].split()[0]), texts.get, _log(found), physical)
+
+
+def _log(found: Collected) -> dict[str, Any]:
+    section = found.get("log")
+    said = section.err.strip() if section else "not asked"
+    records = [(float(at_s), line) for line in _lines(found, "log") for at_s in re.findall(r"^\[ *(\d+\.\d+)\]", line)]
+    if not records and (said or (section and section.out)):
+        return agent.read_log([], f"dmesg: {said[-300:] or 'its lines have no times'}")
+    last_s, _ = records[-1] if records else (0.0, "")
+    # The last line is there for its time alone.
+    return {**agent.read_log(records[:-1], None), "last_s": last_s}
+
+
+def _clock(found: Collected) -> dict[str, Any]:
+    text = found.output("clock", "adjtimex")
+    status, max_error_us = (re.search(rf"{name}: +(\d+)", text) for name in ("status", "maxerror"))
+    if status is None or max_error_us is None:
+        raise Failed("failed", f"adjtimex: {text.strip()[:200] or 'no output'}")
+    return agent.read_clock(int(status[1]), int(max_error_us[1]))
+
+
+def _running(found: Collected, persisted: Sequence[Mapping[str, Any]], known: Mapping[str, str | None]) -> dict[str, str]:
+    texts = found.files("running")
+    running = {key: " ".join(texts[path].split()) for path in texts if agent.is_node_wide(key := agent.sysctl_key(path))}
+    others = {item["key"]: known.get(item["key"]) for item in persisted if item["key"] not in running}
+    return {**running, **{key: value for key, value in others.items() if value is not None and agent.is_node_wide(key)}}
 
 
 def _existing_pods(found: Collected, running: Sequence[Sequence[str]], keys: Sequence[str]) -> list[dict[str, Any]]:

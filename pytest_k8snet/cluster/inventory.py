@@ -112,7 +112,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
         group=", ".join([*kinds, *(info[key] for key in ("osImage", "kernelVersion", "architecture") if info.get(key))]) or "all",
         os=info.get("operatingSystem") or labels.get("kubernetes.io/os") or "linux",
         zone=labels.get("topology.kubernetes.io/zone"),
-        region=labels.get("topology.kubernetes.io/region"),
+        region=labels.get("topology.kubernetes.io/region", ""),
         instance_type=labels.get("node.kubernetes.io/instance-type"),
         max_pods=_count((status.get("allocatable") or {}).get("pods")),
         internal_ips=tuple({":" in address: address for address in reversed(addresses)}.values())[::-1],

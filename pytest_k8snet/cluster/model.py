@@ -47,13 +47,13 @@ class Node:
     group: str  # equal nodes share it: pool label, OS, kernel, machine type
     os: str
     zone: str | None = None  # label topology.kubernetes.io/zone
-    region: str | None = None  # label topology.kubernetes.io/region
     instance_type: str | None = None  # label node.kubernetes.io/instance-type
     max_pods: int | None = None  # how many the kubelet takes (status.allocatable)
     internal_ips: tuple[str, ...] = ()  # the first of each address family
     external_ip: str | None = None
     hostname: str | None = None
     pod_ip: str | None = None  # of a running pod there, None when none is known
+    region: str | None = None  # label topology.kubernetes.io/region, empty without it; None in an older recording
     virtual: str | None = None  # how it is known that there is no machine behind it that could be looked at
 
     @property
@@ -81,13 +81,13 @@ class Node:
             "group": self.group,
             "os": self.os,
             "zone": self.zone,
-            "region": self.region,
             "instance_type": self.instance_type,
             "max_pods": self.max_pods,
             "internal_ips": list(self.internal_ips),
             "external_ip": self.external_ip,
             "hostname": self.hostname,
             "pod_ip": self.pod_ip,
+            "region": self.region,
             "virtual": self.virtual,
         }
 

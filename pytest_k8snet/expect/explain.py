@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from pytest_k8snet.expect.resolve import Expectations
 
 #: Keys of a profile whose names differ from those of the fields that hold their values.
-_KEYS = {"encapsulation.kind": "encapsulation", "throughput.line_rate_bps": "throughput.line_rate"}
+_KEYS = {
+    "encapsulation.kind": "encapsulation",
+    "node.regions": "regions",
+    "node.zones": "zones",
+    "throughput.line_rate_bps": "throughput.line_rate",
+}
+_NO_TUNING = ("modules", "persisted")  # of the kernel's, what is never advice of tuned-node
 _NAMED = 10  # nodes that are named one by one
 _WIDEST = 20  # characters of values below each other; longer ones stand out
 _SYSCTLS = {"host_sysctls": "kernel.sysctl.host", "pod_sysctls": "kernel.sysctl.pod"}
@@ -43,7 +49,7 @@ def explain(expectation: Expectation, claims: Mapping[str, Claim], profile: Prof
             continue
         note = "advice only: no profile wants any tuning" if isinstance(value, KernelExpectation) and value.advice else None
         for item in fields(value):
-            yield from _of_field(section.name, item.name, getattr(value, item.name), claims, note)
+            yield from _of_field(section.name, item.name, getattr(value, item.name), claims, None if item.name in _NO_TUNING else note)
 
 
 def explained_text(expectations: Expectations, cluster: Cluster, profile: Profile | None, nodes: tuple[str, ...]) -> str:

@@ -88,7 +88,29 @@ class KernelExpectation:
     pod_sysctls: tuple[SysctlWant, ...] = ()
     qdisc: Wanted[str] | None = None  # leaf qdisc in force on the uplink
     congestion_control: Wanted[str] | None = None
+    modules: Wanted[tuple[str, ...]] | None = None  # loaded or built in
+    persisted: Wanted[str] | None = None  # required: what the files of sysctl.d say is judged; None: it is told
     advice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConntrackExpectation:
+    """The connection table: shares of its size, and how many packets it may lose during a run."""
+
+    full: Wanted[float] = field(default_factory=lambda: Wanted(0.9, "built-in"))  # from here on it is a failure
+    nearly_full: Wanted[float] = field(default_factory=lambda: Wanted(0.7, "built-in"))  # from here on it is told
+    losses: Wanted[int] | None = None  # most that insert_failed and drop may each grow by
+
+
+@dataclass(frozen=True, slots=True)
+class NodeExpectation:
+    """The machine under a node. Shares are between 0 and 1."""
+
+    steal: Wanted[float] = field(default_factory=lambda: Wanted(0.2, "built-in"))  # of the processors' time, taken by the hypervisor
+    losses: Wanted[float] = field(default_factory=lambda: Wanted(0.01, "built-in"))  # of a device's or the softnet queue's packets
+    clock: Wanted[str] | None = None  # synchronised
+    regions: Wanted[tuple[str, ...]] | None = None  # patterns of label topology.kubernetes.io/region
+    zones: Wanted[tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +147,6 @@ class Expectation:
     throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
+    conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)
+    node: NodeExpectation = field(default_factory=NodeExpectation)
     custom: Mapping[str, object] = field(default_factory=dict)

@@ -6,17 +6,19 @@ import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.expect.model import (
     CROSS_SUBNET,
+    ConntrackExpectation,
     DnsExpectation,
     EncapsulationExpectation,
     Expectation,
     IngressExpectation,
     KernelExpectation,
     MtuExpectation,
+    NodeExpectation,
     ProxyExpectation,
     SysctlWant,
     ThroughputExpectation,
@@ -133,6 +135,8 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
         throughput=_throughput(profile, encapsulation.anywhere),
         ingress=_ingress(profile),
         dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
+        conntrack=_conntrack(source),
+        node=_node(source),
         custom=dict(profile.model.custom) if profile else {},
     )
 
@@ -152,12 +156,8 @@ class _Source:
 
     def value(self, claim: str, convert: Callable[[object], T], *location: str) -> Wanted[T] | None:
         """Return the profile's value at `location`, else the cluster's claim, else None."""
-        if self.profile is not None:
-            value: object = self.profile.model
-            for key in location:
-                value = getattr(value, key)
-            if value is not None:
-                return Wanted(convert(value), self.profile.origin(*location))
+        if (wanted := self.wanted(convert, *location)) is not None:
+            return wanted
         return self.claim(claim, convert)
 
     def claim(self, key: str, convert: Callable[[object], T]) -> Wanted[T] | None:
@@ -166,6 +166,33 @@ class _Source:
         if claimed is None or claimed.value is None:
             return None
         return Wanted(convert(claimed.value), f"claim {claimed.source}")
+
+    def wanted(self, convert: Callable[[Any], T], *location: str) -> Wanted[T] | None:
+        """Return the profile's value at `location`, None when it has none."""
+        value: Any = None if self.profile is None else self.profile.model
+        for key in location:
+            value = None if value is None else getattr(value, key)
+        return None if value is None or self.profile is None else Wanted(convert(value), self.profile.origin(*location))
+
+
+def _conntrack(source: _Source) -> ConntrackExpectation:
+    default = ConntrackExpectation()
+    return ConntrackExpectation(
+        full=source.wanted(float, "conntrack", "full") or default.full,
+        nearly_full=source.wanted(float, "conntrack", "nearly_full") or default.nearly_full,
+        losses=source.wanted(int, "conntrack", "losses"),
+    )
+
+
+def _node(source: _Source) -> NodeExpectation:
+    default = NodeExpectation()
+    return NodeExpectation(
+        steal=source.wanted(float, "node", "steal") or default.steal,
+        losses=source.wanted(float, "node", "losses") or default.losses,
+        clock=source.wanted(str, "node", "clock"),
+        regions=source.wanted(tuple, "regions"),
+        zones=source.wanted(tuple, "zones"),
+    )
 
 
 def _encapsulation(source: _Source) -> EncapsulationExpectation:
@@ -199,11 +226,12 @@ def _bytes(value: object) -> int:
 
 def _kernel(profile: Profile | None) -> KernelExpectation:
     """Return the wanted tuning; where no profile says anything of it, that of tuned-node as advice."""
-    if profile is not None and (wanted := _wanted_kernel(profile)) != KernelExpectation():
+    wanted = KernelExpectation() if profile is None else _wanted_kernel(profile)
+    if replace(wanted, modules=None, persisted=None) != KernelExpectation():
         return wanted
     from pytest_k8snet.expect.profile import load_profiles
 
-    return replace(_wanted_kernel(load_profiles([TUNED])), advice=True)
+    return replace(_wanted_kernel(load_profiles([TUNED])), modules=wanted.modules, persisted=wanted.persisted, advice=True)
 
 
 def _wanted_kernel(profile: Profile) -> KernelExpectation:
@@ -215,6 +243,8 @@ def _wanted_kernel(profile: Profile) -> KernelExpectation:
         congestion_control=None
         if kernel.congestion_control is None
         else Wanted(kernel.congestion_control, profile.origin("kernel", "congestion_control")),
+        modules=None if kernel.modules is None else Wanted(tuple(kernel.modules), profile.origin("kernel", "modules")),
+        persisted=None if kernel.persisted is None else Wanted(kernel.persisted, profile.origin("kernel", "persisted")),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from pytest_k8snet.expect.namespaces import reach
 from pytest_k8snet.expect.words import ENCAPSULATIONS, encapsulation_meant
 
 _RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*(bit|kbit|mbit|gbit)$")
@@ -119,8 +120,15 @@ def _sysctl_want(text: str) -> str:
     return text
 
 
+def _pod_key(key: str) -> str:
+    if reach(dotted_key(key)) == "host":
+        raise ValueError("pods have no such sysctl, nodes alone do; write it below kernel.sysctl.host")
+    return key
+
+
 Rate = Annotated[str, AfterValidator(_rate), Field(pattern=_RATE.pattern, description="A rate as tc writes it: 50mbit, 10gbit.")]
 SysctlKey = Annotated[str, Field(pattern=_SYSCTL_KEY)]
+PodSysctlKey = Annotated[SysctlKey, AfterValidator(_pod_key)]
 SysctlValue = Annotated[
     str,
     BeforeValidator(_sysctl_text),
@@ -155,6 +163,8 @@ Encapsulation = Annotated[
 ]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1.5)]
+Part = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -189,7 +199,7 @@ class Sysctls(_Section):
     """Wanted sysctls: in the node's own network namespace and in pods'. Most do not reach pods from the node."""
 
     host: dict[SysctlKey, SysctlValue | None] = Field(default_factory=dict)
-    pod: dict[SysctlKey, SysctlValue | None] = Field(default_factory=dict)
+    pod: dict[PodSysctlKey, SysctlValue | None] = Field(default_factory=dict)
 
 
 class Kernel(_Section):
@@ -198,6 +208,26 @@ class Kernel(_Section):
     sysctl: Sysctls = Field(default_factory=Sysctls)
     qdisc: Annotated[str, Field(pattern=_QDISC)] | None = Field(default=None, description="In force on the uplink.")
     congestion_control: Annotated[str, Field(pattern=_CONGESTION_CONTROL)] | None = None
+    modules: Names | None = Field(default=None, description="Modules that are loaded or built in: br_netfilter, ip_vs_rr.")
+    persisted: Literal["required"] | None = Field(default=None, description="The next boot gives the wanted sysctls, and those in force.")
+
+
+class Conntrack(_Section):
+    """The connection table of every node."""
+
+    full: Part | None = Field(default=None, description="Share of the table in use from which on it fails.")
+    nearly_full: Part | None = Field(default=None, description="Share of the table in use from which on it is told.")
+    losses: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        default=None, description="Most packets by which insert_failed and drop may each grow during a run."
+    )
+
+
+class Machine(_Section):
+    """The machine under every node."""
+
+    steal: Part | None = Field(default=None, description="Share of the processors' time that the hypervisor may take.")
+    losses: Part | None = Field(default=None, description="Share of packets that a network device or the softnet queue may lose.")
+    clock: Literal["synchronised"] | None = None
 
 
 class Dns(_Section):
@@ -261,5 +291,9 @@ class ProfileModel(_Section):
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)
+    conntrack: Conntrack = Field(default_factory=Conntrack)
+    node: Machine = Field(default_factory=Machine)
+    regions: Names | None = Field(default=None, description="Where nodes may be: label topology.kubernetes.io/region, wildcards allowed.")
+    zones: Names | None = Field(default=None, description="The same for label topology.kubernetes.io/zone.")
     waivers: list[WaiverModel] = Field(default_factory=list)
     custom: dict[str, Any] = Field(default_factory=dict, description="Free: for one's own checks.")

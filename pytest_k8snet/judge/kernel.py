@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
 from pytest_k8snet.cluster.model import Node
 from pytest_k8snet.expect.model import KernelExpectation, SysctlWant
+from pytest_k8snet.expect.namespaces import reach
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.record.facts import NetNamespace, NodeFacts, Persisted
+from pytest_k8snet.record.facts import NetNamespace, NodeFacts
 
 _CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 _FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+PODS_PACE_SINCE = (5, 18)  # cilium Documentation/network/kubernetes/bandwidth-manager.rst
+
+_STRICT = 1
+_MARTIANS = "net.ipv4.conf.all.log_martians"
 _CONNTRACK = "net.netfilter.nf_conntrack_"
 _CONNTRACK_FACTS = {f"{_CONNTRACK}max": "max", f"{_CONNTRACK}buckets": "buckets", f"{_CONNTRACK}count": "count"}
-
-#: Share of the connection table from which on it is worth a look.
-_NEARLY_FULL = 0.8
 
 _NO_HOST_SYSCTL = "no profile wants a sysctl on nodes"
 _NO_POD_SYSCTL = "no profile wants a sysctl in pods"
@@ -50,10 +53,14 @@ def host_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     if not wants:
         return Judgement.skipped(_NO_HOST_SYSCTL)
     judgement = Judgement(want=f"{len(wants)} sysctls on the node")
+    in_pods = {want.key for want in expect.pod_sysctls}
     for want in wants:
         _check(judgement, facts.node, facts.host.sysctls, want)
-        if not expect.advice:
-            _advise_persisted(judgement, facts, want)
+        if not expect.advice and want.key not in in_pods and reach(want.key) == "own":
+            judgement.advise(
+                f"{facts.node}: {want.key} of the node does not reach pods, which start with the kernel's own value; what is wanted there "
+                "goes below kernel.sysctl.pod"
+            )
     return judgement
 
 
@@ -74,16 +81,6 @@ def pod_sysctls(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
         return judgement
     for want in expect.pod_sysctls:
         _check(judgement, f"{facts.node}: probe pod", facts.pod.sysctls, want)
-        different = [
-            f"{pod.name} {value}"
-            for pod in facts.existing_pods
-            if (value := pod.network.sysctls.get(want.key)) is not None and not _holds(value, want)
-        ]
-        if different:
-            judgement.remark(
-                f"{facts.node}: {len(different)} pods that were there before have another {want.key} "
-                f"({'; '.join(different[:3])}), want {want}"
-            )
     return judgement
 
 
@@ -145,8 +142,11 @@ def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement
             wanted=want.value,
             command="getsockopt(TCP_CONGESTION)" if facts.agent == "python" else f"sysctl {_CONGESTION_CONTROL}",
         )
-    if not expect.advice:
-        _advise_persisted(judgement, facts, SysctlWant(_CONGESTION_CONTROL, "=", want.value, want.origin))
+        if network is facts.pod and have == "bbr" and _release(facts.kernel) < PODS_PACE_SINCE:
+            judgement.advise(
+                f"{who}: bbr on kernel {facts.kernel}: before 5.18 the times at which packets are to leave do not outlast the way out of "
+                "a pod, and fq on the uplink does not pace them"
+            )
     return judgement
 
 
@@ -165,11 +165,6 @@ def conntrack(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
         _check(judgement, facts.node, {**facts.host.sysctls, **values}, want)
     if not wants:
         judgement.skip_reason = _NO_CONNTRACK
-    if count is not None and count > _NEARLY_FULL * limit:
-        judgement.advise(f"{facts.node}: {count} of {limit} entries of the connection table are in use: when it is full, packets are lost")
-    # kube-proxy raises the hash to a quarter of the table (SetMax, pkg/proxy/conntrack/sysctls.go); longer chains cost time per packet.
-    if buckets and limit > 4 * buckets:
-        judgement.advise(f"{facts.node}: {limit / buckets:.0f} connections per hash bucket when the table is full, 4 at most is usual")
     return judgement
 
 
@@ -185,7 +180,6 @@ def forwarding(facts: NodeFacts, expect: KernelExpectation, families: Collection
             continue
         want = wanted.get(key, SysctlWant(key, "=", "1", "built-in"))
         _check(judgement, facts.node, facts.host.sysctls, want)
-        _advise_persisted(judgement, facts, want)
     # ip_forward sets every device's own; one that was set back since drops what comes in by it (net/ipv4/route.c, IN_DEV_FORWARD).
     # Cilium's programs may forward without asking it.
     own = f"net.ipv4.conf.{facts.uplink}.forwarding"
@@ -194,10 +188,161 @@ def forwarding(facts: NodeFacts, expect: KernelExpectation, families: Collection
     return judgement
 
 
+def persisted(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
+    """Judge what the next boot gives: the wanted sysctls, and of those that nobody wants but a file assigns what is in force now.
+
+    Only a profile that says ``persisted: required`` makes faults of it: Talos, Bottlerocket and operators keep values elsewhere.
+    """
+    if facts.running is None:
+        return Judgement.beyond_reach("the recording is older than the comparison of files with the values in force")
+    required = expect.persisted
+    judgement = Judgement(want="sysctls that outlast a reboot" + (f" ({required.origin})" if required else ""))
+    if "persisted" in facts.errors:
+        judgement.error(f"{facts.node}: the sysctl.d files were not read{facts.why('persisted')}")
+    else:
+        wants = [] if expect.advice else _wanted_at_boot(facts, expect)
+        for want in wants:
+            _check_at_boot(judgement, facts, want)
+        _check_drift(judgement, facts, {want.key for want in wants})
+        if not judgement.findings and not judgement.checked:
+            return Judgement.skipped("no profile wants a sysctl, and no file of the node assigns one of networks")
+    return judgement if required else judgement.only_advice("no profile requires sysctls to be persisted (kernel.persisted)")
+
+
+def _wanted_at_boot(facts: NodeFacts, expect: KernelExpectation) -> list[SysctlWant]:
+    wants = {want.key: want for want in expect.host_sysctls}
+    if (wanted := expect.congestion_control) is not None:
+        wants.setdefault(_CONGESTION_CONTROL, SysctlWant(_CONGESTION_CONTROL, "=", wanted.value, wanted.origin))
+    if facts.kube_proxy.conntrack is not None and facts.kube_proxy.conntrack.max_per_core > 0:
+        wants.pop(f"{_CONNTRACK}max", None)  # kube-proxy sets it at its start, whatever a file says: NET-CONNTRACK-003 judges that
+    return [*wants.values()]
+
+
+def _check_at_boot(judgement: Judgement, facts: NodeFacts, want: SysctlWant) -> None:
+    assigned = facts.at_boot(want.key)
+    value = None if assigned is None else assigned.value
+    if assigned is None or value is None:
+        text = f"{want.key} is in no sysctl.d file: it may be lost at the next boot"
+    else:
+        text = f"{assigned.file}:{assigned.line} sets {want.key} to {value} at the next boot"
+    judgement.check(
+        value is not None and holds(value, want),
+        f"{facts.node}: {text}, want {want}",
+        measured=value,
+        wanted=f"{want.operator} {want.value}",
+        command="systemd-analyze cat-config sysctl.d",
+    )
+
+
+def _check_drift(judgement: Judgement, facts: NodeFacts, wanted: Collection[str]) -> None:
+    for key, running in sorted((facts.running or {}).items()):
+        assigned = facts.at_boot(key)
+        if key in wanted or key in _FORWARDING.values() or assigned is None or assigned.value is None:
+            continue
+        if key == f"{_CONNTRACK}max" and facts.kube_proxy.conntrack is not None and facts.kube_proxy.conntrack.max_per_core > 0:
+            continue
+        judgement.check(
+            _same(running, assigned.value),
+            f"{facts.node}: {key} is {running}, {assigned.file}:{assigned.line} makes it {assigned.value} at the next boot",
+            measured=running,
+            wanted=assigned.value,
+            command=f"sysctl {key}",
+        )
+
+
+def _same(running: str, assigned: str) -> bool:
+    """Whether the kernel writes `running` for what a file assigns: it joins neighbouring ports of a list."""
+    if running.split() == assigned.split():
+        return True
+    try:
+        return "," in running + assigned and _ports(running) == _ports(assigned)
+    except ValueError:
+        return False
+
+
+def modules(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
+    """Judge that modules are at work in the kernel, loaded or built in; without a wanted one, tell what a bridge CNI lacks."""
+    if facts.modules is None:
+        return Judgement.beyond_reach("the recording is older than the reading of modules")
+    judgement = Judgement(want=None if expect.modules is None else f"modules {', '.join(expect.modules.value)} ({expect.modules.origin})")
+    judgement.evidence["modules"] = sorted(facts.modules)
+    # Two pods of a node behind one bridge answer each other past the node's own rules, and the address of a Service is never put back.
+    if facts.bridges_pods and "br_netfilter" not in facts.modules:
+        judgement.advise(
+            f"{facts.node}: pods are ports of a bridge and br_netfilter is not loaded: a pod that asks a Service whose endpoint is on its "
+            "own node gets no usable answer",
+            command="lsmod",
+        )
+    if expect.modules is None:
+        judgement.skip_reason = "no profile names modules"
+        return judgement
+    for name in expect.modules.value:
+        judgement.check(
+            name.replace("-", "_") in facts.modules,
+            f"{facts.node}: the module {name} is neither loaded nor built in, want it ({expect.modules.origin})",
+            measured="absent",
+            wanted=name,
+            command=f"lsmod | grep {name}; grep {name} /lib/modules/{facts.kernel}/modules.builtin",
+        )
+    return judgement
+
+
+def reverse_path(facts: NodeFacts, cni: str | None) -> Judgement:
+    """Judge that the reverse path filter is not strict where the CNI lets packets come in by another device than answers leave by.
+
+    The kernel takes the larger of ``all`` and the device's own value (0 none, 1 strict, 2 loose).
+    """
+    devices = _asymmetric(facts, cni)
+    if not devices:
+        judgement = Judgement.skipped(f"nothing is known of CNI {cni or 'unknown'} that a strict reverse path filter would break")
+        if facts.uplink is not None and _filter(facts, facts.uplink) == _STRICT and facts.host.sysctls.get(_MARTIANS) == "0":
+            judgement.advise(
+                f"{facts.node}: the reverse path filter is strict on {facts.uplink} and {_MARTIANS} is 0: what it drops is told nowhere",
+                command=f"sysctl {_MARTIANS}",
+            )
+        return judgement
+    judgement = Judgement(want=f"no strict reverse path filter on {', '.join(devices)} ({cni})")
+    for device, why in devices.items():
+        have = _filter(facts, device)
+        command = f"sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.{device}.rp_filter"
+        if have is None:
+            judgement.error(f"{facts.node}: the reverse path filter of {device} was not measured", command=command)
+            continue
+        judgement.check(
+            have != _STRICT,
+            f"{facts.node}: the reverse path filter is strict on {device}, want it loose or off: {why}",
+            measured=have,
+            wanted="0 or 2",
+            command=command,
+        )
+    return judgement
+
+
+def _asymmetric(facts: NodeFacts, cni: str | None) -> dict[str, str]:
+    """Return the devices by which a CNI lets packets come in whose answers leave by others, and why."""
+    if cni == "cilium" and facts.host.link("cilium_host") is not None:
+        return {"cilium_host": "Cilium brings packets to it that the routing table would send elsewhere (claim CNI cilium)"}
+    if cni == "aws-vpc-cni" and facts.uplink is not None:
+        return {facts.uplink: "pods with addresses of other network interfaces answer NodePorts by it (claim CNI aws-vpc-cni)"}
+    return {}
+
+
+def _filter(facts: NodeFacts, device: str) -> int | None:
+    key = f"net.ipv4.conf.{device.replace('.', '/')}.rp_filter"
+    values = [facts.host.sysctls.get(name) for name in ("net.ipv4.conf.all.rp_filter", key)]
+    numbers = [int(value) for value in values if value is not None]
+    return max(numbers) if len(numbers) == len(values) else None
+
+
 def pod_families(node: Node) -> set[int]:
     """Return the address families (4, 6) of a node's pods: those of its pod ranges, else (EKS, Cilium) that of its InternalIP."""
     addresses = node.pod_cidrs or ((node.internal_ip,) if node.internal_ip else ())
     return {ipaddress.ip_interface(address).version for address in addresses} or {4}
+
+
+def _release(kernel: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    return (int(found[1]), int(found[2])) if found else PODS_PACE_SINCE
 
 
 def _judged_elsewhere(want: SysctlWant, expect: KernelExpectation) -> bool:
@@ -213,7 +358,7 @@ def _check(judgement: Judgement, who: str, values: Mapping[str, str | None], wan
     have = values[want.key]
     told = "is not known to this kernel" if have is None else " ".join(have.split()) or "(empty)"
     judgement.check(
-        have is not None and _holds(have, want),
+        have is not None and holds(have, want),
         f"{who}: {want.key} {told}, want {want}",
         measured=have,
         wanted=f"{want.operator} {want.value}",
@@ -221,7 +366,7 @@ def _check(judgement: Judgement, who: str, values: Mapping[str, str | None], wan
     )
 
 
-def _holds(have: str, want: SysctlWant) -> bool:
+def holds(have: str, want: SysctlWant) -> bool:
     """Whether a value in the kernel's notation is what is wanted; fields may be apart by tabs or blanks."""
     if want.operator == "covers":
         try:
@@ -249,21 +394,6 @@ def _ports(text: str) -> list[tuple[int, int]]:
         else:
             ranges.append(part)
     return ranges
-
-
-def _advise_persisted(judgement: Judgement, facts: NodeFacts, want: SysctlWant) -> None:
-    """Note what the next boot will do. Advice only: Talos, Bottlerocket and operators keep such values elsewhere."""
-    if "persisted" in facts.errors:
-        judgement.remark(
-            f"{facts.node}: the sysctl.d files were not read ({facts.errors['persisted']}): the next boot may reset {want.key}"
-        )
-        return
-    assignments: list[Persisted] = [item for item in facts.persisted if want.key in (item.key, item.key.replace("/", "."))]
-    if not assignments:
-        judgement.advise(f"{facts.node}: {want.key} is in no sysctl.d file: it may be lost at the next boot")
-    elif not _holds(assignments[-1].value, want):
-        last = assignments[-1]
-        judgement.advise(f"{facts.node}: {last.file}:{last.line} sets {want.key} to {last.value} at the next boot, want {want}")
 
 
 def _hardware(facts: NodeFacts, device: str) -> list[str]:

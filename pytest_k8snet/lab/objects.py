@@ -22,6 +22,9 @@ PROXY_LABELS = {"k8s-app": "kube-proxy"}
 KUBE_PROXY_ELSEWHERE = "k8snet.lab/kube-proxy"
 """The lab's kube-proxy runs only on nodes without this label."""
 
+REGION_LABEL = "topology.kubernetes.io/region"
+REGION = "lab"
+
 _TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 _EVERYWHERE = [{"operator": "Exists"}]
 _COREFILE = """.:53 {
@@ -49,7 +52,7 @@ def manifests(settings: LabSettings, plan: AddressPlan, images: Mapping[str, str
         yield {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
+            "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name, REGION_LABEL: REGION}},
             "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]},
         }
     if NETWORKS[settings.network].routes_by == "flannel":

@@ -65,7 +65,8 @@ class Measurement:
     subject: Literal["node", "pair"]
     load: bool  # whether it sends full-rate traffic
     module: str
-    last: tuple[str, ...] = ()  # checks that come last: it is begun early, as it may wait until the cluster has mended itself
+    last: tuple[str, ...] = ()  # checks that come last
+    early: bool = False  # whether it is begun beside the first checks, as it may wait until the cluster has mended itself
 
     def take(self, context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
         """Measure `subjects` (node names, or pairs ``a:b``). What cannot be measured becomes a document with the reason."""
@@ -73,11 +74,15 @@ class Measurement:
         return take(context, subjects)
 
 
+#: Checks of what the kernels have counted during the run.
+ACTIVITY_CHECKS = ("NET-CONNTRACK-002", "NET-NODE-001", "NET-NODE-002")
+
 MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement
     for measurement in (
         Measurement("facts", "node", load=False, module="pytest_k8snet.measure.facts"),
-        Measurement("ipvs", "node", load=False, module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",)),
+        Measurement("ipvs", "node", load=False, module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",), early=True),
+        Measurement("activity", "node", load=False, module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
         Measurement("throughput", "pair", load=True, module="pytest_k8snet.measure.throughput"),
     )
 }

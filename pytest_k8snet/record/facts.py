@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.activity import Activity
+from pytest_k8snet.record.conntrack import ConntrackSettings
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_setting, sync_period_s
 
@@ -100,10 +103,18 @@ class NetNamespace:
 class Persisted:
     """One assignment in a sysctl.d file of the node."""
 
-    key: str
-    value: str
+    key: str  # may be a pattern
+    value: str | None  # None: patterns leave this key alone
     file: str
     line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What the kernel knows of the quality of its clock."""
+
+    problems: tuple[str, ...]  # unsynchronised, ...
+    max_error_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,7 @@ class KubeProxy:
     mode_error: str | None  # why there is no mode: "connection refused", "HTTP 404", ...
     listening: bool  # something accepts connections on 127.0.0.1:10249 or [::1]:10249
     exclude_cidrs: tuple[str, ...]  # ipvs.excludeCIDRs: virtual servers there are somebody else's
+    conntrack: ConntrackSettings | None  # None: it does not tell
     processes: tuple[str, ...]  # "pid 812: /usr/local/bin/kube-proxy --config=..."
     scheduler: str | None  # what it runs with, by /configz; empty is kube-proxy's default, None that it does not tell
     strict_arp: bool | None
@@ -130,6 +142,7 @@ class KubeProxy:
             mode_error=data["mode_error"],
             listening=data["listening"],
             exclude_cidrs=exclude_cidrs(configz := data.get("configz")),
+            conntrack=ConntrackSettings.from_configz(configz),
             processes=tuple(data["processes"]),
             scheduler=ipvs_setting(configz, "scheduler"),
             strict_arp=ipvs_setting(configz, "strictARP"),
@@ -311,7 +324,11 @@ class NodeFacts:
     existing_pods_running: int  # as many as there were
     uplink: str | None  # device that holds the node's InternalIP
     physical: tuple[str, ...]  # devices with /sys/class/net/X/device, and the uplink
-    persisted: tuple[Persisted, ...]
+    persisted: tuple[Persisted, ...]  # in the order in which a boot applies them
+    running: Mapping[str, str] | None  # values in force of those keys; None in an older recording
+    modules: frozenset[str] | None  # of networks, loaded or built in; None in an older recording
+    activity: Activity | None  # first reading; None in an older recording
+    clock: Clock | None
     kube_proxy: KubeProxy
     ipvs_loaded: bool  # /proc/net/ip_vs exists
     ipvs_table: str | None  # its text
@@ -322,6 +339,7 @@ class NodeFacts:
     conntrack: Mapping[str, int | None]  # count, max, buckets
     neighbours: Mapping[str, int]  # of IPv4, in all network namespaces: entries, table_fulls (since boot); empty when not read
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
+    uplink_duplex: str | None  # full or half
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
     forwarding: Mapping[str, Mapping[str, Sequence[str]]]  # vxlan device that has to be told: next hop to addresses of nodes
@@ -332,6 +350,22 @@ class NodeFacts:
     tools: Mapping[str, Tool | None]  # by name; None is one that is missing
     errors: Mapping[str, str]  # parts of the node's facts that could not be read: they are empty, and mean nothing
     raw: Mapping[str, Any]
+
+    def at_boot(self, key: str) -> Persisted | None:
+        """Return the assignment that decides a sysctl's value at the next boot, None when no file speaks of it.
+
+        The last one counts. Patterns leave alone what is assigned by its own name, and what a file excludes (sysctl.d(5)).
+        """
+        own = [item for item in self.persisted if key in (item.key, item.key.replace("/", "."))]
+        if own:
+            return next((item for item in reversed(own) if item.value is not None), None)
+        return next((item for item in reversed(self.persisted) if item.value is not None and _matches(key, item.key)), None)
+
+    @property
+    def bridges_pods(self) -> bool:
+        """Whether a bridge of the node has veth devices, and so pods, for ports."""
+        bridges = {link.name for link in self.host.links if link.kind == "bridge"}
+        return any(link.kind == "veth" and link.master in bridges for link in self.host.links)
 
     def why(self, part: str) -> str:
         """Return ``: reason`` when a part of the facts could not be read, nothing when it was."""
@@ -359,6 +393,10 @@ class NodeFacts:
                 uplink=data["uplink"],
                 physical=tuple(data["physical"]),
                 persisted=tuple(Persisted(**item) for item in data["persisted"]),
+                running=data.get("running"),
+                modules=frozenset(data["modules"]) if "modules" in data else None,
+                activity=Activity.from_json(data["activity"]) if "activity" in data else None,
+                clock=Clock(tuple(data["clock"]["problems"]), data["clock"]["max_error_us"]) if data.get("clock") else None,
                 kube_proxy=KubeProxy.from_json(data["kube_proxy"]),
                 ipvs_loaded=data["ipvs"]["loaded"],
                 ipvs_table=data["ipvs"]["table"],
@@ -369,6 +407,7 @@ class NodeFacts:
                 conntrack=dict(data["conntrack"]),
                 neighbours=dict(data.get("neighbours") or {}),
                 uplink_speed_mbit=data.get("uplink_speed_mbit"),
+                uplink_duplex=data.get("uplink_duplex"),
                 virtual=data.get("virtual"),
                 peer_routes=PeerRoutes.from_json(data["peer_routes"]),
                 forwarding=dict(data.get("forwarding") or {}),
@@ -382,6 +421,12 @@ class NodeFacts:
                 errors=dict(data.get("errors") or {}),
                 raw=data,
             )
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """Whether a pattern of sysctl.d means a key: as in paths a wildcard stays within its part."""
+    parts, patterns = key.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 @contextmanager

@@ -74,8 +74,8 @@ class IpvsRecord:
 
 def ipvs_settings(configz: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
     """Return where kube-proxy's /configz may hold settings of ipvs mode, keys in lower case: its shape changed in 1.36."""
-    lowered = _lower(configz or {}).get("kubeproxy.config.k8s.io") or {}
-    return [holder for holder in (lowered.get("ipvs"), lowered.get("ipvsconfiguration"), lowered) if isinstance(holder, Mapping)]
+    settings = lowered(configz or {}).get("kubeproxy.config.k8s.io") or {}
+    return [holder for holder in (settings.get("ipvs"), settings.get("ipvsconfiguration"), settings) if isinstance(holder, Mapping)]
 
 
 def ipvs_setting(configz: Mapping[str, Any] | None, name: str) -> Any:
@@ -103,5 +103,6 @@ def exclude_cidrs(configz: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(str(cidr) for holder in ipvs_settings(configz) for cidr in holder.get("excludecidrs") or ())
 
 
-def _lower(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.lower(): _lower(item) if isinstance(item, Mapping) else item for key, item in value.items()}
+def lowered(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part of /configz with its keys in lower case."""
+    return {key.lower(): lowered(item) if isinstance(item, Mapping) else item for key, item in value.items()}

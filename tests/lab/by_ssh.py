@@ -69,8 +69,10 @@ def recorded(lab: Lab, title: str, node: str) -> Mapping[str, Any]:
 def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     """Return what of the facts of a node does not depend on the way to it, nor on the moment."""
     values = recorded(lab, title, node)
-    passing = ("agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
+    # The quality of the clock is read by shell only with tools that not every node has.
+    passing = ("activity", "clock", "agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
     kept = {name: value for name, value in values.items() if name not in passing}
+    kept["errors"] = {name: error for name, error in values["errors"].items() if name != "clock"}
     kept["host"] = _network(values["host"])
     # A probe pod of the run before may still be on its way out.
     kept["existing_pods"] = {pod["name"]: _network(pod) for pod in values["existing_pods"] if not pod["name"].startswith("k8snet-")}

@@ -24,6 +24,16 @@ TOGETHER = (
     {"stale-endpoint": "node-2", "strict-arp-off": "node-1", "congestion-control-cubic": "node-3"},
     {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3"},
     {"pod-path-throttled": "node-2", "iperf3-server-killed": "node-3"},
+    {"conntrack-table-nearly-full": "node-1", "conntrack-table-full": "node-2", "node-in-another-region": "node-3"},
+    {
+        "pods-without-tuning": "node-1",
+        "module-unloaded": "node-2",
+        "softnet-queue-too-short": "node-2",
+        "pod-untuned": "node-1",
+        "pod-without-route": "node-3",
+        "sysctl-not-persisted": "node-3",
+    },
+    {"forwarding-off": "node-3"},
 )
 
 
@@ -50,7 +60,10 @@ def test_healthy(lab: Lab) -> None:
         "NET-INGRESS-003",
         "NET-ENCAP-002",
         "NET-ENCAP-003",
+        "NET-KERNEL-009",
         "NET-MTU-003",
+        "NET-NODE-003",
+        "NET-NODE-004",
     }
 
 

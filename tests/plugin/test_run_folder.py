@@ -29,7 +29,7 @@ def test_content(bench: Bench, way: str) -> None:
         ".k8snet-run",
         "cluster/cluster.json",
         "collection.json",
-        *(f"{kind}/{node}.json" for kind in ("facts", "ipvs") for node in nodes),
+        *(f"{kind}/{node}.json" for kind in ("activity", "facts", "ipvs") for node in nodes),
         "plan.json",
         "probes.json",
         "profiles.json",
@@ -137,3 +137,11 @@ def test_a_measurement_that_breaks_is_not_taken_again_for_every_case(bench: Benc
     assert ran.verdicts["ACME-1[node-2]"] == "error"
     assert bench.requests().count("node-2 host facts") == 1
     assert bench.record("facts/node-2.json")["reason"] == "the measurement broke off"
+
+
+def test_counters_are_read_again_when_everything_else_is_measured(bench: Bench) -> None:
+    bench.run("-pno:xdist")
+    asked = [line.split()[-1] for line in bench.requests()]
+    assert asked.count("activity") == 3
+    assert "iperf3_client" not in asked[asked.index("activity") :]
+    assert "facts" not in asked[asked.index("activity") :]

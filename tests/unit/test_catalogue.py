@@ -15,7 +15,20 @@ from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import LEVELS
 
 ROOT = Path(__file__).parents[2]
-AREAS = {"absence", "control_plane", "dns", "encapsulation", "ingress", "kernel", "mtu", "proxy", "throughput"}
+AREAS = {
+    "absence",
+    "conntrack",
+    "control_plane",
+    "dns",
+    "encapsulation",
+    "ingress",
+    "kernel",
+    "mtu",
+    "node",
+    "pods",
+    "proxy",
+    "throughput",
+}
 EVERY = pytest.mark.parametrize("check", checks(), ids=lambda check: check.id)
 
 

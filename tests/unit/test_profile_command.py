@@ -219,6 +219,8 @@ def test_explain_with_another_profile() -> None:
         """
 extends: iptables
 proxy: {strict_arp: false}
+kernel: {modules: [ip_vs, veth]}
+regions: [eu-*]
 custom: {racks: [1, 2]}
 waivers:
 - {check: ACME-*, nodes: [node-2], reason: the move, expires: 2030-01-01}
@@ -232,8 +234,10 @@ waivers:
     assert table["proxy.strict_arp"] == ("false", f"profile ours.yaml:3; instead of true ({source} ipvs.strictARP)")
     assert table["proxy.scheduler"][:2] == ("rr", f"{source} ipvs.scheduler (empty means rr)")
     assert table["kernel.qdisc"] == ("fq", "profile tuned-node.yaml:18; advice only: no profile wants any tuning")
-    assert table["custom.racks"] == ("[1, 2]", "profile ours.yaml:4")
-    assert explained.output.endswith("\nwaivers\n  ACME-* on node-2 until 2030-01-01 (profile ours.yaml:6): the move\n")
+    assert table["custom.racks"] == ("[1, 2]", "profile ours.yaml:6")
+    assert table["kernel.modules"] == ("ip_vs, veth", "profile ours.yaml:4")
+    assert table["regions"] == ("eu-*", "profile ours.yaml:5")
+    assert explained.output.endswith("\nwaivers\n  ACME-* on node-2 until 2030-01-01 (profile ours.yaml:8): the move\n")
 
 
 def test_explain_a_bundle() -> None:

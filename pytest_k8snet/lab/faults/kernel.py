@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
-from pytest_k8snet.lab.node_files import UPLINK
+from pytest_k8snet.lab.faults.model import ANY_PROXY_MODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
+
+TUNING = "k8snetOriginalTuning"
+LATER_FILE = "/etc/sysctl.d/99-k8snet-fault.conf"
 
 Action = Callable[[FaultyLab, FaultyNode], None]
 
@@ -22,6 +26,27 @@ def _as_tuned(lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, ["sysctl", "-q", "--system"])
 
 
+def _file(path: str, text: str) -> Action:
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.run(node.name, ["tee", path], stdin=text)
+
+    return act
+
+
+def _without(path: str) -> Action:
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.run(node.name, ["rm", "-f", path])
+
+    return act
+
+
+def _modprobe(*arguments: str) -> Action:
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.run(node.name, ["modprobe", *arguments])
+
+    return act
+
+
 def _qdisc(kind: str) -> Action:
     def act(lab: FaultyLab, node: FaultyNode) -> None:
         lab.run(node.name, ["tc", "qdisc", "replace", "dev", UPLINK, "root", kind])
@@ -29,7 +54,38 @@ def _qdisc(kind: str) -> Action:
     return act
 
 
+def _without_tuning(lab: FaultyLab, node: FaultyNode) -> None:
+    """Take the plugin out of the chain, and keep it under a key that nobody knows."""
+    configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    configuration[TUNING] = [plugin for plugin in configuration["plugins"] if plugin["type"] == "tuning"]
+    configuration["plugins"] = [plugin for plugin in configuration["plugins"] if plugin["type"] != "tuning"]
+    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
+
+
+def _with_tuning(lab: FaultyLab, node: FaultyNode) -> None:
+    configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    configuration["plugins"] += configuration.pop(TUNING, [])
+    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
+
+
 FAULTS = (
+    Fault(
+        "pods-without-tuning",
+        area="kernel",
+        summary="the node's CNI configuration has lost its tuning plugin: new pods have the kernel's own values",
+        turns=(Turns("NET-KERNEL-002"),),
+        apply=_without_tuning,
+        revert=_with_tuning,
+    ),
+    Fault(
+        "forwarding-off",
+        area="kernel",
+        # Not ip_forward: the CNI's bridge plugin sets that again with the next pod that it makes.
+        summary="the uplink's own net.ipv4 forwarding is 0: what comes in by it for the node's pods is dropped",
+        turns=(Turns("NET-KERNEL-006"),),
+        apply=_sysctl(f"net.ipv4.conf.{UPLINK}.forwarding=0"),
+        revert=_sysctl(f"net.ipv4.conf.{UPLINK}.forwarding=1"),
+    ),
     Fault(
         "sysctl-reset",
         area="kernel",
@@ -42,9 +98,10 @@ FAULTS = (
         "conntrack-max-lowered",
         area="kernel",
         summary="nf_conntrack_max is 16384",
-        turns=(Turns("NET-KERNEL-005"),),
+        turns=(Turns("NET-KERNEL-005"), Turns("NET-CONNTRACK-003")),
         apply=_sysctl("net.netfilter.nf_conntrack_max=16384"),
         revert=_as_tuned,
+        proxy_modes=tuple(mode for mode in ANY_PROXY_MODE if mode != "none"),
     ),
     Fault(
         "qdisc-replaced",
@@ -61,5 +118,21 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-004"),),
         apply=_sysctl("net.ipv4.tcp_congestion_control=cubic"),
         revert=_as_tuned,
+    ),
+    Fault(
+        "sysctl-not-persisted",
+        area="kernel",
+        summary="a file of sysctl.d gives net.ipv4.tcp_tw_reuse another value at the next boot; the value in force is right",
+        turns=(Turns("NET-KERNEL-007"),),
+        apply=_file(LATER_FILE, "net.ipv4.tcp_tw_reuse = 2\n"),
+        revert=_without(LATER_FILE),
+    ),
+    Fault(
+        "module-unloaded",
+        area="kernel",
+        summary="the module br_netfilter is unloaded",
+        turns=(Turns("NET-KERNEL-008"),),
+        apply=_modprobe("-r", "br_netfilter"),
+        revert=_modprobe("br_netfilter"),
     ),
 )

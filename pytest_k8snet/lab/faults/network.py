@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.faults import background
 from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
@@ -14,7 +15,7 @@ BRIDGE = "cni0"
 ORIGINAL_MTU = "k8snetOriginalMtu"  # kept in the CNI configuration, which ignores keys it does not know
 TUNNEL = "k8snet-fault"
 TUNNEL_NETWORK = "169.254.199"
-KILLER = "/run/k8snet-fault-killer.py"
+KILLER = "killer"
 
 HALF_THE_LINE_RATE = ("tbf", "rate", "25mbit", "burst", "64kb", "latency", "100ms")
 
@@ -77,8 +78,6 @@ def _unthrottle_pods(lab: FaultyLab, node: FaultyNode) -> None:
 KILL_SERVERS = """
 # Ends every iperf3 server that is two seconds old: in the middle of its test.
 import os, signal, sys, time
-with open("/run/k8snet-fault-killer.pid", "w") as file:
-    file.write(str(os.getpid()))
 first_seen = {}
 while True:
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -98,12 +97,11 @@ while True:
 
 
 def _kill_servers(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["tee", KILLER], stdin=KILL_SERVERS)
-    lab.run(node.name, ["sh", "-c", f"setsid -f python3 {KILLER} </dev/null >/dev/null 2>&1"])
+    background.start(lab, node, KILLER, KILL_SERVERS)
 
 
 def _spare_servers(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["sh", "-c", f'kill "$(cat /run/k8snet-fault-killer.pid)" && rm {KILLER} /run/k8snet-fault-killer.pid'])
+    background.stop(lab, node, KILLER)
 
 
 FAULTS = (

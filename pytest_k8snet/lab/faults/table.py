@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults import absence, cni, kernel, network, service_proxy
+from pytest_k8snet.lab.faults import absence, cni, conntrack, kernel, machine, network, pods, service_proxy
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, Fault, Turns
 
-FAULTS: tuple[Fault, ...] = (*service_proxy.FAULTS, *absence.FAULTS, *network.FAULTS, *cni.FAULTS, *kernel.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *service_proxy.FAULTS,
+    *absence.FAULTS,
+    *network.FAULTS,
+    *cni.FAULTS,
+    *kernel.FAULTS,
+    *conntrack.FAULTS,
+    *machine.FAULTS,
+    *pods.FAULTS,
+)
 
 
 def fault(name: str) -> Fault:
@@ -49,6 +58,14 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
     }
 
 
+#: Checks whose failing cases rest on documents alone, and why no lab can have the real thing.
+WITHOUT_FAULT = {
+    "NET-KERNEL-009": "it takes Cilium or the AWS VPC CNI; the lab's own networks route symmetrically",
+    "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
+    "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
+    "NET-NODE-004": "the lab's network devices are virtual and tell no speed",
+}
+
 _HEAD = """# Faults
 
 What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on such a lab with
@@ -60,13 +77,24 @@ a time), run the suite and compare, exactly.
 This page is written by `k8snet lab fault list --write-docs docs/faults.md`.
 """
 _COLUMNS = "| fault | what it breaks | lab | cases it turns |\n|---|---|---|---|\n"
+_WITHOUT = """
+## Without a fault
+
+Failing cases of these are judged from documents, in the tests of their judges.
+
+| check | why |
+|---|---|
+"""
 _SUBJECTS = {NODE: "the node", INTO_NODE: "every measured pair into the node", EVERY_NODE: "every node", "cluster": "the cluster"}
 
 
 def page() -> str:
     """Return docs/faults.md: the faults area by area."""
     areas = dict.fromkeys(known.area for known in FAULTS)
-    return _HEAD + "".join(f"\n## {area}\n\n{_COLUMNS}{''.join(_row(known) for known in FAULTS if known.area == area)}" for area in areas)
+    tables = [f"\n## {area}\n\n{_COLUMNS}{''.join(_row(known) for known in FAULTS if known.area == area)}" for area in areas]
+    return (
+        _HEAD + "".join(tables) + _WITHOUT + "".join(f"| [{check}](checks/{check}.md) | {why} |\n" for check, why in WITHOUT_FAULT.items())
+    )
 
 
 def _row(known: Fault) -> str:

@@ -620,7 +620,7 @@ def tools(sshd: SshServer, tmp_path: Path) -> Path:
 def test_without_python_what_takes_the_agent_is_refused(way: Way, sshd: SshServer) -> None:
     message = way.fails(NoAgentError)
     assert message.startswith("node-1 (ssh): run: root@127.0.0.1 port ")
-    assert message.endswith(": the node has no python3; by shell alone only facts and the IPVS table are read")
+    assert message.endswith(": the node has no python3; by shell alone only facts, counters and the IPVS table are read")
     assert len(sshd.commands) == 1
 
 

@@ -112,6 +112,7 @@ def test_flags_that_nobody_needs_stay_on_the_node(arguments: list[str], kept: li
                     "syncPeriod": "30s",
                     "ipvs": {"scheduler": "rr"},
                     "IPVSConfiguration": {"excludeCIDRs": ["192.0.2.0/24"]},
+                    "conntrack": {"maxPerCore": 1},
                     "clientConnection": {"kubeconfig": "/x", "token": "planted"},
                 },
                 "other": {"token": "planted"},
@@ -122,6 +123,7 @@ def test_flags_that_nobody_needs_stay_on_the_node(arguments: list[str], kept: li
                     "syncPeriod": "30s",
                     "ipvs": {"scheduler": "rr"},
                     "IPVSConfiguration": {"excludeCIDRs": ["192.0.2.0/24"]},
+                    "conntrack": {"maxPerCore": 1},
                 }
             },
         ),
@@ -341,13 +343,113 @@ def test_persisted_sysctls_in_the_order_they_are_applied(tmp_path: Path) -> None
     (first / "60-masked.conf").symlink_to("/dev/null")
     (second / "60-masked.conf").write_text("net.core.somaxconn = 1\n")
     last = tmp_path / "sysctl.conf"
-    last.write_text("net.ipv4.ip_forward=0\n")
-    found = agent.persisted_sysctls([str(first), str(second), str(tmp_path / "none")], str(last))
+    last.write_text("net.ipv4.ip_forward=0\n- net.ipv4.conf.all.rp_filter\n")
+    folders = [str(first), str(second), str(tmp_path / "none")]
+    found = agent.persisted_sysctls(folders, str(last))
+    assert agent.persisted_sysctls(folders, None) == found[:-2], "systemd reads the last file only by a link in a folder"
     assert found == [
         {"key": "net.ipv4.tcp_rmem", "value": "4096 131072 6291456", "file": f"{second}/10-b.conf", "line": 1},
         {"key": "net.ipv4.ip_forward", "value": "1", "file": f"{first}/50-a.conf", "line": 4},
         {"key": "net.ipv4.conf.eth0/100.rp_filter", "value": "2", "file": f"{first}/50-a.conf", "line": 5},
         {"key": "net.ipv4.ip_forward", "value": "0", "file": str(last), "line": 1},
+        {"key": "net.ipv4.conf.all.rp_filter", "value": None, "file": str(last), "line": 2},
+    ]
+
+
+def test_values_in_force_of_what_files_assign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for key in ("all", "default", "eth0.5"):
+        (tmp_path / "net/ipv4/conf" / key).mkdir(parents=True)
+        (tmp_path / "net/ipv4/conf" / key / "rp_filter").write_text("2\n")
+    monkeypatch.setattr(agent, "SYSCTLS", f"{tmp_path}/")
+    persisted = [{"key": key} for key in ("net.ipv4.conf.*.rp_filter", "net.ipv4.conf.eth0/5.rp_filter", "net.no.such")]
+    assert agent.running_sysctls(persisted) == {"net.ipv4.conf.all.rp_filter": "2", "net.ipv4.conf.default.rp_filter": "2"}
+
+
+STATISTICS = {
+    "/proc/stat": "cpu  10 1 5 80 2 0 1 7 0 0\ncpu0 5 0 2 40 1 0 0 3 0 0\ncpu1 5 1 3 40 1 0 1 4 0 0\nintr 99\n",
+    "/proc/net/softnet_stat": "0000000a 00000001 00000002 0\n00000010 00000000 00000001 0\n",
+    "/proc/net/dev": (
+        "Inter-|   Receive                                                |  Transmit\n"
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"
+        "  eth0: 1000 10 1 2 0 0 0 0 2000 20 3 4 0 0 0 0\n"
+        "vethx: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"
+    ),
+    "/proc/net/stat/nf_conntrack": (
+        "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop\n"
+        "00000011  00000000 00000000 00000000 00000001 0 0 0 0 0000000a 00000002 00000000\n"
+        "00000011  00000000 00000000 00000000 00000001 0 0 0 0 00000001 00000000 00000003\n"
+    ),
+}
+
+
+def test_what_the_kernel_counts() -> None:
+    found = agent.read_activity(12.3456, STATISTICS.get, {"error": None}, ["eth0"])
+    conntrack = found.pop("conntrack")
+    assert found == {
+        "at_s": 12.346,
+        "processor": {
+            "online": 2,
+            "user": 10,
+            "nice": 1,
+            "system": 5,
+            "idle": 80,
+            "iowait": 2,
+            "irq": 0,
+            "softirq": 1,
+            "steal": 7,
+        },
+        "softnet": {"processed": 26, "dropped": 1, "time_squeeze": 3},
+        "devices": {"eth0": {"rx_packets": 10, "rx_errors": 1, "rx_dropped": 2, "tx_packets": 20, "tx_errors": 3, "tx_dropped": 4}},
+        "log": {"error": None},
+    }
+    assert (conntrack["insert_failed"], conntrack["drop"], conntrack["early_drop"], conntrack["invalid"]) == (11, 2, 3, 2)
+    assert "entries" not in conntrack
+    empty = agent.read_activity(1.0, lambda _: None, {}, [])
+    assert (empty["conntrack"], empty["softnet"], empty["devices"]) == (None, None, {})
+
+
+def test_the_kernel_log_is_read_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    records: list[Any] = [
+        b"6,1,500000,-;Linux\n SUBSYSTEM=x",
+        BrokenPipeError(),
+        b"4,9,12500000,-;nf_conntrack: nf_conntrack: table full, dropping packet\n",
+        b"6,10,13250000,c;eth0: up; really\n",
+        BlockingIOError(),
+    ]
+
+    def read(descriptor: int, size: int) -> bytes:
+        assert (descriptor, size) == (-5, 8192)
+        record = records.pop(0)
+        if isinstance(record, OSError):
+            raise record
+        assert isinstance(record, bytes)
+        return record
+
+    monkeypatch.setattr(os, "open", lambda *_: -5)
+    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(os, "close", lambda _: None)
+    assert agent.kernel_log() == {"last_s": 13.25, "table_full": 1, "table_full_s": [12.5], "error": None}
+    records[:] = [PermissionError(1, "Operation not permitted")]
+    assert agent.kernel_log()["error"] == "/dev/kmsg: Operation not permitted"
+    monkeypatch.setattr(os, "open", refuse)
+    assert agent.kernel_log() == {"last_s": 0.0, "table_full": 0, "table_full_s": [], "error": "/dev/kmsg: Permission denied"}
+
+
+def test_flags_of_the_clock() -> None:
+    assert agent.read_clock(0x2001, 500) == {"problems": [], "max_error_us": 500}
+    assert agent.read_clock(0x40, 16_000_000) == {"problems": ["unsynchronised"], "max_error_us": 16_000_000}
+    assert agent.clock().keys() == {"problems", "max_error_us"}
+
+
+def test_modules_that_are_loaded_and_built_in() -> None:
+    built_in = "kernel/net/netfilter/nf_conntrack.ko\nkernel/net/ipv4/tcp_bbr.ko.xz\nkernel/fs/ext4/ext4.ko\nkernel/net/8021q/8021q.ko\n"
+    assert agent.loaded_modules(["ip_vs", "ip_vs_rr", "nvme", "br_netfilter"], built_in) == [
+        "8021q",
+        "br_netfilter",
+        "ip_vs",
+        "ip_vs_rr",
+        "nf_conntrack",
+        "tcp_bbr",
     ]
 
 

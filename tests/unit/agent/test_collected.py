@@ -79,8 +79,12 @@ def test_facts_are_the_agent_s(shell: list[str]) -> None:
         assert (wanted["nft"]["tables"], found["nft"]["tables"]) == ([], [])
     else:
         apart -= {"nft", "iptables"}
+    apart |= {"activity"}  # which goes on: the same kinds of counters are there
+    assert shape(found["activity"]) == shape(wanted["activity"])
+    if "clock" in found["errors"]:
+        apart |= {"clock"}
     for name in wanted.keys() - apart:
-        volatile = {"count"} if name == "conntrack" else set()
+        volatile = {"count"} if name == "conntrack" else {"max_error_us"} if name == "clock" else set()
         assert without(found[name], volatile) == without(wanted[name], volatile), name
     assert found["peer_routes"][0]["dev"] == "lo"
     assert found["peer_routes"][1]["error"]
@@ -91,6 +95,16 @@ def test_facts_are_the_agent_s(shell: list[str]) -> None:
 @needs_ip
 def test_ipvs_is_the_agent_s() -> None:
     assert collected.ipvs(run_script("ipvs"), PARAMS) == by_agent("ipvs")
+
+
+@needs_ip
+def test_activity_is_the_agent_s() -> None:
+    assert shape(collected.activity(run_script("activity"), PARAMS)) == shape(by_agent("activity"))
+
+
+def shape(activity: dict[str, Any]) -> dict[str, Any]:
+    """Return which counters there are, and the kernel log apart, which not everybody may read."""
+    return {name: [*value] if isinstance(value, dict) else None for name, value in activity.items()}
 
 
 def without(value: Any, keys: set[str]) -> Any:
@@ -110,7 +124,7 @@ def programs(tmp_path: Path) -> Path:
     """Return a folder with the standard tools, and a place for others."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sh", "grep", "ls", "cat", "sed", "tr", "sort", "head", "ip", "tc"):
+    for name in ("sh", "grep", "ls", "cat", "sed", "tr", "sort", "head", "ip", "tc", "dmesg"):
         if (found := shutil.which(name)) is not None:
             (folder / name).symlink_to(found)
     return folder
@@ -150,11 +164,44 @@ def test_ip_that_is_missing(programs: Path) -> None:
 @needs_ip
 def test_parts_that_cannot_be_read_are_told(programs: Path) -> None:
     put(programs, "tc", "echo 'no qdiscs today' >&2\nexit 2")
+    put(programs, "adjtimex", "echo '    maxerror:     500'; echo '       status: 8257'")
     facts = collected.facts(run_script("facts", path=programs), PARAMS)
     assert facts["errors"] == {"qdiscs": "tc -j qdisc show: exit status 2: no qdiscs today"}
     (programs / "tc").unlink()
     facts = collected.facts(run_script("facts", path=programs), PARAMS)
     assert facts["errors"] == {"qdiscs": "tc: not on the node"}
+    assert facts["clock"] == {"problems": ["unsynchronised"], "max_error_us": 500}
+    put(programs, "adjtimex", "echo nothing to tell")
+    facts = collected.facts(run_script("facts", path=programs), PARAMS)
+    assert facts["errors"]["clock"] == "adjtimex: nothing to tell"
+    (programs / "adjtimex").unlink()
+    facts = collected.facts(run_script("facts", path=programs), PARAMS)
+    assert facts["errors"]["clock"] == "adjtimex: exit status 1: no busybox and no adjtimex on the node"
+
+
+LOG = "[    0.000000] Linux\n[   12.5] nf_conntrack: nf_conntrack: table full, dropping packet\n[   13.25] eth0: up\n continued"
+
+
+@needs_ip
+@pytest.mark.parametrize(
+    ("dmesg", "log"),
+    [
+        (f"cat <<'END'\n{LOG}\nEND", {"last_s": 13.25, "table_full": 1, "table_full_s": [12.5], "error": None}),
+        ("exit 0", {"last_s": 0.0, "table_full": 0, "table_full_s": [], "error": None}),
+        ("echo Linux", {"last_s": 0.0, "table_full": 0, "table_full_s": [], "error": "dmesg: its lines have no times"}),
+        ("echo 'dmesg: no' >&2; exit 1", {"last_s": 0.0, "table_full": 0, "table_full_s": [], "error": "dmesg: dmesg: no"}),
+    ],
+    ids=["full", "empty", "no-times", "not-allowed"],
+)
+def test_kernel_log(programs: Path, dmesg: str, log: dict[str, Any]) -> None:
+    put(programs, "dmesg", dmesg)
+    assert collected.activity(run_script("activity", path=programs), PARAMS)["log"] == log
+
+
+def test_values_in_force_of_what_files_assign() -> None:
+    found = sections(running=("/proc/sys/net/ipv4/tcp_rmem:4096\t1 2\n/proc/sys/net/ipv4/conf/eth0.1/rp_filter:1\n", 0, ""))
+    persisted = [{"key": key} for key in ("net.ipv4.tcp_rmem", "vm.swappiness", "vm.overcommit_memory")]
+    assert collected._running(found, persisted, {"vm.swappiness": "60"}) == {"net.ipv4.tcp_rmem": "4096 1 2", "vm.swappiness": "60"}
 
 
 TABLES = (

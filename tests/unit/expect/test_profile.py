@@ -82,7 +82,7 @@ def test_shipped_ones_are_documented() -> None:
         ("mtus: {}\n", ":1: unknown key 'mtus'; did you mean 'mtu'?"),
         (
             "name: x\nzzz: 1\n",
-            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, kernel, ingress, dns",
+            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, kernel, ",
         ),
         ("mtu:\n  pod: '1500'\n", ":2: mtu.pod: got '1500', want a whole number"),
         ("mtu:\n  pod: 80\n", ":2: mtu.pod: got 80, want at least 576"),
@@ -97,6 +97,10 @@ def test_shipped_ones_are_documented() -> None:
         (
             "kernel:\n  sysctl:\n    host:\n      vm.swappiness: '>= many'\n",
             ":4: kernel.sysctl.host.vm.swappiness: '>= many': >= compares one whole number, not 'many'",
+        ),
+        (
+            "kernel:\n  sysctl:\n    pod:\n      net/core/netdev_max_backlog: 1\n",
+            ":4: kernel.sysctl.pod.net/core/netdev_max_backlog: pods have no such sysctl, nodes alone do; write it below ",
         ),
         ("waivers:\n- check: NET-*\n  expires: 2030-01-01\n", ":2: waivers.0.reason is missing"),
         ("waivers:\n- {check: A, reason: r, expires: soon}\n", ":2: waivers.0.expires: "),

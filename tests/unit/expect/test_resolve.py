@@ -203,3 +203,20 @@ def test_a_profile_that_encapsulates_between_subnets_only(tmp_path: Path) -> Non
     assert str(wanted.word) == "vxlan-cross-subnet (profile p.yaml:1)"
     native = resolve(profile(tmp_path, "encapsulation: None\n"), cluster(encapsulation__cross_subnet="ipip")).common.encapsulation
     assert (str(native.kind), native.across, native.word) == ("none (profile p.yaml:1)", None, native.kind)
+
+
+def test_the_machine_and_the_connection_table(tmp_path: Path) -> None:
+    common = resolve(None, cluster()).common
+    assert (str(common.conntrack.full), str(common.conntrack.nearly_full)) == ("0.9 (built-in)", "0.7 (built-in)")
+    assert (str(common.node.steal), str(common.node.losses)) == ("0.2 (built-in)", "0.01 (built-in)")
+    assert (common.conntrack.losses, common.node.clock, common.node.regions, common.node.zones) == (None, None, None, None)
+    text = (
+        "conntrack: {full: 0.5, losses: 0}\nnode: {steal: 0, clock: synchronised}\nregions: [eu-*]\n"
+        "kernel: {persisted: required, modules: [ip_vs]}\n"
+    )
+    common = resolve(profile(tmp_path, text), cluster()).common
+    assert (str(common.conntrack.full), str(common.conntrack.losses)) == ("0.5 (profile p.yaml:1)", "0 (profile p.yaml:1)")
+    assert (str(common.node.steal), str(common.node.clock)) == ("0.0 (profile p.yaml:2)", "synchronised (profile p.yaml:2)")
+    assert str(common.node.regions) == "('eu-*',) (profile p.yaml:3)"
+    assert (str(common.kernel.persisted), str(common.kernel.modules)) == ("required (profile p.yaml:4)", "('ip_vs',) (profile p.yaml:4)")
+    assert common.kernel.advice, "the rest of the kernel's tuning is nobody's wish"

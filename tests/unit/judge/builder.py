@@ -6,7 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_k8snet.access.fake import healthy_activity
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.activity import Activity, Grown
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
 
@@ -27,6 +29,8 @@ SYSCTLS = {
     "net.core.default_qdisc": "fq",
     "net.ipv4.conf.all.arp_announce": "2",
     "net.ipv4.conf.all.arp_ignore": "1",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.eth0.rp_filter": "2",
     "net.ipv4.conf.eth0.arp_announce": "0",
     "net.ipv4.conf.eth0.arp_ignore": "0",
     "net.ipv4.ip_forward": "1",
@@ -81,6 +85,10 @@ _HEALTHY: dict[str, Any] = {
     "uplink": "eth0",
     "physical": ["eth0"],
     "persisted": [],
+    "running": {},
+    "modules": ["br_netfilter", "ip_vs", "ip_vs_rr", "nf_conntrack", "sch_fq", "tcp_bbr"],
+    "activity": healthy_activity(),
+    "clock": {"problems": [], "max_error_us": 500},
     "kube_proxy": {
         "mode": "ipvs",
         "mode_error": None,
@@ -100,6 +108,7 @@ _HEALTHY: dict[str, Any] = {
     "qdiscs": [{"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True}],
     "conntrack": {"count": 120, "max": 131072, "buckets": 65536},
     "uplink_speed_mbit": 10000,
+    "uplink_duplex": "full",
     "virtual": None,
     "peer_routes": [
         {"peer": "node-2", "address": "10.244.2.5", "real_pod": True, "dev": "eth0", "gateway": "192.168.10.12"},
@@ -131,6 +140,18 @@ def facts_document(node: str = "node-1", **changes: Any) -> Document:
 def facts(node: str = "node-1", **changes: Any) -> NodeFacts:
     """Return the typed facts of a healthy node with `changes`."""
     return NodeFacts.from_document(facts_document(node, **changes))
+
+
+def grown(seconds: float = 60.0, first: Mapping[str, Any] | None = None, **changes: Any) -> Grown:
+    """Return what a healthy node counted between two readings, with changes of the second: keys are paths as those of `facts`."""
+    values = healthy_activity(1000.0 + seconds)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        target = values
+        for part in parents:
+            target = target[part]
+        target[last] = value
+    return Grown(Activity.from_json({**healthy_activity(1000.0), **(first or {})}), Activity.from_json(values))
 
 
 def sysctls(**changes: str | None) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ import pytest
 from pytest_k8snet.catalogue import checks
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import EVERY_NODE, INTO_NODE, NODE, Fault
-from pytest_k8snet.lab.faults.table import FAULTS, fault, page, to_json, turned
+from pytest_k8snet.lab.faults.table import FAULTS, WITHOUT_FAULT, fault, page, to_json, turned
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -76,3 +76,9 @@ def test_the_page_has_every_fault_once_and_links_that_lead_somewhere() -> None:
 
 def test_the_page_is_up_to_date() -> None:
     assert (DOCS / "faults.md").read_text() == page(), "write it again: k8snet lab fault list --write-docs docs/faults.md"
+
+
+def test_checks_of_nodes_have_a_fault_or_a_reason_why_they_have_none() -> None:
+    known = {check.id for check in checks() if check.area in ("conntrack", "kernel", "node", "pods")}
+    turned_by_faults = {turns.check for fault in FAULTS for turns in fault.turns}
+    assert known - turned_by_faults == WITHOUT_FAULT.keys()

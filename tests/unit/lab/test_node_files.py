@@ -18,7 +18,7 @@ import yaml
 from pytest_k8snet.expect.model import SysctlWant
 from pytest_k8snet.expect.profile import load_profiles
 from pytest_k8snet.expect.schema import split_want
-from pytest_k8snet.judge.kernel import _holds
+from pytest_k8snet.judge.kernel import holds
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.control_plane import Identities
 from pytest_k8snet.lab.kernel import UserModeLinux
@@ -177,7 +177,7 @@ def test_nodes_are_tuned_as_the_profile_asks(native: Path) -> None:
     for wants, values in ((wanted.sysctl.host, written), (wanted.sysctl.pod, cni(native)["tuning"]["sysctl"])):
         for key, text in (wants or {}).items():
             assert text is not None
-            assert _holds(values[key], SysctlWant(key, *split_want(text), "tuned-node")), f"{key} is {values[key]}, want {text}"
+            assert holds(values[key], SysctlWant(key, *split_want(text), "tuned-node")), f"{key} is {values[key]}, want {text}"
     for_kubernetes = {"net.bridge.bridge-nf-call-iptables", "net.ipv4.ip_forward"}
     assert set(written) - set(wanted.sysctl.host or {}) == for_kubernetes, "what nobody asks for is not set"
     assert set(POD_SYSCTLS) == set(wanted.sysctl.pod or {})

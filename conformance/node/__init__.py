@@ -1,0 +1,1 @@
+"""Checks of the tuning of the kernels."""

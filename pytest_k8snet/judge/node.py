@@ -1,0 +1,198 @@
+"""Judge the machines under the nodes: what their hypervisors take, what their network devices lose, their clocks, uplinks and places."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.expect.model import NodeExpectation, Wanted
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.activity import Grown
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.facts import NodeFacts
+
+OLDER = "the recording is older than the reading of the kernel's counters"
+
+#: A shorter look at steal proves nothing.
+LEAST_SECONDS = 5.0
+
+#: Frames of protocols that this kernel has no use for (LLDP, spanning tree) count as dropped: a few a second are no loss.
+LEAST_LOST = 10
+LEAST_LOST_PER_SECOND = 5.0
+
+_STOLEN = "head -1 /proc/stat"
+_ACROSS = "the machine was started anew during the run: its counters began again"
+_KEYS = {"region": "topology.kubernetes.io/region", "zone": "topology.kubernetes.io/zone"}
+
+
+def steal(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Judgement:
+    """Judge which share of the processors' time the hypervisor gave to others while this machine wanted to run."""
+    if grown is None:
+        return Judgement.beyond_reach(OLDER)
+    limit = expect.steal
+    judgement = Judgement(want=f"{_share(limit.value)} of the processors' time stolen at most ({limit.origin})")
+    ticks = None if grown.restarted else grown.of("processor")
+    if ticks is None:
+        judgement.error(f"{facts.node}: {_ACROSS}")
+        return judgement
+    total = sum(value for name, value in ticks.items() if name != "online")
+    if not total or "steal" not in ticks:
+        judgement.error(f"{facts.node}: the processors' time was not measured", command=_STOLEN)
+        return judgement
+    share = ticks["steal"] / total
+    judgement.evidence.update(steal=round(share, 4), seconds=round(grown.seconds, 1), virtual=facts.virtual)
+    text = f"{facts.node}: {_share(share)} of the processors' time was stolen by the hypervisor within {grown.seconds:.0f} s"
+    wanted = f"want {_share(limit.value)} at most ({limit.origin})"
+    if share > limit.value and grown.seconds < LEAST_SECONDS:
+        judgement.inconclusive(f"{text}, {wanted}: too short a time to say more", measured=_share(share), command=_STOLEN)
+        return judgement
+    judgement.check(share <= limit.value, f"{text}, {wanted}", measured=_share(share), wanted=_share(limit.value), command=_STOLEN)
+    if limit.value / 10 < share <= limit.value:
+        judgement.remark(text, command=_STOLEN)
+    return judgement
+
+
+def packet_losses(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Judgement:
+    """Judge what the processors' queues and the network devices lost during the run, as shares of what they carried."""
+    if grown is None:
+        return Judgement.beyond_reach(OLDER)
+    judgement = Judgement(want=f"{_share(expect.losses.value)} of packets lost at most ({expect.losses.origin})")
+    softnet = None if grown.restarted else grown.of("softnet")
+    if softnet is None:
+        judgement.error(
+            f"{facts.node}: {_ACROSS if grown.restarted else 'the counters of the queues were not read'}",
+            command="cat /proc/net/softnet_stat",
+        )
+        return judgement
+    judgement.evidence.update(softnet, seconds=round(grown.seconds, 1))
+    command = "cat /proc/net/softnet_stat"
+    lost = softnet["dropped"]
+    _lost(judgement, f"{facts.node}: the processors' queues dropped", lost, softnet["processed"] + lost, grown, expect, command)
+    if softnet["time_squeeze"] > expect.losses.value * softnet["processed"]:
+        judgement.remark(
+            f"{facts.node}: {softnet['time_squeeze']} times within {grown.seconds:.0f} s packets had to wait for the next turn "
+            "(time_squeeze): net.core.netdev_budget",
+            command=command,
+        )
+    for name, counts in sorted(grown.devices().items()):
+        for direction, verb in (("rx", "receiving"), ("tx", "sending")):
+            lost = counts.get(f"{direction}_dropped", 0) + counts.get(f"{direction}_errors", 0)
+            carried = counts.get(f"{direction}_packets", 0) + lost
+            text = f"{facts.node}: {name} lost, {verb},"
+            _lost(judgement, text, lost, carried, grown, expect, f"ip -s -s link show {name}")
+    return judgement
+
+
+def _lost(judgement: Judgement, text: str, lost: int, carried: int, grown: Grown, expect: NodeExpectation, command: str) -> None:
+    limit = expect.losses
+    many = lost >= LEAST_LOST and lost >= LEAST_LOST_PER_SECOND * grown.seconds
+    share = lost / carried if carried else 0.0
+    told = f"{text} {lost} of {carried} packets ({_share(share)}) within {grown.seconds:.0f} s"
+    held = judgement.check(
+        share <= limit.value or not many,
+        f"{told}, want {_share(limit.value)} at most ({limit.origin})",
+        measured=_share(share),
+        wanted=_share(limit.value),
+        command=command,
+    )
+    if held and lost:
+        judgement.remark(told, command=command)
+
+
+def clock(facts: NodeFacts, expect: NodeExpectation) -> Judgement:
+    """Judge that the kernel takes its clock for synchronised; without a profile that wants it, it is advice."""
+    if facts.clock is None and (facts.activity is None or facts.agent == "shell"):
+        return Judgement.beyond_reach(OLDER if facts.activity is None else f"the clock's state is not read by shell{facts.why('clock')}")
+    judgement = Judgement(want=None if expect.clock is None else f"clock {expect.clock}")
+    command = "timedatectl; chronyc tracking"
+    if facts.clock is None:
+        judgement.error(f"{facts.node}: the state of the clock was not read{facts.why('clock')}", command=command)
+    else:
+        judgement.evidence.update(max_error_us=facts.clock.max_error_us)
+        judgement.check(
+            not facts.clock.problems,
+            f"{facts.node}: the kernel's clock is {', '.join(facts.clock.problems)} (error of up to {facts.clock.max_error_us / 1e6:g} s)"
+            + (f", want {expect.clock}" if expect.clock else ""),
+            measured=", ".join(facts.clock.problems),
+            wanted="synchronised",
+            command=command,
+        )
+    return judgement if expect.clock else judgement.only_advice("no profile wants a synchronised clock (node.clock)")
+
+
+def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgement:
+    """Judge that the uplinks of equal machines (pool, OS, kernel, machine type) run at the same speed, and full duplex.
+
+    What a virtual device says of its speed is fiction: such nodes are left out.
+    """
+    judgement = Judgement(want="one speed on all nodes of a group, full duplex (built-in)")
+    groups: dict[str, dict[str, int]] = {}
+    left_out = []
+    for name in sorted(documents):  # one by one: all of them do not fit into memory
+        try:
+            facts = NodeFacts.from_document(documents[name])
+        except RecordError as error:
+            judgement.error(str(error))
+            continue
+        if facts.virtual is not None or facts.uplink_speed_mbit is None:
+            left_out.append(f"{name}: {facts.virtual or f'{facts.uplink} does not tell its speed'}")
+            continue
+        command = f"ethtool {facts.uplink}"
+        judgement.check(
+            facts.uplink_duplex != "half",
+            f"{name}: {facts.uplink} runs half duplex, want full (built-in)",
+            measured="half",
+            command=command,
+        )
+        groups.setdefault(cluster.node(name).group, {})[name] = facts.uplink_speed_mbit
+    for speeds in groups.values():
+        _odd_ones(judgement, speeds)
+    judgement.evidence["speeds_mbit"] = dict(Counter(speed for speeds in groups.values() for speed in speeds.values()))
+    if not judgement.checked and not judgement.findings:
+        return Judgement.skipped(f"no uplink tells a speed that could be believed ({left_out[0] if left_out else 'there is none'})")
+    return judgement
+
+
+def _odd_ones(judgement: Judgement, speeds: Mapping[str, int]) -> None:
+    usual, having = Counter(speeds.values()).most_common(1)[0]
+    for name, speed in speeds.items():
+        judgement.check(
+            speed == usual,
+            f"{name}: the uplink runs at {speed} Mbit/s, {having} of {len(speeds)} equal nodes at {usual} Mbit/s",
+            measured=speed,
+            wanted=usual,
+            command="cat /sys/class/net/UPLINK/speed",
+        )
+
+
+def place(node: Node, expect: NodeExpectation) -> Judgement:
+    """Judge region and zone of a node by its labels: data that must stay in a country is where its nodes are."""
+    wanted: dict[str, Wanted[tuple[str, ...]]] = {
+        name: patterns for name, patterns in (("region", expect.regions), ("zone", expect.zones)) if patterns is not None
+    }
+    if not wanted:
+        return Judgement.skipped("no profile says in which regions or zones nodes may be")
+    if node.region is None:
+        return Judgement.beyond_reach("the recording is older than the reading of regions")
+    judgement = Judgement(want="; ".join(f"{name} {_told(patterns)}" for name, patterns in wanted.items()))
+    for name, patterns in wanted.items():
+        have = getattr(node, name) or ""
+        judgement.check(
+            have != "" and any(fnmatchcase(have, pattern) for pattern in patterns.value),
+            f"{node.name}: {have + ' in label' if have else 'no label'} {_KEYS[name]}, want {_told(patterns)}",
+            measured=have or "no label",
+            wanted=" or ".join(patterns.value),
+            command=f"kubectl get node {node.name} -L {_KEYS[name]}",
+        )
+    return judgement
+
+
+def _told(patterns: Wanted[tuple[str, ...]]) -> str:
+    return f"{' or '.join(patterns.value)} ({patterns.origin})"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3g} %"

@@ -1,0 +1,76 @@
+"""Faults of the machine under a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_k8snet.lab.faults import background
+from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.objects import REGION, REGION_LABEL
+
+
+def _region(value: str) -> Callable[[FaultyLab, FaultyNode], None]:
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.label_node(node.name, REGION_LABEL, value)
+
+    return act
+
+
+BACKLOG = "net.core.netdev_max_backlog"
+USUAL_BACKLOG = 1000
+TALKER = "talker"
+
+TALK = """
+# Sends over the loopback device, whose packets all go by the processor's queue.
+import socket, threading, time
+def read(connection):
+    while connection.recv(1 << 16):
+        pass
+server = socket.create_server(("127.0.0.1", 0))
+while True:
+    talkers = []
+    for _ in range(8):
+        talker = socket.create_connection(server.getsockname())
+        threading.Thread(target=read, args=(server.accept()[0],), daemon=True).start()
+        talkers.append(talker)
+    for _ in range(50):
+        for talker in talkers:
+            talker.setblocking(False)
+            try:
+                talker.send(bytes(1 << 18))
+            except OSError:
+                pass
+        time.sleep(0.05)
+    for talker in talkers:
+        talker.close()
+"""
+
+
+def _short_queue(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["sysctl", "-q", "-w", f"{BACKLOG}=0"])
+    background.start(lab, node, TALKER, TALK)
+
+
+def _usual_queue(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["sysctl", "-q", "-w", f"{BACKLOG}={USUAL_BACKLOG}"])
+    background.stop(lab, node, TALKER)
+
+
+FAULTS = (
+    Fault(
+        "softnet-queue-too-short",
+        area="node",
+        summary="the processor's queue of received packets has room for one; connections over the loopback device fill it",
+        turns=(Turns("NET-NODE-002"),),
+        apply=_short_queue,
+        revert=_usual_queue,
+    ),
+    Fault(
+        "node-in-another-region",
+        area="node",
+        summary="the node's label says that it is in a region where it may not be",
+        turns=(Turns("NET-NODE-005"),),
+        apply=_region("elsewhere"),
+        revert=_region(REGION),
+    ),
+)
