@@ -31,8 +31,7 @@ NETWORKS = {
         ("ipvs", "flannel-vxlan"),
         (
             {
-                "tunnel-mtu-1500": "node-3",
-                "subnet-env-mtu-1500": "node-1",
+                "subnet-env-mtu-1500": "node-3",
             },
         ),
         frozenset({"NET-ENCAP-003"}),
