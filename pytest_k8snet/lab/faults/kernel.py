@@ -76,6 +76,7 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-002"),),
         apply=_without_tuning,
         revert=_with_tuning,
+        networks=("native", "vxlan"),
     ),
     Fault(
         "forwarding-off",
