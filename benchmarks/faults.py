@@ -91,7 +91,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("pod-mtu", ("NET-MTU-001",), lambda answers: _set_mtu(answers.pod, "eth0", 1450)),
     Fault("uplink-mtu", ("NET-MTU-002",), lambda answers: _set_mtu(answers.host["host"], answers.uplink, 1400)),
     Fault("old-pod-mtu", ("NET-MTU-004",), lambda answers: _set_mtu(answers.host["existing_pods"][3], "eth0", 1450)),
-    Fault("proxy-mode", ("NET-PROXY-001",), _iptables_mode, turns_cluster=("NET-PROXY-002",)),
+    Fault("proxy-mode", ("NET-PROXY-001", "NET-PROXY-007"), _iptables_mode, turns_cluster=("NET-PROXY-002",)),
     Fault("service-chains", ("NET-PROXY-001",), _chains_in_force),
     Fault("scheduler", ("NET-PROXY-003",), lambda answers: answers.set_table(lambda table: table.replace(" rr ", " lc "))),
     Fault("ipvs-sysctl", ("NET-PROXY-004",), lambda answers: answers.sysctls.update({"net.ipv4.vs.conntrack": "0"})),
