@@ -77,7 +77,9 @@ def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     # A probe pod of the run before may still be on its way out.
     kept["existing_pods"] = {pod["name"]: _network(pod) for pod in values["existing_pods"] if not pod["name"].startswith("k8snet-")}
     # While kube-proxy starts a program there is a process that looks like a second one.
-    kept["kube_proxy"] = {**values["kube_proxy"], "processes": {item.partition(": ")[2] for item in values["kube_proxy"]["processes"]}}
+    proxy = {**values["kube_proxy"], "processes": {item.partition(": ")[2] for item in values["kube_proxy"]["processes"]}}
+    kept["kube_proxy"] = {**proxy, "at_s": proxy["at_s"] is not None, "metrics": sorted(proxy["metrics"] or ())}
+    kept["neighbours"] = sorted(values["neighbours"])
     kept["conntrack"] = {name: value for name, value in values["conntrack"].items() if name != "count"}
     kept["ipvs"] = {"loaded": values["ipvs"]["loaded"], "servers": _servers(values["ipvs"]["table"])}
     kept["qdiscs"] = [item for item in values["qdiscs"] if not item["dev"].startswith("veth")]
