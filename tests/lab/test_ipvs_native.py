@@ -33,7 +33,6 @@ TOGETHER = (
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
     },
-    {"forwarding-off": "node-3"},
 )
 
 

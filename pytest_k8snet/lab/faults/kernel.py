@@ -79,15 +79,6 @@ FAULTS = (
         networks=("native", "vxlan"),
     ),
     Fault(
-        "forwarding-off",
-        area="kernel",
-        # Not ip_forward: the CNI's bridge plugin sets that again with the next pod that it makes.
-        summary="the uplink's own net.ipv4 forwarding is 0: what comes in by it for the node's pods is dropped",
-        turns=(Turns("NET-KERNEL-006"),),
-        apply=_sysctl(f"net.ipv4.conf.{UPLINK}.forwarding=0"),
-        revert=_sysctl(f"net.ipv4.conf.{UPLINK}.forwarding=1"),
-    ),
-    Fault(
         "sysctl-reset",
         area="kernel",
         summary="net.ipv4.tcp_tw_reuse of the host is back at 0",

@@ -60,6 +60,7 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
 
 #: Checks whose failing cases rest on documents alone, and why no lab can have the real thing.
 WITHOUT_FAULT = {
+    "NET-KERNEL-006": "the CNI's bridge plugin turns forwarding on again with the next pod that it makes, a probe pod included",
     "NET-KERNEL-009": "it takes Cilium or the AWS VPC CNI; the lab's own networks route symmetrically",
     "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
     "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
