@@ -31,6 +31,8 @@ NETWORKS = {
         ("ipvs", "flannel-vxlan"),
         (
             {
+                "vxlan-route-missing": "node-1",
+                "vxlan-forwarding-missing": "node-2",
                 "subnet-env-mtu-1500": "node-3",
             },
         ),

@@ -1,4 +1,4 @@
-"""Faults of flannel and BGP: what their daemons have told the kernel, or each other, is not so any more."""
+"""Faults of flannel, BGP and VXLAN: what their daemons have told the kernel, or each other, is not so any more."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pytest_k8snet.lab.faults.model import EVERY_NODE, Fault, FaultyLab, FaultyN
 from pytest_k8snet.lab.faults.network import peer_of
 from pytest_k8snet.lab.flannel import CONFIG_MAP, NAMESPACE, SUBNET_FILE
 from pytest_k8snet.lab.networks import MTU, NETWORKS
-from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, UPLINK, bird_protocol
+from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, TUNNEL, UPLINK, bird_protocol
 
+VXLAN = tuple(kind for kind, network in NETWORKS.items() if network.encapsulation == "vxlan")
 FLANNEL_DEVICES = {"flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip"}
 CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}}
 SILENT = "k8snet_fault"
 
 
 def _tunnel(lab: FaultyLab) -> str:
-    return FLANNEL_DEVICES[lab.network]
+    return FLANNEL_DEVICES.get(lab.network, TUNNEL)
 
 
 def _pod_mtu(lab: FaultyLab) -> int:
@@ -27,6 +28,35 @@ def _pod_mtu(lab: FaultyLab) -> int:
 def _range(node: FaultyNode) -> str:
     """Return the half of a node's pod range that its first pods are in: a route to it goes before that to the whole, which stays."""
     return node.pod_cidr.replace("/24", "/25")
+
+
+def _hop(node: FaultyNode) -> str:
+    """Return the address of a node's vxlan device."""
+    return node.pod_cidr.split("/")[0]
+
+
+def _no_route(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["ip", "route", "delete", peer_of(lab, node).pod_cidr])
+
+
+def _route(lab: FaultyLab, node: FaultyNode) -> None:
+    peer = peer_of(lab, node)
+    lab.run(node.name, ["ip", "route", "replace", peer.pod_cidr, "via", _hop(peer), "dev", _tunnel(lab), "onlink"])
+
+
+def _no_forwarding(lab: FaultyLab, node: FaultyNode) -> None:
+    peer = peer_of(lab, node)
+    lab.run(node.name, ["bridge", "fdb", "delete", _hardware_address(lab, node, peer), "dev", _tunnel(lab), "dst", peer.address])
+
+
+def _forwarding(lab: FaultyLab, node: FaultyNode) -> None:
+    peer = peer_of(lab, node)
+    lab.run(node.name, ["bridge", "fdb", "append", _hardware_address(lab, node, peer), "dev", _tunnel(lab), "dst", peer.address])
+
+
+def _hardware_address(lab: FaultyLab, node: FaultyNode, peer: FaultyNode) -> str:
+    said = lab.run(node.name, ["ip", "neighbour", "show", _hop(peer), "dev", _tunnel(lab)]).stdout
+    return said.split("lladdr ")[1].split()[0]
 
 
 def _tunnel_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
@@ -89,6 +119,24 @@ def _no_silent_peer(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 FAULTS = (
+    Fault(
+        "vxlan-route-missing",
+        area="encapsulation",
+        summary="the route to one peer's pod range into the vxlan device is gone; the default route takes its place",
+        turns=(Turns("NET-ENCAP-001"),),
+        apply=_no_route,
+        revert=_route,
+        networks=VXLAN,
+    ),
+    Fault(
+        "vxlan-forwarding-missing",
+        area="encapsulation",
+        summary="the vxlan device has no forwarding entry for one peer any more: what is sent there is lost, though the route is right",
+        turns=(Turns("NET-ENCAP-002"),),
+        apply=_no_forwarding,
+        revert=_forwarding,
+        networks=VXLAN,
+    ),
     Fault(
         "tunnel-mtu-1500",
         area="mtu",

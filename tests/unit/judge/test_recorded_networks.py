@@ -49,6 +49,12 @@ def red(recording: str, kind: str) -> set[tuple[str, str]]:
     [
         ("bgp", "none", set()),
         ("bgp-faults-1", "none", {("node-1", "routes"), ("node-2", "bgp")}),
+        ("flannel-vxlan", "vxlan", set()),
+        (
+            "flannel-vxlan-faults-1",
+            "vxlan",
+            {("node-1", "routes"), ("node-2", "forwarding"), ("node-3", "pod-mtu")},
+        ),
         ("flannel-ipip", "ipip", set()),
         ("flannel-ipip-faults-1", "ipip", {("node-1", "routes"), ("node-2", "tunnel-mtu"), ("node-3", "pod-mtu")}),
         ("flannel-ipip-faults-2", "none", {(node, "routes") for node in ADDRESSES}),
@@ -59,7 +65,7 @@ def test_recorded(recording: str, kind: str, expected: set[tuple[str, str]]) -> 
     assert red(recording, kind) == expected
 
 
-@pytest.mark.parametrize(("recording", "pods"), [("bgp", None), ("flannel-ipip", 1480)])
+@pytest.mark.parametrize(("recording", "pods"), [("bgp", None), ("flannel-vxlan", 1450), ("flannel-ipip", 1480)])
 def test_what_flanneld_has_written(recording: str, pods: int | None) -> None:
     assert {of_node.flannel_mtu for of_node in facts(recording).values()} == {pods}
 
@@ -69,3 +75,6 @@ def test_daemons_are_seen_where_they_are() -> None:
     assert bgp is not None
     assert [session.name for session in bgp.sessions] == ["node_2", "node_3"]
     assert facts("bgp")["node-1"].forwarding == {}
+    vxlan = facts("flannel-vxlan")["node-1"]
+    assert vxlan.bgp is None
+    assert vxlan.forwarding == {"flannel.1": {"10.200.2.0": ["10.199.0.12"], "10.200.3.0": ["10.199.0.13"]}}
