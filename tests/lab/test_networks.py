@@ -41,7 +41,7 @@ NETWORKS = {
     "flannel-host-gw": Network(
         "iptables",
         ("iptables", "flannel-host-gw"),
-        (),
+        ({"ipip-route": "node-2"},),
         frozenset({"NET-ENCAP-002", "NET-ENCAP-003", "NET-MTU-003"}),
     ),
     "flannel-ipip": Network(

@@ -14,6 +14,7 @@ from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, TUNNEL, UPLINK, bir
 VXLAN = tuple(kind for kind, network in NETWORKS.items() if network.encapsulation == "vxlan")
 FLANNEL_DEVICES = {"flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip"}
 CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}}
+IPIP = "k8snet-fault"
 SILENT = "k8snet_fault"
 
 
@@ -67,6 +68,23 @@ def _tunnel_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None
 def _subnet_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
     wanted = _pod_mtu(lab) if mtu_bytes is None else mtu_bytes
     lab.run(node.name, ["sed", "-i", f"s/^FLANNEL_MTU=.*/FLANNEL_MTU={wanted}/", SUBNET_FILE])
+
+
+def _ipip_route(lab: FaultyLab, node: FaultyNode) -> None:
+    """Send what goes to the first half of one peer's range through a tunnel that works: the peer unpacks it by its own."""
+    peer = peer_of(lab, node)
+    for here, there in ((node, peer), (peer, node)):
+        lab.run(here.name, ["modprobe", "ipip"])
+        lab.run(here.name, ["ip", "link", "add", IPIP, "type", "ipip", "local", here.address, "remote", there.address])
+        lab.run(here.name, ["ip", "link", "set", IPIP, "up"])
+    lab.run(node.name, ["ip", "route", "replace", _range(peer), "dev", IPIP])
+
+
+def _no_ipip_route(lab: FaultyLab, node: FaultyNode) -> None:
+    peer = peer_of(lab, node)
+    lab.run(node.name, ["ip", "route", "delete", _range(peer)])
+    for here in (node, peer):
+        lab.run(here.name, ["ip", "link", "delete", IPIP])
 
 
 def _direct_route(lab: FaultyLab, node: FaultyNode) -> None:
@@ -154,6 +172,15 @@ FAULTS = (
         apply=lambda lab, node: _subnet_mtu(MTU, lab, node),
         revert=lambda lab, node: _subnet_mtu(None, lab, node),
         networks=tuple(FLANNEL_DEVICES),
+    ),
+    Fault(
+        "ipip-route",
+        area="encapsulation",
+        summary="a route leads a part of one peer's pod range into a (working) ipip device, where flannel claims host-gw",
+        turns=(Turns("NET-ENCAP-001"),),
+        apply=_ipip_route,
+        revert=_no_ipip_route,
+        networks=("flannel-host-gw",),
     ),
     Fault(
         "direct-route",

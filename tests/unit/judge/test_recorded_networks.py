@@ -55,6 +55,8 @@ def red(recording: str, kind: str) -> set[tuple[str, str]]:
             "vxlan",
             {("node-1", "routes"), ("node-2", "forwarding"), ("node-3", "pod-mtu")},
         ),
+        ("flannel-host-gw", "none", set()),
+        ("flannel-host-gw-faults-1", "none", {("node-2", "routes")}),
         ("flannel-ipip", "ipip", set()),
         ("flannel-ipip-faults-1", "ipip", {("node-1", "routes"), ("node-2", "tunnel-mtu"), ("node-3", "pod-mtu")}),
         ("flannel-ipip-faults-2", "none", {(node, "routes") for node in ADDRESSES}),
@@ -65,7 +67,7 @@ def test_recorded(recording: str, kind: str, expected: set[tuple[str, str]]) -> 
     assert red(recording, kind) == expected
 
 
-@pytest.mark.parametrize(("recording", "pods"), [("bgp", None), ("flannel-vxlan", 1450), ("flannel-ipip", 1480)])
+@pytest.mark.parametrize(("recording", "pods"), [("bgp", None), ("flannel-vxlan", 1450), ("flannel-host-gw", 1500), ("flannel-ipip", 1480)])
 def test_what_flanneld_has_written(recording: str, pods: int | None) -> None:
     assert {of_node.flannel_mtu for of_node in facts(recording).values()} == {pods}
 
