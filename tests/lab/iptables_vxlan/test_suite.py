@@ -129,8 +129,8 @@ def test_pods_that_admission_refuses(lab: Lab) -> None:
     assert outcome.exit_status == 1
     assert set(outcome.verdicts.values()) == {"error"}
     for (_, node), message in outcome.messages.items():
-        assert f"{node}: no facts: pod restricted/host-{node} was refused: " in message
-        assert "violates PodSecurity" in message
+        assert f"{node}: no facts: namespace restricted: it enforces the Pod Security level restricted" in message
+        assert "Label it pod-security.kubernetes.io/enforce=privileged" in message
     assert lab.client.read(namespace)["metadata"]["name"] == "restricted", "a namespace that was there before stays"
     assert_nothing_is_left(lab)
 
