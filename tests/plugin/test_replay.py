@@ -297,8 +297,10 @@ def test_a_recording_of_a_run_that_was_cut(bench: Bench) -> None:
     (bench.path / "conftest.py").unlink()
     ran = bench.run("--k8snet-replay=cut", fake=False)
     assert ran.status == 1
+    # Losses and steal are told by a second reading of the counters, at the end of a run.
+    not_there = ("NET-THROUGHPUT", "NET-CONNTRACK-002", "NET-NODE-001", "NET-NODE-002")
     assert {name for name, verdict in ran.verdicts.items() if verdict == "error"} == {
-        name for name in ran.verdicts if name.startswith("NET-THROUGHPUT")
+        name for name in ran.verdicts if name.startswith(not_there)
     }
     assert "pass" in ran.verdicts.values()
 
@@ -310,7 +312,8 @@ def test_a_run_that_was_cut_before_its_probe_pods_ran(recorded: Recorded) -> Non
             (recorded.folder / name).unlink()
     ran = recorded.replay(recorded.folder, "-n2")
     assert ran.status == 1
-    assert set(ran.verdicts.values()) <= {"error", "skip"}
+    judged = {name for name, verdict in ran.verdicts.items() if verdict not in ("error", "skip")}
+    assert judged == {name for name in judged if name.endswith("[cluster]") and ran.verdicts[name] == "pass"}, "what the API tells is there"
     assert f"the recording of run {about['id']} has no facts of node-1" in ran.out
 
 
