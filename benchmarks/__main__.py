@@ -45,7 +45,7 @@ def _rows(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
     if given.lab is not None:
         from benchmarks import lab
 
-        yield from lab.rows(given.lab, folder, max(3, given.times // 3))
+        yield from lab.rows(given.lab, folder, max(1, given.times // 3))
     yield from scale.rows([SCALES[name] for name in given.scale or SCALES])
 
 
