@@ -66,8 +66,9 @@ def checks() -> tuple[Check, ...]:
     return tuple(found[check_id] for check_id in sorted(found))
 
 
+@cache
 def suite_folder() -> Path:
-    """Return the folder of the packaged suite: ``conformance/`` of a checkout, or where it is installed."""
+    """Return the folder of the packaged suite: ``conformance/`` of a checkout, or where it is installed. Every skipped case asks."""
     spec = importlib.util.find_spec("pytest_k8snet.conformance")
     if spec is None or spec.origin is None:
         raise ConfigurationError("the package pytest_k8snet.conformance is not installed")

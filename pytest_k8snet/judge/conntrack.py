@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from pytest_k8snet.expect.model import ConntrackExpectation, KernelExpectation
-from pytest_k8snet.judge.kernel import holds
+from pytest_k8snet.judge.counters import OLDER, RESTARTED, percent
+from pytest_k8snet.judge.kernel import holds, release_of
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.activity import Grown, Log
 from pytest_k8snet.record.conntrack import RAISES_ONLY_SINCE
@@ -13,7 +12,6 @@ from pytest_k8snet.record.facts import NodeFacts
 
 MAX = "net.netfilter.nf_conntrack_max"
 NOT_IN_USE = "connection tracking is not in use on this node"
-OLDER = "the recording is older than the reading of the kernel's counters"
 
 SILENCE_S = 6.0  # net_ratelimit's 5 s, and what it takes to read both
 
@@ -26,23 +24,23 @@ def headroom(facts: NodeFacts, expect: ConntrackExpectation) -> Judgement:
     limit, count, buckets = (facts.conntrack.get(name) for name in ("max", "count", "buckets"))
     if limit is None:
         return Judgement.skipped(NOT_IN_USE)
-    judgement = Judgement(want=f"less than {_share(expect.full.value)} of the connection table in use ({expect.full.origin})")
+    judgement = Judgement(want=f"less than {percent(expect.full.value)} of the connection table in use ({expect.full.origin})")
     judgement.evidence.update(count=count, max=limit, buckets=buckets)
     command = "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max"
     if count is None or limit <= 0:
         judgement.error(f"{facts.node}: how many connections are tracked was not measured", command=command)
         return judgement
-    used = f"{facts.node}: {count} of {limit} entries of the connection table are in use ({_share(count / limit)})"
+    used = f"{facts.node}: {count} of {limit} entries of the connection table are in use ({percent(count / limit)})"
     full = count >= expect.full.value * limit
     judgement.check(
         not full,
-        f"{used}, want less than {_share(expect.full.value)} ({expect.full.origin}): when it is full, new connections get no answer",
+        f"{used}, want less than {percent(expect.full.value)} ({expect.full.origin}): when it is full, new connections get no answer",
         measured=count,
         wanted=f"< {expect.full.value * limit:.0f}",
         command=command,
     )
     if not full and count >= expect.nearly_full.value * limit:
-        judgement.remark(f"{used}, {_share(expect.nearly_full.value)} and more is worth a look ({expect.nearly_full.origin})")
+        judgement.remark(f"{used}, {percent(expect.nearly_full.value)} and more is worth a look ({expect.nearly_full.origin})")
     # kube-proxy raises the hash to a quarter of the table (SetMax, pkg/proxy/conntrack/sysctls.go); longer chains cost time per packet.
     if buckets and limit > 4 * buckets:
         judgement.advise(f"{facts.node}: {limit / buckets:.0f} connections per hash bucket when the table is full, 4 at most is usual")
@@ -57,7 +55,7 @@ def losses(facts: NodeFacts, grown: Grown | None, expect: ConntrackExpectation) 
         return Judgement.beyond_reach(OLDER)
     judgement = Judgement(want="a connection table that is never full")
     if grown.restarted:
-        judgement.error(f"{facts.node}: the machine was started anew during the run: its counters began again")
+        judgement.error(f"{facts.node}: {RESTARTED}")
         return judgement
     during = f"within {grown.seconds:.0f} s"
     counted = grown.of("conntrack")
@@ -150,7 +148,7 @@ def size_owner(facts: NodeFacts, expect: KernelExpectation, version: str) -> Jud
         return Judgement.beyond_reach(OLDER)
     processors = facts.activity.processor.get("online") or 1
     settings = facts.kube_proxy.conntrack
-    release = _release(version)
+    release = release_of(version.removeprefix("v"), unknown=(1, 0))
     made = None if settings is None else settings.wanted(processors, release)
     if settings is None or made is None:
         return Judgement.skipped(f"kube-proxy has no say in {MAX}: {_why_not(facts)}; {limit} comes from {_other_owner(facts)}")
@@ -181,11 +179,6 @@ def size_owner(facts: NodeFacts, expect: KernelExpectation, version: str) -> Jud
     return judgement
 
 
-def _release(version: str) -> tuple[int, int]:
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else (1, 0)
-
-
 def _why_not(facts: NodeFacts) -> str:
     proxy = facts.kube_proxy
     if proxy.mode is None:
@@ -198,7 +191,3 @@ def _other_owner(facts: NodeFacts) -> str:
     if assigned is not None and assigned.value == str(facts.conntrack.get("max")):
         return f"{assigned.file}:{assigned.line}"
     return "the kernel, or from somebody who set it while it ran"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"

@@ -142,7 +142,7 @@ def congestion_control(facts: NodeFacts, expect: KernelExpectation) -> Judgement
             wanted=want.value,
             command="getsockopt(TCP_CONGESTION)" if facts.agent == "python" else f"sysctl {_CONGESTION_CONTROL}",
         )
-        if network is facts.pod and have == "bbr" and _release(facts.kernel) < PODS_PACE_SINCE:
+        if network is facts.pod and have == "bbr" and release_of(facts.kernel, unknown=PODS_PACE_SINCE) < PODS_PACE_SINCE:
             judgement.advise(
                 f"{who}: bbr on kernel {facts.kernel}: before 5.18 the times at which packets are to leave do not outlast the way out of "
                 "a pod, and fq on the uplink does not pace them"
@@ -340,9 +340,10 @@ def pod_families(node: Node) -> set[int]:
     return {ipaddress.ip_interface(address).version for address in addresses} or {4}
 
 
-def _release(kernel: str) -> tuple[int, int]:
-    found = re.match(r"(\d+)\.(\d+)", kernel)
-    return (int(found[1]), int(found[2])) if found else PODS_PACE_SINCE
+def release_of(version: str, *, unknown: tuple[int, int]) -> tuple[int, int]:
+    """Return the first two numbers of a version (``6.1.176``), `unknown` when it does not start with them."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else unknown
 
 
 def _judged_elsewhere(want: SysctlWant, expect: KernelExpectation) -> bool:

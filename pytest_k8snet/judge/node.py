@@ -9,12 +9,11 @@ from fnmatch import fnmatchcase
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import NodeExpectation, Wanted
+from pytest_k8snet.judge.counters import OLDER, RESTARTED, percent
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.activity import Grown
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
-
-OLDER = "the recording is older than the reading of the kernel's counters"
 
 #: A shorter look at steal proves nothing.
 LEAST_SECONDS = 5.0
@@ -24,7 +23,6 @@ LEAST_LOST = 10
 LEAST_LOST_PER_SECOND = 5.0
 
 _STOLEN = "head -1 /proc/stat"
-_ACROSS = "the machine was started anew during the run: its counters began again"
 _KEYS = {"region": "topology.kubernetes.io/region", "zone": "topology.kubernetes.io/zone"}
 
 
@@ -33,10 +31,10 @@ def steal(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Jud
     if grown is None:
         return Judgement.beyond_reach(OLDER)
     limit = expect.steal
-    judgement = Judgement(want=f"{_share(limit.value)} of the processors' time stolen at most ({limit.origin})")
+    judgement = Judgement(want=f"{percent(limit.value)} of the processors' time stolen at most ({limit.origin})")
     ticks = None if grown.restarted else grown.of("processor")
     if ticks is None:
-        judgement.error(f"{facts.node}: {_ACROSS}")
+        judgement.error(f"{facts.node}: {RESTARTED}")
         return judgement
     total = sum(value for name, value in ticks.items() if name != "online")
     if not total or "steal" not in ticks:
@@ -44,12 +42,12 @@ def steal(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Jud
         return judgement
     share = ticks["steal"] / total
     judgement.evidence.update(steal=round(share, 4), seconds=round(grown.seconds, 1), virtual=facts.virtual)
-    text = f"{facts.node}: {_share(share)} of the processors' time was stolen by the hypervisor within {grown.seconds:.0f} s"
-    wanted = f"want {_share(limit.value)} at most ({limit.origin})"
+    text = f"{facts.node}: {percent(share)} of the processors' time was stolen by the hypervisor within {grown.seconds:.0f} s"
+    wanted = f"want {percent(limit.value)} at most ({limit.origin})"
     if share > limit.value and grown.seconds < LEAST_SECONDS:
-        judgement.inconclusive(f"{text}, {wanted}: too short a time to say more", measured=_share(share), command=_STOLEN)
+        judgement.inconclusive(f"{text}, {wanted}: too short a time to say more", measured=percent(share), command=_STOLEN)
         return judgement
-    judgement.check(share <= limit.value, f"{text}, {wanted}", measured=_share(share), wanted=_share(limit.value), command=_STOLEN)
+    judgement.check(share <= limit.value, f"{text}, {wanted}", measured=percent(share), wanted=percent(limit.value), command=_STOLEN)
     if limit.value / 10 < share <= limit.value:
         judgement.remark(text, command=_STOLEN)
     return judgement
@@ -59,11 +57,11 @@ def packet_losses(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation
     """Judge what the processors' queues and the network devices lost during the run, as shares of what they carried."""
     if grown is None:
         return Judgement.beyond_reach(OLDER)
-    judgement = Judgement(want=f"{_share(expect.losses.value)} of packets lost at most ({expect.losses.origin})")
+    judgement = Judgement(want=f"{percent(expect.losses.value)} of packets lost at most ({expect.losses.origin})")
     softnet = None if grown.restarted else grown.of("softnet")
     if softnet is None:
         judgement.error(
-            f"{facts.node}: {_ACROSS if grown.restarted else 'the counters of the queues were not read'}",
+            f"{facts.node}: {RESTARTED if grown.restarted else 'the counters of the queues were not read'}",
             command="cat /proc/net/softnet_stat",
         )
         return judgement
@@ -90,12 +88,12 @@ def _lost(judgement: Judgement, text: str, lost: int, carried: int, grown: Grown
     limit = expect.losses
     many = lost >= LEAST_LOST and lost >= LEAST_LOST_PER_SECOND * grown.seconds
     share = lost / carried if carried else 0.0
-    told = f"{text} {lost} of {carried} packets ({_share(share)}) within {grown.seconds:.0f} s"
+    told = f"{text} {lost} of {carried} packets ({percent(share)}) within {grown.seconds:.0f} s"
     held = judgement.check(
         share <= limit.value or not many,
-        f"{told}, want {_share(limit.value)} at most ({limit.origin})",
-        measured=_share(share),
-        wanted=_share(limit.value),
+        f"{told}, want {percent(limit.value)} at most ({limit.origin})",
+        measured=percent(share),
+        wanted=percent(limit.value),
         command=command,
     )
     if held and lost:
@@ -192,7 +190,3 @@ def place(node: Node, expect: NodeExpectation) -> Judgement:
 
 def _told(patterns: Wanted[tuple[str, ...]]) -> str:
     return f"{' or '.join(patterns.value)} ({patterns.origin})"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"

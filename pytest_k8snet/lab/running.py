@@ -16,6 +16,7 @@ from pytest_k8snet.lab.faults.model import FaultyNode, Ran
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_k8snet.lab.settings import NetworkKind
     from pytest_k8snet.lab.state import LabFolder, LabState
 
 _COMMAND_S = 120.0
@@ -48,7 +49,7 @@ class RunningLab:
         return self._state.settings.proxy_mode
 
     @property
-    def network(self) -> str:
+    def network(self) -> NetworkKind:
         """How its pods reach each other."""
         return self._state.settings.network
 

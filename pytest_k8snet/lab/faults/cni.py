@@ -22,10 +22,6 @@ def _tunnel(lab: FaultyLab) -> str:
     return FLANNEL_DEVICES.get(lab.network, TUNNEL)
 
 
-def _pod_mtu(lab: FaultyLab) -> int:
-    return next(network.pod_mtu for kind, network in NETWORKS.items() if kind == lab.network)
-
-
 def _range(node: FaultyNode) -> str:
     """Return the half of a node's pod range that its first pods are in: a route to it goes before that to the whole, which stays."""
     return node.pod_cidr.replace("/24", "/25")
@@ -61,12 +57,12 @@ def _hardware_address(lab: FaultyLab, node: FaultyNode, peer: FaultyNode) -> str
 
 
 def _tunnel_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
-    wanted = _pod_mtu(lab) if mtu_bytes is None else mtu_bytes
+    wanted = NETWORKS[lab.network].pod_mtu if mtu_bytes is None else mtu_bytes
     lab.run(node.name, ["ip", "link", "set", _tunnel(lab), "mtu", str(wanted)])
 
 
 def _subnet_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
-    wanted = _pod_mtu(lab) if mtu_bytes is None else mtu_bytes
+    wanted = NETWORKS[lab.network].pod_mtu if mtu_bytes is None else mtu_bytes
     lab.run(node.name, ["sed", "-i", f"s/^FLANNEL_MTU=.*/FLANNEL_MTU={wanted}/", SUBNET_FILE])
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from pytest_k8snet.lab.faults.model import ANY_PROXY_MODE, Fault, FaultyLab, FaultyNode, Turns
-from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
+from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
+from pytest_k8snet.lab.node_files import UPLINK
 
 TUNING = "k8snetOriginalTuning"
 LATER_FILE = "/etc/sysctl.d/99-k8snet-fault.conf"
@@ -56,16 +56,16 @@ def _qdisc(kind: str) -> Action:
 
 def _without_tuning(lab: FaultyLab, node: FaultyNode) -> None:
     """Take the plugin out of the chain, and keep it under a key that nobody knows."""
-    configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    configuration = read_plugins(lab, node)
     configuration[TUNING] = [plugin for plugin in configuration["plugins"] if plugin["type"] == "tuning"]
     configuration["plugins"] = [plugin for plugin in configuration["plugins"] if plugin["type"] != "tuning"]
-    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
+    write_plugins(lab, node, configuration)
 
 
 def _with_tuning(lab: FaultyLab, node: FaultyNode) -> None:
-    configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    configuration = read_plugins(lab, node)
     configuration["plugins"] += configuration.pop(TUNING, [])
-    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
+    write_plugins(lab, node, configuration)
 
 
 FAULTS = (

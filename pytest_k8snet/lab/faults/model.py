@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES
+from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, NetworkKind
 
 NODE = "{node}"
 INTO_NODE = "{into}"
@@ -41,7 +41,7 @@ class FaultyLab(Protocol):
         """The service proxy the lab was started with: ipvs, iptables or none."""
 
     @property
-    def network(self) -> str:
+    def network(self) -> NetworkKind:
         """How pods of different nodes reach each other: one of the lab's kinds of network."""
 
     @property

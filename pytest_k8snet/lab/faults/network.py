@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults import background
 from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
 from pytest_k8snet.lab.networks import NETWORKS
-from pytest_k8snet.lab.node_files import CNI_CONFIGURATION, UPLINK
+from pytest_k8snet.lab.node_files import UPLINK
 
 WITH_BRIDGE = tuple(kind for kind, network in NETWORKS.items() if network.interfaces_by != "ptp")
 BRIDGE = "cni0"
@@ -22,14 +21,14 @@ HALF_THE_LINE_RATE = ("tbf", "rate", "25mbit", "burst", "64kb", "latency", "100m
 
 def _pod_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
     """Set the bridge plugin's MTU (or take it away), as an operator's template would: pods made later have it."""
-    configuration = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    configuration = read_plugins(lab, node)
     bridge = next(plugin for plugin in configuration["plugins"] if plugin["type"] == "bridge")
     if mtu_bytes is None:
         bridge["mtu"] = configuration.pop(ORIGINAL_MTU, bridge["mtu"])
     else:
         configuration.setdefault(ORIGINAL_MTU, bridge["mtu"])
         bridge["mtu"] = mtu_bytes
-    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
+    write_plugins(lab, node, configuration)
 
 
 def _uplink_mtu(mtu_bytes: int, lab: FaultyLab, node: FaultyNode) -> None:

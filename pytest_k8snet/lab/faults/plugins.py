@@ -1,0 +1,20 @@
+"""The lab's own CNI configuration of a node, as faults change it: it ignores keys that it does not know."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pytest_k8snet.lab.faults.model import FaultyLab, FaultyNode
+from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
+
+
+def read_plugins(lab: FaultyLab, node: FaultyNode) -> dict[str, Any]:
+    """Return the configuration; the chain is under ``plugins``."""
+    configuration: dict[str, Any] = json.loads(lab.run(node.name, ["cat", CNI_CONFIGURATION]).stdout)
+    return configuration
+
+
+def write_plugins(lab: FaultyLab, node: FaultyNode, configuration: dict[str, Any]) -> None:
+    """Write it: pods made later have it."""
+    lab.run(node.name, ["tee", CNI_CONFIGURATION], stdin=json.dumps(configuration, indent=2))
