@@ -66,11 +66,14 @@ class Setting:
         return self.ini.upper()
 
 
+FEW_NODES = 16  # of which every pair is looked at by default: 240 pairs
+
+
 @dataclass(frozen=True, slots=True)
 class PairChoice:
-    """Which ordered pairs of nodes: ``all``, ``ring`` or ``sample:N``."""
+    """Which ordered pairs of nodes: ``all``, ``ring``, ``sample:N``, or ``auto``: all of up to `FEW_NODES`, the ring of more."""
 
-    kind: Literal["all", "ring", "sample"]
+    kind: Literal["auto", "all", "ring", "sample"]
     count: int = 0
 
     def __str__(self) -> str:
@@ -142,7 +145,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("checks", "list", (), "checks to run: ids, wildcards allowed (NET-MTU-*); repeatable, or separated by commas", metavar="IDS"),
     Setting("level", "choice", "load", "what the run may do: read, send small probes, send full-rate load", choices=LEVELS),
-    Setting("pairs", "pairs", PairChoice("ring"), "pairs of nodes for checks that send little (all, ring, sample:N)", metavar="PAIRS"),
+    Setting(
+        "pairs",
+        "pairs",
+        PairChoice("auto"),
+        f"pairs of nodes for checks that send little (all, ring, sample:N, auto: all of up to {FEW_NODES} nodes, the ring of more)",
+        metavar="PAIRS",
+    ),
     Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
@@ -182,7 +191,7 @@ class Settings:
     nodes: str | None = None
     checks: tuple[str, ...] = ()
     level: str = "load"
-    pairs: PairChoice = PairChoice("ring")
+    pairs: PairChoice = PairChoice("auto")
     load_pairs: PairChoice = PairChoice("sample", 4)
     shard: Shard | None = None
     lock_wait: int = 300
@@ -385,11 +394,12 @@ def _read_choice(setting: Setting, given: Any) -> str:
 
 def _read_pairs(_setting: Setting, given: Any) -> PairChoice:
     text = str(given).strip()
-    if text == "all" or text == "ring":
-        return PairChoice("all" if text == "all" else "ring")
+    for kind in ("auto", "all", "ring"):
+        if text == kind:
+            return PairChoice(kind)
     match = re.fullmatch(r"sample:([1-9]\d*)", text)
     if match is None:
-        raise ValueError("all, ring or sample:N with N of at least 1")
+        raise ValueError("auto, all, ring or sample:N with N from 1")
     return PairChoice("sample", int(match[1]))
 
 

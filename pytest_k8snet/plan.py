@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_k8snet.cluster.model import Cluster, Node, pair_name, pair_nodes
 from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.options import COMMAND_LINE, PairChoice, Settings, Shard
+from pytest_k8snet.options import COMMAND_LINE, FEW_NODES, PairChoice, Settings, Shard
 
 TAKES = 3  # host, pod, host
 MOST_TAKES = 7  # where they disagree
@@ -113,7 +113,7 @@ def make_plan(settings: Settings, cluster: Cluster, selected: Sequence[str] | No
     workers = [node.name for node in _workers(nodes)]
     plan = Plan(
         nodes=tuple(node.name for node in nodes),
-        pairs=choose_pairs(settings.pairs, workers),
+        pairs=choose_pairs(settings.pairs, [node.name for node in nodes if node.ready]),
         load_pairs=choose_pairs(settings.load_pairs, workers),
         absent=tuple(absent),
         left_out=tuple(left_out),
@@ -139,7 +139,7 @@ def replay_plan(recorded: Plan, settings: Settings, cluster: Cluster) -> Plan:
         plan = _narrowed(recorded, {name for names in found.values() for name in names})
     workers = [node.name for node in _workers([cluster.node(name) for name in plan.nodes])]
     if "pairs" in given:
-        plan = replace(plan, pairs=choose_pairs(settings.pairs, workers))
+        plan = replace(plan, pairs=choose_pairs(settings.pairs, [name for name in plan.nodes if cluster.node(name).ready]))
     if "load_pairs" in given:
         plan = replace(plan, load_pairs=choose_pairs(settings.load_pairs, workers))
     return plan.of_shard(settings.shard) if settings.shard is not None and "shard" in given else plan
@@ -175,7 +175,7 @@ def choose_pairs(choice: PairChoice, nodes: Sequence[str]) -> tuple[str, ...]:
         for index in range(count)
         if count > 1
     ]
-    if choice.kind == "ring":
+    if choice.kind == "ring" or (choice.kind == "auto" and count > FEW_NODES):
         ordered = ordered[:count]
     elif choice.kind == "sample":
         ordered = ordered[: choice.count]

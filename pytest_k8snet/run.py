@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.lease import LeaseState, LoadLease
     from pytest_k8snet.expect.profile import Profile
     from pytest_k8snet.expect.resolve import Expectations
-    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.measure.registry import MeasureContext, Measurement
     from pytest_k8snet.record.facts import NodeFacts
     from pytest_k8snet.record.recording import Recorded
     from pytest_k8snet.record.redact import Redactor
@@ -247,8 +247,10 @@ class Run:
         measurement = MEASUREMENTS.get(kind)
         if measurement is None:
             raise ConfigurationError(f"no measurement is called {kind!r}; there are: {', '.join(sorted(MEASUREMENTS))}")
-        if measurement.load and not self.settings.allows("load"):
-            raise ConfigurationError(f"{kind} sends load, and the level is {self.settings.level}; mark the check with level='load'")
+        if not self.settings.allows(measurement.level):
+            what = "sends load" if measurement.load else "sends packets"
+            level = measurement.level
+            raise ConfigurationError(f"{kind} {what}, and the level is {self.settings.level}; mark the check with level={level!r}")
         if self.recorded is not None:
             raise RecordError(f"the recording of run {self.recorded.id} has no {kind} of {subject}")
         self.folder.check()  # what cannot be kept is not measured again for every case
@@ -259,7 +261,7 @@ class Run:
             document = self.folder.get(kind, subject)
             if document is None:
                 self._begin_early(beside=kind)
-                batch = [name for name in self._batch(measurement.subject, subject) if self.folder.get(kind, name) is None]
+                batch = [name for name in self._batch(measurement, subject) if self.folder.get(kind, name) is None]
                 taken: set[str] = set()
                 failure = "the measurement broke off"
                 try:
@@ -343,17 +345,18 @@ class Run:
             access=self.access,
             probes=self.probes,
             services=self.backend.services,
+            pairs=self.plan.pairs,
             sysctl_keys=self.expectations.sysctl_keys(),
             stopped=self._stopped,
         )
 
-    def _batch(self, of: str, subject: str) -> list[str]:
+    def _batch(self, measurement: Measurement, subject: str) -> list[str]:
         """Return what is measured together: all planned nodes, or the pairs that the collected cases ask for."""
-        if of == "node":
+        if measurement.subject == "node":
             planned = [*self.plan.nodes]
         else:
-            collected = self._read_collection().subjects("load")
-            planned = [pair for pair in self.plan.load_pairs if pair in collected]
+            collected = self._read_collection().subjects(measurement.level)
+            planned = [pair for pair in (self.plan.load_pairs if measurement.load else self.plan.pairs) if pair in collected]
         return planned if subject in planned else [*planned, subject]
 
     def _under_lease(self, documents: Iterator[Document]) -> Iterator[Document]:

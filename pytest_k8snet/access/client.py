@@ -104,6 +104,7 @@ class AgentClient:
         self._given_up = False
         self._closing = threading.Event()
         self._stream: Stream | None = None
+        self._loaded: set[str] = set()  # programs that the running agent has taken in
         self._number = 0
         self._lock = threading.Lock()
 
@@ -117,11 +118,14 @@ class AgentClient:
         with self._lock:
             try:
                 stream = self._open(timeout_s)
-                self._number += 1
-                line = json.dumps({"id": self._number, "op": op, "params": dict(params or {})}).encode() + b"\n"
                 deadline = Deadline.after(timeout_s)
-                stream.write(line)
-                answer = self._read_answer(stream, deadline)
+                program, dot, _ = op.partition(".")
+                answer: dict[str, Any] = {}
+                if dot and program not in self._loaded:
+                    answer = self._ask(stream, "load", {"name": program, "source": program_source(program)}, deadline)
+                    self._loaded.add(program)
+                if answer.get("error") is None:
+                    answer = self._ask(stream, op, params or {}, deadline)
             except AccessError as error:
                 # What the agent does now is not known: the next request gets a new one.
                 self._drop()
@@ -183,7 +187,9 @@ class AgentClient:
             raise
         return stream
 
-    def _read_answer(self, stream: Stream, deadline: Deadline) -> dict[str, Any]:
+    def _ask(self, stream: Stream, op: str, params: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+        self._number += 1
+        stream.write(json.dumps({"id": self._number, "op": op, "params": dict(params)}).encode() + b"\n")
         while True:
             answer = self._read_json(stream, deadline)
             if answer.get("id") == self._number:
@@ -203,10 +209,16 @@ class AgentClient:
 
     def _drop(self) -> None:
         stream, self._stream = self._stream, None
+        self._loaded.clear()
         if stream is not None:
             stream.close()
 
 
 def agent_source() -> bytes:
     """Return the agent program as it is sent."""
-    return resources.files("pytest_k8snet.agent").joinpath("agent.py").read_bytes()
+    return program_source("agent").encode()
+
+
+def program_source(name: str) -> str:
+    """Return one of the programs that run on nodes and in pods."""
+    return resources.files("pytest_k8snet.agent").joinpath(f"{name}.py").read_text(encoding="utf-8")

@@ -22,8 +22,11 @@ import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
@@ -437,6 +440,9 @@ class FakeCluster:
             return self._iperf3(node, params)
         if op == "stop":
             return {"exit_status": 0, "output": ""}
+        program, dot, _ = op.partition(".")
+        if dot and find_spec(f"{fakes.__name__}.{program}") is not None:
+            return import_module(f"{fakes.__name__}.{program}").respond(self, node, role, op, params)
         raise AccessError(f"{node}: {op}: the fake has no answer; give one with FakeCluster.answer({node!r}, {op!r}, ...)")
 
     def pod_ip(self, node: str) -> str:

@@ -1,6 +1,9 @@
 """The program that runs in the host namespaces of a node and in its probe pod.
 
 It is one file of the standard library only, sent over stdin by a constant bootstrap, so that any image with python3 (3.7 or later) will do.
+Measurements that send packets bring programs of their own, the other files of this folder: sent when the first of their operations is asked
+for, they import what they share from this one.
+
 It reads one JSON object a line from stdin, ``{"id": 1, "op": "facts", "params": {...}}``, and writes one a line to stdout:
 ``{"id": 1, "result": ...}`` or ``{"id": 1, "error": {"kind": "timeout" | "tool" | "request" | "failed", "message": "..."}}``. Its
 first line is ``{"ready": 1, "python": "3.11.2"}``; empty lines are heartbeats that keep idle connections open. It ends when stdin ends.
@@ -20,6 +23,7 @@ Operations and their parameters:
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
 - ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``bitrate_bps``; gives exit_status and iperf3's JSON
 - ``stop``: ``pid`` of a server started before; gives its exit_status and output
+- ``load``: ``name``, ``source``; takes in such a program, whose operations are called ``<name>.<operation>`` from then on
 
 Reading changes nothing on the node: a tool that would load a kernel module by being asked is not asked before it is seen to be there.
 """
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     HttpGet = Callable[[str, int, str], "tuple[int, str]"]
 
 PROTOCOL = 1
+AGENT = "pytest_k8snet.agent.agent"  # what this is called where it is not sent
 SYSCTLS = "/proc/sys/"
 HOST_ROOT = "/proc/1/root"  # the node's own files; the probe pod shares the node's process namespace
 TOOLS = (
@@ -83,7 +88,7 @@ TIMEX_STATUS = {0x40: "unsynchronised", 0x1000: "clock hardware fault"}  # STA_U
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
 HIDDEN_CHAINS = ": the table nat has KUBE chains, and others that iptables cannot read"
-ANY_ERROR = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+ANY_ERROR = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError)
 
 SYSTEMD = "/run/systemd/system"  # there when systemd started the machine (sd_booted(3))
 PROCPS_FILE = "/etc/sysctl.conf"  # systemd-sysctl reads it only by a link in a folder; sysctl --system, which starts others, does last
@@ -1327,7 +1332,18 @@ def run_command(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"exit_status": status, "stdout": out, "stderr": err, "duration_s": round(time.monotonic() - started, 3)}
 
 
-OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+def load(params: Mapping[str, Any]) -> None:
+    """Operation ``load``."""
+    this = type(sys)(AGENT)
+    this.__dict__.update(globals())
+    sys.modules.setdefault(AGENT, this)
+    program = type(sys)(params["name"])
+    exec(compile(params["source"], params["name"], "exec"), program.__dict__)  # noqa: S102 - it is how the agent itself came here
+    for name, operation in program.OPERATIONS.items():
+        OPERATIONS[params["name"] + "." + name] = operation
+
+
+OPERATIONS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "facts": facts,
     "ipvs": ipvs,
     "run": run_command,
@@ -1336,6 +1352,7 @@ OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "iperf3_server": iperf3_server,
     "iperf3_client": iperf3_client,
     "stop": stop,
+    "load": load,
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.plan import OMIT_S, TAKE_S
 
 if TYPE_CHECKING:
@@ -47,9 +48,14 @@ class MeasureContext:
     access: Access
     probes: Mapping[str, Probe]
     services: ServiceSource
+    pairs: Sequence[str] = ()  # ordered pairs ``a:b`` that little is sent between
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
+
+    def targets_of(self, node: str) -> list[str]:
+        """Return the nodes that `node` sends to."""
+        return [target for source, target in map(pair_nodes, self.pairs) if source == node]
 
     def place_of(self, node: str) -> str:
         """Return where what is asked of a node is read, for the method of a document."""
@@ -63,10 +69,15 @@ class Measurement:
 
     kind: str
     subject: Literal["node", "pair"]
-    load: bool  # whether it sends full-rate traffic
+    level: Literal["read", "probe", "load"]  # what it does to the cluster
     module: str
     last: tuple[str, ...] = ()  # checks that come last
     early: bool = False  # whether it is begun beside the first checks, as it may wait until the cluster has mended itself
+
+    @property
+    def load(self) -> bool:
+        """Whether it sends full-rate traffic, beside which nothing else may be measured."""
+        return self.level == "load"
 
     def take(self, context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
         """Measure `subjects` (node names, or pairs ``a:b``). What cannot be measured becomes a document with the reason."""
@@ -80,9 +91,9 @@ ACTIVITY_CHECKS = ("NET-CONNTRACK-002", "NET-NODE-001", "NET-NODE-002")
 MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement
     for measurement in (
-        Measurement("facts", "node", load=False, module="pytest_k8snet.measure.facts"),
-        Measurement("ipvs", "node", load=False, module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",), early=True),
-        Measurement("activity", "node", load=False, module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
-        Measurement("throughput", "pair", load=True, module="pytest_k8snet.measure.throughput"),
+        Measurement("facts", "node", "read", module="pytest_k8snet.measure.facts"),
+        Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",), early=True),
+        Measurement("activity", "node", "read", module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
+        Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
     )
 }

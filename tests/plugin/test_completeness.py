@@ -188,7 +188,7 @@ def test_pairs(bench: Bench) -> None:
         def test_load(k8snet_pair):
             pass
     """)
-    ran = bench.own("--k8snet-load-pairs=sample:1")
+    ran = bench.own("--k8snet-pairs=ring", "--k8snet-load-pairs=sample:1")
     assert set(ran.cases) == {"ACME-1[node-1:node-2]", "ACME-1[node-2:node-3]", "ACME-1[node-3:node-1]", "ACME-2[node-1:node-2]"}
     assert ran.status == 0
     assert ran.line("k8snet: load:") == (

@@ -49,7 +49,7 @@ def test_fixtures(bench: Bench) -> None:
     ran = bench.own("--k8snet-profile=p.yaml")
     assert ran.status == 0, ran.out
     assert set(ran.verdicts.values()) == {"pass"}
-    assert len(ran.cases) == 3 + 3 + 4 + 1  # nodes, ring, sample of load pairs, cluster
+    assert len(ran.cases) == 3 + 6 + 4 + 1  # nodes, ring, sample of load pairs, cluster
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def test_settings_of_a_toml_file(bench: Bench) -> None:
         (["--k8snet-level=all"], "--k8snet-level: got 'all', want one of read, probe, load"),
         (["--k8snet-access=telnet"], "--k8snet-access: got 'telnet', want one of pod, ssh, local, fake"),
         (["--k8snet-ssh-address=any"], "--k8snet-ssh-address: got 'any', want one of internal, external, hostname"),
-        (["--k8snet-pairs=some"], "--k8snet-pairs: got 'some', want all, ring or sample:N with N of at least 1"),
-        (["--k8snet-load-pairs=sample:0"], "--k8snet-load-pairs: got 'sample:0', want all, ring or sample:N with N of at least 1"),
+        (["--k8snet-pairs=some"], "--k8snet-pairs: got 'some', want auto, all, ring or sample:N with N from 1"),
+        (["--k8snet-load-pairs=sample:0"], "--k8snet-load-pairs: got 'sample:0', want auto, all, ring or sample:N with N from 1"),
         (["--k8snet-allow-missing=101%"], "--k8snet-allow-missing: got '101%', want a number of nodes or a share such as 10%"),
         (["--k8snet-lock-wait=soon"], "--k8snet-lock-wait: got 'soon', want a whole number of seconds"),
         (["--k8snet-keep-runs=0"], "--k8snet-keep-runs: got '0', want a whole number of at least 1"),
@@ -344,7 +344,7 @@ Nodes: 2 of 4: node-1, node-2
   cannot be measured: node-3: NotReady: gone
   left out: node-4: is a virtual kubelet
 
-Pairs of nodes for checks that send little (ring): node-1:node-2, node-2:node-1
+Pairs of nodes for checks that send little (auto): node-1:node-2, node-2:node-1
 Pairs of nodes under load (sample:4): node-1:node-2, node-2:node-1
   load: 2 pairs of nodes, one at a time, 3 takes of 4 s (up to 7 if they disagree), at most 350 MB at the line rate
 

@@ -36,7 +36,7 @@ def test_shards_together_are_the_whole_without_what_is_of_the_cluster(bench: Ben
 
 def test_other_shards_nodes_that_pairs_lead_to_get_probe_pods(bench: Bench) -> None:
     bench.checks(CHECKS)
-    ran = bench.own("--k8snet-shard=1/3", "--k8snet-load-pairs=ring")
+    ran = bench.own("--k8snet-shard=1/3", "--k8snet-pairs=ring", "--k8snet-load-pairs=ring")
     assert ran.verdicts == {"ACME-1[node-2]": "pass", "ACME-2[node-2:node-3]": "pass"}
     made = [line for line in (bench.path / "objects.txt").read_text().splitlines() if line.startswith("+ pod")]
     assert sorted(made) == ["+ pod host-node-2", "+ pod host-node-3", "+ pod probe-node-2", "+ pod probe-node-3"]

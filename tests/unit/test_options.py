@@ -111,7 +111,7 @@ def test_an_empty_variable_is_not_set() -> None:
     [
         ({"k8snet_level": "x"}, {}, {}, "--k8snet-level: got 'x', want one of read, probe, load"),
         ({}, {"K8SNET_KEEP_RUNS": "-1"}, {}, "K8SNET_KEEP_RUNS: got '-1', want a whole number of at least 1"),
-        ({}, {}, {"k8snet_pairs": "sample"}, "k8snet_pairs in pytest.ini: got 'sample', want all, ring or sample:N with N of at least 1"),
+        ({}, {}, {"k8snet_pairs": "sample"}, "k8snet_pairs in pytest.ini: got 'sample', want auto, all, ring or sample:N with N from 1"),
         ({"k8snet_context": " "}, {}, {}, "--k8snet-context: got ' ', want a value that is not empty"),
         ({"k8snet_shard": "3/3"}, {}, {}, "--k8snet-shard: got '3/3', want I/N with I from 0 to N-1, such as 0/3"),
         ({"k8snet_shard": "1"}, {}, {}, "--k8snet-shard: got '1', want I/N with I from 0 to N-1, such as 0/3"),
@@ -258,4 +258,4 @@ def test_what_was_not_recorded_is_the_default() -> None:
 def test_a_recorded_value_that_is_not_known() -> None:
     with pytest.raises(RecordError) as caught:
         settings({"k8snet_replay": "r"}).with_recorded({"pairs": "some"})
-    assert str(caught.value) == "the recorded setting pairs: got 'some', want all, ring or sample:N with N of at least 1"
+    assert str(caught.value) == "the recorded setting pairs: got 'some', want auto, all, ring or sample:N with N from 1"

@@ -11,7 +11,7 @@ from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import PairChoice, Settings, Shard
 from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Absent, Plan, choose_pairs, is_selector, make_plan, matches, replay_plan, volume_bytes
 
-RING, ALL = PairChoice("ring"), PairChoice("all")
+RING, ALL, AUTO = PairChoice("ring"), PairChoice("all"), PairChoice("auto")
 
 
 def sample(count: int) -> PairChoice:
@@ -37,11 +37,18 @@ def cluster(*nodes: Node) -> Cluster:
         (ALL, "ab", ["a:b", "b:a"]),
         (RING, "a", []),
         (ALL, "", []),
+        (AUTO, "abc", ["a:b", "b:c", "c:a", "b:a", "c:b", "a:c"]),
         (sample(4), "a", []),
     ],
 )
 def test_pairs(choice: PairChoice, nodes: str, pairs: list[str]) -> None:
     assert list(choose_pairs(choice, nodes)) == pairs
+
+
+def test_every_pair_of_a_few_nodes_and_the_ring_of_many() -> None:
+    names = [f"n{number}" for number in range(17)]
+    assert len(choose_pairs(AUTO, names[:16])) == 16 * 15
+    assert choose_pairs(AUTO, names) == choose_pairs(RING, names)
 
 
 @pytest.mark.parametrize("count", range(2, 9))
@@ -122,7 +129,8 @@ def test_plan() -> None:
     )
     plan = make_plan(Settings(), nodes, None)
     assert plan.nodes == ("cp", "down", "w1", "w2")
-    assert plan.pairs == plan.load_pairs == ("w1:w2", "w2:w1")  # no load on control planes
+    assert plan.pairs == ("cp:w1", "w1:w2", "w2:cp", "w1:cp", "w2:w1", "cp:w2")
+    assert plan.load_pairs == ("w1:w2", "w2:w1")  # no load on control planes
     assert plan.absent == (Absent("down", "NotReady: KubeletNotReady: cni"),)
     assert plan.left_out == (Absent("win", "runs windows; only Linux nodes are measured"),)
     assert plan.notes == ("w1 is cordoned; it is measured all the same",)

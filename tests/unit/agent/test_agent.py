@@ -62,6 +62,27 @@ def test_ready(local: LocalAgent) -> None:
     assert local.ready == {"ready": 1, "python": ".".join(map(str, sys.version_info[:3]))}
 
 
+PROGRAM = """
+from pytest_k8snet.agent.agent import Failed
+
+def repeat(params):
+    if "word" not in params:
+        raise Failed("request", "no word")
+    return params["word"]
+
+OPERATIONS = {"repeat": repeat}
+"""
+
+
+def test_a_program_of_a_measurement_is_taken_in(local: LocalAgent) -> None:
+    """It finds what it imports from the agent, although nothing is installed."""
+    assert local.ask("parrot.repeat", word="hello")["error"]["message"] == "no operation 'parrot.repeat'"
+    assert local.ask("load", name="parrot", source=PROGRAM) == {"id": 7, "result": None}
+    assert local.ask("parrot.repeat", word="hello")["result"] == "hello"
+    assert local.ask("parrot.repeat")["error"] == {"kind": "request", "message": "no word"}
+    assert "SyntaxError" in local.ask("load", name="x", source="(")["error"]["message"]
+
+
 def test_nothing_but_addresses_gets_into_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of ip runs as root: a line in what an API server calls an address must not become one of it."""
     asked: list[str] = []
