@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.access.client import program_source
+from pytest_k8snet.agent import traffic
+from tests.unit.agent.test_agent import LocalAgent
+
+
+@pytest.fixture
+def server() -> Iterator[dict[str, Any]]:
+    served = traffic.serve({"name": "node-1", "port": 0, "max_s": 30})
+    yield served
+    traffic.stop(served)
+    traffic.stop(served)
+
+
+def target(server: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"key": "a", "address": "127.0.0.1", "port": server["port"], "protocol": "TCP", **changes}
+
+
+def ask(*targets: dict[str, Any], timeout_s: float = 5.0, tries: int = 1) -> dict[str, Any]:
+    return traffic.connect({"targets": targets, "tries": tries, "timeout_s": timeout_s})
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.9", "::1"])
+def test_servers_tell_who_they_are_and_whom_they_see(server: dict[str, Any], protocol: str, address: str) -> None:
+    """A datagram is answered from the address it came to: a socket that is connected takes no other."""
+    if ":" in address and "IPv6" not in server["families"]:
+        pytest.skip("no IPv6 here")
+    answer = ask(target(server, protocol=protocol, address=address))["a"]
+    assert (answer["name"], answer["error"], answer["tries"], answer["refused"]) == ("node-1", None, 1, False)
+    assert answer["peer"][0] == ("::1" if ":" in address else "127.0.0.1")
+    assert answer["ms"] > 0
+
+
+def test_many_at_once(server: dict[str, Any]) -> None:
+    asked = [target(server, key=str(number), protocol=protocol) for number, protocol in enumerate(("TCP", "UDP") * 40)]
+    answers = ask(*asked)
+    assert sorted(answers, key=int) == [str(number) for number in range(80)]
+    assert {answer["error"] for answer in answers.values()} == {None}
+
+
+def test_a_connection_is_echoed(server: dict[str, Any]) -> None:
+    with socket.create_connection(("127.0.0.1", server["port"]), timeout=5) as sock:
+        stream = sock.makefile("rwb")
+        assert json.loads(stream.readline())["name"] == "node-1"
+        stream.write(b"hello\n")
+        stream.flush()
+        assert stream.readline() == b"hello\n"
+
+
+def test_two_servers_of_a_run_on_one_port(server: dict[str, Any]) -> None:
+    second = traffic.serve({"name": "node-1", "port": server["port"], "max_s": 30})
+    traffic.stop(server)
+    assert ask(target(second))["a"]["name"] == "node-1"
+    traffic.stop(second)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_nobody_listens(server: dict[str, Any], protocol: str) -> None:
+    traffic.stop(server)
+    answer = ask(target(server, protocol=protocol), tries=2)["a"]
+    assert (answer["name"], answer["error"], answer["refused"], answer["tries"]) == (None, "Connection refused", True, 2)
+
+
+def test_server_ends_by_itself() -> None:
+    served = traffic.serve({"name": "node-1", "port": 0, "max_s": 0.0})
+    traffic.servers[served["number"]]._thread.join(10)
+    assert ask(target(served))["a"]["error"] == "Connection refused"
+    traffic.stop(served)
+
+
+@pytest.mark.parametrize(("protocol", "says"), [("TCP", b"220 smtp\r\n"), ("TCP", b""), ("UDP", b'{"name": 1, "peer": 2, "token": "x"}\n')])
+def test_something_else_answers(protocol: str, says: bytes) -> None:
+    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        if protocol == "TCP":
+            sock.listen()
+
+        def answer() -> None:
+            if protocol == "TCP":
+                connection, _ = sock.accept()
+                with connection:
+                    connection.sendall(says)
+            else:
+                _, peer = sock.recvfrom(100)
+                sock.sendto(says, peer)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        got = ask(target({"port": sock.getsockname()[1]}, protocol=protocol))["a"]
+        thread.join(10)
+    assert (got["name"], got["error"]) == (None, "something else answers there")
+
+
+def test_nobody_answers() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        answer = ask(target({"port": silent.getsockname()[1]}, protocol="UDP"), timeout_s=0.05, tries=3)["a"]
+    assert (answer["error"], answer["tries"], answer["refused"]) == ("timed out", 3, False)
+
+
+def test_as_a_program_of_the_agent() -> None:
+    agent = LocalAgent()
+    with agent.process:
+        assert agent.ask("load", name="traffic", source=program_source("traffic"))["result"] is None
+        served = agent.ask("traffic.serve", name="node-1", port=0, max_s=30)["result"]
+        answers = agent.ask("traffic.connect", targets=[target(served)], tries=1, timeout_s=5)["result"]
+        assert answers["a"]["name"] == "node-1"
+        port = served["port"]
+        agent.ask("traffic.stop", number=served["number"])
+        assert agent.ask("traffic.serve", name="node-1", port=port, max_s=30)["result"]["port"] == port
+        with socket.create_server(("127.0.0.1", 0)) as foreign:
+            taken = agent.ask("traffic.serve", name="node-1", port=foreign.getsockname()[1], max_s=30)
+        assert taken["error"]["message"].endswith(": Address already in use")
+        assert agent.process.stdin is not None
+        agent.process.stdin.close()
+        assert agent.process.wait(10) == 0
