@@ -25,6 +25,7 @@ from pytest_k8snet.errors import (
     MeasurementError,
     ProbeError,
     RecordError,
+    UnsupportedError,
 )
 from pytest_k8snet.options import Settings
 from pytest_k8snet.plan import Plan, is_selector, make_plan
@@ -252,6 +253,8 @@ class Run:
             level = measurement.level
             raise ConfigurationError(f"{kind} {what}, and the level is {self.settings.level}; mark the check with level={level!r}")
         if self.recorded is not None:
+            if kind not in self.recorded.measurements:
+                raise UnsupportedError(f"the recording of run {self.recorded.id} is of a version that did not measure {kind}")
             raise RecordError(f"the recording of run {self.recorded.id} has no {kind} of {subject}")
         self.folder.check()  # what cannot be kept is not measured again for every case
         context = self._context()
@@ -544,6 +547,8 @@ class ControllerRun(Run):
         """Write run.json: settings without secrets, versions, plan, and the results once there are some."""
         if self._folder is None:
             return
+        from pytest_k8snet.measure.registry import MEASUREMENTS
+
         packages = ("pytest-k8snet", "pytest", "pytest-xdist", "kubernetes")
         self._folder.write_json(
             RUN,
@@ -559,6 +564,7 @@ class ControllerRun(Run):
                 "versions": {name: version for name in packages if (version := version_of(name))},
                 "cluster": self.cluster.version,
                 "plan": self.plan.to_json(),
+                "measurements": sorted(MEASUREMENTS) if self.recorded is None else list(self.recorded.measurements),
                 "results": results,
             },
         )

@@ -1,1 +1,1 @@
-"""Checks of the tuning of the kernels."""
+"""Checks of pods that were there before."""

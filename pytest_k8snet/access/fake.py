@@ -534,7 +534,8 @@ class FakeProbing:
 
     def _probe(self, name: str) -> Probe:
         error = self._fake.failed_probe(name)
-        return Probe(name, self._namespace, f"host-{name}", f"probe-{name}", self._fake.pod_ip(name) if error is None else None, error)
+        address = self._fake.pod_ip(name) if error is None else None
+        return Probe(name, self._namespace, f"host-{name}", f"probe-{name}", address, error, () if address is None else (address,))
 
 
 class FakeAccess:

@@ -61,6 +61,7 @@ class Probe:
     pod: str
     pod_ip: str | None
     error: str | None = None
+    pod_ips: tuple[str, ...] = ()  # the same and that of the other family, where it has both
 
     @classmethod
     def none(cls, node: str, error: str | None = None) -> Probe:
@@ -74,7 +75,7 @@ class Probe:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Probe:
         """Read what `to_json` gave."""
-        return cls(**data)
+        return cls(**{**data, "pod_ips": tuple(data.get("pod_ips") or ())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class RunningProbes:
                 if problem is not None:
                     self._fail(probe.node, f"{probe.node}: {problem}", pods=states)
                 elif all(state.running for state in states.values()):
-                    self._probes[probe.node] = replace(probe, pod_ip=pods[probe.pod]["status"]["podIP"])
+                    self._probes[probe.node] = _running(probe, pods[probe.pod]["status"])
                 else:
                     name = next(name for name, state in states.items() if not state.running)
                     unsettled.append((probe, name))
@@ -409,6 +410,11 @@ class PodState:
     passing: str | None = None
     told: bool = True  # whether the error's text is complete without events
     uid: str | None = None
+
+
+def _running(probe: Probe, status: Mapping[str, Any]) -> Probe:
+    address = status["podIP"]
+    return replace(probe, pod_ip=address, pod_ips=tuple(item["ip"] for item in status.get("podIPs") or ({"ip": address},)))
 
 
 class NoProbes:

@@ -6,7 +6,8 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   ``families``. A connection gets one line of JSON, ``{"name": ..., "peer": [address, port]}``, and then what it sends, echoed; a datagram
   gets such a line, with ``token``, its own first line, from the address it was sent to. It ends by itself after ``max_s``
 - ``stop``: ``number`` of a server; one that has ended is fine
-- ``connect``: ``targets`` (``key``, ``address``, ``port``, ``protocol``), ``tries``, ``timeout_s``; asks all of them at once. Gives
+- ``connect``: ``targets`` (``key``, ``address``, ``port``, ``protocol``, and ``silent`` where a
+  connection alone is answer enough, as that server says nothing), ``tries``, ``timeout_s``; asks all of them at once. Gives
   for each key ``name`` and ``peer`` as the server told them, ``ms`` until it had, ``tries`` that it took, and ``error``, with which
   the first two are null. ``refused`` says that something answered, if only to refuse
 """
@@ -217,6 +218,8 @@ def connect(params: Mapping[str, Any]) -> dict[str, Any]:
 def ask(target: Mapping[str, Any], tries: int, timeout_s: float) -> dict[str, Any]:
     """Ask one server; what goes wrong is the answer's error."""
     asking: Callable[[str, int, float], Mapping[str, Any]] = by_tcp if target["protocol"] == "TCP" else by_udp
+    if target.get("silent"):
+        asking = connected
     answer: dict[str, Any] = {"name": None, "peer": None, "ms": None, "tries": 0, "error": None, "refused": False}
     for number in range(1, tries + 1):
         start = time.monotonic()
@@ -244,6 +247,12 @@ def by_tcp(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:
     """Open a connection and read what the server tells."""
     with socket.create_connection((address, port), timeout=timeout_s) as sock:
         return told(sock, timeout_s)
+
+
+def connected(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:
+    """Open a connection to a server that says nothing."""
+    with socket.create_connection((address, port), timeout=timeout_s):
+        return {"name": None, "peer": None}
 
 
 def by_udp(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:

@@ -94,6 +94,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("facts", "node", "read", module="pytest_k8snet.measure.facts"),
         Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",), early=True),
         Measurement("activity", "node", "read", module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
+        Measurement("reach", "node", "probe", module="pytest_k8snet.measure.reach"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
     )
 }

@@ -16,7 +16,8 @@ READABLE = (1, 2)
 class Document:
     """A recorded measurement. Exactly one of `values` and `reason` is set.
 
-    ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``activity``, ``throughput``), ``subject`` is ``cluster``, a
+    ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``activity``, ``reach``,
+    ``throughput``), ``subject`` is ``cluster``, a
     node's name or a pair ``a:b``, ``started`` is UTC in ISO 8601, ``method`` says how it was taken, ``retried`` what cut the first
     attempt short when this is the second. With ``unsupported`` the way to the node cannot take it at all: nothing is wrong, and what
     needs it is skipped.

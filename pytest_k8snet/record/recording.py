@@ -17,6 +17,9 @@ from pytest_k8snet.record.lock import hold
 from pytest_k8snet.record.schema import PACKAGE, check_schema
 from pytest_k8snet.record.store import CLUSTER_FILE, COLLECTION, LEASE, MARKER, PLAN, PROBES, PROFILES, RUN, RUN_SCHEMA, RunFolder
 
+#: What runs measured whose run.json does not say what they knew how to measure.
+FIRST_MEASUREMENTS = ("activity", "facts", "ipvs", "throughput")
+
 _OF_THE_RUN = (RUN, COLLECTION, LEASE)  # a replay writes its own
 
 
@@ -28,6 +31,7 @@ class Recorded:
     started: str  # UTC, ISO 8601
     version: str | None  # of the package
     settings: Mapping[str, str]  # values by name, as `Settings.to_json` writes them
+    measurements: tuple[str, ...] = FIRST_MEASUREMENTS  # the kinds that it knew
 
     @property
     def at(self) -> datetime.datetime:
@@ -37,12 +41,18 @@ class Recorded:
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
-        return {"id": self.id, "started": self.started, "version": self.version, "settings": dict(self.settings)}
+        return {
+            "id": self.id,
+            "started": self.started,
+            "version": self.version,
+            "settings": dict(self.settings),
+            "measurements": list(self.measurements),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recorded:
         """Read what `to_json` gave."""
-        return cls(**data)
+        return cls(**{**data, "measurements": tuple(data["measurements"])})
 
     @classmethod
     def from_run(cls, data: Any, *, where: str) -> Recorded:
@@ -56,7 +66,8 @@ class Recorded:
         try:
             measured = run.get("measured_by") or {"id": run["id"], "started": run["started"], "version": version}
             settings = {str(name): str(item["value"]) for name, item in run["settings"].items()}
-            recorded = cls(str(measured["id"]), str(measured["started"]), measured["version"], settings)
+            kinds = tuple(map(str, run.get("measurements") or FIRST_MEASUREMENTS))
+            recorded = cls(str(measured["id"]), str(measured["started"]), measured["version"], settings, kinds)
             _ = recorded.at
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{where}: damaged: {error!r}") from error

@@ -14,11 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from pytest_k8snet.catalogue import checks
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.table import fault
+from pytest_k8snet.options import LEVELS
 from pytest_k8snet.record.store import LOCKS
 from tests.junit import without_times
 
@@ -174,12 +176,10 @@ def assert_nothing_is_left(lab: Lab) -> None:
 
 
 def turned_on(lab: Lab, faults: Mapping[str, str], *arguments: str) -> FaultOutcome:
-    """Apply faults, each to a node, run the suite, revert them whatever happened.
-
-    Where no fault is of throughput no load is measured: it saves half a minute.
-    """
-    if all(fault(name).area != "throughput" for name in faults):
-        arguments = (*arguments, "--k8snet-level=read")
+    """Apply faults, each to a node, run the suite at the level of the checks that they turn, revert them whatever happened."""
+    level_of = {check.id: check.level for check in checks()}
+    level = max((level_of[turns.check] for name in faults for turns in fault(name).turns), key=LEVELS.index)
+    arguments = (*arguments, f"--k8snet-level={level}")
     title = "+".join(faults)
     with ExitStack() as applied:
         for name, node in faults.items():

@@ -33,6 +33,12 @@ TOGETHER = (
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
     },
+    {
+        "pods-cut-off-by-tcp": "node-1",
+        "node-cut-off-from-pods": "node-2",
+        "node-closed-to-its-pods": "node-2",
+        "pods-masqueraded": "node-3",
+    },
 )
 
 

@@ -27,6 +27,7 @@ AREAS = {
     "node",
     "pods",
     "proxy",
+    "reach",
     "throughput",
 }
 EVERY = pytest.mark.parametrize("check", checks(), ids=lambda check: check.id)

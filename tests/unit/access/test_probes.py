@@ -93,7 +93,7 @@ def test_two_pods_a_node(server: FakeApiServer, api: Api) -> None:
     settings = {"image_pull_secret": "regcred", "labels": {"team": "net"}}
     running_probes = start(api, node("node-1"), node("node-2"), **settings)
     found = running_probes.wait(Deadline.after(5))
-    assert found["node-2"] == Probe("node-2", "k8snet-r1", "host-node-2", "probe-node-2", "10.244.0.3")
+    assert found["node-2"] == Probe("node-2", "k8snet-r1", "host-node-2", "probe-node-2", "10.244.0.3", pod_ips=("10.244.0.3",))
     assert Probe.from_json(found["node-1"].to_json()) == found["node-1"]
     host, pod = cell.pods["host-node-1"], cell.pods["probe-node-1"]
     for item in (host, pod):

@@ -1,0 +1,134 @@
+"""Judge whether pods and nodes reach each other, and whether they are seen under their own address."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.reach import Answer, ReachRecord
+
+_ALONE = "there is no other node that it sends to"
+
+
+def pods_reach_pods(record: ReachRecord) -> Judgement:
+    """Judge that the node's pod reaches the pod of every other node, over TCP and UDP."""
+    return _reached(record, record.of("pod", "pod"), "pod")
+
+
+def node_reaches_pods(record: ReachRecord) -> Judgement:
+    """Judge that the node itself reaches the pods of all nodes, its own too."""
+    return _reached(record, record.of("host", "pod"), "node")
+
+
+def pod_reaches_own_node(record: ReachRecord) -> Judgement:
+    """Judge that the node's pod reaches the node it runs on: any answer will do, a refusal as well."""
+    answers = record.of("pod", "host")
+    if not answers:
+        return Judgement.skipped(f"{record.node}: the node has no InternalIP")
+    judgement = Judgement(want="any answer from the pod's own node (built-in)")
+    answered = [answer for answer in answers if answer.error is None or answer.refused or answer.error == "something else answers there"]
+    judgement.evidence["answers"] = {f"{answer.protocol} {answer.port}": answer.error or "answered" for answer in answers}
+    address = answers[0].address
+    tried = ", ".join(f"{answer.protocol} {answer.port} {answer.error}" for answer in answers)
+    judgement.check(
+        bool(answered),
+        f"{record.node}: its pod {_own(record, address)} gets no answer from its own node at {address} ({tried}), want any: "
+        "agents on the node's own address, such as NodeLocal DNSCache, are out of reach for pods",
+        measured=tried,
+        wanted="any answer",
+    )
+    return judgement
+
+
+def source_is_kept(record: ReachRecord) -> Judgement:
+    """Judge that pods of other nodes see this node's pod under its own address.
+
+    "Pods can communicate with all other pods, without the use of proxies or address translation (NAT)" (Kubernetes documentation,
+    Services, Load Balancing, and Networking: the Kubernetes network model).
+    """
+    if not record.of("pod", "pod"):
+        return _nobody(record)
+    judgement = Judgement(want="pods see each other under their own addresses (built-in)")
+    own = {ipaddress.ip_address(address) for address in record.pod_ips}
+    seen: dict[tuple[str, str], list[str]] = {}  # by what was seen and who saw it
+    for answer in record.of("pod", "pod"):
+        if answer.seen is None or answer.server != answer.target:
+            continue  # that they are not reached is another check's
+        if ipaddress.ip_address(answer.seen) in own:
+            judgement.hold(1)
+        else:
+            seen.setdefault((answer.seen, answer.target), []).append(answer.protocol)
+    for address in dict.fromkeys(address for address, _ in seen):
+        targets = [f"{target} ({' and '.join(by)})" for (other, target), by in seen.items() if other == address]
+        own_text = _own(record, address)
+        judgement.check(
+            False,
+            f"{record.node}: its pod {own_text} is seen as {address} by pods on {', '.join(targets)}, "
+            "want its own address: it is masqueraded",
+            measured=address,
+            wanted=own_text,
+            command="iptables-save -t nat",
+        )
+    if not judgement.checked:
+        judgement.inconclusive(f"{record.node}: no pod of another node was reached, so none has seen its pod's address")
+    return judgement
+
+
+def _reached(record: ReachRecord, answers: Sequence[Answer], who: str) -> Judgement:
+    if not answers:
+        return _nobody(record)
+    judgement = Judgement(want="every pod is reached over TCP and UDP (built-in)")
+    for target, reason in record.unasked.items():
+        judgement.remark(f"{record.node}: the pod on {target} was not asked: {reason}")
+    for target in dict.fromkeys(answer.target for answer in answers):
+        for address in dict.fromkeys(answer.address for answer in answers if answer.target == target):
+            _check(judgement, record, [answer for answer in answers if (answer.target, answer.address) == (target, address)], who)
+    times = sorted(answer.milliseconds for answer in answers if answer.error is None and answer.milliseconds is not None)
+    judgement.evidence.update(asked=len(answers), answered=len(times), slowest_ms=times[-1] if times else None)
+    return judgement
+
+
+def _check(judgement: Judgement, record: ReachRecord, answers: Sequence[Answer], who: str) -> None:
+    """Check the answers from one address: TCP and UDP together make one message."""
+    first = answers[0]
+    source = f"its pod {_own(record, first.address)}" if who == "pod" else "it"
+    told = "; ".join(f"{answer.protocol} {_came_back(answer)}" for answer in answers)
+    wrong = [answer for answer in answers if answer.error is not None or answer.server != answer.target]
+    judgement.hold(len(answers) - len(wrong))
+    if wrong:
+        strangers = {answer.server for answer in wrong if answer.server is not None}
+        because = f": two pods have this address, or it is routed to {' and '.join(sorted(strangers))}" if strangers else ""
+        judgement.check(
+            False,
+            f"{record.node}: {source} does not reach the pod on {first.target} at {first.address}: {told}, want an answer from it{because}",
+            measured=told,
+            wanted="TCP and UDP answered",
+            command=f"ip route get {first.address}",
+        )
+    elif slow := [answer for answer in answers if answer.tries > 1]:
+        judgement.advise(
+            f"{record.node}: {source} reached the pod on {first.target} at {first.address} only at the second try "
+            f"({', '.join(answer.protocol for answer in slow)}): packets are lost on the way"
+        )
+
+
+def _came_back(answer: Answer) -> str:
+    if answer.error is not None:
+        return f"{answer.error} ({answer.tries} tries)"
+    return "answered" if answer.server == answer.target else f"answered by {answer.server}"
+
+
+def _own(record: ReachRecord, beside: str) -> str:
+    """Return the pod's address of the same family as `beside`."""
+    version = ipaddress.ip_address(beside).version
+    return next((address for address in record.pod_ips if ipaddress.ip_address(address).version == version), ", ".join(record.pod_ips))
+
+
+def _nobody(record: ReachRecord) -> Judgement:
+    if not record.unasked:
+        return Judgement.skipped(f"{record.node}: {_ALONE}")
+    judgement = Judgement()
+    for target, reason in record.unasked.items():
+        judgement.error(f"{record.node}: the pod on {target} could not be asked: {reason}")
+    return judgement

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pytest_k8snet.access.fake import FakeCluster
+from pytest_k8snet.errors import AccessError
+from pytest_k8snet.measure import reach
+from pytest_k8snet.measure.registry import MeasureContext
+from pytest_k8snet.options import PairChoice
+from pytest_k8snet.plan import choose_pairs
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.reach import ReachRecord
+from tests.unit.measure.faked import context
+
+NODES = ("node-1", "node-2", "node-3")
+
+
+def paired(fake: FakeCluster, kind: Any = "all") -> MeasureContext:
+    return replace(context(fake), pairs=choose_pairs(PairChoice(kind), [*fake.nodes]))
+
+
+def take(fake: FakeCluster, kind: Any = "all") -> dict[str, Document]:
+    return {document.subject: document for document in reach.take(paired(fake, kind), [*fake.nodes])}
+
+
+def asked(document: Document, place: str, to: str) -> set[str]:
+    return {answer.target for answer in ReachRecord.from_document(document).of(place, to)}  # type: ignore[arg-type]
+
+
+def test_each_asks_the_others_and_its_own() -> None:
+    documents = take(FakeCluster(NODES))
+    assert sorted(documents) == [*NODES]
+    assert asked(documents["node-1"], "pod", "pod") == {"node-2", "node-3"}
+    assert asked(documents["node-1"], "host", "pod") == {*NODES}
+    assert asked(documents["node-1"], "pod", "host") == {"node-1"}
+    assert all(answer["error"] is None for answer in (documents["node-1"].values or {})["answers"])
+
+
+def test_only_the_chosen_pairs() -> None:
+    documents = take(FakeCluster(NODES), "ring")
+    assert asked(documents["node-1"], "pod", "pod") == {"node-2"}
+    assert asked(documents["node-3"], "host", "pod") == {"node-3", "node-1"}
+
+
+def test_servers_are_stopped() -> None:
+    fake = FakeCluster(NODES)
+    take(fake)
+    done = [(op, node, role) for node, role, op in fake.requests]
+    assert sorted(item[1:] for item in done if item[0] == "traffic.serve") == sorted(item[1:] for item in done if item[0] == "traffic.stop")
+
+
+def test_node_whose_server_does_not_start_is_not_asked_and_has_no_values() -> None:
+    fake = FakeCluster(NODES)
+    fake.answer("node-2", "traffic.serve", AccessError("node-2 (pod): OOMKilled"), role="pod")
+    documents = take(fake)
+    assert documents["node-2"].reason == "node-2 (pod): OOMKilled"
+    values = documents["node-1"].values or {}
+    assert values["unasked"] == {"node-2": "node-2 (pod): OOMKilled"}
+    assert asked(documents["node-1"], "pod", "pod") == {"node-3"}
+
+
+def test_without_a_server_on_the_node_its_kubelet_is_asked_alone() -> None:
+    fake = FakeCluster(NODES)
+    fake.answer("node-1", "traffic.serve", AccessError("no port"))
+    values = take(fake)["node-1"].values or {}
+    assert [answer["port"] for answer in values["answers"] if answer["to"] == "host"] == [reach.KUBELET_PORT]
+
+
+def test_without_pods_it_is_beyond_reach() -> None:
+    fake = FakeCluster(NODES, pods=False)
+    documents = take(fake)
+    assert [(document.unsupported, document.reason) for document in documents.values()] == [
+        (True, "access fake makes no probe pods here")
+    ] * len(NODES)
