@@ -18,14 +18,14 @@ PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=ipvs", "--k8snet-profile=n
 
 # Each fault is on a node of its own. What it turns names that node, so the exact union says of each what a run of its own would, and the
 # proof takes a third of the time. Faults that use the same means, or that disturb each other's pairs, are apart.
-TOGETHER = (
-    {"proxy-mode-iptables": "node-2", "sysctl-reset": "node-1", "uplink-mtu-1400": "node-3"},
-    {"ipvs-scheduler": "node-1", "real-server-weight-0": "node-2", "conntrack-max-lowered": "node-3"},
-    {"stale-endpoint": "node-2", "strict-arp-off": "node-1", "congestion-control-cubic": "node-3"},
-    {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3"},
-    {"pod-path-throttled": "node-2", "iperf3-server-killed": "node-3"},
-    {"conntrack-table-nearly-full": "node-1", "conntrack-table-full": "node-2", "node-in-another-region": "node-3"},
-    {
+TOGETHER: dict[str, dict[str, str]] = {
+    "1": {"proxy-mode-iptables": "node-2", "sysctl-reset": "node-1", "uplink-mtu-1400": "node-3"},
+    "2": {"ipvs-scheduler": "node-1", "real-server-weight-0": "node-2", "conntrack-max-lowered": "node-3"},
+    "3": {"stale-endpoint": "node-2", "strict-arp-off": "node-1", "congestion-control-cubic": "node-3"},
+    "4": {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3"},
+    "5": {"pod-path-throttled": "node-2", "iperf3-server-killed": "node-3"},
+    "6": {"conntrack-table-nearly-full": "node-1", "conntrack-table-full": "node-2", "node-in-another-region": "node-3"},
+    "7": {
         "pods-without-tuning": "node-1",
         "module-unloaded": "node-2",
         "softnet-queue-too-short": "node-2",
@@ -33,13 +33,13 @@ TOGETHER = (
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
     },
-    {
+    "reach": {
         "pods-cut-off-by-tcp": "node-1",
         "node-cut-off-from-pods": "node-2",
         "node-closed-to-its-pods": "node-2",
         "pods-masqueraded": "node-3",
     },
-)
+}
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +126,10 @@ def lab_address(lab: Lab, name: str) -> str:
 
 def test_every_fault_of_this_lab_is_applied() -> None:
     of_this_lab = (fault.name for fault in FAULTS if "ipvs" in fault.proxy_modes and "native" in fault.networks)
-    assert sorted(name for faults in TOGETHER for name in faults) == sorted(of_this_lab)
+    assert sorted(name for faults in TOGETHER.values() for name in faults) == sorted(of_this_lab)
 
 
-@pytest.mark.parametrize("faults", TOGETHER, ids="+".join)
+@pytest.mark.parametrize("faults", TOGETHER.values(), ids="+".join)
 def test_faults_turn_exactly_their_cases(lab: Lab, faults: dict[str, str]) -> None:
     outcome = turned_on(lab, faults, *PROFILES)
     assert outcome.noteworthy == outcome.declared, outcome.output

@@ -25,8 +25,8 @@ def keep(results: Path) -> None:
     keep_one(results / "test_ipvs_native/ssh", "by-ssh")
     keep_one(results / "iptables_vxlan/healthy", "iptables-vxlan")
     keep_one(results / "test_no_proxy/healthy", "no-proxy")
-    for number, faults in enumerate(TOGETHER, start=1):
-        keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{number}", faults)
+    for title, faults in TOGETHER.items():
+        keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{title}", faults)
     keep_one(results / "test_no_proxy" / "+".join(LEFT_OVER), "left-over", LEFT_OVER)
     for kind, network in NETWORKS.items():
         keep_one(results / "test_networks" / kind / "healthy", kind)
