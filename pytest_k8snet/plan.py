@@ -16,6 +16,7 @@ MOST_TAKES = 7  # where they disagree
 HOST_TAKES = 2  # where there are no pods to compare with: never more
 TAKE_S = 3
 OMIT_S = 1
+WIRE_PACKETS = 1000  # of a stream from pod to pod
 FEW = 12  # names listed before the rest is counted
 
 

@@ -296,6 +296,7 @@ class FakeCluster:
         self._failed: dict[str, str] = {}
         self.sent_bytes: dict[str, int] = {}
         self.received_bytes: dict[str, int] = {}
+        self.kept: dict[str, Any] = {}  # by the answers to programs of measurements, from one request to the next
 
     # ---- what a test says
 

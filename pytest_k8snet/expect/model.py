@@ -123,6 +123,13 @@ class ThroughputExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachExpectation:
+    """Packets between pods of different nodes. Shares are between 0 and 1."""
+
+    loss: Wanted[float] = field(default_factory=lambda: Wanted(0.0, "built-in"))  # of a stream's packets, at most
+
+
+@dataclass(frozen=True, slots=True)
 class DnsExpectation:
     """What the cluster's DNS should be."""
 
@@ -145,6 +152,7 @@ class Expectation:
     mtu: MtuExpectation = field(default_factory=MtuExpectation)
     kernel: KernelExpectation = field(default_factory=KernelExpectation)
     throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
+    reach: ReachExpectation = field(default_factory=ReachExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)

@@ -195,6 +195,12 @@ class Throughput(_Section):
     line_share: Share | None = Field(default=None, description="Least share of the payload that the line rate can carry.")
 
 
+class Reach(_Section):
+    """Packets between pods of different nodes."""
+
+    loss: Part | None = Field(default=None, description="Share of a stream's packets that may be lost.")
+
+
 class Sysctls(_Section):
     """Wanted sysctls: in the node's own network namespace and in pods'. Most do not reach pods from the node."""
 
@@ -288,6 +294,7 @@ class ProfileModel(_Section):
     encapsulation: Encapsulation | None = None
     mtu: Mtus = Field(default_factory=Mtus)
     throughput: Throughput = Field(default_factory=Throughput)
+    reach: Reach = Field(default_factory=Reach)
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)

@@ -1,16 +1,18 @@
-"""Judge whether packets to other nodes' pods leave the node as they are or inside a tunnel, by the kernel's own routes."""
+"""Judge whether packets to other nodes' pods leave the node as they are or inside a tunnel, by the kernel's own routes and on the wire."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
+from pytest_k8snet.judge import wire
 from pytest_k8snet.judge.model import Judgement, Weight
 from pytest_k8snet.record.facts import NodeFacts, PeerRoutes
+from pytest_k8snet.record.wire import Crossing, WireRecord
 
 #: Kinds of device (``ip -d link``) that put packets into others.
 TUNNEL_KINDS = frozenset(
@@ -42,7 +44,11 @@ GATEWAYS = frozenset({"cilium_host", "cilium_net", "antrea-gw0", "ovn-k8s-mp0"})
 #: Kinds that only stand for physical ones below them.
 STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"})
 
+Subnet = IPv4Network | IPv6Network
+
 _DEFAULT = frozenset({"default", "0.0.0.0/0", "::/0"})
+
+_UNSAID = "nothing says whether pods' traffic should be encapsulated: the CNI claims nothing and no profile gives it"
 
 #: Peers to which the way is the same that are told one by one; the rest is counted.
 _TOLD = 10
@@ -66,9 +72,7 @@ def routes_to_peers(
     if expect.kind is None and expect.across is not None:
         return _across_subnets(facts, expect.across, peers, addresses or {})
     if expect.kind is None:
-        return Judgement.skipped(
-            "nothing says whether pods' traffic should be encapsulated: the CNI claims nothing and no profile gives it"
-        )
+        return Judgement.skipped(_UNSAID)
     if not peers:
         return Judgement.skipped("there is no other node to have a route to")
     judgement = Judgement(want=f"encapsulation {expect.kind}")
@@ -93,28 +97,74 @@ def routes_to_peers(
 
 def _across_subnets(facts: NodeFacts, across: Wanted[str], peers: Sequence[str], addresses: Mapping[str, Collection[str]]) -> Judgement:
     """Judge each peer by where it is: within the node's subnet nothing is to be encapsulated, beyond it by the kind of `across`."""
-    subnets = [
-        ip_network(route.dst) for route in facts.host.routes if route.dev == facts.uplink and route.gateway is None and "/" in route.dst
-    ]
+    subnets = subnets_of(facts)
     judgement = Judgement(want=f"encapsulation {across.value} to other subnets, none within one")
     groups: dict[bool, list[str]] = {True: [], False: []}
     for peer in peers:
         if not addresses.get(peer) or not subnets:
             judgement.error(f"{facts.node}: whether {peer} is in the node's subnet is not known: {_unknown(subnets, peer)}")
         else:
-            groups[any(ip_address(address) in subnet for address in addresses[peer] for subnet in subnets)].append(peer)
+            groups[within(subnets, addresses[peer])].append(peer)
     wants = {True: Wanted("none", f"within a subnet, {across.origin}"), False: Wanted(across.value, f"across subnets, {across.origin}")}
-    for within, group in groups.items():
+    for inside, group in groups.items():
         if group:
-            part = routes_to_peers(facts, EncapsulationExpectation(kind=wants[within]), group)
+            part = routes_to_peers(facts, EncapsulationExpectation(kind=wants[inside]), group)
             judgement.hold(part.checked)
             judgement.findings += part.findings
-            judgement.evidence["devices within the subnet" if within else "devices across subnets"] = part.evidence["devices"]
+            judgement.evidence["devices within the subnet" if inside else "devices across subnets"] = part.evidence["devices"]
     return judgement if peers else Judgement.skipped("there is no other node to have a route to")
+
+
+def subnets_of(facts: NodeFacts) -> list[Subnet]:
+    """Return the subnets that the node's uplink is in, by its routes without a gateway."""
+    return [
+        ip_network(route.dst) for route in facts.host.routes if route.dev == facts.uplink and route.gateway is None and "/" in route.dst
+    ]
+
+
+def within(subnets: Iterable[Subnet], addresses: Collection[str]) -> bool:
+    """Whether one of a node's addresses is in one of the subnets."""
+    return any(ip_address(address) in subnet for address in addresses for subnet in subnets)
 
 
 def _unknown(subnets: Sequence[object], peer: str) -> str:
     return f"{peer} has no InternalIP" if subnets else "no route by the uplink without a gateway was read (ip -j route)"
+
+
+def on_the_wire(
+    record: WireRecord,
+    expect: EncapsulationExpectation,
+    addresses: Mapping[str, Collection[str]],
+    facts: Callable[[], NodeFacts],
+    excused: Collection[str] = (),
+) -> Judgement:
+    """Judge that every packet to other nodes' pods crosses the wire as wanted. `addresses` are the InternalIPs of nodes.
+
+    `facts` are the node's: they tell which nodes are in its subnet where only what leaves that is to be encapsulated. Targets that are
+    `excused` may be missing.
+    """
+    wanted = expect.anywhere
+    if wanted is None:
+        judgement = Judgement.skipped(_UNSAID)
+        judgement.evidence["pairs"] = wire.evidence(record)
+        return judgement
+    judgement = Judgement(want=f"encapsulation {wanted}{'' if expect.kind else ' to other subnets, none within one'}")
+    subnets = subnets_of(facts()) if expect.kind is None else []
+
+    def judge(crossing: Crossing) -> None:
+        if expect.kind is not None:
+            want = expect.kind
+        elif not subnets or not addresses.get(crossing.target):
+            why = _unknown(subnets, crossing.target)
+            judgement.error(f"{record.node}: whether {crossing.target} is in the node's subnet is not known: {why}")
+            return
+        elif within(subnets, addresses[crossing.target]):
+            want = Wanted("none", f"within a subnet, {wanted.origin}")
+        else:
+            want = Wanted(wanted.value, f"across subnets, {wanted.origin}")
+        wire.crosses_as_wanted(judgement, record.node, crossing, want)
+
+    return wire.each_crossing(judgement, record, excused, judge)
 
 
 def forwarding(facts: NodeFacts, peers: Mapping[str, Collection[str]]) -> Judgement:

@@ -34,6 +34,7 @@ class MeasureSettings:
 
     facts_timeout_s: float = 60.0
     facts_threads: int = 16
+    settle_s: float = 0.5  # after the last small packet, for those that are on their way still
     existing_pods: int = 20  # network namespaces of pods looked at per node
     take_s: int = TAKE_S
     omit_s: int = OMIT_S
@@ -95,6 +96,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",), early=True),
         Measurement("activity", "node", "read", module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
         Measurement("reach", "node", "probe", module="pytest_k8snet.measure.reach"),
+        Measurement("wire", "node", "probe", module="pytest_k8snet.measure.wire"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
     )
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_k8snet.errors import K8sNetError, RecordError, UnsupportedError
@@ -16,8 +16,7 @@ READABLE = (1, 2)
 class Document:
     """A recorded measurement. Exactly one of `values` and `reason` is set.
 
-    ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``activity``, ``reach``,
-    ``throughput``), ``subject`` is ``cluster``, a
+    ``kind`` is the measurement's name (``cluster``, ``facts``, ``ipvs``, ``activity``, ``throughput``, ...), ``subject`` is ``cluster``, a
     node's name or a pair ``a:b``, ``started`` is UTC in ISO 8601, ``method`` says how it was taken, ``retried`` what cut the first
     attempt short when this is the second. With ``unsupported`` the way to the node cannot take it at all: nothing is wrong, and what
     needs it is skipped.
@@ -33,6 +32,7 @@ class Document:
     retried: str | None = None
     unsupported: bool = False
     schema: int = SCHEMA
+    pcap: bytes | None = field(default=None, repr=False)  # packets, kept in a file beside it and not read again with it
 
     @property
     def failed(self) -> bool:

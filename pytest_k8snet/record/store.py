@@ -87,8 +87,11 @@ class RunFolder:
         return hold(self.path / MARKER)
 
     def put(self, document: Document) -> None:
-        """Write a document."""
-        self.write_json(self._file(document.kind, document.subject), document.to_json())
+        """Write a document, and before it the packets that belong to it."""
+        file = self._file(document.kind, document.subject)
+        if document.pcap is not None:
+            self._write(file.with_suffix(".pcap"), self._without_secrets(document.pcap))
+        self.write_json(file, document.to_json())
 
     def get(self, kind: str, subject: str) -> Document | None:
         """Return a document, None when there is none.
@@ -104,13 +107,14 @@ class RunFolder:
 
         Raises `RecordError` when the disk is full or the folder has gone.
         """
-        file = self.path / name
+        self._write(self.path / name, f"{self._text(data)}\n".encode())
+
+    def _write(self, file: Path, content: bytes) -> None:
         temporary = file.parent / f".{secrets.token_hex(8)}.tmp"
-        text = self._text(data)
         try:
             file.parent.mkdir(exist_ok=True)
-            with temporary.open("x", encoding="utf-8") as stream:
-                stream.write(text + "\n")
+            with temporary.open("xb") as stream:
+                stream.write(content)
             temporary.replace(file)
         except OSError as error:
             for path in (temporary, self.locks / WRITABLE):
@@ -143,6 +147,11 @@ class RunFolder:
         """Return the names of the record's files, sorted."""
         found = [path for pattern in ("*", "*/*") for path in self.path.glob(pattern) if path.is_file() and not path.is_symlink()]
         return sorted(name for path in found if is_record_name(name := path.relative_to(self.path).as_posix()))
+
+    def _without_secrets(self, packets: bytes) -> bytes:
+        """Return packets as they are: ours hold nothing that could be a secret. Should they all the same, none of them is kept."""
+        text = packets.decode("latin-1")
+        return packets if self._redactor.text(text) == text else b""
 
     def _text(self, data: Any) -> str:
         # One call of the C encoder: with indentation, or into a stream, it is Python's, and ten times slower.

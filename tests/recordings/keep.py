@@ -16,7 +16,7 @@ from tests.lab.test_no_proxy import LEFT_OVER
 
 HERE = Path(__file__).parent
 FILES = ("run", "plan", "probes", "profiles")
-KINDS = ("activity", "cluster", "facts", "ipvs", "reach", "throughput", "shared")
+KINDS = ("activity", "cluster", "facts", "ipvs", "reach", "throughput", "shared", "wire")
 
 
 def keep(results: Path) -> None:

@@ -23,6 +23,7 @@ AREAS = {
     "encapsulation",
     "ingress",
     "kernel",
+    "loss",
     "mtu",
     "node",
     "pods",

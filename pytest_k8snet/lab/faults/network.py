@@ -108,7 +108,7 @@ FAULTS = (
         "vxlan-route",
         area="encapsulation",
         summary="the route to one peer's pod range leads into a (working) vxlan device",
-        turns=(Turns("NET-ENCAP-001"),),
+        turns=(Turns("NET-ENCAP-001"), Turns("NET-ENCAP-004")),
         apply=_vxlan_route,
         revert=_native_route,
         networks=("native",),

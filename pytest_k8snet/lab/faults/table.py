@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults import absence, cni, conntrack, kernel, machine, network, pods, reach, service_proxy
+from pytest_k8snet.lab.faults import absence, cni, conntrack, crossing, kernel, machine, network, pods, reach, service_proxy
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (
@@ -14,6 +14,7 @@ FAULTS: tuple[Fault, ...] = (
     *absence.FAULTS,
     *network.FAULTS,
     *cni.FAULTS,
+    *crossing.FAULTS,
     *kernel.FAULTS,
     *conntrack.FAULTS,
     *machine.FAULTS,
@@ -73,7 +74,8 @@ _HEAD = """# Faults
 What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on such a lab with
 `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab tests apply
 each (on ipvs and native, where a lab may be any; those of flannel and BGP on the networks that `K8SNET_TEST_NETWORKS` names; several at
-a time), run the suite and compare, exactly.
+a time), run the suite and compare, exactly, at the level of the checks that are to turn: a fault of what is read may turn checks that send
+packets as well.
 `k8snet lab fault revert` mends it again.
 
 This page is written by `k8snet lab fault list --write-docs docs/faults.md`.

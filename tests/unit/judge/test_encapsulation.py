@@ -10,6 +10,7 @@ from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import encapsulation
 from tests.unit.judge.builder import facts, link, outcome, told
+from tests.unit.judge.crossings import pair, record, side, stream, tcp
 
 NATIVE = EncapsulationExpectation(kind=Wanted("none", "profile native.yaml:3"))
 PEERS = ["node-2", "node-3"]
@@ -436,3 +437,288 @@ def test_a_node_without_address_is_in_no_subnet() -> None:
     judgement = encapsulation.routes_to_peers(facts(**two_subnets()), ACROSS, PEERS, {**IN_TWO_SUBNETS, "node-2": ()})
     assert outcome(judgement) == ("error", "node-1: whether node-2 is in the node's subnet is not known: node-2 has no InternalIP")
     assert encapsulation.routes_to_peers(facts(**two_subnets()), ACROSS, [], {}).verdict == "skip"
+
+
+def hidden(kind: str, count: int = 1000, there: int | None = None) -> dict[str, Any]:
+    """Return a direction of which nothing but encrypted packets was seen."""
+    blind = side({}, unseen=1000, addresses=[])
+    found = {"kind": kind, "length": 188, "count": count}
+    return pair(
+        streams=[stream(source=blind, target=blind, nowhere=0)],
+        tcp=tcp({}),
+        cipher={"source": [found], "target": [{**found, "count": count if there is None else there}]},
+    )
+
+
+CROSS = "node-1: packets to the pod on node-2 cross"
+PLAIN = "claim of the CNI"
+UNSEEN = side({"native": 990}, unseen=10)
+
+
+@pytest.mark.parametrize(
+    ("want", "direction", "expected"),
+    [
+        pytest.param("none", pair(), ("pass", ""), id="native"),
+        pytest.param("vxlan", pair("vxlan/8472"), ("pass", ""), id="vxlan"),
+        pytest.param("ipip", pair("ipip"), ("pass", ""), id="ipip"),
+        pytest.param("geneve", pair("geneve/6081"), ("pass", ""), id="geneve"),
+        pytest.param("wireguard", hidden("wireguard"), ("pass", ""), id="wireguard"),
+        pytest.param(
+            "none",
+            pair("vxlan/31999"),
+            (
+                "fail",
+                f"{CROSS} inside VXLAN (UDP port 31999): 1000 of 1000, want as they are ({PLAIN})",
+            ),
+            id="vxlan-although-native-is-wanted",
+        ),
+        pytest.param(
+            "none",
+            pair("vxlan/8472+ipip"),
+            ("fail", f"{CROSS} inside IPIP in VXLAN (UDP port 8472): 1000 of 1000, want as they are ({PLAIN})"),
+            id="one-tunnel-in-another",
+        ),
+        pytest.param(
+            "vxlan",
+            pair(),
+            ("fail", f"{CROSS} as they are: 1000 of 1000, want inside VXLAN ({PLAIN})"),
+            id="native-although-vxlan-is-wanted",
+        ),
+        pytest.param(
+            "vxlan",
+            pair("vxlan/8472+ipip"),
+            ("fail", f"{CROSS} inside IPIP in VXLAN (UDP port 8472): 1000 of 1000, want inside VXLAN ({PLAIN})"),
+            id="more-than-the-wanted-tunnel",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(source=side({"native": 980, "gre": 20}), target=side({"native": 980, "gre": 20}))]),
+            ("fail", f"{CROSS} inside GRE: 20 of 1000, want as they are ({PLAIN})"),
+            id="some-of-the-source-ports-only",
+        ),
+        pytest.param(
+            "wireguard",
+            pair(),
+            ("fail", f"{CROSS} as they are: 1000 of 1000, want inside WireGuard ({PLAIN})"),
+            id="plain-text-although-encryption-is-wanted",
+        ),
+        pytest.param(
+            "wireguard",
+            pair("vxlan/8472", streams=[stream(source=side({"vxlan/8472": 3}, dropped=900), target=side({}, dropped=900))]),
+            ("fail", f"{CROSS} inside VXLAN (UDP port 8472): 3 of 1000, want inside WireGuard ({PLAIN})"),
+            id="plain-text-is-proof-whatever-was-dropped",
+        ),
+        pytest.param(
+            "none",
+            hidden("esp"),
+            ("fail", f"{CROSS} inside ESP, 1000 packets of 188 bytes, want as they are ({PLAIN})"),
+            id="encrypted-although-native-is-wanted",
+        ),
+        pytest.param(
+            "wireguard",
+            hidden("esp"),
+            ("fail", f"{CROSS} inside ESP, 1000 packets of 188 bytes, want inside WireGuard ({PLAIN})"),
+            id="encrypted-by-another",
+        ),
+        pytest.param(
+            "wireguard",
+            hidden("wireguard", 400),
+            (
+                "inconclusive",
+                (
+                    "node-1: packets to the pod on node-2: nothing of 1000 was seen in plain text, but as many encrypted packets of one "
+                    "length were not seen either: 400 at node-1, 400 at node-2"
+                ),
+            ),
+            id="fewer-encrypted-packets-than-were-sent",
+        ),
+        pytest.param(
+            "none",
+            hidden("wireguard", there=3),
+            (
+                "inconclusive",
+                (
+                    "node-1: packets to the pod on node-2: not all are accounted for: of 1000 sent 1000 were not seen at the uplink of "
+                    "node-1, of 1000 delivered 1000 not at that of node-2\n"
+                    "node-1: the TCP connection to the pod on node-2: not all is accounted for: of 49152 bytes 0 were seen leaving, 0 "
+                    "arriving, and 49152 were delivered"
+                ),
+            ),
+            id="seen-nowhere",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(source=UNSEEN)]),
+            (
+                "inconclusive",
+                (
+                    "node-1: packets to the pod on node-2: not all are accounted for: of 1000 sent 10 were not seen at the uplink of "
+                    "node-1, of 1000 delivered 0 not at that of node-2"
+                ),
+            ),
+            id="some-not-seen-at-the-source",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(target=UNSEEN)]),
+            (
+                "inconclusive",
+                (
+                    "node-1: packets to the pod on node-2: not all are accounted for: of 1000 sent 0 were not seen at the uplink of "
+                    "node-1, of 1000 delivered 10 not at that of node-2"
+                ),
+            ),
+            id="some-not-seen-at-the-target",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(source=side(dropped=3), target=side(cut=True))]),
+            (
+                "inconclusive",
+                (
+                    "node-1: packets to the pod on node-2: the capture on node-1 had no room for 3 packets; the capture on node-2 saw more "
+                    "than it could count"
+                ),
+            ),
+            id="capture-dropped",
+        ),
+        pytest.param(
+            "none",
+            pair(control=stream(64, 64, source=side({"native": 64}), target=side({}))),
+            ("pass", ""),
+            id="no-control-but-all-packets-seen",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(target=UNSEEN)], control=stream(64, 64, source=side({"native": 64}), target=side({}))),
+            (
+                "inconclusive",
+                (
+                    "node-1: packets to the pod on node-2: of 64 packets between the nodes' own addresses the capture at the uplink of "
+                    "node-2 saw 0: it cannot be believed that it sees what passes (is UDP between nodes kept closed, or encrypted?)"
+                ),
+            ),
+            id="no-positive-control",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(senders=["192.168.10.11"], target=side(addresses=["192.168.10.11"]))]),
+            (
+                "fail",
+                (
+                    "node-1: packets to the pod on node-2 come from 192.168.10.11 and not from the pod's own 10.244.1.5: they are "
+                    "masqueraded"
+                ),
+            ),
+            id="masqueraded",
+        ),
+        pytest.param(
+            "none",
+            pair(tcp=tcp({"vxlan/8472": 49152})),
+            (
+                "fail",
+                (
+                    "node-1: the TCP connection to the pod on node-2 crosses inside VXLAN (UDP port 8472): 49152 of 49152 bytes, want as "
+                    f"they are ({PLAIN})"
+                ),
+            ),
+            id="tcp-alone-in-a-tunnel",
+        ),
+        pytest.param(
+            "none",
+            pair(tcp=tcp(source={"native": 49152}, target={"native": 40000})),
+            (
+                "inconclusive",
+                (
+                    "node-1: the TCP connection to the pod on node-2: not all is accounted for: of 49152 bytes 49152 were seen leaving, "
+                    "40000 arriving, and 49152 were delivered"
+                ),
+            ),
+            id="tcp-not-all-seen",
+        ),
+        pytest.param("none", pair(tcp=tcp({}, sent=0, delivered=0, error="timed out")), ("pass", ""), id="no-tcp"),
+        pytest.param("none", pair(tcp=None), ("pass", ""), id="tcp-not-tried"),
+        pytest.param(
+            "none",
+            pair(streams=[stream(980, lost={"wire": 20}, target=side({"native": 980}))]),
+            ("pass", ""),
+            id="lost-on-the-wire-but-accounted-for",
+        ),
+        pytest.param(
+            "tun",
+            pair(),
+            ("inconclusive", "node-1: packets to the pod on node-2: what tun looks like on the wire is not known to this check"),
+            id="a-tunnel-of-another-kind",
+        ),
+        pytest.param(
+            "none",
+            pair(streams=[stream(0, 0, errors={"Network is unreachable": 1000})]),
+            ("error", "node-1: packets to the pod on node-2: none could be sent: Network is unreachable (1000)"),
+            id="nothing-sent",
+        ),
+        pytest.param(
+            "none",
+            {"error": "node-2 (pod): no answer", "unsupported": False},
+            ("error", "node-1: nothing could be measured to node-2: node-2 (pod): no answer"),
+            id="not-measured",
+        ),
+    ],
+)
+def test_on_the_wire(want: str, direction: dict[str, Any], expected: tuple[str, str]) -> None:
+    expect = EncapsulationExpectation(kind=Wanted(want, PLAIN))
+    judgement = encapsulation.on_the_wire(record(direction), expect, {}, facts)
+    assert outcome(judgement) == expected
+    assert judgement.want == f"encapsulation {want} ({PLAIN})"
+
+
+def test_on_the_wire_losses_and_failed_connections_are_told() -> None:
+    expect = EncapsulationExpectation(kind=Wanted("none", PLAIN))
+    lossy = pair(streams=[stream(980, lost={"wire": 20})], tcp=tcp({}, sent=0, delivered=0, error="timed out"))
+    assert told(encapsulation.on_the_wire(record(lossy), expect, {}, facts), "remark") == [
+        "node-1: packets to the pod on node-2: 20 of 1000 were lost: NET-LOSS-001 says where",
+        "node-1: the TCP connection to the pod on node-2: timed out",
+    ]
+
+
+def test_on_the_wire_what_ipsec_decrypted_is_no_plain_text() -> None:
+    """The kernel shows what it has decrypted on the device it came by: what left the source decides."""
+    expect = EncapsulationExpectation(kind=Wanted("wireguard", PLAIN))
+    direction = hidden("esp")
+    direction["streams"][0]["target"] = side()
+    direction["tcp"] = tcp(source={}, target={"native": 49152})
+    assert outcome(encapsulation.on_the_wire(record(direction), expect, {}, facts))[1] == (
+        f"{CROSS} inside ESP, 1000 packets of 188 bytes, want inside WireGuard ({PLAIN})"
+    )
+
+
+def test_on_the_wire_across_subnets() -> None:
+    """Within the node's subnet nothing is to be encapsulated, beyond it by the claimed kind."""
+    expect = EncapsulationExpectation(across=Wanted("vxlan", PLAIN))
+    addresses = {"node-2": ("192.168.10.12",), "node-3": ("192.168.20.13",)}
+    routes = [{"dst": "192.168.10.0/24", "dev": "eth0"}, {"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}]
+    own = facts(host__routes=routes)
+    judged = encapsulation.on_the_wire(record(pair(), pair("vxlan/8472")), expect, addresses, lambda: own)
+    assert outcome(judged) == ("pass", "")
+    judged = encapsulation.on_the_wire(record(pair("vxlan/8472"), pair()), expect, addresses, lambda: own)
+    assert outcome(judged) == (
+        "fail",
+        (
+            f"{CROSS} inside VXLAN (UDP port 8472): 1000 of 1000, want as they are (within a subnet, {PLAIN})\n"
+            f"node-1: packets to the pod on node-3 cross as they are: 1000 of 1000, want inside VXLAN (across subnets, {PLAIN})"
+        ),
+    )
+    judged = encapsulation.on_the_wire(record(pair()), expect, {}, lambda: own)
+    assert outcome(judged) == ("error", "node-1: whether node-2 is in the node's subnet is not known: node-2 has no InternalIP")
+
+
+def test_on_the_wire_where_nothing_is_wanted() -> None:
+    judgement = encapsulation.on_the_wire(record(pair()), EncapsulationExpectation(), {}, facts)
+    assert judgement.verdict == "skip"
+    assert judgement.evidence["pairs"]["node-2"] == {
+        "sent": [1000],
+        "delivered": [1000],
+        "at source": {"native": 1000},
+        "at target": {"native": 1000},
+        "control": [64, 64],
+        "tcp bytes": {"sent": 49152, "at source": {"native": 49152}, "at target": {"native": 49152}},
+    }

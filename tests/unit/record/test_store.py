@@ -11,6 +11,7 @@ import pytest
 
 from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.redact import Redactor
 from pytest_k8snet.record.shared import Shared
 from pytest_k8snet.record.store import MARKER, RunFolder, remove_older, remove_run, safe_name
 
@@ -30,6 +31,19 @@ def test_documents(tmp_path: Path) -> None:
     assert folder.get("facts", "node-1") == document()
     assert folder.get("facts", "node-2") is None
     assert (folder.path / ".gitignore").read_text() == "*\n"
+
+
+def test_packets_lie_beside_their_document(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", Redactor(["hunter2-hunter2"]))
+    packets = bytes(range(256)) * 4
+    folder.put(replace(document("node.example.com", "wire"), pcap=packets))
+    assert (folder.path / "wire" / "node.example.com.pcap").read_bytes() == packets
+    assert folder.files() == ["wire/node.example.com.json", "wire/node.example.com.pcap"]
+    read = folder.get("wire", "node.example.com")
+    assert read is not None
+    assert read.pcap is None
+    folder.put(replace(document("node-2", "wire"), pcap=b"\0hunter2-hunter2\xff"))
+    assert (folder.path / "wire" / "node-2.pcap").read_bytes() == b""
 
 
 HOSTILE = (

@@ -1,0 +1,1 @@
+"""Checks of packets that vanish on the way between nodes."""
