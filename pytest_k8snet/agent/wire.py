@@ -8,7 +8,7 @@ Operations and their parameters (tokens and `mark` are hexadecimal):
 
 - ``receive``: ``address``, ``udp`` and ``tcp`` (how many sockets), ``streams`` (token to number of packets), ``max_s``; gives ``id``, the
   ports of both and ``links`` (indices of the devices at the other end of this namespace's)
-- ``received``: ``id``; ends it and gives what arrived
+- ``received``: ``id``; ends it and gives what arrived, and whether it was ``told`` to end before its time was over
 - ``capture``: ``uplink_ip``, ``links`` (indices of further devices), ``streams``, ``tcp`` (address and port of each connection), ``mark``,
   ``max_s``, ``kept`` (packets of each kind that are kept as they are, at most); gives ``id`` and ``devices``
 - ``captured``: ``id``; ends it and gives what was seen
@@ -284,6 +284,7 @@ def receiving(
         "overflow": sum(overflow(sock) for sock in sockets),
         "tcp": [{"port": port, "peer": peer, "bytes": count} for _, port, peer, count in connections.values()],
         "counters": growth(before, after),
+        "told": told,
     }
 
 
@@ -613,6 +614,7 @@ def capturing(
         dropped=dropped(plain),
         cipher_dropped=dropped(hidden),
         counters=growth(before, after),
+        told=told,
     )
 
 

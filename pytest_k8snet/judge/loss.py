@@ -33,6 +33,8 @@ def _loss(judgement: Judgement, record: WireRecord, crossing: Crossing, most: Wa
             f"{node}: {first.missing} of {first.sent} packets to the pod on {crossing.target} were lost{_where(record, crossing, first)}, "
             f"but {stream.missing} of {stream.sent} right after"
         )
+    if crossing.not_again is not None:
+        judgement.remark(f"{node}: the pod on {crossing.target} was not sent to again, to see whether the loss stays: {crossing.not_again}")
     if stream.missing / stream.sent <= most.value:
         judgement.hold(1)
         return

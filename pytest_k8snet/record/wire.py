@@ -123,6 +123,7 @@ class Crossing:
     unsupported: bool = False  # whether the way to the target cannot serve this, in whatever state it is
     address: str = ""  # of the source's pod
     streams: tuple[Stream, ...] = ()  # the first one, and a longer one where that lost packets
+    not_again: str | None = None  # why it was not sent again although the first one lost packets
     control: Stream | None = None  # between the nodes' own addresses
     tcp: Connection | None = None
     encrypted_source: tuple[Encrypted, ...] = ()
@@ -139,6 +140,7 @@ class Crossing:
             target,
             address=data["address"],
             streams=tuple(map(Stream.from_json, data["streams"])),
+            not_again=data.get("not_again"),
             control=Stream.from_json(data["control"]),
             tcp=None if data["tcp"] is None else Connection.from_json(data["tcp"]),
             encrypted_source=tuple(map(Encrypted.from_json, data["cipher"]["source"])),

@@ -29,6 +29,7 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
             "overflow": 0,
             "tcp": [{"port": port, "peer": "", "bytes": fake.kept.get(f"wire {node} {port}", 0)} for port in params["id"]["tcp"]],
             "counters": {},
+            "told": True,
         }
     if op == "wire.captured":
         return _captured(fake, params["id"])
@@ -69,6 +70,7 @@ def _captured(fake: FakeCluster, begun: Mapping[str, Any]) -> dict[str, Any]:
         "dropped": 0,
         "cipher_dropped": 0,
         "counters": {},
+        "told": True,
         "frames": [],
     }
 

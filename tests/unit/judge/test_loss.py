@@ -168,6 +168,13 @@ def test_a_loss_that_does_not_come_back_is_told() -> None:
     ]
 
 
+def test_why_nothing_was_sent_again_is_told() -> None:
+    judgement = loss.silent_loss(record(pair(streams=[stream(999, lost={"wire": 1})], not_again="node-2 (pod): no answer")), NONE)
+    assert judgement.verdict == "fail"
+    text = "node-1: the pod on node-2 was not sent to again, to see whether the loss stays: node-2 (pod): no answer"
+    assert told(judgement, "remark") == [text]
+
+
 def test_captures_that_dropped_do_not_matter_where_nothing_was_lost() -> None:
     assert outcome(loss.silent_loss(record(pair(streams=[stream(source=side(dropped=5))])), NONE)) == ("pass", "")
 

@@ -75,6 +75,24 @@ def test_a_pair_that_loses_is_sent_more() -> None:
     assert len(WireRecord.from_document(documents["node-2"]).crossings[0].streams) == 1
 
 
+def test_why_nothing_was_sent_again_is_kept() -> None:
+    fake, asked = FakeCluster(["node-1", "node-2"]), [0]
+    changed(fake, "node-2", "wire.received", without(20), role="pod")
+
+    def once(params: Mapping[str, Any]) -> Any:
+        asked[0] += 1
+        if asked[0] > 1:
+            raise ExecTransportError("node-1: the exec stream ended")
+        del fake._answers["node-1", "pod", "wire.send"]
+        answer = fake.respond("node-1", "pod", "wire.send", params)
+        fake.answer("node-1", "wire.send", once, role="pod")
+        return answer
+
+    fake.answer("node-1", "wire.send", once, role="pod")
+    (crossing,) = WireRecord.from_document(taken(fake, "node-1:node-2")["node-1"]).crossings
+    assert (len(crossing.streams), crossing.not_again) == (1, "node-1: the exec stream ended")
+
+
 def seen_less(numbers: int, *devices: str) -> Change:
     def change(answer: dict[str, Any]) -> None:
         for item in answer["seen"]:
@@ -143,6 +161,13 @@ def test_a_way_that_breaks(op: str) -> None:
     assert WireRecord.from_document(documents["node-2"]).crossings[0].error == "node-1: the exec stream ended"
     ended = [(node, role) for node, role, asked in fake.requests if asked == "wire.received"]
     assert sorted(ended) == [(node, role) for node in ("node-1", "node-2") for role in ("host", "pod")]
+
+
+def test_what_ended_by_itself_has_missed_something() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    changed(fake, "node-1", "wire.captured", lambda answer: answer.update(told=False))
+    text = "node-1: wire.captured: it ended by itself after 92 s; the nodes are too busy for it"
+    assert taken(fake)["node-1"].reason == text
 
 
 def test_without_pods_there_is_nothing_to_send_from() -> None:
