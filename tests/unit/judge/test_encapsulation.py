@@ -462,6 +462,7 @@ UNSEEN = side({"native": 990}, unseen=10)
         pytest.param("vxlan", pair("vxlan/8472"), ("pass", ""), id="vxlan"),
         pytest.param("ipip", pair("ipip"), ("pass", ""), id="ipip"),
         pytest.param("geneve", pair("geneve/6081"), ("pass", ""), id="geneve"),
+        pytest.param("tun", pair("fou/8285"), ("pass", ""), id="udp-of-flannel"),
         pytest.param("wireguard", hidden("wireguard"), ("pass", ""), id="wireguard"),
         pytest.param(
             "none",
@@ -645,9 +646,9 @@ UNSEEN = side({"native": 990}, unseen=10)
             id="lost-on-the-wire-but-accounted-for",
         ),
         pytest.param(
-            "tun",
+            "sit",
             pair(),
-            ("inconclusive", "node-1: packets to the pod on node-2: what tun looks like on the wire is not known to this check"),
+            ("inconclusive", "node-1: packets to the pod on node-2: what sit looks like on the wire is not known to this check"),
             id="a-tunnel-of-another-kind",
         ),
         pytest.param(
