@@ -48,13 +48,21 @@ def _iptables(lab: FaultyLab, node: FaultyNode, action: str, rule: Rule) -> None
     lab.run(node.name, ["iptables", "-w", action, chain, *rest])
 
 
-def _fault(name: str, summary: str, check: str, rule: Rule) -> Fault:
-    return Fault(name, area="reach", summary=summary, turns=(Turns(check),), apply=_apply(rule), revert=_revert(rule), networks=WITH_BRIDGE)
+def _fault(name: str, summary: str, rule: Rule, *turned: str) -> Fault:
+    return Fault(
+        name, area="reach", summary=summary, turns=tuple(map(Turns, turned)), apply=_apply(rule), revert=_revert(rule), networks=WITH_BRIDGE
+    )
 
 
 FAULTS = (
-    _fault("pods-cut-off-by-tcp", "the node drops new TCP connections of its pods to other nodes' pods", "NET-REACH-001", _pods_kept_in),
-    _fault("node-cut-off-from-pods", "nothing that the node itself begins gets to pods of other nodes", "NET-REACH-002", _node_kept_in),
-    _fault("node-closed-to-its-pods", "the node's firewall drops what its pods send to it", "NET-REACH-003", _own_pods_kept_out),
-    _fault("pods-masqueraded", "what the node's pods send to other nodes' pods bears the node's address", "NET-REACH-004", _masqueraded),
+    _fault("pods-cut-off-by-tcp", "the node drops new TCP connections of its pods to other nodes' pods", _pods_kept_in, "NET-REACH-001"),
+    _fault("node-cut-off-from-pods", "nothing that the node itself begins gets to pods of other nodes", _node_kept_in, "NET-REACH-002"),
+    _fault("node-closed-to-its-pods", "the node's firewall drops what its pods send to it", _own_pods_kept_out, "NET-REACH-003"),
+    _fault(
+        "pods-masqueraded",
+        "what the node's pods send to other nodes' pods bears the node's address",
+        _masqueraded,
+        "NET-REACH-004",
+        "NET-ENCAP-004",
+    ),
 )
