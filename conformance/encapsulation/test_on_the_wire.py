@@ -7,7 +7,7 @@ from pytest_k8snet.record.wire import WireRecord
 
 
 @pytest.mark.k8snet_check(id="NET-ENCAP-004", level="probe", title="packets to other nodes' pods cross the wire as they are meant to")
-def test_on_the_wire(node, cluster, documents, expect, k8snet_run, verdict):
+def test_on_the_wire(node, cluster, expect, verdict):
     """Every packet from pod to pod is seen at the uplinks of both nodes as it should be: as it is, or inside the expected tunnel.
 
     Why
@@ -33,6 +33,5 @@ def test_on_the_wire(node, cluster, documents, expect, k8snet_run, verdict):
         Linux net/packet/af_packet.c; Kubernetes' network model (pods reach each other without NAT); RFC 7348, 8926, 2784.
     """
     addresses = {other.name: other.addresses for other in cluster.nodes}
-    excused = frozenset(k8snet_run.nodes) - frozenset(documents("wire"))
     record = WireRecord.from_document(node.document("wire"))
-    verdict(encapsulation.on_the_wire(record, expect.encapsulation, addresses, lambda: node.facts, excused))
+    verdict(encapsulation.on_the_wire(record, expect.encapsulation, addresses, lambda: node.facts))

@@ -136,12 +136,10 @@ def on_the_wire(
     expect: EncapsulationExpectation,
     addresses: Mapping[str, Collection[str]],
     facts: Callable[[], NodeFacts],
-    excused: Collection[str] = (),
 ) -> Judgement:
     """Judge that every packet to other nodes' pods crosses the wire as wanted. `addresses` are the InternalIPs of nodes.
 
-    `facts` are the node's: they tell which nodes are in its subnet where only what leaves that is to be encapsulated. Targets that are
-    `excused` may be missing.
+    `facts` are the node's: they tell which nodes are in its subnet where only what leaves that is to be encapsulated.
     """
     wanted = expect.anywhere
     if wanted is None:
@@ -164,7 +162,7 @@ def on_the_wire(
             want = Wanted(wanted.value, f"across subnets, {wanted.origin}")
         wire.crosses_as_wanted(judgement, record.node, crossing, want)
 
-    return wire.each_crossing(judgement, record, excused, judge)
+    return wire.each_crossing(judgement, record, judge)
 
 
 def forwarding(facts: NodeFacts, peers: Mapping[str, Collection[str]]) -> Judgement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from pytest_k8snet.expect.model import ReachExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
@@ -12,13 +12,13 @@ from pytest_k8snet.record.wire import Crossing, Side, Stream, WireRecord
 _TOLD = 6  # counters
 
 
-def silent_loss(record: WireRecord, expect: ReachExpectation, excused: Collection[str] = ()) -> Judgement:
+def silent_loss(record: WireRecord, expect: ReachExpectation) -> Judgement:
     """Judge that of a numbered stream to every target no more is lost than may be, and say where the rest went missing.
 
     A stream that loses is sent again, longer: what was lost once and not again is told, and is no fault.
     """
     judgement = Judgement(want=f"loss {_percent(expect.loss.value)} at most ({expect.loss.origin})")
-    return each_crossing(judgement, record, excused, lambda crossing: _loss(judgement, record, crossing, expect.loss))
+    return each_crossing(judgement, record, lambda crossing: _loss(judgement, record, crossing, expect.loss))
 
 
 def _loss(judgement: Judgement, record: WireRecord, crossing: Crossing, most: Wanted[float]) -> None:

@@ -32,7 +32,7 @@ def words(form: str) -> str:
     return f"inside {' in '.join(parts)}"
 
 
-def each_crossing(judgement: Judgement, record: WireRecord, excused: Collection[str], judge: Callable[[Crossing], None]) -> Judgement:
+def each_crossing(judgement: Judgement, record: WireRecord, judge: Callable[[Crossing], None]) -> Judgement:
     """Judge what was measured; say of the rest why it was not."""
     if not record.crossings:
         return Judgement.skipped(NOBODY)
@@ -41,9 +41,7 @@ def each_crossing(judgement: Judgement, record: WireRecord, excused: Collection[
     for crossing in record.crossings:
         if crossing.error is None:
             judge(crossing)
-        elif crossing.target in excused:
-            reasons.append(f"{crossing.target} is missing, and may be")
-        elif crossing.unsupported:
+        elif crossing.unsupported or crossing.missing:
             reasons.append(crossing.error)
         else:
             judgement.error(f"{record.node}: nothing could be measured to {crossing.target}: {crossing.error}")

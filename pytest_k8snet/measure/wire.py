@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.cluster.model import pair_name, pair_nodes
-from pytest_k8snet.errors import MeasurementError, UnsupportedError
+from pytest_k8snet.errors import MeasurementError, ProbeError, UnsupportedError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 from pytest_k8snet.plan import WIRE_PACKETS
 from pytest_k8snet.record.pcap import section
@@ -83,16 +83,18 @@ def _take_group(context: MeasureContext, group: Sequence[str]) -> Iterator[Docum
     duration_s = round(time.monotonic() - start, 3)
     for name in group:
         method = f"numbered packets, and captures at both uplinks, {context.place_of(name)}"
-        document = take_document("wire", name, method, partial(_values, first, results, name))
+        document = take_document("wire", name, method, partial(_values, context, first, results, name))
         pcap = None if document.failed else first.pcap([name, *context.targets_of(name)])
         yield replace(document, started=started, duration_s=duration_s, pcap=pcap or None)
 
 
-def _values(crossing: Crossing, results: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+def _values(context: MeasureContext, crossing: Crossing, results: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
     error = crossing.failed.get(name)
     own = {pair_nodes(pair)[1]: result for pair, result in results.items() if pair_nodes(pair)[0] == name}
     if error is not None and own:
         raise error
+    if not own:
+        context.access.pod(name)  # a node that nothing can be sent from is not one that has nobody to send to
     return {"pairs": own, "devices": crossing.devices.get(name)}
 
 
@@ -295,7 +297,8 @@ class Crossing:
         for name in (source, target):
             if name in self.failed:
                 error = self.failed[name]
-                return {"error": str(error) or type(error).__name__, "unsupported": isinstance(error, UnsupportedError)}
+                reason = str(error) or type(error).__name__
+                return {"error": reason, "unsupported": isinstance(error, UnsupportedError), "missing": isinstance(error, ProbeError)}
         there = self._nodes[target]
         return {
             "address": self._address(source, "pod"),

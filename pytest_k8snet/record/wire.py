@@ -121,6 +121,7 @@ class Crossing:
     target: str
     error: str | None = None
     unsupported: bool = False  # whether the way to the target cannot serve this, in whatever state it is
+    missing: bool = False  # whether the target's pod does not run: its own cases say so
     address: str = ""  # of the source's pod
     streams: tuple[Stream, ...] = ()  # the first one, and a longer one where that lost packets
     not_again: str | None = None  # why it was not sent again although the first one lost packets
@@ -133,7 +134,7 @@ class Crossing:
     def from_json(cls, target: str, data: Mapping[str, Any]) -> Crossing:
         """Read one element of ``pairs``."""
         if "error" in data:
-            return cls(target, error=data["error"], unsupported=bool(data["unsupported"]))
+            return cls(target, error=data["error"], unsupported=bool(data["unsupported"]), missing=bool(data["missing"]))
         if not data["streams"]:
             raise ValueError("a pair without an error has no stream")
         return cls(

@@ -659,7 +659,7 @@ UNSEEN = side({"native": 990}, unseen=10)
         ),
         pytest.param(
             "none",
-            {"error": "node-2 (pod): no answer", "unsupported": False},
+            {"error": "node-2 (pod): no answer", "unsupported": False, "missing": False},
             ("error", "node-1: nothing could be measured to node-2: node-2 (pod): no answer"),
             id="not-measured",
         ),

@@ -140,13 +140,13 @@ SILENT = " (no counter of the kernel moved; a firewall's rules have their own)"
             id="nothing-sent",
         ),
         pytest.param(
-            {"error": "node-2 (host): wire.capture: no room", "unsupported": False},
+            {"error": "node-2 (host): wire.capture: no room", "unsupported": False, "missing": False},
             NONE,
             ("error", "node-1: nothing could be measured to node-2: node-2 (host): wire.capture: no room"),
             id="not-measured",
         ),
         pytest.param(
-            {"error": "node-2: the node has no python3", "unsupported": True},
+            {"error": "node-2: the node has no python3", "unsupported": True, "missing": False},
             NONE,
             ("skip", "node-2: the node has no python3"),
             id="no-way",
@@ -180,10 +180,10 @@ def test_captures_that_dropped_do_not_matter_where_nothing_was_lost() -> None:
 
 
 def test_each_pair_is_judged_and_shown() -> None:
-    judgement = loss.silent_loss(record(pair(), lossy("wire"), {"error": "gone", "unsupported": False}), NONE, ["node-4"])
+    judgement = loss.silent_loss(record(pair(), lossy("wire"), {"error": "gone", "unsupported": False, "missing": True}), NONE)
     assert judgement.verdict == "fail"
     assert "node-3" in judgement.message
-    assert told(judgement, "remark") == ["node-1: not measured: node-4 is missing, and may be"]
+    assert told(judgement, "remark") == ["node-1: not measured: gone"]
     assert judgement.evidence["pairs"]["node-3"]["delivered"] == [980, 1960]
     assert judgement.evidence["pairs"]["node-4"] == {"error": "gone"}
     assert judgement.want == "loss 0 % at most (built-in)"
@@ -196,9 +196,10 @@ def test_where_nobody_is_sent_to() -> None:
     )
 
 
-def test_where_all_may_be_missing() -> None:
-    judgement = loss.silent_loss(record({"error": "gone", "unsupported": False}), NONE, ["node-2"])
-    assert outcome(judgement) == ("skip", "node-2 is missing, and may be")
+def test_where_all_are_missing() -> None:
+    """Their own cases are errors."""
+    judgement = loss.silent_loss(record({"error": "node-2: no pod", "unsupported": False, "missing": True}), NONE)
+    assert outcome(judgement) == ("skip", "node-2: no pod")
 
 
 def wire_document(**values: Any) -> Document:

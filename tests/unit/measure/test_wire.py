@@ -146,7 +146,7 @@ def test_a_target_that_fails_is_told_with_its_pair() -> None:
     fake.fail_probe("node-2", "node-2: pod k8snet-r1/probe-node-2: ImagePullBackOff")
     documents = taken(fake, "node-1:node-2", "node-1:node-3", "node-2:node-1", subjects=("node-1", "node-2", "node-3"))
     crossings = {crossing.target: crossing for crossing in WireRecord.from_document(documents["node-1"]).crossings}
-    assert crossings["node-2"].error == "node-2: pod k8snet-r1/probe-node-2: ImagePullBackOff"
+    assert (crossings["node-2"].error, crossings["node-2"].missing) == ("node-2: pod k8snet-r1/probe-node-2: ImagePullBackOff", True)
     assert crossings["node-3"].streams[0].delivered == 1000
     assert documents["node-2"].reason == "node-2: pod k8snet-r1/probe-node-2: ImagePullBackOff"
     assert WireRecord.from_document(documents["node-3"]).crossings == ()
@@ -168,6 +168,14 @@ def test_what_ended_by_itself_has_missed_something() -> None:
     changed(fake, "node-1", "wire.captured", lambda answer: answer.update(told=False))
     text = "node-1: wire.captured: it ended by itself after 92 s; the nodes are too busy for it"
     assert taken(fake)["node-1"].reason == text
+
+
+def test_a_node_that_is_not_ready_is_in_no_pair_and_not_measured() -> None:
+    fake = FakeCluster(["node-1", "node-2", "node-3"])
+    fake.not_ready("node-2", "KubeletNotReady: gone")
+    documents = taken(fake, "node-1:node-3", "node-3:node-1", subjects=("node-1", "node-2", "node-3"))
+    assert documents["node-2"].reason == "node-2: the node is NotReady: KubeletNotReady: gone"
+    assert documents["node-1"].values is not None
 
 
 def test_without_pods_there_is_nothing_to_send_from() -> None:
