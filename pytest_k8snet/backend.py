@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_k8snet.access.base import Access, Deadline
+    from pytest_k8snet.access.probe_services import ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.kubeconfig import Learn
     from pytest_k8snet.cluster.lease import Leases
@@ -25,6 +26,9 @@ class Probing(Protocol):
 
     def wait(self, deadline: Deadline) -> Mapping[str, Probe]:
         """Wait until every pod runs or is known not to."""
+
+    def make_services(self, nodes: Sequence[str]) -> Sequence[ProbeService]:
+        """Make Services that lead to the pods of some of the nodes."""
 
     def delete(self) -> None:
         """Remove everything; it may be called twice."""

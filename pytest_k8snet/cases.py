@@ -58,6 +58,11 @@ class Collection:
         """Return what checks of a level are judged on."""
         return {case.subject for case in self.cases.values() if case.level == level}
 
+    @property
+    def areas(self) -> set[str]:
+        """Return the areas that checks are of."""
+        return {case.check.area for case in self.cases.values()}
+
     def to_json(self) -> dict[str, Any]:
         """Return builtin values: the content of collection.json."""
         numbers: dict[Check, int] = {}

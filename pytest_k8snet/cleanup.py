@@ -22,8 +22,8 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},{RUN_ID}"
 class Leftover:
     """An object of a run that is in the cluster."""
 
-    kind: str  # Namespace, Pod, PriorityClass, Lease
-    name: str  # with its namespace, for a pod or a Lease
+    kind: str  # Namespace, Pod, Service, PriorityClass, Lease
+    name: str  # with its namespace, for a pod, a Service or a Lease
     path: str
     run_id: str
     created: datetime
@@ -36,14 +36,18 @@ class Leftover:
 
 
 def find(api: Api) -> list[Leftover]:
-    """Return all objects with the labels of a run: namespaces, pods in namespaces that were there before, priority classes, the Lease."""
+    """Return all objects with the labels of a run: namespaces, pods and Services in other namespaces, priority classes, the Lease."""
     found = [_leftover("Namespace", item, "/api/v1/namespaces/{name}") for item in api.list("/api/v1/namespaces", labelSelector=SELECTOR)]
     ours = {item.name for item in found}
     pods = [
         _leftover("Pod", item, "/api/v1/namespaces/{namespace}/pods/{name}") for item in api.list("/api/v1/pods", labelSelector=SELECTOR)
     ]
-    # A pod goes with a namespace that was made for it.
-    found += [pod for pod in pods if pod.name.split("/")[0] not in ours]
+    services = [
+        _leftover("Service", item, "/api/v1/namespaces/{namespace}/services/{name}")
+        for item in api.list("/api/v1/services", labelSelector=SELECTOR)
+    ]
+    # They go with a namespace that was made for them.
+    found += [item for item in (*pods, *services) if item.name.split("/")[0] not in ours]
     try:
         classes = [*api.list(PRIORITY_CLASSES, labelSelector=SELECTOR)]
     except ApiError as error:

@@ -104,6 +104,8 @@ class Controller:
         self._take_lease()
 
     def _take_lease(self) -> None:
+        if "service" in self.collected.areas and not self._run.plan_only:
+            self._run.make_services()
         if self.collected.subjects("load") and not self._run.plan_only:
             self._run.take_lease(self._say if self._distributed else self._waiting.append)
 

@@ -27,7 +27,7 @@ def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     if run.recorded is not None:
         return [*lines, "", f"Nothing is measured: this is a replay of run {run.recorded.id}."]
     load = sorted(collection.subjects("load"))
-    parts = (_nodes(run), _pairs(run, load), _objects(run, load), _rights(run), _time(run, load))
+    parts = (_nodes(run), _pairs(run, load), _objects(run, load, services="service" in collection.areas), _rights(run), _time(run, load))
     return lines + [line for part in parts for line in ("", *part)]
 
 
@@ -63,7 +63,7 @@ def _pairs(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
         yield f"  {load_line(run, len(load))}"
 
 
-def _objects(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
+def _objects(run: ControllerRun, load: Sequence[str], *, services: bool) -> Iterator[str]:
     settings = run.settings
     if not settings.makes_pods:
         yield f"Objects: none (access {settings.access})"
@@ -74,7 +74,7 @@ def _objects(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
     yield "Objects, made when the run begins and removed when it ends:"
     pods = ProbeSettings(run_id="<run id>", namespace=settings.namespace)
     measured = len(_measured(run)) + len(run.plan.partners)
-    for item in planned_objects(pods, measured):
+    for item in planned_objects(pods, measured, services=services):
         where = f" in {item.namespace}" if item.namespace is not None else ""
         yield f"  {item.kind if item.number == 1 else f'{item.number} {item.kind}s'} {item.name}{where}: {item.what}"
     if load and not settings.no_lock:

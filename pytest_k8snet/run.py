@@ -32,11 +32,12 @@ from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import measuring
 from pytest_k8snet.record.schema import version_of
-from pytest_k8snet.record.store import COLLECTION, LEASE, PLAN, PROBES, PROFILES, RUN, RUN_SCHEMA, RunFolder, remove_older
+from pytest_k8snet.record.store import COLLECTION, LEASE, PLAN, PROBES, PROFILES, RUN, RUN_SCHEMA, SERVICES, RunFolder, remove_older
 from pytest_k8snet.shown import shown
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, CommandResult
+    from pytest_k8snet.access.probe_services import ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.backend import Backend, Probing
     from pytest_k8snet.cluster.lease import LeaseState, LoadLease
@@ -121,7 +122,7 @@ class Run:
         self._plan: Plan | None = None
         self._expectations: Expectations | None = None
         self._probes: Mapping[str, Probe] | None = None
-        self._probes_answer: Mapping[str, Any] | None = None
+        self._words: dict[str, Mapping[str, Any]] = {}  # of the controller, by file
         self.on_wait: Callable[[], None] | None = None  # called by the thread that waits for another run, again and again
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
@@ -207,6 +208,17 @@ class Run:
             }
         return self._probes
 
+    def probe_services(self) -> list[ProbeService]:
+        """Return the run's own Services, once they are made. Raises `ProbeError` when they could not be."""
+        from pytest_k8snet.access.probe_services import ProbeService
+
+        if "service" not in self._read_collection().areas:
+            raise ConfigurationError("Services are made for checks of the area service alone, and none of them is going to run")
+        answer = self._wait_for_word(SERVICES, "the probe pods have their Services")
+        if answer["error"] is not None:
+            raise ProbeError(answer["error"])
+        return [ProbeService.from_json(item) for item in answer["services"]]
+
     @property
     def access(self) -> Access:
         """The way to the nodes; opened on first use."""
@@ -217,7 +229,7 @@ class Run:
     def missing(self) -> dict[str, str]:
         """Return the planned nodes that cannot be measured, with the reasons known by now."""
         missing = {item.node: item.reason for item in self.plan.absent}
-        for name, probe in (self._read_probes() or {}).get("probes", {}).items():
+        for name, probe in (self._read_word(PROBES) or {}).get("probes", {}).items():
             if probe["error"] is not None:
                 missing.setdefault(name, probe["error"])
         return missing
@@ -341,8 +353,9 @@ class Run:
             self._backend.close()
 
     def _context(self) -> MeasureContext:
-        from pytest_k8snet.measure.registry import MeasureContext
+        from pytest_k8snet.measure.registry import DnsWishes, MeasureContext
 
+        dns = self.expectations.common.dns
         return MeasureContext(
             cluster=self.cluster,
             access=self.access,
@@ -350,6 +363,8 @@ class Run:
             services=self.backend.services,
             pairs=self.plan.pairs,
             sysctl_keys=self.expectations.sysctl_keys(),
+            dns=DnsWishes(() if dns.names is None else dns.names.value, None if dns.domain is None else dns.domain.value, dns.p99_ms.value),
+            probe_services=self.probe_services,
             stopped=self._stopped,
         )
 
@@ -399,20 +414,24 @@ class Run:
         return None if data is None else LeaseState.from_json(data)
 
     def _wait_for_probes(self) -> Mapping[str, Any]:
+        return self._wait_for_word(PROBES, "the probe pods run")
+
+    def _wait_for_word(self, file: str, what: str) -> Mapping[str, Any]:
+        """Return what the controller has written into `file`, once it has."""
         until = time.monotonic() + PROBES_S + _CREATE_S
         while True:
-            answer = self._read_probes()
+            answer = self._read_word(file)
             if answer is not None:
                 return answer
             self.folder.check()
             if time.monotonic() > until:
-                raise ProbeError("the controller has not said whether the probe pods run; it may have been killed")
+                raise ProbeError(f"the controller has not said whether {what}; it may have been killed")
             time.sleep(_POLL_S)
 
-    def _read_probes(self) -> Mapping[str, Any] | None:
-        if self._probes_answer is None:
-            self._probes_answer = self.folder.read_json(PROBES)
-        return self._probes_answer
+    def _read_word(self, file: str) -> Mapping[str, Any] | None:
+        if file not in self._words and (word := self.folder.read_json(file)) is not None:
+            self._words[file] = word
+        return self._words.get(file)
 
 
 class ControllerRun(Run):
@@ -469,11 +488,16 @@ class ControllerRun(Run):
             self._starter = ProbeStarter(self, self.cluster, self.plan)
             self._starter.start()
 
-    def tell_probes(self, answer: Mapping[str, Any]) -> None:
+    def tell(self, file: str, answer: Mapping[str, Any]) -> None:
         """Take the starter's word, here and for the workers. A folder that cannot be written is told by the next document."""
-        self._probes_answer = answer
+        self._words[file] = answer
         with contextlib.suppress(K8sNetError):
-            self.folder.write_json(PROBES, answer)
+            self.folder.write_json(file, answer)
+
+    def make_services(self) -> None:
+        """Make the probe pods' Services in the background, once."""
+        if self._starter is not None:
+            self._starter.make_services()
 
     def take_lease(self, say: Callable[[str], None]) -> None:
         """Take the Lease that measuring load needs, in the background and once; `say` gets a line when another run is waited for."""
@@ -621,11 +645,19 @@ class ProbeStarter:
         self._cluster = cluster
         self._plan = plan
         self._probing: Probing | None = None
+        self._created = threading.Event()
+        self._services: threading.Thread | None = None
         self._thread = threading.Thread(target=self._work, name="k8snet-probes", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def make_services(self) -> None:
+        """Begin to make Services, which need no pod that runs."""
+        if self._services is None:
+            self._services = threading.Thread(target=self._make_services, name="k8snet-services", daemon=True)
+            self._services.start()
 
     def remove(self) -> str | None:
         """Remove the pods, half made ones too; return what went wrong."""
@@ -651,12 +683,28 @@ class ProbeStarter:
         answer: dict[str, Any] = {"error": "probe pods: starting them broke off"}
         try:
             self._probing = self._run.backend.start_probes(self._cluster, self._plan.probed, self._run.id)
+            self._created.set()
             probes = self._probing.wait(Deadline.after(PROBES_S))
             answer = {"error": None, "probes": {name: probe.to_json() for name, probe in probes.items()}}
         except K8sNetError as error:
             answer = {"error": str(error)}
         finally:
-            self._run.tell_probes(answer)
+            self._created.set()
+            self._run.tell(PROBES, answer)
+
+    def _make_services(self) -> None:
+        answer: dict[str, Any] = {"error": "making the probe pods' Services broke off", "services": []}
+        try:
+            self._created.wait()
+            if self._probing is None:
+                answer["error"] = "there are no probe pods that Services could lead to"
+                return
+            services = self._probing.make_services(self._plan.probed)
+            answer = {"error": None, "services": [service.to_json() for service in services]}
+        except K8sNetError as error:
+            answer["error"] = str(error)
+        finally:
+            self._run.tell(SERVICES, answer)
 
 
 def _untaken(kind: str, subject: str, reason: str) -> Document:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.probe_services import ProbeService, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.admission import Webhook
@@ -451,6 +452,11 @@ class FakeCluster:
         cidrs = self.nodes[node].pod_cidrs
         return cidrs[0].replace(".0/24", ".5") if cidrs else "10.244.255.5"
 
+    def service_of(self, node: str) -> tuple[str, int]:
+        """Return ClusterIP and NodePort of the Service that leads to a node's probe pod."""
+        number = [*self.nodes].index(node) + 1
+        return str(ipaddress.ip_address("10.96.1.0") + number), 30000 + number
+
     def _facts(self, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
         facts = healthy_host_facts(params.get("peers")) if role == "host" else healthy_pod_facts(self.pod_ip(node))
         sysctls = facts["host"]["sysctls"] if role == "host" else facts["sysctls"]
@@ -526,6 +532,14 @@ class FakeProbing:
         while time.monotonic() < until and not self._deleted:
             time.sleep(0.02)
         return {name: self._probe(name) for name in self._names}
+
+    def make_services(self, nodes: Sequence[str]) -> list[ProbeService]:
+        """Pretend to make them."""
+        made = []
+        for number, name in enumerate(served(nodes), 1):
+            self._fake.on_create(f"service {service_name(number)}")
+            made.append(ProbeService(service_name(number), self._namespace, name, *self._fake.service_of(name)))
+        return made
 
     def delete(self) -> None:
         """Note the removal, once."""

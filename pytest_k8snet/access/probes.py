@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
+from pytest_k8snet.access.probe_services import MOST, SERVED, ProbeService, served, service_body, service_name
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.inventory import read_node
 from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 NODE = "k8snet/node"
 ENFORCE = "pod-security.kubernetes.io/enforce"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+
+SERVICE_IS = "of type NodePort for one of those pods, TCP; only where checks of the area service are to run"
 
 _THREADS = 16
 _POLL_S = 0.5
@@ -89,8 +92,8 @@ class PlannedObject:
     what: str
 
 
-def planned_objects(settings: ProbeSettings, nodes: int) -> list[PlannedObject]:
-    """Return what `start_probes` creates for so many nodes."""
+def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = False) -> list[PlannedObject]:
+    """Return what `start_probes` creates for so many nodes, and with `services` what their Services are."""
     own = f"k8snet-{settings.run_id}"
     namespace = settings.namespace or own
     made = [PlannedObject("Namespace", own, None, 1, "for the pods, with the Pod Security level privileged")]
@@ -100,6 +103,7 @@ def planned_objects(settings: ProbeSettings, nodes: int) -> list[PlannedObject]:
         PlannedObject("PriorityClass", own, None, 1, "the lowest, never preempting; a run that may not make it goes without"),
         PlannedObject("Pod", "host-<node>", namespace, nodes, host),
         PlannedObject("Pod", "probe-<node>", namespace, nodes, "unprivileged, in the pod network"),
+        *([PlannedObject("Service", "probe-<number>", namespace, min(nodes, MOST), SERVICE_IS)] if services else ()),
     ]
 
 
@@ -113,6 +117,7 @@ class RunningProbes:
         self.namespace = settings.namespace or f"k8snet-{settings.run_id}"
         self._priority_class: str | None = None
         self._made_namespace = False
+        self._services: list[str] = []
         self._deleted = False
         self._lock = threading.Lock()
         self._probes = {
@@ -173,6 +178,27 @@ class RunningProbes:
             time.sleep(_POLL_S)
         return dict(self._probes)
 
+    def make_services(self, nodes: Sequence[str]) -> list[ProbeService]:
+        """Make Services for the probe pods of some of `nodes`; they lead there as soon as the pods run.
+
+        Raises `ProbeError` with what refused them.
+        """
+        made = []
+        for number, node in enumerate(served(nodes), 1):
+            name = service_name(number)
+            with self._lock:
+                if self._deleted:
+                    break
+                self._services.append(name)  # before the answer: it may be lost
+                try:
+                    spec = self._api.post(
+                        self._services_path, service_body(self._metadata(name, namespace=self.namespace), self._probes[node].pod)
+                    )["spec"]
+                except ClusterError as error:
+                    raise ProbeError(f"Service {self.namespace}/{name} could not be made: {error}") from error
+            made.append(ProbeService(name, self.namespace, node, spec["clusterIP"], spec["ports"][0]["nodePort"]))
+        return made
+
     def delete(self) -> None:
         """Remove what was made, however much that is; it may be called twice. Does not wait for the pods to be gone."""
         with self._lock:
@@ -182,6 +208,8 @@ class RunningProbes:
             if self._made_namespace:
                 self._api.delete(f"/api/v1/namespaces/{self.namespace}")
             elif self._settings.namespace is not None:
+                for name in self._services:
+                    self._api.delete(f"{self._services_path}/{name}")
                 self._api.delete(self._pods_path, labelSelector=selector, gracePeriodSeconds=0)
             if self._priority_class is not None:
                 self._api.delete(f"{PRIORITY_CLASSES}/{self._priority_class}")
@@ -190,6 +218,10 @@ class RunningProbes:
     @property
     def _pods_path(self) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods"
+
+    @property
+    def _services_path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/services"
 
     def _metadata(self, name: str, *, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
         expires = datetime.now(UTC) + timedelta(seconds=self._settings.deadline_s)
@@ -309,7 +341,9 @@ class RunningProbes:
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
         )
-        metadata = self._metadata(name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false"})
+        metadata = self._metadata(
+            name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false", **({} if host else {SERVED: name})}
+        )
         metadata["annotations"].update(
             {
                 NODE: node,
@@ -428,6 +462,11 @@ class NoProbes:
         del deadline
         problems = {node.name: unusable(node) for node in self._nodes}
         return {name: Probe.none(name, None if problem is None else f"{name}: {problem}") for name, problem in problems.items()}
+
+    def make_services(self, nodes: Sequence[str]) -> list[ProbeService]:
+        """Make none: there is no pod that they could lead to."""
+        del nodes
+        return []
 
     def delete(self) -> None:
         """Nothing was made."""

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access.probe_services import ProbeService
 from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import AccessError, ClusterError, ConfigurationError, ProbeError, RecordError
@@ -109,6 +110,11 @@ class ReplayProbing:
         """Return them."""
         del deadline
         return self._probes
+
+    def make_services(self, nodes: Sequence[str]) -> Sequence[ProbeService]:
+        """Make none: what they were for is recorded."""
+        del nodes
+        return ()
 
     def delete(self) -> None:
         """Nothing was created."""

@@ -69,7 +69,8 @@ def rights(level: str, access: str, namespace: str | None, *, run_namespace: str
     if access != "pod":
         return _reading()
     pods = _pods_in_own_namespace(run_namespace) if namespace is None else _pods_in(namespace)
-    return [*_reading(), *pods, *(_lease() if level == "load" and lock else ())]
+    services = _probe_services(namespace, run_namespace) if level != "read" else []
+    return [*_reading(), *pods, *services, *(_lease() if level == "load" and lock else ())]
 
 
 def questions(needed: Iterable[Right]) -> list[Question]:
@@ -203,6 +204,19 @@ def _probe_pods(verbs: tuple[str, ...], namespace: str, *, everywhere: bool) -> 
             optional=True,
             why="Why a pod does not start; without it the pod's status has to tell.",
         ),
+    ]
+
+
+def _probe_services(namespace: str | None, run_namespace: str) -> list[Right]:
+    """Those in a namespace of the run's own go with it."""
+    return [
+        Right(
+            verbs=("create",) if namespace is None else ("create", "delete"),
+            resource="services",
+            namespace=namespace or run_namespace,
+            everywhere=namespace is None,
+            why="Services that lead to probe pods, at most 16: what ClusterIPs and NodePorts are tested with.",
+        )
     ]
 
 

@@ -134,6 +134,10 @@ class DnsExpectation:
     """What the cluster's DNS should be."""
 
     replicas: Wanted[int] | None = None  # at least
+    p99_ms: Wanted[float] = field(default_factory=lambda: Wanted(50.0, "built-in"))  # of the cluster's DNS, from pods
+    questions: Wanted[int] | None = None  # most that a short name may take
+    domain: Wanted[str] | None = None  # of the cluster
+    names: Wanted[tuple[str, ...]] | None = None  # outside the cluster, that are to be resolved
 
 
 @dataclass(frozen=True, slots=True)

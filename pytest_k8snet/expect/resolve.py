@@ -136,7 +136,7 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
         throughput=_throughput(profile, encapsulation.anywhere),
         reach=ReachExpectation(loss=source.wanted(float, "reach", "loss") or ReachExpectation().loss),
         ingress=_ingress(profile),
-        dns=DnsExpectation(replicas=source.value("dns.replicas", _bytes, "dns", "replicas")),
+        dns=_dns(source),
         conntrack=_conntrack(source),
         node=_node(source),
         custom=dict(profile.model.custom) if profile else {},
@@ -175,6 +175,16 @@ class _Source:
         for key in location:
             value = None if value is None else getattr(value, key)
         return None if value is None or self.profile is None else Wanted(convert(value), self.profile.origin(*location))
+
+
+def _dns(source: _Source) -> DnsExpectation:
+    return DnsExpectation(
+        replicas=source.value("dns.replicas", _bytes, "dns", "replicas"),
+        p99_ms=source.wanted(float, "dns", "p99_ms") or DnsExpectation().p99_ms,
+        questions=source.wanted(int, "dns", "questions"),
+        domain=source.wanted(str, "dns", "domain"),
+        names=source.wanted(tuple, "dns", "names"),
+    )
 
 
 def _conntrack(source: _Source) -> ConntrackExpectation:

@@ -20,6 +20,7 @@ _SYSCTL_KEY = r"^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$"
 _SCHEDULER = r"^[a-z]+$"
 _QDISC = r"^[a-z0-9_]+$"
 _CONGESTION_CONTROL = r"^[a-z0-9_-]+$"
+_DOMAIN = r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$"
 _WANT = re.compile(r"^\s*(>=|<=|=|covers\b)?\s*(.*?)\s*$")
 
 #: What the patterns of words stand for.
@@ -29,6 +30,7 @@ PATTERNS = {
     _SCHEDULER: "a scheduler of IPVS in lower-case letters, such as rr",
     _QDISC: "a queueing discipline in lower-case letters, such as fq",
     _CONGESTION_CONTROL: "a congestion control in lower-case letters, such as bbr",
+    _DOMAIN: "a name of DNS such as cluster.local",
 }
 
 
@@ -240,6 +242,14 @@ class Dns(_Section):
     """The cluster's DNS."""
 
     replicas: Annotated[int, Field(ge=1, strict=True, description="Least pods of CoreDNS, on more than one node.")] | None = None
+    p99_ms: (
+        Annotated[float, Field(gt=0, description="Milliseconds in which 99 of 100 questions of pods are answered; 50 without it.")] | None
+    ) = None
+    questions: Annotated[int, Field(ge=2, strict=True, description="Most questions that a name may take by the search list.")] | None = None
+    domain: Annotated[str, Field(pattern=_DOMAIN, description="The cluster's domain, where the Corefile does not tell it.")] | None = None
+    names: Annotated[list[Annotated[str, Field(pattern=_DOMAIN)]], Field(max_length=10)] | None = Field(
+        default=None, description="Names outside the cluster that every node's pods resolve. None is asked for without it."
+    )
 
 
 def _setting(value: Any) -> Any:

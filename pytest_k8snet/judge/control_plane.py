@@ -9,6 +9,8 @@ from itertools import pairwise
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.cluster.ranges import Network, networks
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.service import nobody_serves
+from pytest_k8snet.record.api import ApiRecord
 from pytest_k8snet.record.facts import NodeFacts
 
 #: CNIs under which the pods of a node have addresses of the ranges that the inventory has for it.
@@ -260,3 +262,26 @@ def _around(found: Sequence[Network]) -> Network | None:
 
 def _not_recorded() -> Judgement:
     return Judgement.beyond_reach("the record is of a version that did not read this")
+
+
+def api_reached(record: ApiRecord, facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that the node and its pods get an answer of the API server by its Service, and by each address behind that."""
+    if not record.greeted:
+        return Judgement.skipped("the Service default/kubernetes has no address")
+    nobody = None if any(item.error is None for item in record.greeted if item.what == "service") else nobody_serves(facts, cluster)
+    judgement = Judgement(want="a connection and an answer to a TLS hello")
+    for item in record.greeted:
+        if item.what == "service" and nobody is not None:
+            continue
+        place = f"{record.node}: the pod network" if item.role == "pod" else f"{record.node}: the host network"
+        whom = "kubernetes.default" if item.what == "service" else "the API server's own address"
+        judgement.check(
+            item.error is None,
+            f"{place} does not reach {whom} {item.address} port {item.port}: {item.error} ({item.tries} tries)",
+            measured=item.error,
+        )
+        if item.answered_ms is not None:
+            judgement.evidence[f"{item.role} to {item.address}"] = f"{item.answered_ms:g} ms"
+    if record.pod_absent is not None:
+        judgement.remark(f"{record.node}: asked from the host network alone: {record.pod_absent}")
+    return judgement

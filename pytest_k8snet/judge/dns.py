@@ -1,13 +1,16 @@
-"""Judge what can be read of DNS: CoreDNS' pods and Corefile, NodeLocal DNSCache, and what pods are told to ask."""
+"""Judge what can be read of DNS (CoreDNS' pods and Corefile, NodeLocal DNSCache, what pods are told to ask) and what it answers pods."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from pytest_k8snet.cluster.dns import Dns, ServerBlock
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.expect.model import DnsExpectation
 from pytest_k8snet.judge.model import Judgement, Weight
+from pytest_k8snet.judge.service import nobody_serves
+from pytest_k8snet.record.dns import DnsRecord, Round, Series
 from pytest_k8snet.record.facts import ExistingPod, NodeFacts, ResolvConf
 
 _PODS = "kubectl -n kube-system get pods -l k8s-app=kube-dns -o wide"
@@ -165,3 +168,172 @@ def _why(dns: Dns) -> str:
 
 def _not_recorded() -> Judgement:
     return Judgement.beyond_reach("the record is of a version that did not read the cluster's DNS")
+
+
+def answers(record: DnsRecord, facts: NodeFacts, cluster: Cluster, expect: DnsExpectation) -> Judgement:
+    """Judge that whom pods are told to ask answers every question of a node's pod, rightly and in time, over UDP and TCP."""
+    asked = record.of("cache", "service", "outside")
+    if (unasked := _unasked(record, asked)) is not None:
+        return unasked
+    if not any(done.answered for series in asked for done in series.rounds) and (why := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(why)
+    judgement = Judgement(want=f"every question answered, 99 of 100 within {expect.p99_ms} ms")
+    for series in asked:
+        told = _told(record, series)
+        _answered(judgement, record, series, told)
+        if series.protocol == "UDP" and series.what != "outside":
+            _in_time(judgement, record, told, _best(series, 0.99), "99 of 100 answers", expect)
+    return judgement
+
+
+def every_server(record: DnsRecord, expect: DnsExpectation) -> Judgement:
+    """Judge that every server of the cluster's DNS answers a node's pod by itself: beside good ones a dead one shows now and then only."""
+    asked = record.of("server")
+    if (unasked := _unasked(record, asked)) is not None:
+        return unasked
+    number = len({series.address for series in asked})
+    judgement = Judgement(want=f"every server answers, half of the answers within {expect.p99_ms} ms")
+    judgement.evidence["servers"] = f"{number} of {record.servers_total}"
+    for series in asked:
+        told = _told(record, series)
+        _answered(judgement, record, series, told)
+        if series.protocol == "UDP":
+            _in_time(judgement, record, told, _best(series, 0.5), "half of the answers", expect)
+    return judgement
+
+
+def both_answers(record: DnsRecord, facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that of two questions from one socket, A and AAAA, both are answered. What neither is answered of says nothing here."""
+    asked = record.of("cache", "service", protocols=("pair",))
+    if (unasked := _unasked(record, asked)) is not None:
+        return unasked
+    if not any(done.answered or done.missing for series in asked for done in series.rounds):
+        if (why := nobody_serves(facts, cluster)) is not None:
+            return Judgement.skipped(why)
+        judgement = Judgement()
+        judgement.inconclusive(f"{record.node}: not one pair of questions was answered at all; NET-DNS-004 says more")
+        return judgement
+    judgement = Judgement(want="both answers of every pair of questions")
+    for series in asked:
+        rounds = [done for done in series.rounds if done.answered or done.missing]
+        lost = sum(sum(done.missing.values()) for done in rounds)
+        told = f"{record.node}: {_whom(series)} left one question of a pair from one socket unanswered"
+        what = f"{lost} of {sum(done.asked for done in rounds)} times ({', '.join(_kinds(rounds))}): a resolver waits 5 s then"
+        judgement.evidence[f"pairs {series.address}"] = f"{sum(done.answered for done in rounds)} of {sum(done.asked for done in rounds)}"
+        if rounds and judgement.check(not all(done.missing for done in rounds), f"{told} {what}", command=_dig(series)) and lost:
+            judgement.remark(f"{told} {what}; not again when they were asked again")
+    return judgement
+
+
+def search_list(record: DnsRecord, facts: NodeFacts, cluster: Cluster, expect: DnsExpectation) -> Judgement:
+    """Judge that names are found by the usual search list, and how many questions that takes when a profile says how many it may."""
+    if (unasked := _unasked(record, record.walks)) is not None:
+        return unasked
+    says = [said for walk in record.walks for _, said in walk.tried]
+    if all(_silent(said) for said in says):
+        if (why := nobody_serves(facts, cluster)) is not None:
+            return Judgement.skipped(why)
+        judgement = Judgement()
+        judgement.inconclusive(f"{record.node}: not one question was answered at all; NET-DNS-004 says more")
+        return judgement
+    judgement = Judgement(
+        want="names are found" if expect.questions is None else f"names are found with at most {expect.questions} questions"
+    )
+    for walk in record.walks:
+        at = ", ".join(f"{name}: {said}" for name, said in walk.tried)
+        found = judgement.check(
+            bool(walk.addresses), f"{record.node}: {walk.name} is not found by the search list {' '.join(record.search)} ({at})"
+        )
+        stuck = [f"{name}: {said}" for name, said in walk.tried if _silent(said) or said in ("SERVFAIL", "REFUSED")]
+        if found:
+            judgement.check(not stuck, f"{record.node}: {walk.name} is found only after names that nobody answers for ({', '.join(stuck)})")
+        if expect.questions is not None:
+            judgement.check(
+                walk.questions <= expect.questions.value,
+                f"{record.node}: {walk.name} takes {walk.questions} questions, want at most {expect.questions}: {at}",
+                measured=walk.questions,
+            )
+        judgement.evidence[f"questions {walk.name}"] = walk.questions
+    return judgement
+
+
+def _unasked(record: DnsRecord, asked: Sequence[object]) -> Judgement | None:
+    if record.absent is not None:
+        return Judgement.skipped(record.absent)
+    if not asked:
+        return Judgement.skipped("the DNS Service has no address and no ready endpoint that could be asked")
+    return None
+
+
+def _answered(judgement: Judgement, record: DnsRecord, series: Series, told: str) -> None:
+    """Judge that every question of a series was answered, in one of its rounds at least, and with the right address."""
+    last = series.rounds[-1]
+    failed = sum(sum(done.errors.values()) for done in series.rounds)
+    asked = sum(done.asked for done in series.rounds)
+    reasons = Counter[str]()
+    for done in series.rounds:
+        reasons.update(done.errors)
+    what = (
+        f"{failed} of {asked} questions for {series.name} failed: {', '.join(f'{reason} ({count})' for reason, count in reasons.items())}"
+    )
+    guessed = record.domain_from == "assumed" and series.what != "outside" and set(reasons) == {"NXDOMAIN"}
+    if guessed:
+        judgement.inconclusive(
+            f"{told}: {what}; no Corefile tells the cluster's domain: give dns.domain in a profile", command=_dig(series)
+        )
+        return
+    if judgement.check(not last.errors, f"{told}: {what}", command=_dig(series)):
+        if failed:
+            judgement.remark(f"{told}: {what}; not again when they were asked again")
+        if series.what != "outside" and record.want:
+            others = [address for address in last.addresses if address not in record.want]
+            judgement.check(
+                not others,
+                f"{told}: {series.name} is {', '.join(others)}, want {', '.join(record.want)}",
+                measured=", ".join(others),
+                command=_dig(series),
+            )
+
+
+def _in_time(judgement: Judgement, record: DnsRecord, told: str, took_ms: float | None, what: str, expect: DnsExpectation) -> None:
+    """Judge a time, unless the machine alone takes half of what is allowed."""
+    if took_ms is None:
+        return
+    wanted = expect.p99_ms
+    own = [_best(series, 0.99) for series in record.of("loopback", protocols=("loopback",))]
+    own_ms = max((ms for ms in own if ms is not None), default=0.0)
+    judgement.evidence[f"{told.partition(': ')[2]}, {what}"] = f"{took_ms:g} ms"
+    message = f"{told}: {what} took up to {took_ms:g} ms, want {wanted.value:g} ({wanted.origin})"
+    if took_ms > wanted.value and own_ms > wanted.value / 2:
+        judgement.inconclusive(f"{message}; the pod's own loopback took {own_ms:g} ms: its node is too busy to tell", measured=took_ms)
+        return
+    judgement.check(took_ms <= wanted.value, message, measured=f"{took_ms:g} ms")
+
+
+def _best(series: Series, share: float) -> float | None:
+    """Return the best round's time: a slow round among quick ones was slowed by something that passed."""
+    times = [done.p50_ms if share == 0.5 else done.p99_ms for done in series.rounds]
+    return min((ms for ms in times if ms is not None), default=None)
+
+
+def _whom(series: Series) -> str:
+    where = f" on {series.node}" if series.node else ""
+    named = {"service": "Service ", "cache": "NodeLocal DNSCache ", "server": "pod "}.get(series.what, "")
+    return f"{named}{series.server}{where} ({series.address})"
+
+
+def _told(record: DnsRecord, series: Series) -> str:
+    return f"{record.node}: {_whom(series)} over {series.protocol}"
+
+
+def _kinds(rounds: Sequence[Round]) -> list[str]:
+    return sorted({kind for done in rounds for kind in done.missing})
+
+
+def _silent(said: str) -> bool:
+    return said not in ("NOERROR", "no address", "NXDOMAIN", "SERVFAIL", "REFUSED", "no answer for AAAA")
+
+
+def _dig(series: Series) -> str:
+    options = f"{'-p ' + str(series.port) + ' ' if series.port != 53 else ''}{'+tcp ' if series.protocol == 'TCP' else ''}"
+    return f"dig {options}@{series.address} {series.name}"

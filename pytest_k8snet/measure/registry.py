@@ -13,6 +13,7 @@ from pytest_k8snet.plan import OMIT_S, TAKE_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access
+    from pytest_k8snet.access.probe_services import ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.record.document import Document
@@ -41,6 +42,15 @@ class MeasureSettings:
     bitrate_bps: int | None = None  # cap of a throughput take; None is as fast as it goes
 
 
+@dataclass(frozen=True, slots=True)
+class DnsWishes:
+    """What expectations say of the questions for DNS."""
+
+    names: Sequence[str] = ()  # outside the cluster, that are to be resolved
+    domain: str | None = None  # of the cluster
+    slow_ms: float = 50.0  # answers that take longer are asked for again
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureContext:
     """What a measurement may use."""
@@ -51,6 +61,8 @@ class MeasureContext:
     services: ServiceSource
     pairs: Sequence[str] = ()  # ordered pairs ``a:b`` that little is sent between
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
+    dns: DnsWishes = field(default_factory=DnsWishes)
+    probe_services: Callable[[], Sequence[ProbeService]] = tuple  # the run's own; waits until they are made
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
 
@@ -97,6 +109,9 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("activity", "node", "read", module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
         Measurement("reach", "node", "probe", module="pytest_k8snet.measure.reach"),
         Measurement("wire", "node", "probe", module="pytest_k8snet.measure.wire"),
+        Measurement("api", "node", "probe", module="pytest_k8snet.measure.api"),
+        Measurement("service", "node", "probe", module="pytest_k8snet.measure.service"),
+        Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
     )
 }

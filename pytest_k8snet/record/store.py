@@ -35,6 +35,7 @@ PLAN = "plan.json"
 PROBES = "probes.json"
 PROFILES = "profiles.json"
 LEASE = "lease.json"
+SERVICES = "services.json"
 CLUSTER_FILE = "cluster/cluster.json"
 
 _LONGEST_NAME = 200  # bytes; file systems take 255

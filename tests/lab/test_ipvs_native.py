@@ -40,6 +40,14 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pods-masqueraded": "node-3",
     },
     "wire": {"vxlan-behind-route": "node-1", "reverse-path-filtered": "node-3"},
+    "services": {
+        "dns-server-cut": "node-1",
+        "dns-second-answer-dropped": "node-2",
+        "dns-tcp-dropped": "node-3",
+        "node-ports-firewalled": "node-1",
+        "hairpin-dropped": "node-2",
+        "api-server-cut-from-pods": "node-3",
+    },
 }
 
 
@@ -81,13 +89,15 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     by_pods, _ = read_junit(lab.results / "healthy.xml")
     podless = {"NET-ENCAP-004", "NET-KERNEL-002", "NET-LOSS-001", "NET-MTU-001", "NET-THROUGHPUT-001", "NET-THROUGHPUT-003"}
     podless |= {f"NET-REACH-00{number}" for number in (1, 2, 3, 4)}
+    podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 4)}
+    by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3")}
     other_pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2", "node-2:node-3"}
-    beyond = {case for case in by_pods if case[0] in podless} | {("NET-THROUGHPUT-002", "node-2:node-3")}
+    beyond = {case for case in by_pods if case[0] in podless} | by_shell
     assert outcome.verdicts == {
         case: "skip" if case in beyond else verdict for case, verdict in by_pods.items() if case[1] not in other_pairs
     }
     for case in beyond & outcome.messages.keys():
-        reason = "the node has no python3; by shell alone only" if case[1] == "node-2:node-3" else "access ssh makes no probe pods"
+        reason = "the node has no python3; by shell alone only" if case in by_shell else "access ssh makes no probe pods"
         assert reason in outcome.messages[case]
     for node in ("node-1", "node-2", "node-3"):
         assert by_ssh.differing(by_ssh.facts(lab, "ssh", node), by_ssh.facts(lab, "healthy", node)) == {}

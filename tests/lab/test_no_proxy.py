@@ -27,6 +27,9 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
     assert outcome.skipped_checks == NOTHING_TO_JUDGE | {
         "NET-ENCAP-002",
         "NET-CONNTRACK-003",
+        "NET-DNS-004",
+        "NET-DNS-006",
+        "NET-DNS-007",
         "NET-MTU-003",
         "NET-MTU-004",  # CoreDNS is in the host network here: there is no other pod with a network of its own
         "NET-PODS-001",
@@ -39,6 +42,9 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
         "NET-PROXY-006",
         "NET-PROXY-007",
         "NET-PROXY-008",
+        "NET-SERVICE-001",
+        "NET-SERVICE-002",
+        "NET-SERVICE-003",
     }
     lab.assert_replayed("healthy", "healthy.tar.zst", tmp_path, "-n2")
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_k8snet.measure.registry import MEASUREMENTS
 from pytest_k8snet.options import DECIDING
 from pytest_k8snet.record.store import RUN
 from tests.lab.test_ipvs_native import TOGETHER
@@ -16,7 +17,7 @@ from tests.lab.test_no_proxy import LEFT_OVER
 
 HERE = Path(__file__).parent
 FILES = ("run", "plan", "probes", "profiles")
-KINDS = ("activity", "cluster", "facts", "ipvs", "reach", "throughput", "shared", "wire")
+KINDS = (*sorted(MEASUREMENTS), "cluster", "shared")
 
 
 def keep(results: Path) -> None:

@@ -29,6 +29,7 @@ AREAS = {
     "pods",
     "proxy",
     "reach",
+    "service",
     "throughput",
 }
 EVERY = pytest.mark.parametrize("check", checks(), ids=lambda check: check.id)
@@ -77,7 +78,7 @@ def test_a_judge_and_a_body_of_a_few_lines(check: Check) -> None:
     assert module == check.area
     source = ast.parse((ROOT / "pytest_k8snet" / "judge" / f"{module}.py").read_text())
     assert name in {item.name for item in source.body if isinstance(item, ast.FunctionDef)}
-    judges_tests = (ROOT / "tests" / "unit" / "judge" / f"test_{module}.py").read_text()
+    judges_tests = "".join(path.read_text() for path in (ROOT / "tests" / "unit" / "judge").glob(f"test_{module}*.py"))
     assert f"{module}.{name}" in judges_tests or f" {name}" in judges_tests, f"{judge} has no unit test"
 
 

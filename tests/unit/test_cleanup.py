@@ -84,8 +84,9 @@ def server() -> Iterator[FakeApiServer]:
             raw("host-b", namespace="team"),
             raw("host-c", namespace="team", expires="2999-01-01T00:00:00+00:00"),
         )
+        server.items("/api/v1/services", raw("probe-1", namespace="k8snet-r1"), raw("probe-2", namespace="team"))
         server.items(PRIORITY_CLASSES, raw("k8snet-r1", expires="nonsense"))
-        for path in ("/api/v1/namespaces/k8snet-r1", "/api/v1/namespaces/team/pods/host-b"):
+        for path in ("/api/v1/namespaces/k8snet-r1", "/api/v1/namespaces/team/pods/host-b", "/api/v1/namespaces/team/services/probe-2"):
             server.routes["DELETE", path] = (200, {})
         yield server
 
@@ -101,15 +102,20 @@ def test_command(server: FakeApiServer, tmp_path: Path) -> None:
     assert ran.output.splitlines() == [
         "removed Namespace k8snet-r1 (run r1, made 2020-01-01 00:00 UTC)",
         "removed Pod team/host-b (run r1, made 2020-01-01 00:00 UTC)",
+        "removed Service team/probe-2 (run r1, made 2020-01-01 00:00 UTC)",
         "kept 3 that are younger; --older-than or --all removes more",
     ]
-    assert server.asked("DELETE") == ["/api/v1/namespaces/k8snet-r1", "/api/v1/namespaces/team/pods/host-b"]
+    assert server.asked("DELETE") == [
+        "/api/v1/namespaces/k8snet-r1",
+        "/api/v1/namespaces/team/pods/host-b",
+        "/api/v1/namespaces/team/services/probe-2",
+    ]
 
 
 def test_dry_run(server: FakeApiServer, tmp_path: Path) -> None:
     ran = cleanup(server, tmp_path, "--dry-run", "--all")
     assert ran.exit_code == 0
-    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 5
+    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 6
     assert server.asked("DELETE") == []
 
 
@@ -144,7 +150,7 @@ def test_a_lease_of_somebody_elses_is_left_alone(server: FakeApiServer, tmp_path
 
 def test_nothing_there(tmp_path: Path) -> None:
     with fake_api() as server:
-        for path in ("/api/v1/namespaces", "/api/v1/pods"):
+        for path in ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services"):
             server.items(path)
         server.routes["GET", PRIORITY_CLASSES] = status(403, "Forbidden", "may not list them")
         server.routes["GET", f"{LEASES}/k8snet-load"] = status(403, "Forbidden", "may not read it")

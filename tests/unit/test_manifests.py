@@ -124,6 +124,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     access = PodAccess(api, probes.wait(Deadline.after(5)))
     assert run(access.host("node-1"), ["true"], timeout_s=20).exit_status == 0
     access.close()
+    probes.make_services(["node-1"])
     probes.delete()
     cell_of_lease = LeaseCell(server)
     lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))
@@ -131,7 +132,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     wait_for(lambda: len(cell_of_lease.history) > 1)
     assert lease.remove() is None
     if namespace is None:
-        for path in ("/api/v1/namespaces", "/api/v1/pods", PRIORITY_CLASSES):
+        for path in ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services", PRIORITY_CLASSES):
             server.items(path)
         find(api)
     given = set(granted(printed("--level", "load", *(["--namespace", namespace] if namespace else []))))

@@ -1,9 +1,9 @@
-"""The program ``traffic`` in a cluster where everybody is reached."""
+"""Healthy answers of the program ``traffic``: who has an address answers, and Services lead to their probe pods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster
@@ -11,20 +11,27 @@ if TYPE_CHECKING:
 PORT = 40000
 
 
-def respond(fake: FakeCluster, node: str, role: Literal["host", "pod"], op: str, params: Mapping[str, Any]) -> Any:
-    """Answer an operation."""
+def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[str, Any]) -> Any:
+    """Answer like the program would."""
     if op == "traffic.serve":
         return {"number": 1, "port": params["port"] or PORT, "families": ["IPv4"]}
-    if op == "traffic.connect":
-        peer = fake.pod_ip(node) if role == "pod" else fake.nodes[node].internal_ip
-        return {target["key"]: _answer(fake, target, [peer, 50000]) for target in params["targets"]}
-    return None
+    if op == "traffic.stop":
+        return None
+    source = fake.pod_ip(node) if role == "pod" else fake.nodes[node].internal_ip
+    return {target["key"]: answered(owner(fake, target), source) for target in params["targets"]}
 
 
-def _answer(fake: FakeCluster, target: Mapping[str, Any], peer: list[Any]) -> dict[str, Any]:
-    at = target["address"]
-    name = next((name for name in fake.nodes if at in (fake.pod_ip(name), fake.nodes[name].internal_ip)), None)
-    told: dict[str, Any] = {"ms": 0.4, "tries": 1, "refused": False}
+def owner(fake: FakeCluster, target: Mapping[str, Any]) -> str | None:
+    """Return whose pod or node answers at an address and port, None when nobody does."""
+    for name in fake.nodes:
+        address, port = fake.service_of(name)
+        if target["address"] == address or target["port"] == port:
+            return name
+    return next((name for name, item in fake.nodes.items() if target["address"] in (fake.pod_ip(name), item.internal_ip)), None)
+
+
+def answered(name: str | None, source: str | None) -> dict[str, Any]:
+    """Return the result of a connection that `name` answered."""
     if name is None:
-        return {**told, "name": None, "peer": None, "error": "timed out", "tries": 2}
-    return {**told, "name": name, "peer": peer, "error": None}
+        return {"name": None, "peer": None, "ms": 5000.0, "tries": 2, "error": "timed out", "refused": False}
+    return {"name": name, "peer": [source, 50000], "ms": 0.4, "tries": 1, "error": None, "refused": False}

@@ -247,7 +247,7 @@ FAULTS = (
         "stale-endpoint",
         area="proxy",
         summary="the node's kube-proxy is cut off from the API server, then a Service is scaled from 1 to 2",
-        turns=(Turns("NET-PROXY-006"),),
+        turns=(Turns("NET-PROXY-006"), *(Turns(f"NET-SERVICE-00{n}") for n in (1, 2, 3))),
         apply=_stale_endpoint,
         revert=_fresh_endpoint,
         proxy_modes=("ipvs",),

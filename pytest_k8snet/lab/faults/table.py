@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults import absence, cni, conntrack, crossing, kernel, machine, network, pods, reach, service_proxy
+from pytest_k8snet.lab.faults import absence, cni, conntrack, crossing, kernel, machine, network, packets, pods, reach, service_proxy
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (
@@ -20,6 +20,7 @@ FAULTS: tuple[Fault, ...] = (
     *machine.FAULTS,
     *pods.FAULTS,
     *reach.FAULTS,
+    *packets.FAULTS,
 )
 
 

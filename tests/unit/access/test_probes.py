@@ -7,6 +7,7 @@ import pytest
 
 from pytest_k8snet.access import probes as probes_module
 from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.probe_services import SERVED, ProbeService
 from pytest_k8snet.access.probes import (
     Probe,
     ProbeSettings,
@@ -19,6 +20,7 @@ from pytest_k8snet.access.probes import (
 )
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.cluster.ownership import MANAGED_BY, MANAGER, RUN_ID
 from pytest_k8snet.errors import ConfigurationError, ProbeError
 from tests.unit.fakeapi import FakeApiServer, status
 
@@ -51,6 +53,9 @@ class Cell:
         server.routes["POST", f"{path}/pods"] = self._create
         server.routes["GET", f"{path}/pods"] = self._list
         server.routes["DELETE", f"{path}/pods"] = (200, {})
+        server.routes["POST", f"{path}/services"] = self._create_service
+        for number in range(1, 4):
+            server.routes["DELETE", f"{path}/services/probe-{number}"] = (200, {})
         server.items(f"{path}/events")
 
     def _create(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
@@ -59,6 +64,12 @@ class Cell:
             return self.refuse[name]
         self.pods[name] = body
         return 201, body
+
+    def _create_service(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        if body["metadata"]["name"] in self.refuse:
+            return self.refuse[body["metadata"]["name"]]
+        ports = [{**port, "nodePort": 30001} for port in body["spec"]["ports"]]
+        return 201, {**body, "spec": {**body["spec"], "clusterIP": "10.96.1.1", "ports": ports}}
 
     def _list(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         items = []
@@ -151,15 +162,50 @@ def test_node_that_goes_away_while_its_pods_start(server: FakeApiServer, api: Ap
 
 
 @pytest.mark.parametrize("namespace", [None, "net"])
+def test_services_lead_to_the_probe_pods_and_go_with_them(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    place = namespace or "k8snet-r1"
+    cell = Cell(server, place)
+    probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
+    made = probes.make_services(["node-1", "node-2"])
+    assert made == [ProbeService(f"probe-{number}", place, f"node-{number}", "10.96.1.1", 30001) for number in (1, 2)]
+    assert [ProbeService.from_json(service.to_json()) for service in made] == made
+    body = next(body for method, path, _, body in server.requests if method == "POST" and path.endswith("/services"))
+    assert body["spec"] == {
+        "type": "NodePort",
+        "selector": {SERVED: "probe-node-1"},
+        "ports": [{"name": "probe", "protocol": "TCP", "port": 80, "targetPort": 8717}],
+    }
+    assert body["metadata"]["labels"] == {MANAGED_BY: MANAGER, RUN_ID: "r1"}
+    assert cell.pods["probe-node-1"]["metadata"]["labels"][SERVED] == "probe-node-1"
+    assert SERVED not in cell.pods["host-node-1"]["metadata"]["labels"]
+    probes.delete()
+    services = [path for path in server.asked("DELETE") if "/services/" in path]
+    # A namespace of the run's own takes them with it.
+    assert services == ([] if namespace is None else [f"/api/v1/namespaces/net/services/probe-{number}" for number in (1, 2)])
+    assert probes.make_services(["node-1"]) == [], "not after the end"
+
+
+def test_a_service_that_is_refused(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    cell.refuse["probe-2"] = status(403, "Forbidden", "exceeded quota: services, requested: services.nodeports=1")
+    probes = start(api, node("node-1"), node("node-2"))
+    with pytest.raises(ProbeError, match=r"Service k8snet-r1/probe-2 could not be made: .*exceeded quota: services, requested"):
+        probes.make_services(["node-1", "node-2"])
+
+
+@pytest.mark.parametrize("namespace", [None, "net"])
 def test_what_is_planned_is_what_is_made(server: FakeApiServer, api: Api, namespace: str | None) -> None:
     Cell(server, namespace or "k8snet-r1")
-    start(api, node("node-1"), node("node-2"), namespace=namespace).delete()
+    probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
+    probes.make_services(["node-1", "node-2"])
+    probes.delete()
     made: dict[tuple[str, str, str | None], list[Any]] = {}
     for body in (body for method, _, _, body in server.requests if method == "POST"):
         metadata = body["metadata"]
-        name = metadata["name"].replace("node-1", "<node>").replace("node-2", "<node>")
+        name = re.sub("node-[12]", "<node>", metadata["name"])
+        name = re.sub("-[12]$", "-<number>", name) if body["kind"] == "Service" else name
         made.setdefault((body["kind"], name, metadata.get("namespace")), []).append(body)
-    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2)
+    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2, services=True)
     assert {(item.kind, item.name, item.namespace): item.number for item in planned} == {key: len(bodies) for key, bodies in made.items()}
     for item in planned:
         if item.kind == "Pod":

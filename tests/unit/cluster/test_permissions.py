@@ -52,7 +52,7 @@ def test_a_namespace_of_the_runs_own() -> None:
         *((verb, "pods/exec", None) for verb in ("create", "get")),
         ("list", "events", None),
     }
-    assert granted("probe") == granted("read")
+    assert granted("probe") - granted("read") == {("create", "services", None)}
 
 
 def test_a_namespace_that_is_there() -> None:
@@ -61,6 +61,9 @@ def test_a_namespace_that_is_there() -> None:
         *((verb, "pods", "net") for verb in ("create", "deletecollection", "list")),
         *((verb, "pods/exec", "net") for verb in ("create", "get")),
         ("list", "events", "net"),
+    }
+    assert granted("probe", namespace="net") - granted("read", namespace="net") == {
+        (verb, "services", "net") for verb in ("create", "delete")
     }
 
 

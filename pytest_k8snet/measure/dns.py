@@ -1,0 +1,266 @@
+"""DNS as pods have it: every node's probe pod asks the cluster's DNS Service, NodeLocal DNSCache and servers of it one by one.
+
+The probe pods' own resolver is the node's, so all of them are asked directly, by packets made for it. What went unanswered or was slow is
+asked again, up to `ROUNDS` rounds in all; every round is recorded, and what they say is for the judge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.measure.taking import take_document
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.base import Agent
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+API_SERVICE = ("default", "kubernetes")
+DOMAIN = "cluster.local"  # assumed where neither profile nor Corefile tells another
+NDOTS = 5  # what the kubelet writes into pods (pkg/kubelet/network/dns/dns.go)
+ROUNDS = 3
+FAILED_ROUNDS = 2  # of a series that was not slow but unanswered: each of them takes its time
+QUESTIONS = 100  # of the series whose times are judged: the 99th of them is not the slowest
+FEW = 20
+SERVER_QUESTIONS, SERVER_TCP = 10, 5
+OUTSIDE_QUESTIONS = 5
+MOST_SERVERS = 8  # asked by one node; nodes begin at different ones
+TIMEOUT_S = 5.0  # what resolvers wait
+MOST_UNANSWERED = 2
+SERIES_S = 10.0
+REQUEST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    what: str  # service, cache, server
+    address: str
+    udp_port: int
+    tcp_port: int | None
+    name: str  # Service or pod
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """Whom to ask what, the same for all nodes."""
+
+    domain: str
+    domain_from: str  # profile, Corefile, assumed
+    kind: str  # A or AAAA: what the API server's Service has
+    want: tuple[str, ...]  # its addresses
+    resolvers: tuple[_Server, ...]  # what pods are told to ask
+    servers: tuple[_Server, ...]
+
+    @property
+    def name(self) -> str:
+        return f"kubernetes.default.svc.{self.domain}."
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Ask from the probe pods of the nodes `subjects`, all at the same time."""
+    targets = _targets(context)
+    numbers = {node.name: number for number, node in enumerate(context.cluster.nodes)}
+
+    def document(name: str) -> Document:
+        probe = context.probes.get(name)
+        where = f"by the agent in pod {probe.namespace}/{probe.pod}" if probe and probe.pod else "in a pod"
+        return take_document("dns", name, f"DNS questions {where}", partial(_node, context, targets, name, numbers.get(name, 0)))
+
+    with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-dns") as pool:
+        yield from pool.map(document, subjects)
+
+
+def _node(context: MeasureContext, targets: _Targets | str, name: str, number: int) -> dict[str, Any]:
+    agent = context.access.pod(name)
+    if isinstance(targets, str):
+        return {"absent": targets}
+    probe = context.probes.get(name)
+    namespace = probe.namespace if probe is not None else "default"
+    chosen = _chosen(targets.servers, number)
+    asked = {**_resolver_series(targets, context.dns.names), **_server_series(targets, chosen)}
+    first = [key for key, item in asked.items() if item["judged_ms"]]
+    # By itself: beside the other series the times would be those of this pod's own threads.
+    rounds: dict[str, list[dict[str, Any]]] = {key: [] for key in asked}
+    _ask(agent, {key: asked[key] for key in first}, rounds)
+    _ask(agent, {key: item for key, item in asked.items() if key not in first}, rounds)
+    for _ in range(ROUNDS - 1):
+        again = {key: asked[key] for key, done in rounds.items() if _ask_again(done, context.dns.slow_ms)}
+        again.update({key: asked[key] for key in first if again.keys() & {*first} and asked[key]["protocol"] == "loopback"})
+        if not again:
+            break
+        _ask(agent, again, rounds)
+    return {
+        "absent": None,
+        "domain": targets.domain,
+        "domain_from": targets.domain_from,
+        "want": [*targets.want],
+        "servers_total": len(targets.servers),
+        "series": [{**{k: v for k, v in item.items() if k != "judged_ms"}, "rounds": rounds[key]} for key, item in asked.items()],
+        "search": _walk(agent, targets, namespace, context.dns.names),
+    }
+
+
+def _ask(agent: Agent, asked: Mapping[str, Mapping[str, Any]], rounds: Mapping[str, list[dict[str, Any]]]) -> None:
+    if not asked:
+        return
+    series = [
+        {"key": key, **{name: item[name] for name in ("address", "port", "protocol", "name", "type", "count")}}
+        for key, item in asked.items()
+    ]
+    params = {"series": series, "timeout_s": TIMEOUT_S, "most_unanswered": MOST_UNANSWERED, "most_s": SERIES_S}
+    answers = agent.request("dns.ask", params, timeout_s=REQUEST_S)
+    for key in asked:
+        answer = answers[key]
+        times = sorted(answer.pop("ms"))
+        rounds[key].append({**answer, "p50_ms": _share(times, 0.5), "p99_ms": _share(times, 0.99), "max_ms": times[-1] if times else None})
+
+
+def _share(times: Sequence[float], share: float) -> float | None:
+    """Return the time that `share` of the answers took at most."""
+    return times[max(0, math.ceil(share * len(times)) - 1)] if times else None
+
+
+def _ask_again(done: Sequence[Mapping[str, Any]], slow_ms: float) -> bool:
+    if done[-1]["errors"]:
+        return len(done) < FAILED_ROUNDS
+    return (done[-1]["p99_ms"] or 0.0) > slow_ms
+
+
+def _walk(agent: Agent, targets: _Targets, namespace: str, names: Sequence[str]) -> dict[str, Any] | None:
+    """Resolve short names as a pod with the usual search list would."""
+    if not targets.resolvers:
+        return None
+    resolver = targets.resolvers[0]
+    search = [f"{namespace}.svc.{targets.domain}", f"svc.{targets.domain}", targets.domain]
+    params = {
+        "address": resolver.address,
+        "port": resolver.udp_port,
+        "names": ["kubernetes.default.svc", *(name.rstrip(".") for name in names)],
+        "search": search,
+        "ndots": NDOTS,
+        "timeout_s": TIMEOUT_S,
+    }
+    names_found = agent.request("dns.walk", params, timeout_s=REQUEST_S)
+    return {"server": resolver.address, "search": search, "ndots": NDOTS, "names": names_found}
+
+
+def _resolver_series(targets: _Targets, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what is asked of whom pods are told to ask."""
+    asked: dict[str, dict[str, Any]] = {}
+    for server in targets.resolvers:
+        for protocol, count in (("UDP", QUESTIONS), ("TCP", FEW), ("pair", FEW)):
+            key = f"{server.address} {protocol}"
+            asked[key] = _series(targets, server, protocol, count, judged_ms=protocol == "UDP")
+        for name in names:
+            fields = {"name": name.rstrip(".") + ".", "type": "A", "what": "outside"}
+            asked[f"{server.address} {name}"] = {**_series(targets, server, "UDP", OUTSIDE_QUESTIONS), **fields}
+    if targets.resolvers:
+        loopback = _Server("loopback", "127.0.0.1", 0, None, "", None)
+        asked["loopback"] = _series(targets, loopback, "loopback", QUESTIONS, judged_ms=True)
+    return asked
+
+
+def _server_series(targets: _Targets, servers: Sequence[_Server]) -> dict[str, dict[str, Any]]:
+    """Return what is asked of single servers."""
+    return {
+        f"{server.address} {protocol}": _series(targets, server, protocol, count)
+        for server in servers
+        for protocol, count in (("UDP", SERVER_QUESTIONS), ("TCP", SERVER_TCP))
+    }
+
+
+def _series(targets: _Targets, server: _Server, protocol: str, count: int, *, judged_ms: bool = False) -> dict[str, Any]:
+    return {
+        "what": server.what,
+        "server": server.name,
+        "node": server.node,
+        "address": server.address,
+        "port": server.udp_port if protocol != "TCP" else server.tcp_port or server.udp_port,
+        "protocol": protocol,
+        "name": targets.name,
+        "type": targets.kind,
+        "count": count,
+        "judged_ms": judged_ms,
+    }
+
+
+def _chosen(servers: Sequence[_Server], number: int) -> list[_Server]:
+    """Return the servers that one node asks: all of a few, else a part that begins elsewhere on every node."""
+    if len(servers) <= MOST_SERVERS:
+        return [*servers]
+    return [servers[(number * MOST_SERVERS + index) % len(servers)] for index in range(MOST_SERVERS)]
+
+
+def _targets(context: MeasureContext) -> _Targets | str:
+    """Return whom to ask, or why there is nobody."""
+    found = context.cluster.dns
+    if found is None or found.service is None:
+        why = "" if found is None else next(iter(found.unreadable.values()), "")
+        return (
+            f"the cluster's DNS is not known: {why}"
+            if why
+            else "kube-system has no Service with label k8s-app=kube-dns: DNS is somebody else's here"
+        )
+    services = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in context.services.services()}
+    slices = context.services.endpoint_slices()
+    namespace, _, name = found.service.partition("/")
+    spec = services.get((namespace, name), {}).get("spec") or {}
+    ports = {(item.get("name"), item.get("protocol", "TCP")) for item in spec.get("ports") or () if item.get("port") == 53}
+    addresses = _cluster_ips(services.get(API_SERVICE))
+    node_local = () if found.node_local is None else found.node_local.addresses
+    resolvers = [
+        _Server("cache", address, 53, 53, found.node_local.name if found.node_local else "", None)
+        for address in node_local
+        if address not in found.addresses
+    ]
+    resolvers += [_Server("service", address, 53, 53, found.service, None) for address in found.addresses]
+    domain, domain_from = _domain(context)
+    return _Targets(
+        domain=domain,
+        domain_from=domain_from,
+        kind="AAAA" if addresses and ":" in addresses[0] else "A",
+        want=tuple(address for address in addresses if (":" in address) == (":" in addresses[0])),
+        resolvers=tuple(resolvers),
+        servers=tuple(sorted(_servers(slices, namespace, name, ports), key=lambda server: server.address)),
+    )
+
+
+def _domain(context: MeasureContext) -> tuple[str, str]:
+    if context.dns.domain is not None:
+        return context.dns.domain.strip("."), "profile"
+    for block in () if context.cluster.dns is None else context.cluster.dns.blocks:
+        for zone in block.plugins.get("kubernetes", ()):
+            if not zone.endswith("arpa"):
+                return zone.strip("."), "Corefile"
+    return DOMAIN, "assumed"
+
+
+def _cluster_ips(service: Mapping[str, Any] | None) -> list[str]:
+    spec = {} if service is None else service.get("spec") or {}
+    return [address for address in spec.get("clusterIPs") or [spec.get("clusterIP") or ""] if address not in ("", "None")]
+
+
+def _servers(slices: Sequence[Mapping[str, Any]], namespace: str, name: str, ports: set[tuple[str | None, str]]) -> Iterator[_Server]:
+    """Yield the ready endpoints of the DNS Service; their ports need not be 53."""
+    for item in slices:
+        metadata = item["metadata"]
+        if metadata["namespace"] != namespace or (metadata.get("labels") or {}).get("kubernetes.io/service-name") != name:
+            continue
+        found = {
+            port.get("protocol", "TCP"): port["port"]
+            for port in item.get("ports") or ()
+            if (port.get("name") or None, port.get("protocol", "TCP")) in ports
+        }
+        if "UDP" not in found:
+            continue
+        for endpoint in item.get("endpoints") or ():
+            if (endpoint.get("conditions") or {}).get("ready") is not False:
+                pod = (endpoint.get("targetRef") or {}).get("name") or "an endpoint"
+                for address in endpoint["addresses"][:1]:
+                    yield _Server("server", address, found["UDP"], found.get("TCP"), pod, endpoint.get("nodeName"))

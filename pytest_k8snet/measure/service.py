@@ -1,0 +1,178 @@
+"""Services by packets: connections to ClusterIPs and NodePorts whose only endpoint is one probe pod, and who answered them.
+
+The client's Service has its endpoint on another node, and where there are three nodes its NodePort is asked on a node that is neither:
+a choice nearby hides what is wrong on the way. What fails is asked again until every proxy must have seen that the endpoints are ready.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.access.probe_services import PORT, TARGET_PORT, ProbeService
+from pytest_k8snet.cluster.serving import is_served
+from pytest_k8snet.errors import AccessError, K8sNetError, UnsupportedError
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
+from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
+
+if TYPE_CHECKING:
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+CONNECTIONS = 3  # to each address, from as many source ports
+TIMEOUT_S = 5.0  # room for a second and a third SYN
+SETTLED_S = SYNC_PERIOD_S + 5.0  # after which every proxy has seen endpoints that were ready before
+UNSERVED_S = 10.0  # the same where nothing is known to serve Services
+SERVE_S = 300.0
+REQUEST_S = 60.0
+_BETWEEN_S = 2.0
+
+
+@dataclass(slots=True)
+class _Asked:
+    """An address that is asked from one place."""
+
+    path: str  # cluster-ip, node-port, hairpin
+    role: str  # host, pod
+    address: str
+    port: int
+    service: ProbeService
+    node: str | None = None  # whose NodePort it is
+    answers: list[dict[str, Any]] | None = None
+    waited_s: float = 0.0  # from when the endpoints ran until it was asked the last time
+
+    @property
+    def fine(self) -> bool:
+        return self.answers is not None and all(answer["name"] == self.service.node for answer in self.answers)
+
+    def to_json(self) -> dict[str, Any]:
+        answers = self.answers or []
+        return {
+            "path": self.path,
+            "role": self.role,
+            "address": self.address,
+            "port": self.port,
+            "service": f"{self.service.namespace}/{self.service.name}",
+            "endpoint": self.service.node,
+            "node": self.node,
+            "waited_s": round(self.waited_s, 1),
+            "answers": [{key: answer[key] for key in ("name", "peer", "ms", "error")} for answer in answers],
+        }
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Ask from the nodes `subjects` and their probe pods, all at the same time."""
+    method = f"{CONNECTIONS} TCP connections to each address, by the agents of the node and its probe pod"
+
+    def document(subject: str, outcome: dict[str, Any] | Exception) -> Document:
+        def values() -> dict[str, Any]:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        return take_document("service", subject, method, values)
+
+    try:
+        for name in subjects[:1]:  # before anything is waited for
+            _without_pods(context, name)
+        services = [service for service in context.probe_services() if service.node in context.probes]
+    except MEASURE_ERRORS as error:
+        yield from (document(subject, error) for subject in subjects)
+        return
+    with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-service") as pool:
+        serving = dict(zip(services, pool.map(lambda service: _serve(context, service.node), services), strict=True))
+        usable = [service for service, number in serving.items() if isinstance(number, int)]
+        broken = {service.node: str(error) for service, error in serving.items() if not isinstance(error, int)}
+        try:
+            found = pool.map(lambda subject: _node(context, subjects, subject, usable, broken), subjects)
+            yield from (document(subject, outcome) for subject, outcome in zip(subjects, found, strict=True))
+        finally:
+            for service, number in serving.items():
+                if isinstance(number, int):
+                    with suppress(AccessError):
+                        context.access.pod(service.node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S)
+
+
+def _without_pods(context: MeasureContext, name: str) -> None:
+    try:
+        context.access.pod(name)
+    except UnsupportedError:
+        raise
+    except AccessError:
+        pass  # that node's alone
+
+
+def _serve(context: MeasureContext, node: str) -> int | K8sNetError:
+    try:
+        params = {"name": node, "port": TARGET_PORT, "max_s": SERVE_S}
+        return int(context.access.pod(node).request("traffic.serve", params, timeout_s=REQUEST_S)["number"])
+    except AccessError as error:
+        return error
+
+
+def _node(
+    context: MeasureContext, subjects: Sequence[str], subject: str, usable: Sequence[ProbeService], broken: Mapping[str, str]
+) -> dict[str, Any] | Exception:
+    try:
+        asked = _plan(context, subjects, subject, usable)
+        started = time.monotonic()
+        settled_s = SETTLED_S if is_served(context.cluster) else UNSERVED_S
+        while left := [item for item in asked if not item.fine]:
+            waited_s = time.monotonic() - started
+            for role in ("host", "pod"):
+                _ask(context, subject, role, [item for item in left if item.role == role], waited_s)
+            if waited_s > settled_s or all(item.fine for item in left) or context.stopped.wait(_BETWEEN_S):
+                break
+    except MEASURE_ERRORS as error:
+        return error
+    index = subjects.index(subject)
+    by = subjects[index - 1]
+    return {
+        "asked": [item.to_json() for item in asked],
+        "asked_by": by if by != subject else None,
+        "not_serving": dict(broken),
+    }
+
+
+def _ask(context: MeasureContext, subject: str, role: str, asked: Sequence[_Asked], waited_s: float) -> None:
+    if not asked:
+        return
+    agent = context.access.host(subject) if role == "host" else context.access.pod(subject)
+    targets = [
+        {"key": f"{number} {connection}", "address": item.address, "port": item.port, "protocol": "TCP"}
+        for number, item in enumerate(asked)
+        for connection in range(CONNECTIONS)
+    ]
+    for item in asked:
+        item.waited_s = waited_s
+    answers = agent.request("traffic.connect", {"targets": targets, "tries": 1, "timeout_s": TIMEOUT_S}, timeout_s=REQUEST_S)
+    for number, item in enumerate(asked):
+        item.answers = [answers[f"{number} {connection}"] for connection in range(CONNECTIONS)]
+
+
+def _plan(context: MeasureContext, subjects: Sequence[str], subject: str, usable: Sequence[ProbeService]) -> list[_Asked]:
+    """Return what one node asks."""
+    index = subjects.index(subject)
+    ahead = [subjects[(index + step) % len(subjects)] for step in range(1, len(subjects))]
+    order = [*ahead[1:], *ahead[:1]]  # the one after the next first: then the NodePort is a third node's
+    remote = min((service for service in usable if service.node in order), key=lambda service: order.index(service.node), default=None)
+    own = next((service for service in usable if service.node == subject), None)
+    asked = []
+    if remote is not None:
+        asked += [_Asked("cluster-ip", role, remote.cluster_ip, PORT, remote) for role in ("host", "pod")]
+        for node in dict.fromkeys((subject, *ahead[:1])):
+            if (address := _address(context, node, remote)) is not None:
+                asked.append(_Asked("node-port", "pod", address, remote.node_port, remote, node))
+    if own is not None:
+        asked.append(_Asked("hairpin", "pod", own.cluster_ip, PORT, own))
+    return asked
+
+
+def _address(context: MeasureContext, node: str, service: ProbeService) -> str | None:
+    """Return the node's InternalIP of the Service's address family."""
+    version6 = ":" in service.cluster_ip
+    return next((address for address in context.cluster.node(node).addresses if (":" in address) == version6), None)

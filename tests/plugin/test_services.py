@@ -1,0 +1,107 @@
+"""Checks of DNS, of Services and of the way to the API server, with a cluster that is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plugin.bench import Bench
+
+CHECKS = "--k8snet-checks=NET-DNS-004,NET-DNS-006,NET-DNS-007,NET-SERVICE-*,NET-CONTROL-008"
+SERVICES = ["+ service probe-1", "+ service probe-2", "+ service probe-3"]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
+    ran = bench.run(CHECKS, "--k8snet-level=probe", *workers)
+    assert (ran.status, set(ran.verdicts.values())) == (0, {"pass"}), ran.out
+    assert len(ran.cases) == 7 * 3
+    assert [line for line in bench.objects() if "service" in line] == SERVICES
+    bench.assert_removed()
+    asked = [line for line in bench.requests() if not line.endswith(" facts")]
+    # Every agent is asked once a batch, however many workers judge.
+    for op, times in (("host traffic.connect", 1), ("pod traffic.connect", 1), ("pod dns.ask", 2), ("host hello.greet", 1)):
+        assert [line for line in asked if line.endswith(op)].count(f"node-2 {op}") == times, op
+
+
+@pytest.mark.parametrize("arguments", [(CHECKS, "--k8snet-level=read"), ("--k8snet-checks=NET-DNS-004", "--k8snet-level=probe")])
+def test_services_are_made_for_checks_that_need_them_alone(bench: Bench, arguments: tuple[str, ...]) -> None:
+    bench.run(*arguments)
+    assert [line for line in bench.objects() if "service" in line] == []
+
+
+def test_what_is_wrong_is_told_where_it_is(bench: Bench) -> None:
+    bench.cluster(
+        """
+        from pytest_k8snet.access.fakes import dns, traffic
+        from pytest_k8snet.measure import service
+
+        service.SETTLED_S = 0.0
+
+        def lost(params):
+            answers = {series["key"]: dns.answered(series) for series in params["series"]}
+            for key, answer in answers.items():
+                if key.endswith("TCP"):
+                    answer.update(answered=0, ms=[], errors={"timed out": 2})
+            return answers
+
+        fake.answer("node-2", "dns.ask", lost, role="pod")
+        silent = lambda params: {target["key"]: traffic.answered(None, None) for target in params["targets"]}
+        fake.answer("node-3", "traffic.connect", silent)
+        fake.answer("node-1", "hello.greet", lambda params: {
+            target["key"]: {"connected_ms": None, "answered_ms": None, "tries": 3, "error": "timed out"} for target in params["targets"]
+        }, role="pod")
+        """
+    )
+    ran = bench.run(CHECKS, "--k8snet-level=probe", own_process=True)
+    red = {name for name, verdict in ran.verdicts.items() if verdict != "pass"}
+    assert red == {"NET-DNS-004[node-2]", "NET-SERVICE-001[node-3]", "NET-CONTROL-008[node-1]"}, ran.out
+    assert (
+        "node-2: Service kube-system/kube-dns (10.96.0.10) over TCP: 4 of 40 questions for kubernetes.default.svc.cluster.local. "
+        "failed: timed out (4) (dig +tcp @10.96.0.10 kubernetes.default.svc.cluster.local.)"
+    ) in ran.cases["NET-DNS-004[node-2]"].text
+    assert "node-3: node-3's host network to ClusterIP 10.96.1.2 port 80, whose only endpoint is on node-2: timed out (3 of 3), after " in (
+        ran.cases["NET-SERVICE-001[node-3]"].text
+    )
+    assert "node-1: the pod network does not reach kubernetes.default 10.96.0.1 port 443: timed out (3 tries)" in (
+        ran.cases["NET-CONTROL-008[node-1]"].text
+    )
+
+
+def test_services_that_are_refused_are_errors_of_their_checks_alone(bench: Bench) -> None:
+    bench.cluster(
+        """
+        from pytest_k8snet.errors import ProbeError
+
+        def refuse(name):
+            if name.startswith("service"):
+                raise ProbeError("Service k8snet-1/probe-1 could not be made: exceeded quota: services")
+        fake.on_create = refuse
+        """
+    )
+    ran = bench.run(CHECKS, "--k8snet-level=probe")
+    assert {name.partition("[")[0] for name, verdict in ran.verdicts.items() if verdict != "pass"} == {
+        f"NET-SERVICE-00{number}" for number in (1, 2, 3)
+    }
+    assert ran.cases["NET-SERVICE-001[node-1]"].verdict == "error"
+    assert "Service k8snet-1/probe-1 could not be made: exceeded quota: services" in ran.cases["NET-SERVICE-001[node-1]"].text
+
+
+def test_a_check_of_ones_own_has_no_services(bench: Bench) -> None:
+    bench.checks(
+        """
+        @check("ACME-1", level="probe")
+        def test_own(k8snet_node):
+            k8snet_node.document("service").no_values("x")
+            raise k8snet_node.document("service").no_values("connections")
+        """
+    )
+    ran = bench.own()
+    assert ran.cases["ACME-1[node-1]"].verdict == "error"
+    assert "Services are made for checks of the area service alone, and none of them is going to run" in ran.cases["ACME-1[node-1]"].text
+
+
+def test_the_dry_run_tells_of_services(bench: Bench) -> None:
+    ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-SERVICE-001")
+    assert "3 Services probe-<number> in k8snet-<run id>: of type NodePort for one of those pods, TCP" in ran.out
+    ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-DNS-004")
+    assert "Services probe-" not in ran.out

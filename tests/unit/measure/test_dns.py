@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster
+from pytest_k8snet.access.fakes import dns as fake_dns
+from pytest_k8snet.cluster.dns import Dns
+from pytest_k8snet.measure import dns
+from pytest_k8snet.measure.registry import MEASUREMENTS, DnsWishes, MeasureContext
+from pytest_k8snet.record.dns import DnsRecord
+from pytest_k8snet.record.document import Document
+
+KUBE_DNS = {
+    "metadata": {"name": "kube-dns", "namespace": "kube-system"},
+    "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53}]},
+}
+
+
+def endpoints(*addresses: str, ready: bool = True) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "kube-dns-1", "namespace": "kube-system", "labels": {"kubernetes.io/service-name": "kube-dns"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "dns", "port": 5353, "protocol": "UDP"}, {"name": "dns-tcp", "port": 5353}, {"name": "metrics", "port": 9153}],
+        "endpoints": [
+            {"addresses": [address], "nodeName": "node-1", "targetRef": {"name": f"coredns-{address}"}, "conditions": {"ready": ready}}
+            for address in addresses
+        ],
+    }
+
+
+def measure(fake: FakeCluster, wishes: DnsWishes | None = None) -> dict[str, Document]:
+    cluster = fake.read_cluster()
+    probes = fake.start_probes(cluster, [*fake.nodes], "1").wait(Deadline.after(1))
+    context = MeasureContext(
+        cluster=cluster, access=fake.open_access(cluster, probes), probes=probes, services=fake.services, dns=wishes or DnsWishes()
+    )
+    return {item.subject: item for item in MEASUREMENTS["dns"].take(context, [*fake.nodes])}
+
+
+def cluster(*slices: Mapping[str, Any], nodes: Sequence[str] = ("node-1", "node-2"), **changes: Any) -> FakeCluster:
+    return FakeCluster(nodes, services=[*SERVICES, KUBE_DNS], endpoint_slices=[*ENDPOINT_SLICES, *slices], **changes)
+
+
+def test_whom_a_pod_asks_and_what() -> None:
+    fake = cluster(endpoints("10.244.1.9"), endpoints("10.244.1.8", ready=False))
+    record = DnsRecord.from_document(measure(fake, DnsWishes(names=["example.com"]))["node-2"])
+    asked = {(item.what, item.address, item.port, item.protocol, item.name, item.rounds[0].asked) for item in record.series}
+    name = "kubernetes.default.svc.cluster.local."
+    assert asked == {
+        ("service", "10.96.0.10", 53, "UDP", name, 100),
+        ("service", "10.96.0.10", 53, "TCP", name, 20),
+        ("service", "10.96.0.10", 53, "pair", name, 20),
+        ("outside", "10.96.0.10", 53, "UDP", "example.com.", 5),
+        ("loopback", "127.0.0.1", 0, "loopback", name, 100),
+        ("server", "10.244.1.9", 5353, "UDP", name, 10),
+        ("server", "10.244.1.9", 5353, "TCP", name, 5),
+    }
+    assert {len(item.rounds) for item in record.series} == {1}
+    assert (record.want, record.domain, record.domain_from, record.servers_total) == (("10.96.0.1",), "cluster.local", "Corefile", 1)
+    assert record.search == ("k8snet-1.svc.cluster.local", "svc.cluster.local", "cluster.local")
+    assert {walk.name: walk.questions for walk in record.walks} == {"kubernetes.default.svc": 6, "example.com": 6}
+    assert {(node, role) for node, role, _ in fake.requests} == {("node-1", "pod"), ("node-2", "pod")}
+
+
+def answering(change: Mapping[str, Any]) -> Any:
+    def respond(params: Mapping[str, Any]) -> Any:
+        return {series["key"]: {**fake_dns.answered(series), **change} for series in params["series"]}
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    ("change", "rounds"),
+    [({"ms": [0.4, 70.0]}, 3), ({"answered": 99, "errors": {"timed out": 1}}, 2), ({"ms": [], "errors": {"timed out": 2}}, 2)],
+    ids=["slow", "unanswered", "silent"],
+)
+def test_what_was_not_well_is_asked_again(change: Mapping[str, Any], rounds: int) -> None:
+    fake = cluster(nodes=["node-1"])
+    fake.answer("node-1", "dns.ask", answering(change), role="pod")
+    record = DnsRecord.from_document(measure(fake)["node-1"])
+    assert {len(series.rounds) for series in record.of("service")} == {rounds}
+    patient = DnsRecord.from_document(measure(fake, DnsWishes(slow_ms=100.0))["node-1"])
+    assert {len(series.rounds) for series in patient.of("service")} == {1 if rounds == 3 else rounds}
+
+
+def test_of_many_servers_each_node_asks_others() -> None:
+    fake = cluster(endpoints(*(f"10.244.1.{number:02}" for number in range(10, 30))))
+    records = {name: DnsRecord.from_document(document) for name, document in measure(fake).items()}
+    asked = {name: {series.address for series in record.of("server")} for name, record in records.items()}
+    assert {len(addresses) for addresses in asked.values()} == {dns.MOST_SERVERS}
+    assert asked["node-1"].isdisjoint(asked["node-2"])
+    assert records["node-1"].servers_total == 20
+
+
+def test_the_domain() -> None:
+    fake = cluster(nodes=["node-1"])
+    given = DnsRecord.from_document(measure(fake, DnsWishes(domain="k8s.example."))["node-1"])
+    assert (given.domain, given.domain_from) == ("k8s.example", "profile")
+    fake.dns = Dns(service="kube-system/kube-dns", addresses=("10.96.0.10",))
+    assumed = DnsRecord.from_document(measure(fake)["node-1"])
+    assert (assumed.domain, assumed.domain_from) == ("cluster.local", "assumed")
+
+
+@pytest.mark.parametrize(
+    ("found", "absent"),
+    [
+        (Dns(), "kube-system has no Service with label k8s-app=kube-dns: DNS is somebody else's here"),
+        (Dns(unreadable={"Services": "403"}), "the cluster's DNS is not known: 403"),
+    ],
+)
+def test_a_cluster_without_dns_of_its_own(found: Dns, absent: str) -> None:
+    fake = FakeCluster(["node-1"], dns=found)
+    assert DnsRecord.from_document(measure(fake)["node-1"]).absent == absent
+
+
+def test_without_pods_there_is_nobody_to_ask() -> None:
+    fake = FakeCluster(["node-1"], pods=False)
+    document = measure(fake)["node-1"]
+    assert (document.unsupported, document.reason) == (True, "access fake makes no probe pods here")
