@@ -362,6 +362,7 @@ class Run:
             probes=self.probes,
             services=self.backend.services,
             pairs=self.plan.pairs,
+            reference_points=[(point.name, point.address, point.port) for point in self.expectations.common.latency.points],
             sysctl_keys=self.expectations.sysctl_keys(),
             dns=DnsWishes(() if dns.names is None else dns.names.value, None if dns.domain is None else dns.domain.value, dns.p99_ms.value),
             probe_services=self.probe_services,

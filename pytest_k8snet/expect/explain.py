@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.expect.model import CROSS_SUBNET, EncapsulationExpectation, Expectation, KernelExpectation, SysctlWant, Wanted
+from pytest_k8snet.expect.model import (
+    CROSS_SUBNET,
+    EncapsulationExpectation,
+    Expectation,
+    KernelExpectation,
+    ReferencePoint,
+    SysctlWant,
+    Wanted,
+)
 from pytest_k8snet.expect.schema import rate_text
 
 if TYPE_CHECKING:
@@ -77,6 +85,8 @@ def _of_field(section: str, name: str, value: object, claims: Mapping[str, Claim
             if isinstance(want, SysctlWant):
                 operator = "" if want.operator == "=" else f"{want.operator} "
                 yield Explained(f"{_SYSCTLS.get(name, f'{section}.{name}')}.{want.key}", f"{operator}{want.value}", want.origin, note)
+            elif isinstance(want, ReferencePoint):
+                yield Explained(f"{section}.{name}", str(want), want.origin)
         return
     key = _KEYS.get(f"{section}.{name}", f"{section}.{name}")
     claim = claims.get(key)

@@ -108,6 +108,7 @@ class NodeExpectation:
 
     steal: Wanted[float] = field(default_factory=lambda: Wanted(0.2, "built-in"))  # of the processors' time, taken by the hypervisor
     losses: Wanted[float] = field(default_factory=lambda: Wanted(0.01, "built-in"))  # of a device's or the softnet queue's packets
+    late: Wanted[float] = field(default_factory=lambda: Wanted(0.1, "built-in"))  # of the time, in wake-ups that come too late
     clock: Wanted[str] | None = None  # synchronised
     regions: Wanted[tuple[str, ...]] | None = None  # patterns of label topology.kubernetes.io/region
     zones: Wanted[tuple[str, ...]] | None = None
@@ -127,6 +128,31 @@ class ReachExpectation:
     """Packets between pods of different nodes. Shares are between 0 and 1."""
 
     loss: Wanted[float] = field(default_factory=lambda: Wanted(0.0, "built-in"))  # of a stream's packets, at most
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePoint:
+    """What is to be near: connections to it open within `max_p50_ms` milliseconds, half of them at least."""
+
+    name: str
+    address: str
+    port: int
+    max_p50_ms: float
+    origin: str
+
+    def __str__(self) -> str:
+        """Return it as a reader would say it."""
+        return f"{self.name} ({self.address} port {self.port}) within {self.max_p50_ms:g} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyExpectation:
+    """Round trips: how much slower pods may be than their nodes, as a factor or in milliseconds, whichever is more."""
+
+    pod_to_host: Wanted[float] = field(default_factory=lambda: Wanted(2.0, "built-in"))
+    slack_ms: Wanted[float] = field(default_factory=lambda: Wanted(1.0, "built-in"))  # of the p50
+    slack_p99_ms: Wanted[float] = field(default_factory=lambda: Wanted(20.0, "built-in"))
+    points: tuple[ReferencePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +183,7 @@ class Expectation:
     kernel: KernelExpectation = field(default_factory=KernelExpectation)
     throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
     reach: ReachExpectation = field(default_factory=ReachExpectation)
+    latency: LatencyExpectation = field(default_factory=LatencyExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)

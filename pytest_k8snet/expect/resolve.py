@@ -17,10 +17,12 @@ from pytest_k8snet.expect.model import (
     Expectation,
     IngressExpectation,
     KernelExpectation,
+    LatencyExpectation,
     MtuExpectation,
     NodeExpectation,
     ProxyExpectation,
     ReachExpectation,
+    ReferencePoint,
     SysctlWant,
     ThroughputExpectation,
     Wanted,
@@ -135,6 +137,7 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
         kernel=_kernel(profile),
         throughput=_throughput(profile, encapsulation.anywhere),
         reach=ReachExpectation(loss=source.wanted(float, "reach", "loss") or ReachExpectation().loss),
+        latency=_latency(source),
         ingress=_ingress(profile),
         dns=_dns(source),
         conntrack=_conntrack(source),
@@ -201,9 +204,27 @@ def _node(source: _Source) -> NodeExpectation:
     return NodeExpectation(
         steal=source.wanted(float, "node", "steal") or default.steal,
         losses=source.wanted(float, "node", "losses") or default.losses,
+        late=source.wanted(float, "node", "late") or default.late,
         clock=source.wanted(str, "node", "clock"),
         regions=source.wanted(tuple, "regions"),
         zones=source.wanted(tuple, "zones"),
+    )
+
+
+def _latency(source: _Source) -> LatencyExpectation:
+    default = LatencyExpectation()
+    profile = source.profile
+    points = None if profile is None else profile.model.latency.points
+    return LatencyExpectation(
+        pod_to_host=source.wanted(float, "latency", "pod_to_host") or default.pod_to_host,
+        slack_ms=source.wanted(float, "latency", "slack_ms") or default.slack_ms,
+        slack_p99_ms=source.wanted(float, "latency", "slack_p99_ms") or default.slack_p99_ms,
+        points=tuple(
+            ReferencePoint(item.name, item.address, item.port, item.max_p50_ms, profile.origin("latency", "points", index))
+            for index, item in enumerate(points or ())
+        )
+        if profile is not None
+        else (),
     )
 
 

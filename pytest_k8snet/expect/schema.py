@@ -203,6 +203,28 @@ class Reach(_Section):
     loss: Part | None = Field(default=None, description="Share of a stream's packets that may be lost.")
 
 
+class PointModel(_Section):
+    """Something that the cluster is to be near."""
+
+    name: Words
+    address: Annotated[Words, Field(description="An address or a name.")]
+    port: Annotated[int, Field(ge=1, le=65535, strict=True)]
+    max_p50_ms: Annotated[float, Field(gt=0, description="Milliseconds in which half of the TCP connections to it open.")]
+
+
+class Latency(_Section):
+    """How long answers may take."""
+
+    pod_to_host: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="Times as long as between nodes that answers may take between their pods."
+    )
+    slack_ms: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Milliseconds more that are no fault either, of the p50."
+    )
+    slack_p99_ms: Annotated[float, Field(ge=0)] | None = Field(default=None, description="The same of the p99.")
+    points: list[PointModel] | None = Field(default=None, description="Reached by TCP from a pod on every node.")
+
+
 class Sysctls(_Section):
     """Wanted sysctls: in the node's own network namespace and in pods'. Most do not reach pods from the node."""
 
@@ -235,6 +257,7 @@ class Machine(_Section):
 
     steal: Part | None = Field(default=None, description="Share of the processors' time that the hypervisor may take.")
     losses: Part | None = Field(default=None, description="Share of packets that a network device or the softnet queue may lose.")
+    late: Part | None = Field(default=None, description="Share of the time that wake-ups may come too late by.")
     clock: Literal["synchronised"] | None = None
 
 
@@ -305,6 +328,7 @@ class ProfileModel(_Section):
     mtu: Mtus = Field(default_factory=Mtus)
     throughput: Throughput = Field(default_factory=Throughput)
     reach: Reach = Field(default_factory=Reach)
+    latency: Latency = Field(default_factory=Latency)
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)

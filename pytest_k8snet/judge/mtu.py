@@ -6,12 +6,18 @@ from pytest_k8snet.expect.model import EncapsulationExpectation, MtuExpectation,
 from pytest_k8snet.judge.encapsulation import KINDS_OF
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.facts import NetNamespace, NodeFacts, Route
+from pytest_k8snet.record.pathmtu import Path, PathMtuRecord, Way
 
 #: Bytes that an encapsulation over IPv4 takes from the underlay's MTU: the least it can be (IPv6 takes 20 more, options more still).
 #: VXLAN 20 IP + 8 UDP + 8 VXLAN + 14 Ethernet [cilium pkg/mtu/mtu.go; calico felix/dataplane/linux/int_dataplane.go].
 OVERHEAD = {"none": 0, "ipip": 20, "vxlan": 50, "geneve": 50, "wireguard": 60}
 
+#: Bytes of IP and TCP headers, and of the option that most connections have in every segment.
+_TCP_IPV4, _TCP_IPV6, _TIMESTAMPS = 40, 60, 12
+
 _ROUTES = "ip -j route"
+_DATAGRAMS = "UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE"
+_TCP_INFO = "getsockopt TCP_INFO"
 _FLANNEL = "/run/flannel/subnet.env"
 _ARITHMETIC = "uplink less encapsulation"
 
@@ -193,3 +199,110 @@ def _underlay(facts: NodeFacts, expect: MtuExpectation) -> int | None:
 
 def _told(want: Wanted[int] | None) -> str | None:
     return None if want is None else f"MTU {want}"
+
+
+def path_mtu(record: PathMtuRecord, facts: NodeFacts) -> Judgement:
+    """Judge whether the largest packets that both ends can have cross the paths from a node's probe pod to other nodes' ones.
+
+    At the MTU that pods really have: a wrong one is judged where it is, and so is a device of this node that is narrower than its pods.
+    """
+    judgement = Judgement(want="packets as large as the MTU of both pods arrive")
+    for path in _paths(judgement, record):
+        if path.over != "refused":
+            judgement.inconclusive(
+                f"{record.node}: pod to pod of {path.target} ({path.address}): {path.own_mtu + 1} bytes were {path.over}, not refused "
+                f"(MTU {path.own_mtu}): sizes are not exact here",
+                command=_DATAGRAMS,
+            )
+            continue
+        for way, name in ((path.requests, f"pod to pod of {path.target}"), (path.replies, f"pod of {path.target} to this node's pod")):
+            if way is not None:
+                _way(judgement, facts, f"{record.node}: {name} ({path.address})", path.size, way, local=way is path.requests)
+    return judgement
+
+
+def segment_size(record: PathMtuRecord) -> Judgement:
+    """Judge whether TCP between pods sends segments as large as the MTU of both ends allows."""
+    judgement = Judgement(want="segments of the MTU less headers")
+    for path in _paths(judgement, record):
+        segments = path.segments
+        if segments is None:
+            continue
+        about = f"{record.node}: TCP to pod of {path.target} ({path.address})"
+        if segments.error is not None or segments.mss is None:
+            judgement.inconclusive(f"{about}: {segments.error}: no connection whose segments could be looked at", command=_TCP_INFO)
+            continue
+        options = _TIMESTAMPS if segments.timestamps else 0
+        want = path.size - (_TCP_IPV6 if ":" in (path.address or "") else _TCP_IPV4) - options
+        judgement.evidence.setdefault("mss", {})[path.target] = segments.mss
+        if segments.mtu is not None and segments.mtu < path.size:
+            judgement.hold(1)  # what the path carries is NET-MTU-005's to judge, and segments follow it
+            judgement.remark(f"{about}: the kernel has learnt that the path carries {segments.mtu} bytes only", command=_TCP_INFO)
+            continue
+        judgement.check(
+            segments.mss == want,
+            f"{about}: segments of {segments.mss} bytes, want {want} (MTU {path.size} of both pods less {path.size - want} of headers)",
+            measured=segments.mss,
+            wanted=want,
+            command=_TCP_INFO,
+        )
+    return judgement
+
+
+def _paths(judgement: Judgement, record: PathMtuRecord) -> list[Path]:
+    """Return the paths of which something is known; of the others it is noted that nothing is."""
+    if record.pod_absent is not None:
+        judgement.skip_reason, judgement.unsupported = record.pod_absent, True
+    elif not record.paths:
+        judgement.skip_reason = "there is no other node that this one is paired with"
+    for path in record.paths:
+        if path.error is not None:
+            judgement.error(f"{record.node}: path to the pod of {path.target} not measured: {path.error}")
+    return [path for path in record.paths if path.error is None]
+
+
+def _way(judgement: Judgement, facts: NodeFacts, about: str, size: int, way: Way, *, local: bool) -> None:
+    told = f"{about}: "
+    judgement.evidence.setdefault("paths", []).append(
+        {"path": about, "size": size, "small": f"{way.small}/{way.sent}", "full": f"{way.full}/{way.sent}", "passes": way.passes}
+    )
+    if way.full:
+        judgement.hold(1)
+        if way.full < way.sent or way.small < way.sent:
+            counts = f"{way.small} of {way.sent} small packets and {way.full} of {way.sent} of {size} bytes"
+            judgement.remark(f"{told}{counts} were answered: loss")
+        return
+    if way.small * 2 < way.sent:
+        judgement.inconclusive(
+            f"{told}only {way.small} of {way.sent} small packets were answered, so that large ones say nothing: "
+            "is UDP between pods kept out by a NetworkPolicy, or is there loss?",
+            command=_DATAGRAMS,
+        )
+        return
+    narrow = way.narrowest
+    if narrow is not None and local and narrow.mtu in _mtus_on_the_way(facts):
+        judgement.hold(1)
+        judgement.remark(f"{told}this node's own device carries {narrow.mtu} bytes, its pods' MTU is {size}: judged with the MTUs")
+        return
+    if narrow is not None:
+        message = f"the path carries {narrow.mtu} bytes, as {narrow.sender or 'somebody'} answers (ICMP; path MTU discovery works)"
+    elif way.passes is None:
+        message = f"none of {way.sent} packets of {size} bytes was answered, and {way.small} small ones were"
+    else:
+        message = (
+            f"packets of {way.passes} bytes pass, those of {way.breaks} and more vanish and no ICMP error says so: "
+            "a black hole, where connections hang"
+        )
+    judgement.check(
+        False,
+        f"{told}{message}, want {size} (MTU of both pods)",
+        measured=narrow.mtu if narrow is not None else way.passes,
+        wanted=size,
+        command=_DATAGRAMS,
+    )
+
+
+def _mtus_on_the_way(facts: NodeFacts) -> set[int]:
+    """Return the MTUs of the node's devices that packets of its pods leave by."""
+    leave_by = {facts.uplink, *(routes.dev for routes in facts.peer_routes)}
+    return {link.mtu for link in facts.host.links if link.name in leave_by}

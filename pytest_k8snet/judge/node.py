@@ -14,6 +14,7 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.activity import Grown
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.wakeups import WakeupsRecord
 
 #: A shorter look at steal proves nothing.
 LEAST_SECONDS = 5.0
@@ -23,6 +24,7 @@ LEAST_LOST = 10
 LEAST_LOST_PER_SECOND = 5.0
 
 _STOLEN = "head -1 /proc/stat"
+_SLEEPS = "sleeps of 1 ms"
 _KEYS = {"region": "topology.kubernetes.io/region", "zone": "topology.kubernetes.io/zone"}
 
 
@@ -190,3 +192,33 @@ def place(node: Node, expect: NodeExpectation) -> Judgement:
 
 def _told(patterns: Wanted[tuple[str, ...]]) -> str:
     return f"{' or '.join(patterns.value)} ({patterns.origin})"
+
+
+def wakeups(record: WakeupsRecord, documents: Mapping[str, Document], expect: NodeExpectation) -> Judgement:
+    """Judge which share of the time a node's wake-ups came too late; `documents` are those of all nodes, to compare with."""
+    limit = expect.late
+    judgement = Judgement(want=f"{percent(limit.value)} of the time late at most ({limit.origin})")
+    best = record.best
+    others = {name: other.best.late_share for name, other in _wakeups_of(documents) if name != record.node}
+    judgement.evidence.update(
+        late_share=best.late_share, gaps=best.gaps, p50_ms=best.p50_ms, p99_ms=best.p99_ms, max_ms=best.max_ms, steal=best.steal_share
+    )
+    text = f"{record.node}: woke up too late for {percent(best.late_share)} of {record.seconds:g} s, by {best.max_ms:.0f} ms at most"
+    if others:
+        text += f"; other nodes {percent(min(others.values()))} to {percent(max(others.values()))}"
+    if best.steal_share:
+        text += f"; {percent(best.steal_share)} of the processors' time was stolen"
+    judgement.check(
+        best.late_share <= limit.value,
+        f"{text}, want {percent(limit.value)} at most ({limit.origin})",
+        measured=percent(best.late_share),
+        wanted=percent(limit.value),
+        command=_SLEEPS,
+    )
+    if limit.value / 4 < best.late_share <= limit.value:
+        judgement.advise(f"{text}: something keeps its processors", command=_SLEEPS)
+    return judgement
+
+
+def _wakeups_of(documents: Mapping[str, Document]) -> list[tuple[str, WakeupsRecord]]:
+    return [(name, WakeupsRecord.from_document(document)) for name, document in documents.items() if document.values is not None]

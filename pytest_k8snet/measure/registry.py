@@ -60,6 +60,7 @@ class MeasureContext:
     probes: Mapping[str, Probe]
     services: ServiceSource
     pairs: Sequence[str] = ()  # ordered pairs ``a:b`` that little is sent between
+    reference_points: Sequence[tuple[str, str, int]] = ()  # name, address and port of what the profile wants to be near
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
     dns: DnsWishes = field(default_factory=DnsWishes)
     probe_services: Callable[[], Sequence[ProbeService]] = tuple  # the run's own; waits until they are made
@@ -112,6 +113,9 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("api", "node", "probe", module="pytest_k8snet.measure.api"),
         Measurement("service", "node", "probe", module="pytest_k8snet.measure.service"),
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns"),
+        Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
+        Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),
+        Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
     )
 }

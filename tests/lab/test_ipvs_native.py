@@ -48,6 +48,8 @@ TOGETHER: dict[str, dict[str, str]] = {
         "hairpin-dropped": "node-2",
         "api-server-cut-from-pods": "node-3",
     },
+    "paths": {"mtu-black-hole": "node-1", "frag-needed-dropped": "node-2", "segments-clamped": "node-3"},
+    "slowness": {"path-narrower": "node-1", "pods-delayed": "node-2", "processor-hogged": "node-1"},
 }
 
 
@@ -90,7 +92,8 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     podless = {"NET-ENCAP-004", "NET-KERNEL-002", "NET-LOSS-001", "NET-MTU-001", "NET-THROUGHPUT-001", "NET-THROUGHPUT-003"}
     podless |= {f"NET-REACH-00{number}" for number in (1, 2, 3, 4)}
     podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 4)}
-    by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3")}
+    podless |= {"NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006"}
+    by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3"), ("NET-NODE-006", "node-3")}
     other_pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2", "node-2:node-3"}
     beyond = {case for case in by_pods if case[0] in podless} | by_shell
     assert outcome.verdicts == {

@@ -29,7 +29,7 @@ def test_content(bench: Bench, way: str) -> None:
         ".k8snet-run",
         "cluster/cluster.json",
         "collection.json",
-        *(f"{kind}/{node}.json" for kind in ("activity", "facts", "ipvs", "reach") for node in nodes),
+        *(f"{kind}/{node}.json" for kind in ("activity", "facts", "ipvs", *PACKETS) for node in nodes),
         "plan.json",
         "probes.json",
         "profiles.json",

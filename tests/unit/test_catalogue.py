@@ -24,6 +24,7 @@ AREAS = {
     "ingress",
     "kernel",
     "loss",
+    "latency",
     "mtu",
     "node",
     "pods",

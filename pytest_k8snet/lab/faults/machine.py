@@ -56,7 +56,37 @@ def _usual_queue(lab: FaultyLab, node: FaultyNode) -> None:
     background.stop(lab, node, TALKER)
 
 
+HOG = "hog"
+
+HOG_PROCESSOR = """
+# Keeps the processor for 150 ms of every 400 ms, before everything else that runs here.
+import os, time
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+while True:
+    until = time.monotonic() + 0.15
+    while time.monotonic() < until:
+        pass
+    time.sleep(0.25)
+"""
+
+
+def _hog(lab: FaultyLab, node: FaultyNode) -> None:
+    background.start(lab, node, HOG, HOG_PROCESSOR)
+
+
+def _no_hog(lab: FaultyLab, node: FaultyNode) -> None:
+    background.stop(lab, node, HOG)
+
+
 FAULTS = (
+    Fault(
+        "processor-hogged",
+        area="node",
+        summary="something keeps the node's processor for 150 ms at a time, as a busy neighbour of a virtual machine does",
+        turns=(Turns("NET-NODE-006"),),
+        apply=_hog,
+        revert=_no_hog,
+    ),
     Fault(
         "softnet-queue-too-short",
         area="node",

@@ -11,6 +11,7 @@ from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, NetworkKind
 NODE = "{node}"
 INTO_NODE = "{into}"
 EVERY_NODE = "{every}"
+PEER_NODE = "{peer}"
 ANY_PROXY_MODE: tuple[str, ...] = PROXY_MODES
 ANY_NETWORK: tuple[str, ...] = NETWORK_KINDS
 
@@ -74,10 +75,10 @@ class FaultyLab(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Cases that a fault turns, of a subject: the node, the planned pairs whose target is the node, every node, or ``cluster``."""
+    """Cases that a fault turns, of a subject: the node, the next in the ring, pairs into the node, every node, or ``cluster``."""
 
     check: str
-    subject: str = NODE  # NODE, INTO_NODE, EVERY_NODE or cluster
+    subject: str = NODE  # NODE, PEER_NODE, INTO_NODE, EVERY_NODE or cluster
     verdict: str = "fail"
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults import absence, cni, conntrack, crossing, kernel, machine, network, packets, pods, reach, service_proxy
-from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, Fault, Turns
+from pytest_k8snet.lab.faults import absence, cni, conntrack, crossing, kernel, machine, network, packets, paths, pods, reach, service_proxy
+from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (
     *service_proxy.FAULTS,
     *absence.FAULTS,
     *network.FAULTS,
+    *paths.FAULTS,
     *cni.FAULTS,
     *crossing.FAULTS,
     *kernel.FAULTS,
@@ -40,6 +41,8 @@ def turned(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str]) 
 def _subjects(turns: Turns, node: str, nodes: Sequence[str], pairs: Sequence[str]) -> Sequence[str]:
     if turns.subject == EVERY_NODE:
         return nodes
+    if turns.subject == PEER_NODE:
+        return [nodes[(nodes.index(node) + 1) % len(nodes)]]
     if turns.subject == INTO_NODE:
         return [pair for pair in pairs if pair.partition(":")[2] == node]
     return [node if turns.subject == NODE else turns.subject]
@@ -90,7 +93,13 @@ Failing cases of these are judged from documents, in the tests of their judges.
 | check | why |
 |---|---|
 """
-_SUBJECTS = {NODE: "the node", INTO_NODE: "every measured pair into the node", EVERY_NODE: "every node", "cluster": "the cluster"}
+_SUBJECTS = {
+    NODE: "the node",
+    PEER_NODE: "its peer",
+    INTO_NODE: "every measured pair into the node",
+    EVERY_NODE: "every node",
+    "cluster": "the cluster",
+}
 
 
 def page() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_k8snet.catalogue import checks
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults.model import EVERY_NODE, INTO_NODE, NODE, Fault
+from pytest_k8snet.lab.faults.model import EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault
 from pytest_k8snet.lab.faults.table import FAULTS, WITHOUT_FAULT, fault, page, to_json, turned
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -49,6 +49,10 @@ def test_turned_resolves_every_node() -> None:
     assert turned(fault("flannel-backend-changed"), "node-2", NODES, PAIRS) == {("NET-ENCAP-001", node, "fail") for node in NODES}
 
 
+def test_turned_resolves_the_peer() -> None:
+    assert turned(fault("pods-delayed"), "node-3", NODES, PAIRS) == {("NET-LATENCY-001", node, "fail") for node in ("node-3", "node-1")}
+
+
 def test_json_keeps_the_node_open_and_names_pairs() -> None:
     assert to_json(fault("pod-mtu-1450"), "node-2", NODES, PAIRS)["turns"] == [
         {"check": "NET-MTU-001", "subject": "{node}", "verdict": "fail"}
@@ -61,7 +65,7 @@ def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:
     for known in FAULTS:
         for turns in known.turns:
             assert turns.check in known_checks, known.name
-            subject = {NODE: "node", EVERY_NODE: "node", INTO_NODE: "pair"}.get(turns.subject, "cluster")
+            subject = {NODE: "node", EVERY_NODE: "node", PEER_NODE: "node", INTO_NODE: "pair"}.get(turns.subject, "cluster")
             assert known_checks[turns.check].subject == subject, f"{known.name} turns {turns.check}"
             assert turns.verdict in {"fail", "error", "inconclusive"}, known.name
 

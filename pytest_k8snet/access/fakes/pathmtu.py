@@ -1,0 +1,40 @@
+"""Paths between healthy pods: every size up to the MTU passes, and segments are as large as that allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.access.fake import MTU
+from pytest_k8snet.errors import AccessError
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.fake import FakeCluster, Role
+
+_TRIES = 10
+
+
+def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[str, Any]) -> Any:
+    """Answer like the agent's program."""
+    if op == "pathmtu.serve":
+        return {"number": 1, "port": params["port"], "mtu": MTU}
+    if op == "pathmtu.stop":
+        return None
+    if op == "pathmtu.probe":
+        return {target["key"]: _path(target) for target in params["targets"]}
+    raise AccessError(f"{node}: {op}: the fake has no answer; give one with FakeCluster.answer({node!r}, {op!r}, ..., role={role!r})")
+
+
+def _path(target: Mapping[str, Any]) -> dict[str, Any]:
+    size = min(MTU, target["mtu"])
+    way: dict[str, Any] = {"sent": _TRIES, "small": _TRIES, "full": _TRIES, "passes": None, "breaks": None, "errors": []}
+    return {
+        "error": None,
+        "own_mtu": MTU,
+        "known_mtu": MTU,
+        "size": size,
+        "over": "refused",
+        "tcp": {"error": None, "mss": size - 52, "mtu": MTU, "timestamps": True},
+        "requests": way,
+        "replies": way if target["replies"] else None,
+    }

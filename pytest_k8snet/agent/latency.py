@@ -1,0 +1,110 @@
+"""Measures times: how long little answers take over open connections, how long connections take to open, and how late this node wakes up.
+
+A program of the agent (see agent.py), sent when one of these operations is first asked for. Its server is that of the program ``pathmtu``.
+
+- ``rtt``: ``address``, ``port``, ``samples``, ``max_s``; sends a few bytes over one TCP connection and waits for them to come back, again
+  and again. Gives ``sorted_ms``, the times in their order of size, and ``jitter_ms``, the mean of how much one differs from the one before
+- ``connect``: ``address``, ``port``, ``samples``, ``timeout_s``; opens connections one after the other and closes them at once. Gives
+  ``sorted_ms``, and ``error`` with which some of them failed, or null
+- ``wakeups``: ``seconds``, ``sleep_s``; sleeps again and again, and looks how late it wakes. Gives ``late_ms``, in their order of size, and
+  ``processor``, the ticks by use that passed meanwhile
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from pytest_k8snet.agent.agent import Failed, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+TIMEOUT_S = 5.0
+WARM_UP = 5  # answers that are not counted: neighbours are resolved, and both ends are awake afterwards
+MESSAGE = b"k8snet latency\n."
+USES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # the first line of /proc/stat
+
+
+def in_order(seconds: Sequence[float]) -> list[float]:
+    """Return times in milliseconds, the shortest first."""
+    return sorted(round(value * 1000, 3) for value in seconds)
+
+
+def said(error: OSError) -> str:
+    """Say in the kernel's words what went wrong."""
+    if isinstance(error, socket.timeout):
+        return "timed out"
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def rtt(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``rtt``."""
+    where = (str(params["address"]), int(params["port"]))
+    times: list[float] = []
+    until = time.monotonic() + float(params["max_s"])
+    try:
+        with socket.create_connection(where, timeout=TIMEOUT_S) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for number in range(WARM_UP + int(params["samples"])):
+                start = time.perf_counter()
+                sock.sendall(MESSAGE)
+                missing = len(MESSAGE)
+                while missing:
+                    data = sock.recv(missing)
+                    if not data:
+                        raise Failed("failed", "the connection was closed")
+                    missing -= len(data)
+                if number >= WARM_UP:
+                    times.append(time.perf_counter() - start)
+                if time.monotonic() > until and times:
+                    break
+    except OSError as error:
+        raise Failed("failed", f"{where[0]} port {where[1]}: {said(error)}") from error
+    steps = [abs(later - earlier) for earlier, later in zip(times, times[1:])]  # noqa: B905, RUF007 - python 3.7 has neither
+    return {"sorted_ms": in_order(times), "jitter_ms": round(sum(steps) * 1000 / max(1, len(steps)), 3)}
+
+
+def connect(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``connect``."""
+    where = (str(params["address"]), int(params["port"]))
+    times: list[float] = []
+    problem: str | None = None
+    for _ in range(int(params["samples"])):
+        start = time.perf_counter()
+        try:
+            with socket.create_connection(where, timeout=float(params["timeout_s"])):
+                times.append(time.perf_counter() - start)
+        except OSError as error:
+            problem = said(error)
+            if not times:
+                break  # nobody is there: the others would take as long
+    return {"sorted_ms": in_order(times), "error": problem}
+
+
+def ticks() -> dict[str, int]:
+    """Return what the processors were used for since the start of the machine."""
+    words = read("/proc/stat").split("\n", 1)[0].split()[1:]
+    return {use: int(word) for use, word in zip(USES, words)}  # noqa: B905 - python 3.7 has no strict
+
+
+def wakeups(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``wakeups``."""
+    sleep_s = float(params["sleep_s"])
+    before = ticks()
+    late: list[float] = []
+    now = time.monotonic()
+    until = now + float(params["seconds"])
+    while now < until:
+        due = now + sleep_s
+        time.sleep(sleep_s)
+        now = time.monotonic()
+        late.append(max(0.0, now - due))
+    after = ticks()
+    return {"late_ms": in_order(late), "processor": {use: after[use] - before[use] for use in after}}
+
+
+OPERATIONS = {"rtt": rtt, "connect": connect, "wakeups": wakeups}

@@ -1,0 +1,113 @@
+"""Judge how long answers take: pods against their nodes in the same minute, and reference points against the profile.
+
+The best take of a path is what the path can do: one among quick ones that is slow was slowed by something that passed. What the host takes
+disagree about is not held against the pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pytest_k8snet.expect.model import LatencyExpectation, Wanted
+from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.latency import LatencyRecord, Take
+
+_HOW = "TCP request and response on an open connection"
+_CONNECT = "TCP connect"
+Percentile = Literal["p50_ms", "p99_ms"]
+
+
+def pods_against_hosts(record: LatencyRecord, expect: LatencyExpectation) -> Judgement:
+    """Judge whether pods answer pods nearly as fast as their nodes answer each other."""
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
+    if not record.targets:
+        return Judgement.skipped("there is no other node that this one is paired with")
+    judgement = Judgement(
+        want=f"pods no slower than {expect.pod_to_host} times their nodes, or {expect.slack_ms} ms (p99: {expect.slack_p99_ms} ms) more"
+    )
+    for target, takes in record.targets.items():
+        judgement.evidence[target] = [
+            {
+                "path": take.path,
+                "samples": take.samples,
+                "error": take.error,
+                **({} if take.error is not None else {key: getattr(take, key) for key in ("p50_ms", "p90_ms", "p99_ms", "jitter_ms")}),
+            }
+            for take in takes
+        ]
+        about = f"{record.node}: to {target}"
+        pods, hosts = (_good(judgement, about, takes, path) for path in ("pod", "host"))
+        if pods is not None and hosts is not None:
+            _compare(judgement, about, pods, hosts, expect)
+    return judgement
+
+
+def reference_points(record: LatencyRecord, expect: LatencyExpectation) -> Judgement:
+    """Judge whether connections to the profile's reference points open as fast as it says."""
+    if not expect.points:
+        return Judgement.skipped("no profile names a reference point (latency.points)")
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
+    judgement = Judgement(want=f"{len(expect.points)} reference points as near as the profile says")
+    measured = {point.name: point for point in record.points}
+    for want in expect.points:
+        point = measured.get(want.name)
+        about = f"{record.node}: {want.name} ({want.address} port {want.port})"
+        if point is None or (point.address, point.port) != (want.address, want.port):
+            judgement.error(f"{about}: was not measured")
+            continue
+        if point.p50_ms is None:
+            judgement.check(False, f"{about}: no connection: {point.error}", command=_CONNECT)
+            continue
+        judgement.evidence[want.name] = {"p50_ms": point.p50_ms, "samples": point.samples, "error": point.error}
+        judgement.check(
+            point.p50_ms <= want.max_p50_ms,
+            f"{about}: half of the connections take more than {point.p50_ms:.3g} ms to open, "
+            f"want {want.max_p50_ms:g} ms at most ({want.origin})",
+            measured=point.p50_ms,
+            wanted=want.max_p50_ms,
+            command=_CONNECT,
+        )
+        if point.error is not None:
+            judgement.remark(f"{about}: some connections did not open: {point.error}")
+    return judgement
+
+
+def _good(judgement: Judgement, about: str, takes: Sequence[Take], path: Literal["host", "pod"]) -> list[Take] | None:
+    """Return the takes of one path, None when one of them went wrong: that is noted then."""
+    own = [take for take in takes if take.path == path]
+    wrong = list(dict.fromkeys(take.error for take in own if take.error is not None))
+    for error in wrong:
+        judgement.error(f"{about}: {path} path: {error}", command=_HOW)
+    if not own:
+        judgement.error(f"{about}: no take of the {path} path was recorded")
+    return own if own and not wrong else None
+
+
+def _compare(judgement: Judgement, about: str, pods: Sequence[Take], hosts: Sequence[Take], expect: LatencyExpectation) -> None:
+    percentiles: tuple[tuple[Percentile, Wanted[float]], ...] = (("p50_ms", expect.slack_ms), ("p99_ms", expect.slack_p99_ms))
+    for key, slack in percentiles:
+        pod, host, worst = min(_of(pods, key)), min(_of(hosts, key)), max(_of(hosts, key))
+        limit = _limit(host, slack, expect)
+        told = f"{about}: {key.removesuffix('_ms')} pods {_all(pods, key)}, hosts {_all(hosts, key)}"
+        want = f"want {limit:.3g} ms at most: {expect.pod_to_host} times the host path, or {slack} ms more"
+        if pod > limit and pod <= _limit(worst, slack, expect):
+            judgement.inconclusive(
+                f"{told}: the host takes differ too much to tell, {want}", measured=pod, wanted=round(limit, 3), command=_HOW
+            )
+            continue
+        judgement.check(pod <= limit, f"{told}, {want}", measured=pod, wanted=round(limit, 3), command=_HOW)
+
+
+def _limit(host_ms: float, slack: Wanted[float], expect: LatencyExpectation) -> float:
+    return max(host_ms * expect.pod_to_host.value, host_ms + slack.value)
+
+
+def _of(takes: Sequence[Take], key: Percentile) -> list[float]:
+    return [take.p50_ms if key == "p50_ms" else take.p99_ms for take in takes]
+
+
+def _all(takes: Sequence[Take], key: Percentile) -> str:
+    return " and ".join(f"{value:.3g}" for value in _of(takes, key)) + " ms"

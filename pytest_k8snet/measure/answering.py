@@ -1,0 +1,80 @@
+"""Servers on many nodes that others send to: started together, asked together, stopped together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.measure.taking import MEASURE_ERRORS
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.base import Agent
+    from pytest_k8snet.measure.registry import MeasureContext
+
+T = TypeVar("T")
+Place = Literal["host", "pod"]
+
+PORT = 5201  # iperf3's: the one that a firewall between nodes is most likely to let through
+SERVE_S = 300.0  # after which a server ends by itself
+_SHORT_S = 30.0
+
+
+def agent_of(context: MeasureContext, node: str, place: Place) -> Agent:
+    """Return the agent on the node or in its probe pod."""
+    return context.access.host(node) if place == "host" else context.access.pod(node)
+
+
+def address_of(context: MeasureContext, node: str, place: Place) -> str:
+    """Return the address of the node or of its probe pod; raise `MeasurementError` when none is known."""
+    if place == "host":
+        address = context.cluster.node(node).internal_ip
+        if address is None:
+            raise MeasurementError(f"{node}: the node has no InternalIP")
+        return address
+    probe = context.probes.get(node)
+    if probe is None or probe.pod_ip is None:
+        raise MeasurementError(f"{node}: no address of the probe pod is known")
+    return probe.pod_ip
+
+
+def at_once(context: MeasureContext, nodes: Iterable[str], act: Callable[[str], T]) -> dict[str, T | Exception]:
+    """Call `act` for all nodes, as many at the same time as facts are read; return what it gave or why it did not."""
+
+    def safely(node: str) -> T | Exception:
+        try:
+            return act(node)
+        except MEASURE_ERRORS as error:
+            return error
+
+    names = [*nodes]
+    with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-answering") as pool:
+        return dict(zip(names, pool.map(safely, names), strict=True))
+
+
+@contextmanager
+def serving(context: MeasureContext, nodes: Sequence[str], place: Place) -> Iterator[Mapping[str, Mapping[str, Any] | Exception]]:
+    """Let the agents of `nodes` serve (``pathmtu.serve``); give what each says of its server, or why there is none."""
+
+    def start(node: str) -> Mapping[str, Any]:
+        others = [other for other in nodes if other != node]
+        toward = None
+        with suppress(MeasurementError):
+            toward = address_of(context, others[0], place) if others else None
+        params = {"port": PORT, "max_s": SERVE_S, "toward": toward}
+        answer: Mapping[str, Any] = agent_of(context, node, place).request("pathmtu.serve", params, timeout_s=_SHORT_S)
+        return answer
+
+    def stop(node: str) -> None:
+        server = servers[node]
+        if not isinstance(server, Exception):
+            with suppress(AccessError):  # it ends by itself
+                agent_of(context, node, place).request("pathmtu.stop", {"number": server["number"]}, timeout_s=_SHORT_S)
+
+    servers = at_once(context, nodes, start)
+    try:
+        yield servers
+    finally:
+        at_once(context, nodes, stop)

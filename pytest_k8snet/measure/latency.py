@@ -1,0 +1,124 @@
+"""How long answers take between pods and between their nodes, in turns, and how far reference points are.
+
+Host path, pod path, host path again, and both once more where they are far apart: what passes slows some takes, and the best one counts.
+All nodes at the same time; of one node, one target after the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
+from pytest_k8snet.measure.answering import Place, address_of, agent_of, at_once, serving
+from pytest_k8snet.measure.taking import now, take_document
+
+if TYPE_CHECKING:
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+ORDER: tuple[Place, ...] = ("host", "pod", "host")
+AGAIN: tuple[Place, ...] = ("pod", "host")
+MOST_TAKES = 7
+SAMPLES = 200
+TAKE_S = 2.0  # at most, where answers are slow
+POINT_SAMPLES = 7
+POINT_TIMEOUT_S = 3.0
+_SHORT_S = 60.0
+_METHOD = f"{SAMPLES} answers of a few bytes over one TCP connection a take, between nodes and between probe pods"
+
+#: Best takes further apart than this are repeated: milliseconds and shares.
+_FAR_MS, _FAR = 0.3, 1.3
+_FAR_P99_MS, _FAR_P99 = 3.0, 2.0
+
+_BROKEN = (CommandTimeout, *TRANSPORT_ERRORS)
+Servers = Mapping[str, Mapping[str, Any] | Exception]
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Measure from the nodes `subjects` to those that they are paired with, and to the reference points."""
+    started, start = now(), time.monotonic()
+    targets = {name: context.targets_of(name) for name in subjects}
+    involved = [*dict.fromkeys(item for some in targets.values() for item in some)]
+    with serving(context, involved, "pod") as pods, serving(context, involved, "host") as hosts:
+        answers = at_once(context, subjects, partial(_node, context, {"pod": pods, "host": hosts}, targets))
+    duration_s = round(time.monotonic() - start, 3)
+    for name in subjects:
+        document = take_document("latency", name, _METHOD, partial(_values, answers[name]))
+        yield replace(document, started=started, duration_s=duration_s)
+
+
+def _node(context: MeasureContext, servers: Mapping[Place, Servers], targets: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
+    try:
+        context.access.pod(name)
+    except NoPodError as absent:
+        return {"pod_absent": str(absent), "targets": {}, "points": []}
+    return {
+        "pod_absent": None,
+        "targets": {target: {"takes": _takes(context, servers, name, target)} for target in targets[name]},
+        "points": [_point(context, name, *point) for point in context.reference_points],
+    }
+
+
+def _takes(context: MeasureContext, servers: Mapping[Place, Servers], name: str, target: str) -> list[dict[str, Any]]:
+    takes = [_take(context, servers, name, target, path) for path in ORDER]
+    while len(takes) < MOST_TAKES and far_apart(takes) and not context.stopped.is_set():
+        takes += [_take(context, servers, name, target, path) for path in AGAIN]
+    return takes
+
+
+def far_apart(takes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the best take of the pod path is so much slower than the host's that it is worth another look."""
+    if any(take["error"] is not None for take in takes):
+        return False
+    p50, p99 = ({path: min(take[key] for take in takes if take["path"] == path) for path in ORDER} for key in ("p50_ms", "p99_ms"))
+    return bool(p50["pod"] > _FAR * p50["host"] + _FAR_MS or p99["pod"] > _FAR_P99 * p99["host"] + _FAR_P99_MS)
+
+
+def _take(context: MeasureContext, servers: Mapping[Place, Servers], name: str, target: str, path: Place) -> dict[str, Any]:
+    """Take one path once. What goes wrong becomes the take's error, never a figure."""
+    values: dict[str, Any] = {"path": path, "samples": 0, **dict.fromkeys(FIGURES), "error": None}
+    server = servers[path][target]
+    if isinstance(server, Exception):
+        return {**values, "error": f"{target} does not serve: {server}"}
+    try:
+        params = {"address": address_of(context, target, path), "port": server["port"], "samples": SAMPLES, "max_s": TAKE_S}
+        answer = agent_of(context, name, path).request("latency.rtt", params, timeout_s=_SHORT_S)
+    except (AccessError, MeasurementError) as error:
+        if isinstance(error, _BROKEN):
+            raise
+        return {**values, "error": str(error)}
+    return {**values, "samples": len(answer["sorted_ms"]), **figures(answer["sorted_ms"]), "jitter_ms": answer["jitter_ms"]}
+
+
+FIGURES = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "jitter_ms")
+
+
+def figures(sorted_ms: Sequence[float]) -> dict[str, float]:
+    """Return percentiles of times, the shortest of which comes first."""
+    return {f"p{part}_ms": sorted_ms[min(len(sorted_ms) - 1, part * len(sorted_ms) // 100)] for part in (50, 90, 99)} | {
+        "max_ms": sorted_ms[-1]
+    }
+
+
+def _point(context: MeasureContext, name: str, point: str, address: str, port: int) -> dict[str, Any]:
+    params = {"address": address, "port": port, "samples": POINT_SAMPLES, "timeout_s": POINT_TIMEOUT_S}
+    answer = context.access.pod(name).request("latency.connect", params, timeout_s=_SHORT_S)
+    times = answer["sorted_ms"]
+    return {
+        "name": point,
+        "address": address,
+        "port": port,
+        "samples": len(times),
+        "p50_ms": figures(times)["p50_ms"] if times else None,
+        "error": answer["error"],
+    }
+
+
+def _values(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

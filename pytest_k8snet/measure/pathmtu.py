@@ -1,0 +1,67 @@
+"""Which sizes of packets cross the paths between pods of different nodes: exact sizes that may not be fragmented, each way.
+
+All nodes at once, and one node's targets too: some twenty packets a pair, more only where the full size never arrives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.cluster.model import pair_name
+from pytest_k8snet.errors import NoPodError
+from pytest_k8snet.measure.answering import address_of, at_once, serving
+from pytest_k8snet.measure.taking import now, take_document
+
+if TYPE_CHECKING:
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+_PROBE_S = 120.0
+_METHOD = "datagrams of exact size that may not be fragmented, and a TCP connection, between probe pods"
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Measure the paths from the probe pods of the nodes `subjects` to those that they are paired with."""
+    started, start = now(), time.monotonic()
+    targets = {name: context.targets_of(name) for name in subjects}
+    involved = [*dict.fromkeys([*(name for name in subjects if targets[name]), *(item for some in targets.values() for item in some)])]
+    with serving(context, involved, "pod") as servers:
+        answers = at_once(context, subjects, partial(_probe, context, servers, targets))
+    duration_s = round(time.monotonic() - start, 3)
+    for name in subjects:
+        document = take_document("pathmtu", name, _METHOD, partial(_values, answers[name]))
+        yield replace(document, started=started, duration_s=duration_s)
+
+
+def _probe(
+    context: MeasureContext, servers: Mapping[str, Mapping[str, Any] | Exception], targets: Mapping[str, Sequence[str]], name: str
+) -> dict[str, Any]:
+    try:
+        agent = context.access.pod(name)
+    except NoPodError as absent:
+        return {"pod_absent": str(absent), "targets": {}}
+    asked: list[dict[str, Any]] = []
+    found: dict[str, Any] = {}
+    for target in targets[name]:
+        server = servers[target]
+        if isinstance(server, Exception):
+            found[target] = {"error": str(server), "address": None}
+            continue
+        # What comes back is the other node's own measurement, unless nobody looks at that direction.
+        replies = pair_name(target, name) not in context.pairs
+        address = address_of(context, target, "pod")
+        asked.append({"key": target, "address": address, "port": server["port"], "mtu": server["mtu"], "replies": replies})
+    if asked:
+        told = agent.request("pathmtu.probe", {"targets": asked}, timeout_s=_PROBE_S)
+        found |= {item["key"]: {**told[item["key"]], "address": item["address"]} for item in asked}
+    return {"pod_absent": None, "targets": {target: found[target] for target in targets[name]}}
+
+
+def _values(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

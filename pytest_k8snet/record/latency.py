@@ -1,0 +1,72 @@
+"""Typed view of the ``latency`` document of a node: how long answers of other nodes and of their pods take. Times are milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Some answers over one connection. With an error it has no figures."""
+
+    path: Literal["host", "pod"]
+    error: str | None
+    samples: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    jitter_ms: float
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Take:
+        """Read one element of ``takes``."""
+        if data["path"] not in ("host", "pod"):
+            raise ValueError(f"path {data['path']!r} is neither host nor pod")
+        keys = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "jitter_ms")
+        error = data["error"]
+        figures = {key: float("nan") if error is not None else float(data[key]) for key in keys}
+        return cls(path=data["path"], error=error, samples=int(data["samples"]), **figures)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A reference point of the profile, and how long connections to it take to open; None where none did."""
+
+    name: str
+    address: str
+    port: int
+    samples: int
+    p50_ms: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRecord:
+    """What was measured from one node."""
+
+    node: str
+    pod_absent: str | None  # why there is no probe pod, on purpose
+    targets: Mapping[str, tuple[Take, ...]]
+    points: tuple[Point, ...]
+
+    @classmethod
+    def from_document(cls, document: Document) -> LatencyRecord:
+        """Read the typed view of a ``latency`` document.
+
+        Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
+        """
+        if document.values is None:
+            raise document.no_values("latency")
+        try:
+            values = document.values
+            targets = {name: tuple(map(Take.from_json, data["takes"])) for name, data in values["targets"].items()}
+            points = tuple(Point(**data) for data in values["points"])
+            return cls(document.subject, values["pod_absent"], targets, points)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the latency document is damaged: {error!r}") from error
