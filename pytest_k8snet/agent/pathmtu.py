@@ -37,13 +37,14 @@ SMALL = 128  # bytes, IP header included: passes wherever anything does
 TRIES = 10  # of small and full packets each
 TRIES_BETWEEN = 3  # of each size in the search for the one that breaks
 SIZES_AT_ONCE = 12
-WAIT_S = 1.0
+WAIT_S = 1.5
 WAIT_BETWEEN_S = 0.6
 GAP_S = 0.002  # between packets: a burst would overrun a slow line
 TCP_S = 3.0
 MOST_CONNECTIONS = 200
 MOST_THREADS = 32
 MOST_ERRORS = 20
+MOST_SENDINGS = 5  # of one packet
 
 # linux/in.h, linux/in6.h, linux/errqueue.h, linux/tcp.h
 IP_MTU_DISCOVER, IP_RECVERR, IP_MTU = 10, 11, 14
@@ -238,7 +239,7 @@ class Server:
         head = HEAD.pack(ANSWER, token, number, len(data) & 0xFFFF)
         told = json.dumps(self._met.get(peer[:2], [])[:3]).encode()
         answer = head + (told if number == TELL else bytes(max(0, length - HEAD.size)))
-        for _ in range(2):  # an error that an earlier packet has met is told at the next sending, which then has not happened
+        for _ in range(MOST_SENDINGS):  # an error that an earlier packet has met is told at the next sending, which then has not happened
             try:
                 sock.sendto(answer, peer)
                 return
@@ -321,7 +322,7 @@ class Path:
     def _send(self, number: int, size: int, reply_size: int) -> None:
         payload = size - self._headers
         data = HEAD.pack(ASK, self._token, number, reply_size - self._headers) + bytes(max(0, payload - HEAD.size))
-        for _ in range(2):  # an error that an earlier packet has met is told at the next sending, which then has not happened
+        for _ in range(MOST_SENDINGS):  # an error that an earlier packet has met is told at the next sending, which then has not happened
             try:
                 self._sock.send(data)
                 return

@@ -272,17 +272,17 @@ def _way(judgement: Judgement, facts: NodeFacts, about: str, size: int, way: Way
             counts = f"{way.small} of {way.sent} small packets and {way.full} of {way.sent} of {size} bytes"
             judgement.remark(f"{told}{counts} were answered: loss")
         return
-    if way.small * 2 < way.sent:
+    narrow = way.narrowest
+    if narrow is not None and local and narrow.mtu in _mtus_on_the_way(facts):
+        judgement.hold(1)
+        judgement.remark(f"{told}this node's own device carries {narrow.mtu} bytes, its pods' MTU is {size}: judged with the MTUs")
+        return
+    if narrow is None and way.small * 2 < way.sent:
         judgement.inconclusive(
             f"{told}only {way.small} of {way.sent} small packets were answered, so that large ones say nothing: "
             "is UDP between pods kept out by a NetworkPolicy, or is there loss?",
             command=_DATAGRAMS,
         )
-        return
-    narrow = way.narrowest
-    if narrow is not None and local and narrow.mtu in _mtus_on_the_way(facts):
-        judgement.hold(1)
-        judgement.remark(f"{told}this node's own device carries {narrow.mtu} bytes, its pods' MTU is {size}: judged with the MTUs")
         return
     if narrow is not None:
         message = f"the path carries {narrow.mtu} bytes, as {narrow.sender or 'somebody'} answers (ICMP; path MTU discovery works)"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_k8snet.access.base import run
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
+from pytest_k8snet.measure.answering import address_of, agent_of
 from pytest_k8snet.measure.taking import again, now, take_document
 from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES
 
@@ -97,9 +98,8 @@ def _take(
     """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure."""
     values = _untaken(path, None)
     try:
-        address = _address(context, target, path)
-        server = context.access.host(target) if path == "host" else context.access.pod(target)
-        client = context.access.host(source) if path == "host" else context.access.pod(source)
+        address = address_of(context, target, path)
+        server, client = agent_of(context, target, path), agent_of(context, source, path)
         over = 0.0  # when a take whose way was cut has ended by itself: until then it would be in the way of the next
 
         def measure() -> tuple[Mapping[str, Any], dict[str, Any] | None]:
@@ -210,18 +210,6 @@ def _iperf3(context: MeasureContext, server: Agent, client: Agent, address: str)
             raise MeasurementError(f"iperf3: exit status {answer['exit_status']}: {answer['stderr'].strip()}")
         return result
     raise MeasurementError(f"iperf3: the server on {server.where} was busy {_SERVER_TRIES} times")
-
-
-def _address(context: MeasureContext, node: str, path: Literal["host", "pod"]) -> str:
-    if path == "host":
-        address = context.cluster.node(node).internal_ip
-        if address is None:
-            raise MeasurementError(f"{node}: the node has no InternalIP")
-        return address
-    probe = context.probes.get(node)
-    if probe is None or probe.pod_ip is None:
-        raise MeasurementError(f"{node}: no address of the probe pod is known")
-    return probe.pod_ip
 
 
 def _uplink(context: MeasureContext, node: str) -> str | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_k8snet.measure.registry import MEASUREMENTS
 from tests.plugin.bench import Bench
 
 READS = "@check('ACME-1')\ndef test_it(k8snet_node): assert k8snet_node.facts.kernel"
@@ -11,6 +12,10 @@ READS = "@check('ACME-1')\ndef test_it(k8snet_node): assert k8snet_node.facts.ke
 
 def tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+#: What is measured by packets, of each node.
+PACKETS = tuple(kind for kind, measurement in MEASUREMENTS.items() if measurement.level == "probe")
 
 
 @pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])

@@ -82,7 +82,7 @@ def test_shipped_ones_are_documented() -> None:
         ("mtus: {}\n", ":1: unknown key 'mtus'; did you mean 'mtu'?"),
         (
             "name: x\nzzz: 1\n",
-            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, reach, latency, kernel, ",
+            ":2: unknown key 'zzz'; known here: name, description, extends, proxy, encapsulation, mtu, throughput, reach, latency, ",
         ),
         ("mtu:\n  pod: '1500'\n", ":2: mtu.pod: got '1500', want a whole number"),
         ("mtu:\n  pod: 80\n", ":2: mtu.pod: got 80, want at least 576"),

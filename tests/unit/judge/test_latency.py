@@ -74,6 +74,23 @@ def test_pods_against_hosts(takes: list[dict[str, Any]], verdict: str, message: 
     assert outcome(latency.pods_against_hosts(record(*takes), EXPECT)) == (verdict, message)
 
 
+CLOSED = "10.0.0.2 port 5201: timed out"
+
+
+def test_without_a_host_path_quick_pods_are_within_whatever_it_would_be() -> None:
+    """What is not more than the slack is not more than any host path and the slack."""
+    judgement = latency.pods_against_hosts(record(take("host", 0, error=CLOSED), take("pod", 0.9), take("host", 0, error=CLOSED)), EXPECT)
+    assert str(judgement.verdict) == "pass"
+    assert told(judgement, "remark") == [
+        f"node-1: to node-2: no host path to compare with ({CLOSED}); pods are within what they may take more"
+    ]
+
+
+def test_without_a_host_path_slow_pods_cannot_be_judged() -> None:
+    judgement = latency.pods_against_hosts(record(take("host", 0, error=CLOSED), take("pod", 1.1), take("host", 0, error=CLOSED)), EXPECT)
+    assert outcome(judgement) == ("error", f"node-1: to node-2: host path: {CLOSED} (TCP request and response on an open connection)")
+
+
 def test_profiles_decide() -> None:
     taken = record(take("host", 0.2), take("pod", 0.9), take("host", 0.2))
     strict = LatencyExpectation(slack_ms=Wanted(0.1, "profile ours.yaml:4"))

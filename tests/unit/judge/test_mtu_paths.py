@@ -75,6 +75,12 @@ def record(*, absent: str | None = None, **targets: dict[str, Any]) -> PathMtuRe
             id="narrower-and-answered",
         ),
         pytest.param(
+            {"requests": way(full=0, small=2, errors=[icmp(1400)])},
+            "fail",
+            f"{TO}the path carries 1400 bytes, as 192.168.10.1 answers (ICMP; path MTU discovery works){END}",
+            id="answered-and-loss",
+        ),
+        pytest.param(
             {"requests": way(full=0)},
             "fail",
             f"{TO}none of 10 packets of 1500 bytes was answered, and 10 small ones were{END}",
