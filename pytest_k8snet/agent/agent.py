@@ -249,6 +249,30 @@ def in_child(function: Callable[[], Any], timeout_s: float) -> Any:
     return parsed["result"]
 
 
+def in_threads(targets: Sequence[Mapping[str, Any]], ask: Callable[[Mapping[str, Any]], Any], most: int = 32) -> dict[str, Any]:
+    """Call `ask` for all `targets`, at most `most` at the same time; return its answers by the targets' ``key``."""
+    import threading
+
+    answers: dict[str, Any] = {}
+    left = iter(targets)
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                target = next(left, None)
+            if target is None:
+                return
+            answers[target["key"]] = ask(target)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(most, len(targets)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
 # ---- files
 
 

@@ -26,7 +26,7 @@ import struct
 import threading
 import time
 
-from pytest_k8snet.agent.agent import ANY_ERROR, Failed, output
+from pytest_k8snet.agent.agent import ANY_ERROR, Failed, in_threads, output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ WAIT_BETWEEN_S = 0.6
 GAP_S = 0.002  # between packets: a burst would overrun a slow line
 TCP_S = 3.0
 MOST_CONNECTIONS = 200
-MOST_THREADS = 32
 MOST_ERRORS = 20
 MOST_SENDINGS = 5  # of one packet
 
@@ -433,28 +432,14 @@ def probe_one(target: Mapping[str, Any]) -> dict[str, Any]:
 
 def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``probe``."""
-    targets = [*params["targets"]]
-    results: dict[str, Any] = {}
-    left = iter(targets)
-    lock = threading.Lock()
 
-    def work() -> None:
-        while True:
-            with lock:
-                target = next(left, None)
-            if target is None:
-                return
-            try:
-                results[target["key"]] = probe_one(target)
-            except (*ANY_ERROR, Failed) as error:
-                results[target["key"]] = {"error": str(error) or repr(error)}
+    def safely(target: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return probe_one(target)
+        except (*ANY_ERROR, Failed) as error:
+            return {"error": str(error) or repr(error)}
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(MOST_THREADS, len(targets)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    return in_threads([*params["targets"]], safely)
 
 
 OPERATIONS = {"serve": serve, "stop": stop, "probe": probe}

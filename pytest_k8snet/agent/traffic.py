@@ -24,7 +24,7 @@ import struct
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed
+from pytest_k8snet.agent.agent import Failed, in_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_CONNECTIONS = 500  # of one server at a time; more are closed at once
-MOST_THREADS = 32
 CONNECTION_S = 10.0
 IP_PKTINFO = 8  # linux/in.h
 IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50  # linux/in6.h
@@ -194,25 +193,7 @@ def stop(params: Mapping[str, Any]) -> None:
 
 def connect(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``connect``."""
-    targets = [*params["targets"]]
-    results: dict[str, Any] = {}
-    left = iter(targets)
-    lock = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with lock:
-                target = next(left, None)
-            if target is None:
-                return
-            results[target["key"]] = ask(target, int(params["tries"]), float(params["timeout_s"]))
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(MOST_THREADS, len(targets)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    return in_threads([*params["targets"]], lambda target: ask(target, int(params["tries"]), float(params["timeout_s"])))
 
 
 def ask(target: Mapping[str, Any], tries: int, timeout_s: float) -> dict[str, Any]:
