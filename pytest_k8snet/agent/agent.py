@@ -1029,7 +1029,12 @@ def kube_proxy_configz(proxy: Mapping[str, Any], get: HttpGet = http_get) -> Any
     }
 
 
-def kube_proxy_metrics(proxy: Mapping[str, Any], get: HttpGet = http_get) -> dict[str, Any]:
+def patient_http_get(address: str, port: int, path: str) -> tuple[int, str]:
+    """Return status and body of an answer that a busy node does not write at once: some hundred kilobytes."""
+    return http_get(address, port, path, timeout_s=10.0)
+
+
+def kube_proxy_metrics(proxy: Mapping[str, Any], get: HttpGet = patient_http_get) -> dict[str, Any]:
     """Return what kube-proxy's metrics say of its syncs: when the last ones were, and how many failed since its start."""
     if proxy["address"] is None:
         return {"metrics": None, "metrics_error": None}

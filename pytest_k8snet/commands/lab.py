@@ -15,7 +15,7 @@ import click
 
 from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab.progress import open_progress
-from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, LabSettings
+from pytest_k8snet.lab.settings import NETWORK_KINDS, NODE_KERNEL_CHOICES, PROXY_MODES, LabSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +103,13 @@ def prepare(components: Path | None) -> None:
 )
 @click.option("--direct-routing", is_flag=True, help="Let flannel encapsulate only what goes to nodes of another segment.")
 @click.option("--node-subnet", default=_DEFAULT.node_subnet, show_default=True, metavar="RANGE", help="Addresses of nodes.")
+@click.option(
+    "--node-kernel",
+    type=click.Choice(NODE_KERNEL_CHOICES),
+    default=_DEFAULT.node_kernel,
+    show_default=True,
+    help="What nodes run on: User-Mode Linux, or QEMU with Debian's kernel (slow without KVM); auto: QEMU where it must be.",
+)
 @_components_option
 def up(components: Path | None, **values: Any) -> None:
     """Start a lab, and return when its nodes are Ready and its own pods run."""

@@ -24,6 +24,7 @@ from pytest_k8snet.lab.node_files import NodeWriter, bird_protocol
 from pytest_k8snet.lab.objects import SYSTEM, manifests
 from pytest_k8snet.lab.pki import ssh_pair, write_file
 from pytest_k8snet.lab.prepare import Prepared, prepare
+from pytest_k8snet.lab.qemu import Qemu, accelerator
 from pytest_k8snet.lab.state import LabFolder, LabState, Recorder
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
     """
     require_host()
     with_flannel = NETWORKS[settings.network].routes_by == "flannel"
-    prepared = prepare(components_dir=components_dir, progress=progress, with_flannel=with_flannel)
+    prepared = prepare(components_dir=components_dir, progress=progress, with_flannel=with_flannel, node_kernel=settings.kernel)
+    kernel = _kernel(settings, prepared, progress)
     folder = LabFolder(settings.name)
     with folder.locked():
         _make_way(folder, progress)
         recorder = Recorder(folder, settings)
         try:
-            Start(folder, recorder, prepared, progress).run()
+            Start(folder, recorder, prepared, kernel, progress).run()
         except K8sNetError:
             _end_processes(folder, recorder.state)
             raise
@@ -67,6 +69,15 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
             folder.remove()
             raise
     return folder
+
+
+def _kernel(settings: LabSettings, prepared: Prepared, progress: Progress) -> NodeKernel:
+    if settings.kernel == "uml":
+        return UserModeLinux(prepared)
+    with progress.step(f"lab {settings.name}: KVM") as step:
+        found = accelerator(prepared)
+        step.note("works" if found == "kvm" else "does not work here; the nodes' processors are emulated, which is slow")
+    return Qemu(prepared, found)
 
 
 def down(name: str, progress: Progress) -> bool:
@@ -95,7 +106,7 @@ def _make_way(folder: LabFolder, progress: Progress) -> None:
 class Start:
     """One start of a lab."""
 
-    def __init__(self, folder: LabFolder, recorder: Recorder, prepared: Prepared, progress: Progress) -> None:
+    def __init__(self, folder: LabFolder, recorder: Recorder, prepared: Prepared, kernel: NodeKernel, progress: Progress) -> None:
         self._folder = folder
         self._recorder = recorder
         self._prepared = prepared
@@ -103,7 +114,7 @@ class Start:
         self._settings = recorder.state.settings
         self._plan = AddressPlan.of(self._settings)
         self._environment = {LAB_VARIABLE: str(folder.path)}
-        self._kernel: NodeKernel = UserModeLinux(prepared)
+        self._kernel = kernel
 
     def run(self) -> None:
         """Start everything, as much as possible at the same time."""
@@ -235,6 +246,7 @@ class Start:
     def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
         """Return when the condition holds; raise a LabError when a process ends or the deadline passes."""
         name = self._settings.name
+        timeout_s *= self._kernel.patience
         deadline = time.monotonic() + timeout_s
         while not condition():
             if ended := [process.name for process in self._recorder.state.processes if not process.is_running]:

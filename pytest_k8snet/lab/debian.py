@@ -12,6 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab import initramfs
 from pytest_k8snet.lab.namespace import PROGRAMS
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ RECIPE = "2"
 """Raised when what is made of the packages changes, so that caches made before are not used."""
 
 KERNEL_PACKAGE = "user-mode-linux"
+
+QEMU_KERNEL_PACKAGES = ("linux-image-amd64", "busybox-static")
+"""The kernel of QEMU nodes (the flavour for clouds lacks 9p), and all that its initramfs has beside modules."""
 
 NODE_PACKAGES = (
     "bird2",
@@ -68,17 +72,24 @@ TOOLS = {"mmdebstrap": "mmdebstrap", "tar": "tar", **PROGRAMS}
 TOOLS_FOR_XSTATE = {"cc": "gcc", "/usr/include/dlfcn.h": "libc6-dev"}
 """What the library for User-Mode Linux is compiled with, on processors where it is needed."""
 
+TOOLS_FOR_QEMU = {"qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod"}
+"""What nodes on QEMU need."""
+
 TOOLS_WITHOUT_ROOT = {"newuidmap": "uidmap"}
 """What a user without root needs as well."""
 
 _KEYRING_PACKAGE = "debian-archive-keyring"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Most of the kernel's size, and nothing that a node without any such device could use.
+_NO_DRIVERS = ("sound", *(f"drivers/{name}" for name in ("gpu", "hid", "iio", "infiniband", "media", "scsi", "staging", "usb", "video")))
 _UNPACK_SPEC = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 
 
-def missing_packages(*, is_root: bool, with_compiler: bool = False) -> list[str]:
+def missing_packages(*, is_root: bool, with_compiler: bool = False, with_qemu: bool = False) -> list[str]:
     """Give the Debian packages whose programs (or files) this machine lacks."""
-    needed = {**TOOLS, _KEYRING: _KEYRING_PACKAGE, **({} if is_root else TOOLS_WITHOUT_ROOT), **(TOOLS_FOR_XSTATE if with_compiler else {})}
+    needed = {**TOOLS, _KEYRING: _KEYRING_PACKAGE}
+    for more, is_wanted in ((TOOLS_WITHOUT_ROOT, not is_root), (TOOLS_FOR_XSTATE, with_compiler), (TOOLS_FOR_QEMU, with_qemu)):
+        needed |= more if is_wanted else {}
     return sorted({package for name, package in needed.items() if not _is_there(name)})
 
 
@@ -88,10 +99,10 @@ def _is_there(name: str) -> bool:
     return shutil.which(name, path=_search_path()) is not None
 
 
-def require_tools(progress: Progress, *, with_compiler: bool = False) -> None:
+def require_tools(progress: Progress, *, with_compiler: bool = False, with_qemu: bool = False) -> None:
     """Install what is missing when this is root, else raise a LabError that prints the command."""
     is_root = os.geteuid() == 0
-    missing = missing_packages(is_root=is_root, with_compiler=with_compiler)
+    missing = missing_packages(is_root=is_root, with_compiler=with_compiler, with_qemu=with_qemu)
     if missing:
         with progress.step(f"Debian packages {', '.join(missing)}"):
             _install(missing, is_root=is_root)
@@ -119,6 +130,25 @@ def make_kernel(target: Path, step: Step) -> None:
     modules = tree / "usr/lib/uml/modules"
     (target / "lib").mkdir()
     modules.rename(target / "lib/modules")
+    shutil.rmtree(tree)
+
+
+def make_qemu_kernel(target: Path, step: Step) -> None:
+    """Fill the folder with `vmlinuz`, `initramfs` and `modules`, which holds RELEASE with depmod done, of the package linux-image-amd64."""
+    step.note("fetching")
+    tree = target / "package"
+    _bootstrap(tree, variant="extract", packages=QEMU_KERNEL_PACKAGES, step=step)
+    (image,) = (tree / "boot").glob("vmlinuz-*")
+    release = image.name.removeprefix("vmlinuz-")
+    image.rename(target / "vmlinuz")
+    library = next(folder for folder in (tree / "usr/lib/modules", tree / "lib/modules") if (folder / release).is_dir())
+    for name in _NO_DRIVERS:
+        shutil.rmtree(library / release / "kernel" / name, ignore_errors=True)
+    # The package leaves this to its installation.
+    _run(["depmod", "--basedir", str(library.parent.parent), release], "could not list the kernel's modules")
+    busybox = next(path for path in (tree / "usr/bin/busybox", tree / "bin/busybox") if path.is_file())
+    initramfs.write(target / "initramfs", busybox, library / release)
+    library.rename(target / "modules")
     shutil.rmtree(tree)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.content import NODE_CONTENT
 from pytest_k8snet.lab.namespace import MEMORY_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_k8snet.lab.addresses import NodeAddress
@@ -33,8 +34,29 @@ class NodeKernel(Protocol):
     def environment(self) -> Mapping[str, str]:
         """What the command needs in its environment."""
 
-    def mount(self, folder: Path, place: str, *, writable: bool) -> str:
-        """Give the line of fstab that brings a folder of this machine to a place in the node."""
+    @property
+    def patience(self) -> float:
+        """How many times longer things may take on it than on User-Mode Linux."""
+
+    def mounts(self) -> Iterator[str]:
+        """Give the lines of fstab that bring the lab's folders on this machine into the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A folder of this machine that every node sees, read-only."""
+
+    folder: Path
+    place: str
+
+
+def shares_of(prepared: Prepared) -> tuple[Share, ...]:
+    """Give the folders that nodes of every kind see beside their root."""
+    return (
+        Share(prepared.binaries, "/k8snet/bin"),
+        Share(prepared.cni, "/opt/cni/bin"),
+        Share(prepared.content, NODE_CONTENT),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +67,14 @@ class UserModeLinux:
 
     def command(self, node: NodeAddress, folder: Path, memory_mib: int) -> Sequence[str]:
         """Give the command."""
-        first = f"mount -t hostfs none /k8snet/node -o {_plain(folder)} && exec /bin/sh /k8snet/node/boot"
+        first = f"mount -t hostfs none /k8snet/node -o {plain(folder)} && exec /bin/sh /k8snet/node/boot"
         return [
             str(self.prepared.kernel),
             f"mem={memory_mib}M",
             f"umid={node.name}",
             f"uml_dir={MEMORY_FOLDER}/uml/",
             "rootfstype=hostfs",
-            f"rootflags={_plain(self.prepared.node_root)}",
+            f"rootflags={plain(self.prepared.node_root)}",
             "ro",
             f"vec0:transport=tap,ifname={node.tap},depth=128,gro=1",
             "con=null",
@@ -71,12 +93,19 @@ class UserModeLinux:
         preload = self.prepared.kernel_preload
         return {} if preload is None else {"LD_PRELOAD": str(preload)}
 
-    def mount(self, folder: Path, place: str, *, writable: bool) -> str:
-        """Give the line of fstab."""
-        return f"none {place} hostfs {_plain(folder)},{'rw' if writable else 'ro'} 0 0"
+    @property
+    def patience(self) -> float:
+        """One: it is what all others are compared with."""
+        return 1.0
+
+    def mounts(self) -> Iterator[str]:
+        """Give the lines of fstab."""
+        for share in shares_of(self.prepared):
+            yield f"none {share.place} hostfs {plain(share.folder)},ro 0 0"
 
 
-def _plain(path: Path) -> Path:
+def plain(path: Path) -> Path:
+    """Give the path; raise a LabError when a kernel's command line or mount's options cannot hold it."""
     if not _PLAIN_PATH.fullmatch(str(path)):
         raise LabError(
             f"{path}: nodes cannot be given this path; set XDG_STATE_HOME (labs) and K8SNET_CACHE (the cache) to folders "

@@ -13,7 +13,6 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.lab.addresses import API_PORT
-from pytest_k8snet.lab.content import NODE_CONTENT
 from pytest_k8snet.lab.kubeconfig import kubeconfig
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 from pytest_k8snet.lab.pki import ssh_pair, write_file
@@ -57,11 +56,11 @@ TUNING = {"type": "tuning", "sysctl": POD_SYSCTLS}
 # Places on tmpfs, with their modes: what a node throws away at its end anyway, and what must not be on an overlay.
 _IN_MEMORY = {"/dev/shm": "1777", "/run": "755", "/tmp": "1777", "/var/lib/containerd": "711", "/var/lib/kubelet": "750"}  # noqa: S108
 
-# Debian's default is the nft back end, for which User-Mode Linux has no tables.
+# Debian's default is the nft back end, for which User-Mode Linux has no tables. Only labs that need those leave it at that.
 _IPTABLES = tuple(f"{family}{suffix}" for family in ("iptables", "ip6tables") for suffix in ("", "-save", "-restore"))
 
 _MODULES = ("br_netfilter", "nf_conntrack", "sch_fq", "tcp_bbr", "veth")
-_MODULES_OF_PROXY = {"ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy"), "iptables": (), "none": ()}
+_MODULES_OF_PROXY = {"ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "dummy"), "iptables": (), "nftables": (), "none": ()}
 
 
 def bird_protocol(node: str) -> str:
@@ -95,7 +94,7 @@ class NodeWriter:
         write_file(folder / "modules", " ".join(self._modules()) + "\n")
         root = folder / "root"
         (root / "usr/local/sbin").mkdir(parents=True)
-        for name in _IPTABLES:
+        for name in () if self.settings.proxy_mode == "nftables" else _IPTABLES:
             (root / "usr/local/sbin" / name).symlink_to(f"/usr/sbin/{name.replace('tables', 'tables-legacy', 1)}")
         host_key, host_line = ssh_pair(node.name)
         for name, content in self._configuration(node).items():
@@ -127,9 +126,7 @@ class NodeWriter:
         yield "devpts /dev/pts devpts mode=620,ptmxmode=666,X-mount.mkdir 0 0"
         for place, mode in _IN_MEMORY.items():
             yield f"tmpfs {place} tmpfs mode={mode},X-mount.mkdir 0 0"
-        yield self.kernel.mount(self.prepared.binaries, "/k8snet/bin", writable=False)
-        yield self.kernel.mount(self.prepared.cni, "/opt/cni/bin", writable=False)
-        yield self.kernel.mount(self.prepared.content, NODE_CONTENT, writable=False)
+        yield from self.kernel.mounts()
 
     def _links(self, node: NodeAddress) -> Iterator[str]:
         peers = [peer for peer in self.plan.nodes if peer.name != node.name]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.access.image import DEFAULT_IMAGE
-from pytest_k8snet.lab import content, debian, images, sources, xstate
+from pytest_k8snet.lab import content, debian, images, initramfs, sources, xstate
 from pytest_k8snet.lab.cache import Cache, cache_folder, key_of
 from pytest_k8snet.lab.component import (
     CNI_PLUGINS,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.lab.component import Component
     from pytest_k8snet.lab.progress import Progress
+    from pytest_k8snet.lab.settings import NodeKernelKind
 
 _COLD_SPACE_BYTES = 3_000_000_000
 _IN_CONTENT = (KUBERNETES, COREDNS, PAUSE, CONTAINERD)
@@ -50,11 +51,13 @@ class Prepared:
     """What is on disk, read-only, shared by all labs of this user."""
 
     kernel: Path
-    """linux.uml."""
+    """linux.uml, or vmlinuz for QEMU."""
     kernel_preload: Path | None
     """A library that linux.uml has to be started with on this processor."""
     kernel_modules: Path
-    """Folder that holds lib/modules/<release> of the kernel (the node root has them too, with depmod done)."""
+    """Folder that holds <release> of the kernel, with depmod done (the node root has those of linux.uml)."""
+    initramfs: Path | None
+    """What vmlinuz needs to find the node root; linux.uml needs none."""
     node_root: Path
     """Read-only root file system of every node (hostfs)."""
     binaries: Path
@@ -67,27 +70,33 @@ class Prepared:
     """Role (pause, probe, coredns, kube-proxy, flannel) to image reference."""
 
 
-def prepare(*, components_dir: Path | None = None, progress: Progress, with_flannel: bool = False) -> Prepared:
-    """Give everything a lab needs, making what is not in the cache yet; what only flannel needs when it is asked for."""
-    return Preparation(Cache(cache_folder()), components_dir, progress, with_flannel=with_flannel).run()
+def prepare(
+    *, components_dir: Path | None = None, progress: Progress, with_flannel: bool = False, node_kernel: NodeKernelKind = "uml"
+) -> Prepared:
+    """Give everything a lab needs, making what is not in the cache yet; what only flannel or QEMU needs when it is asked for."""
+    return Preparation(Cache(cache_folder()), components_dir, progress, with_flannel=with_flannel, node_kernel=node_kernel).run()
 
 
 class Preparation:
     """One call of `prepare`."""
 
-    def __init__(self, cache: Cache, components_dir: Path | None, progress: Progress, *, with_flannel: bool) -> None:
+    def __init__(
+        self, cache: Cache, components_dir: Path | None, progress: Progress, *, with_flannel: bool, node_kernel: NodeKernelKind
+    ) -> None:
         self._cache = cache
         self._components_dir = components_dir
         self._progress = progress
         self._with_flannel = with_flannel
+        self._node_kernel = node_kernel
         self._components: tuple[Component, ...] = (*COMPONENTS, *(FLANNEL_COMPONENTS if with_flannel else ()))
 
     def run(self) -> Prepared:
         """Make what is missing: the Go builds one after the other, what is Debian's beside them."""
-        with_xstate = xstate.is_needed()
+        on_qemu = self._node_kernel == "qemu"
+        with_xstate = not on_qemu and xstate.is_needed()
         has_c = [component for component in self._components if component.with_cgo]
         to_compile = with_xstate or any(sources.find(component, self._cache, self._components_dir) is None for component in has_c)
-        debian.require_tools(self._progress, with_compiler=to_compile)
+        debian.require_tools(self._progress, with_compiler=to_compile, with_qemu=on_qemu)
         self._announce()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-debian") as beside:
             debian_side = beside.submit(self._debian)
@@ -98,9 +107,10 @@ class Preparation:
                     debian_side.result()  # tells now, not minutes later, that it failed
             kernel, node_root = debian_side.result()
         return Prepared(
-            kernel=kernel / "linux.uml",
+            kernel=kernel / ("vmlinuz" if on_qemu else "linux.uml"),
             kernel_preload=self._xstate() if with_xstate else None,
-            kernel_modules=kernel,
+            kernel_modules=kernel / ("modules" if on_qemu else "lib/modules"),
+            initramfs=kernel / "initramfs" if on_qemu else None,
             node_root=node_root,
             binaries=self._joined("binaries", [folders[component.name] for component in _ON_NODES]),
             cni=self._cni(folders),
@@ -125,20 +135,30 @@ class Preparation:
             )
         self._progress.say(f"This is done once; everything is kept in {self._cache.folder}.")
 
-    def _debian_pieces(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Give names and keys of the kernel and the node root."""
+    def _debian_pieces(self) -> list[tuple[str, str]]:
+        """Give names and keys of User-Mode Linux, the node root, which has its modules, and the kernel for QEMU when it is asked for."""
         kernel_key = key_of(debian.RECIPE, debian.SUITE, debian.KERNEL_PACKAGE)
-        return ("kernel", kernel_key), ("node-root", key_of(kernel_key, *debian.NODE_PACKAGES, *debian.MOUNT_POINTS))
+        pieces = [("kernel", kernel_key), ("node-root", key_of(kernel_key, *debian.NODE_PACKAGES, *debian.MOUNT_POINTS))]
+        if self._node_kernel == "qemu":
+            recipe = Path(initramfs.__file__ or "").read_bytes()
+            pieces.append(("qemu-kernel", key_of(debian.RECIPE, debian.SUITE, *debian.QEMU_KERNEL_PACKAGES, recipe)))
+        return pieces
 
     def _debian(self) -> tuple[Path, Path]:
-        kernel_piece, root_piece = self._debian_pieces()
+        kernel_piece, root_piece, *qemu_pieces = self._debian_pieces()
         kernel, root = self._cache.find(*kernel_piece), self._cache.find(*root_piece)
         if kernel is None or root is None:
             with self._progress.step("node kernel (user-mode-linux)") as step:
                 kernel = self._cache.piece(*kernel_piece, lambda target: debian.make_kernel(target, step))
             with self._progress.step("node root file system") as step:
                 root = self._cache.piece(*root_piece, lambda target: debian.make_node_root(target, kernel, step))
-        return kernel, root / "root"
+        return (self._qemu_kernel(*qemu_pieces[0]) if qemu_pieces else kernel), root / "root"
+
+    def _qemu_kernel(self, name: str, key: str) -> Path:
+        if found := self._cache.find(name, key):
+            return found
+        with self._progress.step("node kernel (Debian's, for QEMU)") as step:
+            return self._cache.piece(name, key, lambda target: debian.make_qemu_kernel(target, step))
 
     def _xstate(self) -> Path:
         return self._cache.piece("xstate", key_of(xstate.SOURCE.read_bytes()), xstate.build) / "xstate.so"

@@ -12,11 +12,17 @@ from pytest_k8snet.errors import LabError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ProxyMode = Literal["ipvs", "iptables", "none"]
+ProxyMode = Literal["ipvs", "iptables", "nftables", "none"]
+NodeKernelKind = Literal["uml", "qemu"]
+NodeKernelChoice = Literal["auto", "uml", "qemu"]
 NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp"]
 
 PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
 NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
+NODE_KERNEL_CHOICES: tuple[NodeKernelChoice, ...] = get_args(NodeKernelChoice)
+
+NOT_ON_UML: tuple[ProxyMode, ...] = ("nftables",)
+"""Proxy modes that User-Mode Linux cannot run: it has no nf_tables for IPv4 and IPv6."""
 
 ONE_SUBNET: tuple[NetworkKind, ...] = ("flannel-host-gw", "bgp")
 """Networks whose nodes are each other's next hop."""
@@ -51,6 +57,7 @@ class LabSettings:
     """Of how many segments the nodes' network is; a router joins them."""
     direct_routing: bool = False
     """Flannel encapsulates only what goes to nodes of another segment."""
+    node_kernel: NodeKernelChoice = "auto"
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -65,6 +72,11 @@ class LabSettings:
         if nodes.overlaps(pods):
             raise LabError(f"--node-subnet {nodes} and --pod-cidr {pods} overlap; choose ranges that do not")
         self._check_subnets(nodes, pods)
+        if self.node_kernel == "uml" and self.proxy_mode in NOT_ON_UML:
+            raise LabError(
+                f"--node-kernel uml: User-Mode Linux lacks what --proxy-mode {self.proxy_mode} needs (nf_tables for IPv4 and IPv6); "
+                "use --node-kernel qemu or auto"
+            )
         if nodes.num_addresses < FIRST_NODE_HOST + self.nodes + 1:
             raise LabError(f"--node-subnet {nodes} is too small for {self.nodes} nodes: it has {nodes.num_addresses} addresses, use a /24")
         if pods.prefixlen > POD_PREFIX_LENGTH or 2 ** (POD_PREFIX_LENGTH - pods.prefixlen) <= self.nodes:
@@ -86,6 +98,13 @@ class LabSettings:
             raise LabError(
                 f"--node-subnet {nodes}: the second segment would be {second}, which is no range of its own; choose another --node-subnet"
             )
+
+    @property
+    def kernel(self) -> NodeKernelKind:
+        """The kind of kernel that the nodes run on: User-Mode Linux wherever it can do what is asked for."""
+        if self.node_kernel != "auto":
+            return self.node_kernel
+        return "qemu" if self.proxy_mode in NOT_ON_UML else "uml"
 
     def to_json(self) -> dict[str, Any]:
         """Give the settings as JSON values."""

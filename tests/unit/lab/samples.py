@@ -14,12 +14,13 @@ from pytest_k8snet.lab.state import LabFolder, LabState
 IMAGES = {role: f"k8snet.lab/{role}:1" for role in ("pause", "probe", "coredns", "kube-proxy", "flannel")}
 
 
-def prepared(cache: Path, *, preload: Path | None = None) -> Prepared:
+def prepared(cache: Path, *, preload: Path | None = None, on_qemu: bool = False) -> Prepared:
     """Give pieces that are not there."""
     return Prepared(
-        kernel=cache / "linux.uml",
+        kernel=cache / ("vmlinuz" if on_qemu else "linux.uml"),
         kernel_preload=preload,
         kernel_modules=cache / "kernel",
+        initramfs=cache / "initramfs" if on_qemu else None,
         node_root=cache / "root",
         binaries=cache / "binaries",
         cni=cache / "cni",

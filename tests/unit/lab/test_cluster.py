@@ -14,6 +14,7 @@ from pytest_k8snet.cluster.api_error import ApiError, ApiUnreachableError
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import cluster, processes
 from pytest_k8snet.lab.client import LabClient
+from pytest_k8snet.lab.kernel import UserModeLinux
 from pytest_k8snet.lab.processes import ProcessRef, boot_id
 from pytest_k8snet.lab.progress import SilentProgress
 from pytest_k8snet.lab.settings import LabSettings
@@ -240,7 +241,9 @@ MAP_MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace
 def start(folder: LabFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cluster.Start:
     monkeypatch.setattr(cluster, "_POLL_S", 0.0)
     folder.logs.mkdir(parents=True)
-    return cluster.Start(folder, Recorder(folder, LabSettings(name="mine")), prepared(tmp_path), SilentProgress())
+    return cluster.Start(
+        folder, Recorder(folder, LabSettings(name="mine")), prepared(tmp_path), UserModeLinux(prepared(tmp_path)), SilentProgress()
+    )
 
 
 def in_turn(*codes: int) -> Any:

@@ -38,6 +38,15 @@ def test_a_compiler_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.Mon
     assert with_compiler - without == packages
 
 
+def test_qemu_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program, path=None: None)
+    without, with_qemu = (set(debian.missing_packages(is_root=True, with_qemu=wanted)) for wanted in (False, True))
+    assert with_qemu - without == {"qemu-system-x86", "kmod"}
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(LabError, match=r"sudo apt-get install --yes --no-install-recommends .*kmod .*qemu-system-x86"):
+        debian.require_tools(SilentProgress(), with_qemu=True)
+
+
 def test_programs_of_system_folders_are_found_with_a_users_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert debian._search_path() == f"{tmp_path}:/usr/sbin:/sbin"

@@ -16,6 +16,7 @@ from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import xstate
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.kernel import UserModeLinux
+from pytest_k8snet.lab.qemu import Qemu
 from pytest_k8snet.lab.settings import LabSettings
 from tests.unit.lab.samples import prepared
 
@@ -49,7 +50,9 @@ def test_a_path_that_a_kernel_command_line_cannot_hold_is_refused(place: str) ->
     uses: list[Callable[[], object]] = [
         lambda: kernel.command(NODE, Path(place), 100),
         lambda: UserModeLinux(prepared(Path(place))).command(NODE, FOLDER, 100),
-        lambda: kernel.mount(Path(place), "/mnt", writable=False),
+        lambda: [*UserModeLinux(prepared(Path(place))).mounts()],
+        lambda: Qemu(prepared(CACHE, on_qemu=True), "tcg").command(NODE, Path(place), 100),
+        lambda: Qemu(prepared(Path(place), on_qemu=True), "tcg").command(NODE, FOLDER, 100),
     ]
     for use in uses:
         with pytest.raises(LabError, match=r"nodes cannot be given this path.*XDG_STATE_HOME.*K8SNET_CACHE"):
@@ -57,9 +60,11 @@ def test_a_path_that_a_kernel_command_line_cannot_hold_is_refused(place: str) ->
 
 
 def test_mounts_are_lines_of_fstab() -> None:
-    kernel = UserModeLinux(prepared(CACHE))
-    assert kernel.mount(Path("/c/cni"), "/opt/cni/bin", writable=False) == "none /opt/cni/bin hostfs /c/cni,ro 0 0"
-    assert kernel.mount(Path("/c/x"), "/x", writable=True) == "none /x hostfs /c/x,rw 0 0"
+    assert [*UserModeLinux(prepared(CACHE)).mounts()] == [
+        "none /k8snet/bin hostfs /c/binaries,ro 0 0",
+        "none /opt/cni/bin hostfs /c/cni,ro 0 0",
+        "none /k8snet/content hostfs /c/content,ro 0 0",
+    ]
 
 
 def test_the_preload_is_there_only_where_it_is_needed() -> None:

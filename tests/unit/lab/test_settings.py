@@ -23,6 +23,10 @@ from pytest_k8snet.lab.settings import MAX_NODES, LabSettings
         ({"name": "a" * 33}, "--name 'aaa"),
         ({"nodes": 0}, "--nodes 0: a lab has 1 to 50 nodes"),
         ({"nodes": MAX_NODES + 1}, "--nodes 51: a lab has 1 to 50 nodes"),
+        (
+            {"node_kernel": "uml", "proxy_mode": "nftables"},
+            "--node-kernel uml: User-Mode Linux lacks what --proxy-mode nftables needs (nf_tables for IPv4 and IPv6); use ",
+        ),
         ({"line_rate": "fast"}, "--line-rate fast: not a speed; write it as 50mbit, 1gbit or 500kbit"),
         ({"line_rate": "50mbit; reboot"}, "--line-rate 50mbit; reboot: not a speed"),
         ({"line_rate": "0mbit"}, "--line-rate 0mbit: not a speed"),
@@ -83,3 +87,17 @@ def test_refusals(values: dict[str, Any], message: str) -> None:
 def test_what_is_possible_survives_json(values: dict[str, Any]) -> None:
     settings = LabSettings(**values)
     assert LabSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "kernel"),
+    [
+        ({}, "uml"),
+        ({"proxy_mode": "nftables"}, "qemu"),
+        ({"proxy_mode": "nftables", "node_kernel": "qemu"}, "qemu"),
+        ({"node_kernel": "qemu"}, "qemu"),
+        ({"node_kernel": "uml", "proxy_mode": "none"}, "uml"),
+    ],
+)
+def test_nodes_run_on_user_mode_linux_wherever_it_can_do_what_is_asked_for(values: dict[str, Any], kernel: str) -> None:
+    assert LabSettings(**values).kernel == kernel
