@@ -1,4 +1,4 @@
-"""What kube-proxy in ipvs mode has to put into a node's IPVS table, and how a table differs from it.
+"""What kube-proxy has to put into a node's IPVS table, or in nftables mode into its own, and how a table differs from it.
 
 Pure: objects and a table in, differences out. The rules are those of Kubernetes 1.37's ``pkg/proxy/ipvs/proxier.go`` (``syncProxyRules``,
 ``syncEndpoint``, ``cleanLegacyService``), ``pkg/proxy/topology.go`` (``CategorizeEndpoints``), ``pkg/proxy/endpointslicecache.go`` and
@@ -26,6 +26,19 @@ _TRIAL_ADDRESS = "198.51.100.0"
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """What the modes of kube-proxy have otherwise."""
+
+    entry: str
+    destination: str
+    local_falls_back: bool  # whether a node without endpoints of its own serves a Local policy with all others
+
+
+IPVS = Backend("virtual server", "real server", local_falls_back=True)
+NFTABLES = Backend("entry", "destination", local_falls_back=False)
+
+
+@dataclass(frozen=True, slots=True)
 class WantedServer:
     """A virtual server that a Service asks for."""
 
@@ -43,6 +56,7 @@ class Difference:
 
     key: ServerKey
     message: str
+    node_port: bool = False
 
 
 def wanted(
@@ -52,6 +66,7 @@ def wanted(
     node: str,
     node_ips: Sequence[str],
     zone: str | None = None,
+    backend: Backend = IPVS,
 ) -> dict[ServerKey, WantedServer]:
     """Return the virtual servers that the node called `node` has to have. The lists must not be changed afterwards.
 
@@ -69,7 +84,7 @@ def wanted(
         result.update(asked.everywhere.get(family, {}))
     for port in asked.differing:
         if port.family in families:
-            result.update((server.key, server) for server in port.servers(node, zone, addresses))
+            result.update((server.key, server) for server in port.servers(node, zone, addresses, backend))
     return result
 
 
@@ -83,6 +98,7 @@ def differences(
     node_ips: Sequence[str],
     zone: str | None = None,
     exclude: Sequence[str] = (),
+    backend: Backend = IPVS,
 ) -> tuple[Difference, ...]:
     """Return how the table differs from what Services and EndpointSlices ask for, in the order of the virtual servers.
 
@@ -93,7 +109,7 @@ def differences(
     """
     families = _families(node_ips)
     have = {server.key: server for server in table if server.key.address != _TRIAL_ADDRESS and _family(server.key.address) in families}
-    want = wanted(services, endpoint_slices, node=node, node_ips=node_ips, zone=zone)
+    want = wanted(services, endpoint_slices, node=node, node_ips=node_ips, zone=zone, backend=backend)
     asked = _asked(_Same(services), _Same(endpoint_slices))
     unsettled = _Unsettled(changed, asked)
     restricted = _restricted_addresses(have, want, node_ips)
@@ -102,12 +118,12 @@ def differences(
         server = want.get(key) or _node_port_elsewhere(key, want, asked)
         if server is None:
             if not unsettled.may_own(key) and not is_excluded(key.address, exclude):
-                found.append(Difference(key, f"{key}: no Service asks for this virtual server"))
+                found.append(Difference(key, f"{key}: no Service asks for this {backend.entry}"))
         elif server.service not in unsettled.services:
             if key in have:
-                found.extend(_compare(have[key], server))
+                found.extend(_compare(have[key], server, backend))
             elif key.address not in restricted:
-                found.append(Difference(key, f"{key}: no virtual server, {server.owner} wants one"))
+                found.append(Difference(key, f"{key}: no {backend.entry}, {server.owner} wants one", server.node_port))
     return tuple(sorted(found, key=lambda difference: difference.key))
 
 
@@ -116,19 +132,19 @@ def is_excluded(address: str, ranges: Iterable[str]) -> bool:
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
 
 
-def _compare(have: VirtualServer, want: WantedServer) -> Iterator[Difference]:
+def _compare(have: VirtualServer, want: WantedServer, backend: Backend) -> Iterator[Difference]:
     if have.endpoints == want.endpoints and len(have.real) == len(want.endpoints) and have.persistent_s == want.persistent_s:
         return
     key = have.key
     real = {server.endpoint: server for server in have.real}
     for endpoint in sorted(want.endpoints - real.keys()):
-        yield Difference(key, f"{key}: no real server {endpoint}, an endpoint of {want.owner}")
+        yield Difference(key, f"{key}: no {backend.destination} {endpoint}, an endpoint of {want.owner}")
     for endpoint, server in sorted(real.items()):
         if endpoint in want.endpoints:
             if server.weight != 1:
-                yield Difference(key, f"{key}: real server {endpoint} has weight {server.weight}, want 1 ({want.owner})")
+                yield Difference(key, f"{key}: {backend.destination} {endpoint} has weight {server.weight}, want 1 ({want.owner})")
         elif server.weight != 0 or key.protocol != "TCP":
-            yield Difference(key, f"{key}: real server {endpoint} is no endpoint of {want.owner}")
+            yield Difference(key, f"{key}: {backend.destination} {endpoint} is no endpoint of {want.owner}")
     if have.persistent_s != want.persistent_s:
         yield Difference(key, f"{key}: session affinity {_affinity(have.persistent_s)}, want {_affinity(want.persistent_s)} ({want.owner})")
 
@@ -223,7 +239,7 @@ def _asked(services: _Same, endpoint_slices: _Same) -> _Asked:
                 if item.differs:
                     differing.append(item)
                 else:
-                    everywhere[item.family].update((server.key, server) for server in item.servers("", None, ()))
+                    everywhere[item.family].update((server.key, server) for server in item.servers("", None, (), IPVS))
     return _Asked(
         everywhere=everywhere,
         differing=tuple(differing),
@@ -255,14 +271,15 @@ class _Port:
         hinted = any(item.nodes or item.zones for item in self.candidates)
         return bool(self.node_port) or self.internal_local or self.external_local or hinted
 
-    def servers(self, node: str, zone: str | None, node_ips: Sequence[str]) -> Iterator[WantedServer]:
+    def servers(self, node: str, zone: str | None, node_ips: Sequence[str], backend: Backend) -> Iterator[WantedServer]:
         """Yield what the node has to have for it."""
         # UsesClusterEndpoints (pkg/proxy/serviceport.go): a Service that is only internal and Local has no other endpoints to fall back to.
         cluster = not self.internal_local or self.node_port or self.outside
         everywhere = _cluster_endpoints(self.candidates, node, zone) if cluster else frozenset()
         own = _local_endpoints(self.candidates, node)
-        internal = (own or everywhere) if self.internal_local else everywhere
-        external = (own or everywhere) if self.external_local else everywhere
+        own_or_all = (own or everywhere) if backend.local_falls_back else own
+        internal = own_or_all if self.internal_local else everywhere
+        external = own_or_all if self.external_local else everywhere
         yield self._server(self.cluster_ip, self.port, internal)
         for address in self.outside:
             yield self._server(address, self.port, external)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.model import Claim, Cluster
-from pytest_k8snet.cluster.virtual_servers import differences, is_excluded
+from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, Backend, differences, is_excluded
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation
 from pytest_k8snet.judge.model import Judgement
@@ -18,6 +18,7 @@ from pytest_k8snet.record.ipvs import IpvsRecord
 
 _ASK_MODE = "curl http://127.0.0.1:10249/proxyMode"
 _READ_TABLE = "cat /proc/net/ip_vs"
+_READ_NFT = "nft list table ip kube-proxy"
 _READ_METRICS = "curl http://127.0.0.1:10249/metrics"
 
 #: What begins the names of kube-proxy's metrics about syncs (pkg/proxy/metrics/metrics.go).
@@ -32,6 +33,8 @@ IPVS_SYSCTLS = {
 
 #: Differences of one table that are told one by one; the rest is counted.
 _TOLD = 10
+
+_WANT_SERVERS = "a virtual server for every Service port, a real server of weight 1 for every endpoint"
 
 #: Nodes that are named where all of a group are meant.
 _NAMED = 5
@@ -225,7 +228,7 @@ def nodes_agree(documents: Mapping[str, Document], cluster: Cluster, expect: Pro
 
 def scheduler(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     """Judge the scheduler of every virtual server: column 3 of the kernel's table, the only truth about it."""
-    if left_out := _not_ipvs(facts, expect):
+    if left_out := _not_in_mode(facts, expect, "ipvs"):
         return left_out
     if expect.scheduler is None:
         return Judgement.skipped("nothing says which IPVS scheduler is wanted: the cluster claims none and no profile gives one")
@@ -255,7 +258,7 @@ def kernel_support(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
 
     Also what kube-proxy sets for it once at its start: a later reset is not healed.
     """
-    if left_out := _not_ipvs(facts, expect):
+    if left_out := _not_in_mode(facts, expect, "ipvs"):
         return left_out
     judgement = Judgement(want="/proc/net/ip_vs, device kube-ipvs0, net.ipv4.vs.conntrack 1")
     judgement.check(facts.ipvs_loaded, f"{facts.node}: the kernel has no /proc/net/ip_vs, want IPVS", command=_READ_TABLE)
@@ -287,7 +290,7 @@ def strict_arp(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     So the kernel takes it (Documentation/networking/ip-sysctl: "the max value from conf/{all,interface}/arp_ignore is used").
     kube-proxy sets ``all`` once at its start; strictARP: false resets nothing and so wants nothing.
     """
-    if left_out := _not_ipvs(facts, expect):
+    if left_out := _not_in_mode(facts, expect, "ipvs"):
         return left_out
     if expect.strict_arp is None or not expect.strict_arp.value:
         return Judgement.skipped("strict ARP is neither claimed nor wanted")
@@ -323,13 +326,41 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
     A difference is a fault when the first and the last reading have it and lie one sync period apart: kube-proxy heals what is younger.
     Raises `RecordError` when the node runs ipvs mode and its table was not recorded.
     """
-    if left_out := _not_ipvs(facts, expect):
+    if left_out := _not_in_mode(facts, expect, "ipvs"):
         return left_out
     record = IpvsRecord.from_document(document)
-    judgement = Judgement(want="a virtual server for every Service port, a real server of weight 1 for every endpoint")
     if not record.loaded or not record.readings:
+        judgement = Judgement(want=_WANT_SERVERS)
         judgement.error(f"{record.node}: the IPVS table was not read", command=_READ_TABLE)
         return judgement
+    return _compared(record, internal_ip, IPVS, Judgement(want=_WANT_SERVERS), _READ_TABLE, exclude=facts.kube_proxy.exclude_cidrs)
+
+
+def nft_table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
+    """Judge that kube-proxy's nftables table is what Services and EndpointSlices ask for, in the manner of `table_matches`.
+
+    NodePorts are not judged where the table names no address of the node that has them (``nodePortAddresses`` may match none).
+    Raises `RecordError` when the node runs nftables mode and its table was not recorded.
+    """
+    if left_out := _not_in_mode(facts, expect, "nftables"):
+        return left_out
+    record = IpvsRecord.from_document(document, "nftables table")
+    judgement = Judgement(want="an entry for every Service port that leads to its endpoints and to nothing else")
+    if not record.readings or record.readings[-1].node_port_addresses is None:
+        judgement.error(f"{record.node}: kube-proxy's nftables table was not read", command=_READ_NFT)
+        return judgement
+    return _compared(record, internal_ip, NFTABLES, judgement, _READ_NFT)
+
+
+def _compared(
+    record: IpvsRecord,
+    internal_ip: str | None,
+    backend: Backend,
+    judgement: Judgement,
+    command: str,
+    *,
+    exclude: Sequence[str] = (),
+) -> Judgement:
     addresses = record.node_ips or ((internal_ip,) if internal_ip else ())
     if not addresses:
         judgement.error(f"{record.node}: the node has no InternalIP, so its NodePorts are not known")
@@ -345,8 +376,10 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
                 node=record.node,
                 node_ips=addresses,
                 zone=record.zone,
-                exclude=facts.kube_proxy.exclude_cidrs,
+                exclude=exclude,
+                backend=backend,
             )
+            if not (difference.node_port and reading.node_port_addresses == ())
         }
         for reading in record.readings
     ]
@@ -362,9 +395,9 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
     young = sorted(found[-1] - found[0])
     if span_s >= record.sync_period_s:
         for message in lasting[:_TOLD]:
-            judgement.check(False, f"{record.node}: {message}, for {span_s:.0f} s", command=_READ_TABLE)
+            judgement.check(False, f"{record.node}: {message}, for {span_s:.0f} s", command=command)
         if len(lasting) > _TOLD:
-            judgement.check(False, f"{record.node}: and {len(lasting) - _TOLD} more differences", command=_READ_TABLE)
+            judgement.check(False, f"{record.node}: and {len(lasting) - _TOLD} more differences", command=command)
     else:
         young = sorted(found[-1])
     if young and span_s >= record.sync_period_s:
@@ -373,7 +406,7 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
         judgement.inconclusive(
             f"{record.node}: seen over {span_s:.0f} s only, kube-proxy has one sync period ({record.sync_period_s:.0f} s) to heal it: "
             f"{_few(young)}",
-            command=_READ_TABLE,
+            command=command,
         )
     return judgement
 
@@ -384,15 +417,15 @@ def _no_proxy_wanted(expect: ProxyExpectation) -> str | None:
     return None
 
 
-def _not_ipvs(facts: NodeFacts, expect: ProxyExpectation) -> Judgement | None:
-    """Return the judgement of a check of ipvs mode on a node that does not run in it, None when it does."""
+def _not_in_mode(facts: NodeFacts, expect: ProxyExpectation, mode: str) -> Judgement | None:
+    """Return the judgement of a check of one mode on a node that does not run in it, None when it does."""
     if reason := _no_proxy_wanted(expect):
         return Judgement.skipped(reason)
     proxy = facts.kube_proxy
-    if proxy.mode == "ipvs":
+    if proxy.mode == mode:
         return None
     if proxy.mode is not None:
-        return Judgement.skipped(f"kube-proxy runs in mode {proxy.mode} here, not ipvs")
+        return Judgement.skipped(f"kube-proxy runs in mode {proxy.mode} here, not {mode}")
     if _absent(proxy):
         return Judgement.skipped("kube-proxy does not run here, in ipvs mode or any other")
     judgement = Judgement()

@@ -1,4 +1,4 @@
-"""IPVS tables beside the Services and EndpointSlices they are made from.
+"""Tables of kube-proxy (IPVS, or its own of nftables) beside the Services and EndpointSlices they are made from.
 
 A table that differs is read again until a sync must have mended it.
 """
@@ -12,19 +12,22 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.cluster.ipvs_table import parse_table
-from pytest_k8snet.cluster.virtual_servers import differences
+from pytest_k8snet.cluster import nft_table
+from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
+from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, differences
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.record.ipvs import exclude_cidrs, sync_period_s
 from pytest_k8snet.record.shared import Shared
 
 if TYPE_CHECKING:
+    from pytest_k8snet.access.base import Agent
     from pytest_k8snet.cluster.model import Node
     from pytest_k8snet.measure.registry import MeasureContext, ServiceSource
     from pytest_k8snet.record.document import Document
 
 SLACK_S = 5.0
+NFTABLES_MODE = "nftables"
 
 _POLL_S = 2.0
 _LONGEST_POLL_S = 10.0
@@ -101,10 +104,10 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
     def read(table: _Table) -> None:
         agent = context.access.host
         try:
-            table.answer, cut = again(
-                lambda: agent(table.node.name).request("ipvs", {"uplink_ip": table.node.internal_ip}, timeout_s=_TIMEOUT_S)
-            )
+            answer, cut = again(lambda: agent(table.node.name).request("ipvs", {"uplink_ip": table.node.internal_ip}, timeout_s=_TIMEOUT_S))
             table.retried = cut or table.retried
+            nft = _nft(agent(table.node.name), table.node.addresses) if answer.get("mode") == NFTABLES_MODE else None
+            table.answer = answer if nft is None else {**answer, "nft": nft}
         except MEASURE_ERRORS as error:
             table.error, table.settled = error, True
 
@@ -119,29 +122,61 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
     for table in tables:
         if table.error is not None or table.answer is None:
             continue
-        if not table.answer["loaded"]:
+        nft = table.answer.get("nft")
+        if not table.answer["loaded"] and nft is None:
             table.settled = True
             continue
-        text = table.answer["table"]
-        table.readings[1:] = [{"at": at, "table": text, "services": shared[0], "endpoint_slices": shared[1], "changed": changed}]
+        reading = {"at": at, "table": table.answer["table"], "services": shared[0], "endpoint_slices": shared[1], "changed": changed}
+        table.readings[1:] = [reading if nft is None else {**reading, "nft": nft}]
         # Of a proxy in another mode nobody expects a table.
-        differs = table.answer.get("mode") == "ipvs" and _differs(table, text, services, slices, changed)
+        differs = table.answer.get("mode") in ("ipvs", NFTABLES_MODE) and _differs(table, services, slices, changed)
         table.settled = not differs or table.node.name in late
         if table.deadline is None:
             table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SLACK_S)
 
 
-def _differs(
-    table: _Table, text: str, services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]], changed: Sequence[str]
-) -> bool:
+def _nft(agent: Agent, addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Read kube-proxy's tables of the node's address families; one that is not there serves nothing.
+
+    Raises an error when nft cannot be run there, and when it does not know how to print what another release has written.
+    """
+    tables = []
+    for family in sorted({"ip6" if ":" in address else "ip" for address in addresses}):
+        argv = ["nft", "-j", "list", "table", family, nft_table.TABLE]
+        answer = agent.request("run", {"argv": argv, "timeout_s": _TIMEOUT_S}, timeout_s=_TIMEOUT_S + SLACK_S)
+        if answer["exit_status"] == 0:
+            tables.append(nft_table.trimmed(answer["stdout"]))
+        elif "No such file or directory" not in answer["stderr"]:
+            raise RecordError(f"{' '.join(argv)}: exit status {answer['exit_status']}: {answer['stderr'].strip()[-300:]}")
+    return tables
+
+
+def _differs(table: _Table, services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]], changed: Sequence[str]) -> bool:
     try:
-        servers = parse_table(text)
+        servers = _servers(table.answer or {})
     except RecordError as error:
         table.error = error
         return False
     node = table.node
-    own = exclude_cidrs((table.answer or {}).get("configz"))
-    return bool(differences(servers, services, slices, changed, node=node.name, node_ips=[*node.addresses], zone=node.zone, exclude=own))
+    answer = table.answer or {}
+    backend = IPVS if answer.get("nft") is None else NFTABLES
+    found = differences(
+        servers,
+        services,
+        slices,
+        changed,
+        node=node.name,
+        node_ips=[*node.addresses],
+        zone=node.zone,
+        exclude=exclude_cidrs(answer.get("configz")),
+        backend=backend,
+    )
+    return bool(found)
+
+
+def _servers(answer: Mapping[str, Any]) -> tuple[VirtualServer, ...]:
+    nft = answer.get("nft")
+    return parse_table(answer["table"]) if nft is None else nft_table.servers(nft)
 
 
 def _objects(source: ServiceSource) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

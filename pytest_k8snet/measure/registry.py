@@ -106,7 +106,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement
     for measurement in (
         Measurement("facts", "node", "read", module="pytest_k8snet.measure.facts"),
-        Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006",), early=True),
+        Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006", "NET-PROXY-009"), early=True),
         Measurement("activity", "node", "read", module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
         Measurement("reach", "node", "probe", module="pytest_k8snet.measure.reach"),
         Measurement("wire", "node", "probe", module="pytest_k8snet.measure.wire"),

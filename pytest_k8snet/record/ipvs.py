@@ -1,4 +1,4 @@
-"""Typed view of the ``ipvs`` document of a node: readings of its IPVS table beside the objects it is made from."""
+"""Typed view of the ``ipvs`` document of a node: readings of kube-proxy's table, IPVS or nftables, beside the objects it is made from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_k8snet.cluster import nft_table
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
@@ -25,6 +26,7 @@ class IpvsReading:
     servers: tuple[VirtualServer, ...]
     services: Sequence[Mapping[str, Any]]
     endpoint_slices: Sequence[Mapping[str, Any]]
+    node_port_addresses: tuple[str, ...] | None  # where nftables mode serves NodePorts
     changed: tuple[str, ...]  # objects that changed between the list before and the list after the reading
 
 
@@ -41,13 +43,13 @@ class IpvsRecord:
     zone: str | None
 
     @classmethod
-    def from_document(cls, document: Document) -> IpvsRecord:
+    def from_document(cls, document: Document, what: str = "IPVS table") -> IpvsRecord:
         """Read the typed view of an ``ipvs`` document.
 
         Raises `RecordError` with the recorded reason when the table could not be read, and when the document is damaged.
         """
         if document.values is None:
-            raise document.no_values("IPVS table")
+            raise document.no_values(what)
         data = document.values
         try:
             return cls(
@@ -58,9 +60,10 @@ class IpvsRecord:
                 readings=tuple(
                     IpvsReading(
                         at=datetime.datetime.fromisoformat(reading["at"]),
-                        servers=parse_table(reading["table"]),
+                        servers=_servers(reading),
                         services=reading["services"],
                         endpoint_slices=reading["endpoint_slices"],
+                        node_port_addresses=_node_port_addresses(reading),
                         changed=tuple(reading["changed"]),
                     )
                     for reading in data["readings"]
@@ -70,6 +73,16 @@ class IpvsRecord:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the ipvs document is damaged: {error!r}") from error
+
+
+def _servers(reading: Mapping[str, Any]) -> tuple[VirtualServer, ...]:
+    tables = reading.get("nft")
+    return parse_table(reading["table"]) if tables is None else nft_table.servers(tables)
+
+
+def _node_port_addresses(reading: Mapping[str, Any]) -> tuple[str, ...] | None:
+    tables = reading.get("nft")
+    return None if tables is None else tuple(nft_table.node_port_addresses(tables))
 
 
 def ipvs_settings(configz: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:

@@ -42,6 +42,7 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
         "NET-PROXY-006",
         "NET-PROXY-007",
         "NET-PROXY-008",
+        "NET-PROXY-009",
         "NET-SERVICE-001",
         "NET-SERVICE-002",
         "NET-SERVICE-003",

@@ -585,6 +585,12 @@ def test_an_unusable_record_is_never_a_verdict(record: Document, message: str) -
     assert str(caught.value) == message
 
 
+def test_the_table_of_nftables_mode_is_left_to_nodes_in_that_mode() -> None:
+    """What is judged of it: test_nftables.py."""
+    judgement = proxy.nft_table_matches(ipvs(reading(TABLE)), facts(), ProxyExpectation(), "192.168.10.11")
+    assert outcome(judgement) == ("skip", "kube-proxy runs in mode ipvs here, not nftables")
+
+
 # ---- configuration and syncs
 
 SOURCE = "ConfigMap kube-system/kube-proxy config.conf"

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster, Fa
 from pytest_k8snet.errors import ClusterError
 from pytest_k8snet.measure import ipvs
 from pytest_k8snet.measure.registry import MeasureContext
+from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.ipvs import SYNC_PERIOD_S, exclude_cidrs, sync_period_s
 from tests.unit.measure.faked import Cut, context
 
@@ -111,3 +113,54 @@ def test_each_table_is_given_the_time_of_a_sync_from_the_end_of_its_first_readin
     for name in ("node-001", "node-150"):
         assert read[name][-1] - read[name][0] >= SYNC_PERIOD_S
         assert read[name][-1] == documents[name]
+
+
+LISTING = (Path(__file__).parent.parent / "cluster" / "nft" / "kube-proxy.json").read_text()
+IN_NFTABLES_MODE = {"loaded": False, "table": None, "kube_ipvs0": False, "mode": "nftables", "configz": None}
+
+
+def ran(exit_status: int, stdout: str = "", stderr: str = "") -> dict[str, Any]:
+    return {"exit_status": exit_status, "stdout": stdout, "stderr": stderr, "duration_s": 0.1}
+
+
+def taken(run: dict[str, Any]) -> Document:
+    fake = FakeCluster(["node-1"])
+    fake.answer("node-1", "ipvs", IN_NFTABLES_MODE)
+    fake.answer("node-1", "run", run)
+    given = context(fake)
+    given.stopped.set()
+    (document,) = ipvs.take(given, ["node-1"])
+    return document
+
+
+def test_in_nftables_mode_its_table_is_read() -> None:
+    values = taken(ran(0, LISTING)).values
+    assert values is not None
+    (reading,) = values["readings"]
+    assert [[*table] for table in reading["nft"]] == [["elements", "chains", "affinity_s"]]
+
+
+def test_a_table_that_is_not_there_serves_nothing() -> None:
+    values = taken(ran(1, stderr="Error: No such file or directory\nlist table ip kube-proxy\n")).values
+    assert values is not None
+    assert values["readings"][0]["nft"] == []
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (ran(1, stderr="Error: syntax error"), "nft -j list table ip kube-proxy: exit status 1: Error: syntax error"),
+        (ran(0, "nonsense"), "not a listing of nft: "),
+    ],
+)
+def test_a_table_that_nft_cannot_print_is_no_finding(run: dict[str, Any], reason: str) -> None:
+    document = taken(run)
+    assert document.values is None
+    assert reason in (document.reason or "")
+
+
+def test_in_other_modes_nft_is_not_asked() -> None:
+    fake = FakeCluster(["node-1"])
+    (document,) = ipvs.take(context(fake), ["node-1"])
+    assert document.values is not None
+    assert [op for _, _, op in fake.requests] == ["ipvs"]
