@@ -27,7 +27,7 @@ from tests.junit import without_times
 BIN = Path(sys.executable).parent
 Case = tuple[str, str]
 
-#: Checks that have nothing to judge in labs without flannel, BIRD and ingress controllers.
+#: Checks that have nothing to judge in labs without flannel, BIRD, ingress controllers and nftables mode.
 NOTHING_TO_JUDGE = frozenset(
     {
         "NET-CONTROL-007",
@@ -40,6 +40,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-LATENCY-002",  # no profile names a point
         "NET-NODE-003",
         "NET-NODE-004",
+        "NET-PROXY-009",
     }
 )
 Verdicts = dict[Case, str]

@@ -42,7 +42,6 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
         "NET-PROXY-006",
         "NET-PROXY-007",
         "NET-PROXY-008",
-        "NET-PROXY-009",
         "NET-SERVICE-001",
         "NET-SERVICE-002",
         "NET-SERVICE-003",

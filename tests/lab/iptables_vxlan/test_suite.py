@@ -41,7 +41,6 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
         "NET-PROXY-004",
         "NET-PROXY-005",
         "NET-PROXY-006",
-        "NET-PROXY-009",
     }
 
 
