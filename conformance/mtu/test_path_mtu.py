@@ -24,7 +24,7 @@ def test_path_mtu(node, verdict):
         At least one packet of full size arrives. A fault, told apart: packets from some size on vanish without a word (black
         hole), or a device on the way says that it carries less (path MTU discovery works). Loss that meets all sizes is a
         remark. A device of the node itself that is narrower than its pods is judged by the other MTU checks. Inconclusive when
-        small packets stay away too, and when one byte more than the MTU is not refused: what is sent may be fragmented then.
+        most small packets stay away too, and when one byte more than the MTU is not refused: what is sent may be fragmented then.
     Fix
         Raise the MTU of what lies between, or lower that of the pods (Calico: mtu, Flannel: Backend.MTU, Cilium: mtu) to the
         size that passes. Let ICMP type 3 code 4 (ICMPv6 type 2) pass firewalls.

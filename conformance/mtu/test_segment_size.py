@@ -17,9 +17,9 @@ def test_segment_size(node, verdict):
         One connection from the node's probe pod to those of the nodes it is paired with, before any large packet is sent; the
         segment size that the sender's kernel has agreed on (TCP_INFO tcpi_snd_mss).
     Expected
-        The smaller MTU of both pods, less 40 bytes of headers (IPv6: 60) and 12 more where timestamps are in use. Inconclusive
-        where no connection opens. Where the kernel has learnt of a narrower path segments follow it, which is told: NET-MTU-005
-        judges paths.
+        The smaller MTU of both pods, less 40 bytes of headers (IPv6: 60) and 12 more where timestamps are in use. Paths on which
+        no connection opens are told, and judged by NET-REACH-001. Where the kernel has learnt of a narrower path segments follow
+        it, which is told: NET-MTU-005 judges paths.
     Fix
         Look for TCPMSS in iptables and nftables of both nodes and of routers between them, and for advmss in `ip route`.
     References

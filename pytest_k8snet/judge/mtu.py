@@ -18,6 +18,7 @@ _TCP_IPV4, _TCP_IPV6, _TIMESTAMPS = 40, 60, 12
 _ROUTES = "ip -j route"
 _DATAGRAMS = "UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE"
 _TCP_INFO = "getsockopt TCP_INFO"
+_CUT_OFF = "nothing of this node's pod gets to any other node's: NET-REACH-001 judges that"
 _FLANNEL = "/run/flannel/subnet.env"
 _ARITHMETIC = "uplink less encapsulation"
 
@@ -218,7 +219,7 @@ def path_mtu(record: PathMtuRecord, facts: NodeFacts) -> Judgement:
         for way, name in ((path.requests, f"pod to pod of {path.target}"), (path.replies, f"pod of {path.target} to this node's pod")):
             if way is not None:
                 _way(judgement, facts, f"{record.node}: {name} ({path.address})", path.size, way, local=way is path.requests)
-    return judgement
+    return _unless_cut_off(judgement)
 
 
 def segment_size(record: PathMtuRecord) -> Judgement:
@@ -230,7 +231,7 @@ def segment_size(record: PathMtuRecord) -> Judgement:
             continue
         about = f"{record.node}: TCP to pod of {path.target} ({path.address})"
         if segments.error is not None or segments.mss is None:
-            judgement.inconclusive(f"{about}: {segments.error}: no connection whose segments could be looked at", command=_TCP_INFO)
+            judgement.remark(f"{about}: {segments.error}: no connection whose segments could be looked at", command=_TCP_INFO)
             continue
         options = _TIMESTAMPS if segments.timestamps else 0
         want = path.size - (_TCP_IPV6 if ":" in (path.address or "") else _TCP_IPV4) - options
@@ -246,7 +247,7 @@ def segment_size(record: PathMtuRecord) -> Judgement:
             wanted=want,
             command=_TCP_INFO,
         )
-    return judgement
+    return _unless_cut_off(judgement)
 
 
 def _paths(judgement: Judgement, record: PathMtuRecord) -> list[Path]:
@@ -259,6 +260,13 @@ def _paths(judgement: Judgement, record: PathMtuRecord) -> list[Path]:
         if path.error is not None:
             judgement.error(f"{record.node}: path to the pod of {path.target} not measured: {path.error}")
     return [path for path in record.paths if path.error is None]
+
+
+def _unless_cut_off(judgement: Judgement) -> Judgement:
+    """Leave a judgement that has nothing but paths on which nothing passes at all to the checks of those."""
+    if not judgement.checked and judgement.skip_reason is None:
+        judgement.skip_reason = _CUT_OFF
+    return judgement
 
 
 def _way(judgement: Judgement, facts: NodeFacts, about: str, size: int, way: Way, *, local: bool) -> None:
@@ -276,6 +284,9 @@ def _way(judgement: Judgement, facts: NodeFacts, about: str, size: int, way: Way
     if narrow is not None and local and narrow.mtu in _mtus_on_the_way(facts):
         judgement.hold(1)
         judgement.remark(f"{told}this node's own device carries {narrow.mtu} bytes, its pods' MTU is {size}: judged with the MTUs")
+        return
+    if narrow is None and not way.small:
+        judgement.remark(f"{told}no packet was answered, however small", command=_DATAGRAMS)
         return
     if narrow is None and way.small * 2 < way.sent:
         judgement.inconclusive(

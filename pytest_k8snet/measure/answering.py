@@ -40,8 +40,10 @@ def address_of(context: MeasureContext, node: str, place: Place) -> str:
     return probe.pod_ip
 
 
-def at_once(context: MeasureContext, nodes: Iterable[str], act: Callable[[str], T]) -> dict[str, T | Exception]:
-    """Call `act` for all nodes, as many at the same time as facts are read; return what it gave or why it did not."""
+def at_once(
+    context: MeasureContext, nodes: Iterable[str], act: Callable[[str], T], *, together: int | None = None
+) -> dict[str, T | Exception]:
+    """Call `act` for all nodes, `together` at the same time (None: as facts are read); return what it gave or why it did not."""
 
     def safely(node: str) -> T | Exception:
         try:
@@ -50,7 +52,7 @@ def at_once(context: MeasureContext, nodes: Iterable[str], act: Callable[[str], 
             return error
 
     names = [*nodes]
-    with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-answering") as pool:
+    with ThreadPoolExecutor(max_workers=together or context.settings.facts_threads, thread_name_prefix="k8snet-answering") as pool:
         return dict(zip(names, pool.map(safely, names), strict=True))
 
 

@@ -16,6 +16,7 @@ class Take:
 
     path: Literal["host", "pod"]
     error: str | None
+    closed: bool  # whether the error is that no answer came, and not that nobody was there to give one
     samples: int
     p50_ms: float
     p90_ms: float
@@ -31,7 +32,7 @@ class Take:
         keys = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "jitter_ms")
         error = data["error"]
         figures = {key: float("nan") if error is not None else float(data[key]) for key in keys}
-        return cls(path=data["path"], error=error, samples=int(data["samples"]), **figures)
+        return cls(path=data["path"], error=error, closed=bool(data["closed"]), samples=int(data["samples"]), **figures)
 
 
 @dataclass(frozen=True, slots=True)

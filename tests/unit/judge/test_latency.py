@@ -16,10 +16,16 @@ NEAR = LatencyExpectation(points=(HUB,))
 WANT = "2.0 (built-in) times the host path, or"
 
 
-def take(path: str, p50_ms: float, p99_ms: float | None = None, error: str | None = None) -> dict[str, Any]:
+def take(path: str, p50_ms: float, p99_ms: float | None = None, error: str | None = None, *, closed: bool = True) -> dict[str, Any]:
     p99 = p50_ms * 2 if p99_ms is None else p99_ms
     figures = {"p50_ms": p50_ms, "p90_ms": p50_ms, "p99_ms": p99, "max_ms": p99, "jitter_ms": 0.1}
-    return {"path": path, "samples": 100, "error": error, **(dict.fromkeys(figures) if error else figures)}
+    return {
+        "path": path,
+        "samples": 100,
+        "error": error,
+        "closed": error is not None and closed,
+        **(dict.fromkeys(figures) if error else figures),
+    }
 
 
 def record(*takes: dict[str, Any], points: list[dict[str, Any]] | None = None, absent: str | None = None) -> LatencyRecord:
@@ -63,9 +69,22 @@ def point(**changes: Any) -> dict[str, Any]:
         ),
         pytest.param(
             [take("host", 0.2), take("pod", 0, error="10.244.2.5 port 5201: timed out"), take("host", 0.2)],
-            "error",
-            "node-1: to node-2: pod path: 10.244.2.5 port 5201: timed out (TCP request and response on an open connection)",
+            "skip",
+            "nothing of this node's pod gets to any other node's: NET-REACH-001 judges that",
             id="no-connection",
+        ),
+        pytest.param(
+            [take("host", 0.2), take("pod", 0, error="node-2 does not serve: no python3", closed=False), take("host", 0.2)],
+            "error",
+            "node-1: to node-2: pod path: node-2 does not serve: no python3 (TCP request and response on an open connection)",
+            id="nobody-serves",
+        ),
+        pytest.param([take("host", 0.2, 90), take("pod", 0.3, 300), take("host", 0.2, 700)], "pass", "", id="uneven-p99-of-both"),
+        pytest.param(
+            [take("host", 0.2), take("pod", 0.3, error="refused"), take("host", 0.2), take("pod", 0.3)],
+            "error",
+            "node-1: to node-2: pod path: refused (TCP request and response on an open connection)",
+            id="one-connection-of-two",
         ),
         pytest.param([take("host", 0.2)], "error", "node-1: to node-2: no take of the pod path was recorded", id="no-take"),
     ],

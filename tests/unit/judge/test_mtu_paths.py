@@ -13,6 +13,7 @@ from tests.unit.judge.builder import document, facts, link, outcome, told
 
 TO = "node-1: pod to pod of node-2 (10.244.2.5): "
 BACK = "node-1: pod of node-2 to this node's pod (10.244.2.5): "
+CUT_OFF = "nothing of this node's pod gets to any other node's: NET-REACH-001 judges that"
 END = ", want 1500 (MTU of both pods) (UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE)"
 
 
@@ -93,6 +94,7 @@ def record(*, absent: str | None = None, **targets: dict[str, Any]) -> PathMtuRe
             "NetworkPolicy, or is there loss? (UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE)",
             id="small-ones-stay-away-too",
         ),
+        pytest.param({"requests": way(full=0, small=0)}, "skip", CUT_OFF, id="nothing-passes-at-all"),
         pytest.param(
             {"over": "sent", "requests": way(full=0, passes=1400, breaks=1401)},
             "inconclusive",
@@ -160,17 +162,22 @@ MSS = "node-1: TCP to pod of node-2 (10.244.2.5): "
             id="clamped",
         ),
         pytest.param({"tcp": tcp(1348, 1400)}, "pass", "", id="narrower-path"),
-        pytest.param(
-            {"tcp": tcp(None, None, error="timed out", timestamps=None)},
-            "inconclusive",
-            f"{MSS}timed out: no connection whose segments could be looked at (getsockopt TCP_INFO)",
-            id="no-connection",
-        ),
+        pytest.param({"tcp": tcp(None, None, error="timed out", timestamps=None)}, "skip", CUT_OFF, id="no-connection"),
         pytest.param({"error": "gone"}, "error", "node-1: path to the pod of node-2 not measured: gone", id="not-measured"),
     ],
 )
 def test_segment_size(changes: dict[str, Any], verdict: str, message: str) -> None:
     assert outcome(mtu.segment_size(record(node_2=path(**changes)))) == (verdict, message)
+
+
+def test_paths_on_which_nothing_passes_are_told_beside_others() -> None:
+    cut_off = path(address="10.244.3.5", requests=way(full=0, small=0), tcp=tcp(None, None, error="timed out"))
+    judged = mtu.path_mtu(record(node_2=path(), node_3=cut_off), facts()), mtu.segment_size(record(node_2=path(), node_3=cut_off))
+    assert [str(judgement.verdict) for judgement in judged] == ["pass", "pass"]
+    assert [told(judgement, "remark") for judgement in judged] == [
+        ["node-1: pod to pod of node-3 (10.244.3.5): no packet was answered, however small"],
+        ["node-1: TCP to pod of node-3 (10.244.3.5): timed out: no connection whose segments could be looked at"],
+    ]
 
 
 def test_segments_follow_what_the_path_carries() -> None:

@@ -63,6 +63,17 @@ def test_somewhat_late_is_advice() -> None:
     assert advice.endswith("other nodes 0 % to 1.2 %: something keeps its processors")
 
 
+def test_nodes_that_are_all_late_are_advice_unless_a_profile_says_so() -> None:
+    """What they all run on is busy then: no node is the odd one."""
+    late = wakeups("node-1", 0.5), wakeups("node-2", 0.2), wakeups("node-3", 0.3)
+    judgement = judged(*late)
+    assert str(judgement.verdict) == "pass"
+    (advice,) = told(judgement, "advice")
+    assert advice.endswith("other nodes 20 % to 30 %: nodes are alike in that, what they all run on is short of processors")
+    assert str(judged(*late, expect=NodeExpectation(late=Wanted(0.1, "profile ours.yaml:2"))).verdict) == "fail"
+    assert str(judged(wakeups("node-1", 0.9), wakeups("node-2", 0.2)).verdict) == "fail"
+
+
 def test_profiles_decide() -> None:
     assert str(judged(wakeups("node-1", 0.24), expect=NodeExpectation(late=Wanted(0.3, "profile ours.yaml:2"))).verdict) == "pass"
 

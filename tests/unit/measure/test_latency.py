@@ -74,7 +74,8 @@ def test_what_goes_wrong_is_never_a_figure() -> None:
     fake.answer("node-2", "latency.rtt", CommandTimeout("node-2: no answer"), role="pod")
     documents = {item.subject: item for item in latency.take(paired(fake), [*fake.nodes])}
     judgement = judge.pods_against_hosts(LatencyRecord.from_document(documents["node-1"]), LatencyExpectation())
-    assert judgement.message.startswith("node-1: to node-2: pod path: 10.244.2.5 port 5201: timed out")
+    assert [finding.message for finding in judgement.findings] == ["node-1: to node-2: pod path: 10.244.2.5 port 5201: timed out"]
+    assert str(judgement.verdict) == "skip"
     assert documents["node-2"].reason == "node-2: no answer"
 
 
