@@ -11,7 +11,8 @@ def test_nftables_table(node, expect, verdict):
 
     Why
         A kube-proxy that is cut off from the API server keeps serving endpoints that are gone. Rules that somebody else
-        removed (a firewall manager's `flush ruleset`) come back only with the next full sync, which is up to an hour away.
+        removed (a firewall manager's `flush ruleset`) come back only when a Service or its endpoints change, or with the
+        next full sync, which is up to an hour away.
     How it is measured
         `nft -j list table ip kube-proxy` (and `ip6` where the node has such an address) beside the Services and
         EndpointSlices listed right after it. When they differ it is read again until one sync period has passed. Objects

@@ -26,7 +26,7 @@ _ACCELERATION: Mapping[Accelerator, tuple[str, ...]] = {
 }
 _MACHINE = ("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot")
 _WORDS = "console=ttyS0 quiet mitigations=off nokaslr panic=-1 net.ifnames=0"
-_PROCESSORS: Mapping[Accelerator, int] = {"kvm": 2, "tcg": 1}  # two emulated ones mostly wait for each other
+_PROCESSORS = 2
 _TRY_S = 8.0
 _TCG_PATIENCE = 4.0
 
@@ -60,7 +60,7 @@ class Qemu:
             "-name",
             node.name,
             "-smp",
-            str(_PROCESSORS[self.accelerator]),
+            str(_PROCESSORS),
             "-m",
             str(memory_mib),
             "-netdev",

@@ -13,6 +13,7 @@ from pytest_k8snet.options import DECIDING
 from pytest_k8snet.record.store import RUN
 from tests.lab.test_ipvs_native import TOGETHER
 from tests.lab.test_networks import NETWORKS
+from tests.lab.test_nftables import TOGETHER as TOGETHER_ON_NFTABLES
 from tests.lab.test_no_proxy import LEFT_OVER
 
 HERE = Path(__file__).parent
@@ -29,6 +30,8 @@ def keep(results: Path) -> None:
     for title, faults in TOGETHER.items():
         keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{title}", faults)
     keep_one(results / "test_no_proxy" / "+".join(LEFT_OVER), "left-over", LEFT_OVER)
+    keep_one(results / "test_nftables/healthy", "nftables")
+    keep_one(results / "test_nftables" / "+".join(TOGETHER_ON_NFTABLES), "nftables-faults-1", TOGETHER_ON_NFTABLES)
     for kind, network in NETWORKS.items():
         keep_one(results / "test_networks" / kind / "healthy", kind)
         for number, broken in enumerate(network.faults, start=1):

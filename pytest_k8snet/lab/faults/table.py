@@ -6,11 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults import absence, cni, conntrack, crossing, kernel, machine, network, packets, paths, pods, reach, service_proxy
+from pytest_k8snet.lab.faults import (
+    absence,
+    cni,
+    conntrack,
+    crossing,
+    kernel,
+    machine,
+    network,
+    nftables,
+    packets,
+    paths,
+    pods,
+    reach,
+    service_proxy,
+)
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (
     *service_proxy.FAULTS,
+    *nftables.FAULTS,
     *absence.FAULTS,
     *network.FAULTS,
     *paths.FAULTS,
