@@ -39,6 +39,7 @@ def test_content(bench: Bench, way: str) -> None:
         "probes.json",
         "profiles.json",
         "run.json",
+        "services.json",
         *(f"shared/{digest}.json" for digest in shared),
         *(f"throughput/{pair}.json" for pair in ("node-1%3Anode-2", "node-2%3Anode-1", "node-2%3Anode-3", "node-3%3Anode-1")),
     }

@@ -360,7 +360,7 @@ be read
 Rights (`k8snet manifests rbac --level load` prints a role that has them):
   in the whole cluster: list nodes; list daemonsets.apps; list services; list endpointslices.discovery.k8s.io; create and delete namespaces
   in kube-system: list pods; get configmaps cilium-config, k8snet-lab-network, kube-proxy, kube-proxy-config
-  in k8snet-<run id>: create and list pods; create and get pods/exec
+  in k8snet-<run id>: create and list pods; create and get pods/exec; create services
   in default: create leases.coordination.k8s.io; get, update and delete leases.coordination.k8s.io k8snet-load
   None of them is known to be missing.
 
