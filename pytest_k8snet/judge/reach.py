@@ -128,7 +128,6 @@ def _own(record: ReachRecord, beside: str) -> str:
 def _nobody(record: ReachRecord) -> Judgement:
     if not record.unasked:
         return Judgement.skipped(f"{record.node}: {_ALONE}")
-    judgement = Judgement()
-    for target, reason in record.unasked.items():
-        judgement.error(f"{record.node}: the pod on {target} could not be asked: {reason}")
-    return judgement
+    # That is those nodes' own error.
+    reasons = "; ".join(f"{target}: {reason.removeprefix(f'{target}: ')}" for target, reason in record.unasked.items())
+    return Judgement.skipped(f"{record.node}: no pod of another node could be asked ({reasons})")

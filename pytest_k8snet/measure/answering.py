@@ -40,6 +40,12 @@ def address_of(context: MeasureContext, node: str, place: Place) -> str:
     return probe.pod_ip
 
 
+def present_targets(context: MeasureContext, node: str) -> list[str]:
+    """Return the nodes that `node` sends to, without those whose probe pods did not start: that is those nodes' own error."""
+    probes = {target: context.probes.get(target) for target in context.targets_of(node)}
+    return [target for target, probe in probes.items() if probe is None or probe.error is None]
+
+
 def at_once(
     context: MeasureContext, nodes: Iterable[str], act: Callable[[str], T], *, together: int | None = None
 ) -> dict[str, T | Exception]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
-from pytest_k8snet.measure.answering import Place, address_of, agent_of, at_once, serving
+from pytest_k8snet.measure.answering import Place, address_of, agent_of, at_once, present_targets, serving
 from pytest_k8snet.measure.taking import now, take_document
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ Servers = Mapping[str, Mapping[str, Any] | Exception]
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure from the nodes `subjects` to those that they are paired with, and to the reference points."""
     started, start = now(), time.monotonic()
-    targets = {name: context.targets_of(name) for name in subjects}
+    targets = {name: present_targets(context, name) for name in subjects}
     involved = [*dict.fromkeys(item for some in targets.values() for item in some)]
     with serving(context, involved, "pod") as pods, serving(context, involved, "host") as hosts:
         together = max(1, min(context.settings.facts_threads, len(subjects) // NODES_APART))

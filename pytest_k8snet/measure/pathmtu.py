@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import pair_name
 from pytest_k8snet.errors import NoPodError
-from pytest_k8snet.measure.answering import address_of, at_once, serving
+from pytest_k8snet.measure.answering import address_of, at_once, present_targets, serving
 from pytest_k8snet.measure.taking import now, take_document
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _METHOD = "datagrams of exact size that may not be fragmented, and a TCP connect
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure the paths from the probe pods of the nodes `subjects` to those that they are paired with."""
     started, start = now(), time.monotonic()
-    targets = {name: context.targets_of(name) for name in subjects}
+    targets = {name: present_targets(context, name) for name in subjects}
     involved = [*dict.fromkeys([*(name for name in subjects if targets[name]), *(item for some in targets.values() for item in some)])]
     with serving(context, involved, "pod") as servers:
         answers = at_once(context, subjects, partial(_probe, context, servers, targets))

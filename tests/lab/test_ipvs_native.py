@@ -39,7 +39,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "node-closed-to-its-pods": "node-2",
         "pods-masqueraded": "node-3",
     },
-    "wire": {"vxlan-behind-route": "node-1", "reverse-path-filtered": "node-3"},
+    "crossing": {"vxlan-behind-route": "node-1", "stream-masqueraded": "node-2", "reverse-path-filtered": "node-3"},
     "services": {
         "dns-server-cut": "node-1",
         "dns-second-answer-dropped": "node-2",

@@ -124,7 +124,10 @@ def test_nodes_that_could_not_be_asked_are_named() -> None:
 @pytest.mark.parametrize("judge", [reach.pods_reach_pods, reach.source_is_kept])
 def test_nobody_could_be_asked(judge: Any) -> None:
     alone = [item for item in healthy() if item["target"] == "node-1"]
-    assert outcome(judge(record(alone, unasked={"node-2": "gone"}))) == ("error", "node-1: the pod on node-2 could not be asked: gone")
+    assert outcome(judge(record(alone, unasked={"node-2": "node-2: gone"}))) == (
+        "skip",
+        "node-1: no pod of another node could be asked (node-2: gone)",
+    )
     assert outcome(judge(record(alone))) == ("skip", "node-1: there is no other node that it sends to")
 
 

@@ -52,7 +52,7 @@ def messages(recording: str) -> dict[tuple[str, str], str]:
             },
         ),
         (
-            "ipvs-faults-8",
+            "ipvs-faults-crossing",
             {
                 (
                     "NET-ENCAP-004",
