@@ -71,13 +71,15 @@ def _reached(record: ServiceRecord, asked: Sequence[Asked], facts: NodeFacts, cl
 
 
 def _nothing(record: ServiceRecord, none: str) -> Judgement:
-    """Skip, unless something was in the way."""
-    if not record.not_serving:
-        return Judgement.skipped(none)
-    judgement = Judgement()
-    for node, why in record.not_serving.items():
-        judgement.error(f"{record.node}: the probe pod on {node} could not be made to answer: {why}")
-    return judgement
+    """Skip, unless it was this node's own pod that was in the way: what others' pods do is their own error."""
+    others = dict(record.not_serving)
+    own = others.pop(record.node, None)
+    if own is not None:
+        judgement = Judgement()
+        judgement.error(f"{record.node}: its probe pod could not be made to answer: {own.removeprefix(f'{record.node}: ')}")
+        return judgement
+    reasons = "; ".join(f"{node}: {why.removeprefix(f'{node}: ')}" for node, why in others.items())
+    return Judgement.skipped(f"{none} ({reasons})" if reasons else none)
 
 
 def _alone(record: ServiceRecord) -> str:

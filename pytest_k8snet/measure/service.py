@@ -85,10 +85,11 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         return
     with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-service") as pool:
         serving = dict(zip(services, pool.map(lambda service: _serve(context, service.node), services), strict=True))
+        ring = sorted({*subjects, *(service.node for service in services)})  # of a shard its partners are in it
         usable = [service for service, number in serving.items() if isinstance(number, int)]
         broken = {service.node: str(error) for service, error in serving.items() if not isinstance(error, int)}
         try:
-            found = pool.map(lambda subject: _node(context, subjects, subject, usable, broken), subjects)
+            found = pool.map(lambda subject: _node(context, subjects, ring, subject, usable, broken), subjects)
             yield from (document(subject, outcome) for subject, outcome in zip(subjects, found, strict=True))
         finally:
             for service, number in serving.items():
@@ -115,10 +116,15 @@ def _serve(context: MeasureContext, node: str) -> int | K8sNetError:
 
 
 def _node(
-    context: MeasureContext, subjects: Sequence[str], subject: str, usable: Sequence[ProbeService], broken: Mapping[str, str]
+    context: MeasureContext,
+    subjects: Sequence[str],
+    ring: Sequence[str],
+    subject: str,
+    usable: Sequence[ProbeService],
+    broken: Mapping[str, str],
 ) -> dict[str, Any] | Exception:
     try:
-        asked = _plan(context, subjects, subject, usable)
+        asked = _plan(context, ring, subject, usable)
         started = time.monotonic()
         settled_s = SETTLED_S if is_served(context.cluster) else UNSERVED_S
         while left := [item for item in asked if not item.fine]:
@@ -129,11 +135,10 @@ def _node(
                 break
     except MEASURE_ERRORS as error:
         return error
-    index = subjects.index(subject)
-    by = subjects[index - 1]
+    by = ring[ring.index(subject) - 1]
     return {
         "asked": [item.to_json() for item in asked],
-        "asked_by": by if by != subject else None,
+        "asked_by": by if by != subject and by in subjects else None,
         "not_serving": dict(broken),
     }
 
@@ -154,10 +159,10 @@ def _ask(context: MeasureContext, subject: str, role: str, asked: Sequence[_Aske
         item.answers = [answers[f"{number} {connection}"] for connection in range(CONNECTIONS)]
 
 
-def _plan(context: MeasureContext, subjects: Sequence[str], subject: str, usable: Sequence[ProbeService]) -> list[_Asked]:
+def _plan(context: MeasureContext, ring: Sequence[str], subject: str, usable: Sequence[ProbeService]) -> list[_Asked]:
     """Return what one node asks."""
-    index = subjects.index(subject)
-    ahead = [subjects[(index + step) % len(subjects)] for step in range(1, len(subjects))]
+    index = ring.index(subject)
+    ahead = [ring[(index + step) % len(ring)] for step in range(1, len(ring))]
     order = [*ahead[1:], *ahead[:1]]  # the one after the next first: then the NodePort is a third node's
     remote = min((service for service in usable if service.node in order), key=lambda service: order.index(service.node), default=None)
     own = next((service for service in usable if service.node == subject), None)

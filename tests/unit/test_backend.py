@@ -24,14 +24,16 @@ def config(server: FakeApiServer, tmp_path: Path) -> str:
             {},
             (
                 "{} lacks: create and delete namespaces; create pods in k8snet-r1; create pods/exec in k8snet-r1; "
-                "create leases.coordination.k8s.io in default; update and delete leases.coordination.k8s.io k8snet-load in default. "
+                "create services in k8snet-r1; create leases.coordination.k8s.io in default; "
+                "update and delete leases.coordination.k8s.io k8snet-load in default. "
                 "`k8snet manifests rbac --level load`"
             ),
         ),
         (
             {"no_lock": True},
             (
-                "{} lacks: create and delete namespaces; create pods in k8snet-r1; create pods/exec in k8snet-r1. "
+                "{} lacks: create and delete namespaces; create pods in k8snet-r1; create pods/exec in k8snet-r1; "
+                "create services in k8snet-r1. "
                 "`k8snet manifests rbac --level load`"
             ),
         ),

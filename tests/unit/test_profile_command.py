@@ -420,6 +420,7 @@ def test_expectations_are_told_by_the_keys_of_a_profile() -> None:
     assert known.difference(explained, {"name", "description", "extends", "waivers", "custom"}) == {
         "kernel.sysctl.host",
         "kernel.sysctl.pod",
+        "latency.points",
         "ingress.settings",
     }
 

@@ -133,8 +133,10 @@ def test_where_no_service_leads_anywhere() -> None:
 def test_nothing_was_asked() -> None:
     none = "no probe pod on another node than node-1 has a Service: nothing can be far away"
     assert [outcome(item) for item in judged(record(asked("hairpin")))[:2]] == [("skip", none)] * 2
-    broken = record(not_serving={"node-3": "gone"})
-    assert {outcome(item) for item in judged(broken)} == {("error", "node-1: the probe pod on node-3 could not be made to answer: gone")}
+    others = record(not_serving={"node-3": "node-3: gone"})
+    assert [outcome(item) for item in judged(others)[:2]] == [("skip", f"{none} (node-3: gone)")] * 2, "it is node-3's own error"
+    own = record(not_serving={"node-1": "node-1: gone"})
+    assert {outcome(item) for item in judged(own)} == {("error", "node-1: its probe pod could not be made to answer: gone")}
 
 
 def test_documents_that_cannot_be_read() -> None:

@@ -185,7 +185,8 @@ def test_faults_as_json() -> None:
         for turn in item["turns"]:
             assert set(turn) == {"check", "subject", "verdict"}
             assert turn["verdict"] in {"fail", "error", "inconclusive"}
-        prefix = f"NET-{'ENCAP' if item['area'] == 'encapsulation' else item['area'].upper()}-"
+        area = {"encapsulation": "encap", "control plane": "control", "control_plane": "control"}.get(item["area"], item["area"])
+        prefix = f"NET-{area.upper()}-"
         assert any(turn["check"].startswith(prefix) for turn in item["turns"]), item["name"]
 
 
