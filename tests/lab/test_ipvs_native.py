@@ -33,22 +33,25 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
     },
-    "reach": {
+    "crossing": {
         "pods-cut-off-by-tcp": "node-1",
+        "vxlan-behind-route": "node-1",
         "node-cut-off-from-pods": "node-2",
         "node-closed-to-its-pods": "node-2",
-        "pods-masqueraded": "node-3",
+        "pods-masqueraded": "node-2",
+        "reverse-path-filtered": "node-3",
     },
-    "crossing": {"vxlan-behind-route": "node-1", "stream-masqueraded": "node-2", "reverse-path-filtered": "node-3"},
-    "services": {
+    "answers": {
         "dns-server-cut": "node-1",
         "dns-second-answer-dropped": "node-2",
         "dns-tcp-dropped": "node-3",
         "node-ports-firewalled": "node-1",
         "hairpin-dropped": "node-2",
         "api-server-cut-from-pods": "node-3",
+        "mtu-black-hole": "node-1",
+        "frag-needed-dropped": "node-2",
+        "segments-clamped": "node-3",
     },
-    "paths": {"mtu-black-hole": "node-1", "frag-needed-dropped": "node-2", "segments-clamped": "node-3"},
     "slowness": {"path-narrower": "node-1", "pods-delayed": "node-2", "processor-hogged": "node-1"},
 }
 

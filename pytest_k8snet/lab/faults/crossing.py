@@ -27,12 +27,6 @@ def _iptables(lab: FaultyLab, name: str, table: str, action: str, chain: str, *r
     lab.run(name, ["iptables-legacy", "-w", "-t", table, action, chain, *rule])
 
 
-def _masqueraded(action: str, lab: FaultyLab, node: FaultyNode) -> None:
-    peer = peer_of(lab, node)
-    rule = ("-s", node.pod_cidr, "-d", peer.pod_cidr, *NUMBERED, "-j", "MASQUERADE")
-    _iptables(lab, node.name, "nat", action, "POSTROUTING", *(("1",) if action == "-I" else ()), *rule)
-
-
 def _reverse_path(lab: FaultyLab, node: FaultyNode) -> None:
     """Let the way back of one packet in many lead by another device than it came by, and the peer mind that."""
     peer = peer_of(lab, node).name
@@ -97,15 +91,6 @@ FAULTS = (
         turns=(Turns("NET-ENCAP-004"),),
         apply=_hidden_tunnel,
         revert=_no_hidden_tunnel,
-        networks=("native",),
-    ),
-    Fault(
-        "stream-masqueraded",
-        area="encapsulation",
-        summary="numbered packets to one peer's pods have the node's address in the place of the pod's",
-        turns=(Turns("NET-ENCAP-004"),),
-        apply=lambda lab, node: _masqueraded("-I", lab, node),
-        revert=lambda lab, node: _masqueraded("-D", lab, node),
         networks=("native",),
     ),
 )

@@ -10,6 +10,8 @@ from pytest_k8snet.lab.faults.network import WITH_BRIDGE
 
 NEW = ("-m", "conntrack", "--ctstate", "NEW")  # answers pass: what others begin is not broken by it
 
+NO_DNS = ("!", "--dport", "53")  # where its servers run is for the scheduler to say
+
 Rule = Callable[[FaultyLab, FaultyNode], Sequence[str]]
 
 
@@ -22,11 +24,11 @@ def _masqueraded(lab: FaultyLab, node: FaultyNode) -> list[str]:
 
 
 def _pods_kept_in(lab: FaultyLab, node: FaultyNode) -> list[str]:
-    return ["FORWARD", "-s", node.pod_cidr, *_to_other_pods(lab, node), "-p", "tcp", *NEW, "-j", "DROP"]
+    return ["FORWARD", "-s", node.pod_cidr, *_to_other_pods(lab, node), "-p", "tcp", *NO_DNS, *NEW, "-j", "DROP"]
 
 
 def _node_kept_in(lab: FaultyLab, node: FaultyNode) -> list[str]:
-    return ["OUTPUT", *_to_other_pods(lab, node), *NEW, "-j", "DROP"]
+    return ["OUTPUT", *_to_other_pods(lab, node), "-p", "udp", *NO_DNS, *NEW, "-j", "DROP"]
 
 
 def _own_pods_kept_out(_lab: FaultyLab, node: FaultyNode) -> list[str]:
@@ -55,8 +57,18 @@ def _fault(name: str, summary: str, rule: Rule, *turned: str) -> Fault:
 
 
 FAULTS = (
-    _fault("pods-cut-off-by-tcp", "the node drops new TCP connections of its pods to other nodes' pods", _pods_kept_in, "NET-REACH-001"),
-    _fault("node-cut-off-from-pods", "nothing that the node itself begins gets to pods of other nodes", _node_kept_in, "NET-REACH-002"),
+    _fault(
+        "pods-cut-off-by-tcp",
+        "the node drops new TCP connections of its pods to other nodes' pods, DNS apart",
+        _pods_kept_in,
+        "NET-REACH-001",
+    ),
+    _fault(
+        "node-cut-off-from-pods",
+        "the node drops what it sends by UDP itself to pods of other nodes, DNS apart",
+        _node_kept_in,
+        "NET-REACH-002",
+    ),
     _fault("node-closed-to-its-pods", "the node's firewall drops what its pods send to it", _own_pods_kept_out, "NET-REACH-003"),
     _fault(
         "pods-masqueraded",
