@@ -159,10 +159,10 @@ class Lab:
         assert ran.returncode in (0, 1)  # JUnit, being equal, says which
 
     def objects_of_runs(self) -> list[str]:
-        """Return every namespace, pod, priority class and Lease that carries the label of a run and is not on its way out."""
+        """Return every namespace, pod, Service, priority class and Lease that carries the label of a run and is not on its way out."""
         api = self.client.api
         selector = "app.kubernetes.io/managed-by=pytest-k8snet"
-        paths = ("/api/v1/namespaces", "/api/v1/pods", "/apis/scheduling.k8s.io/v1/priorityclasses", LEASES)
+        paths = ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services", "/apis/scheduling.k8s.io/v1/priorityclasses", LEASES)
         found = [item["metadata"] for path in paths for item in api.list(path, labelSelector=selector)]
         return [metadata["name"] for metadata in found if not metadata.get("deletionTimestamp")]
 

@@ -18,6 +18,7 @@ from tests.lab.rights import least_rights
 from tests.lab.suite import NOTHING_TO_JUDGE, Lab, assert_nothing_is_left, has_begun, k8snet
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
+SERVICES_AND_LOAD = ("--k8snet-checks=NET-SERVICE-001,NET-THROUGHPUT-001", "--k8snet-load-pairs=sample:1")
 NODES = ("node-1", "node-2", "node-3")
 
 
@@ -145,7 +146,7 @@ def test_a_node_that_is_not_ready(lab: Lab) -> None:
 
 
 def test_ctrl_c_in_a_measurement_removes_what_was_made(lab: Lab) -> None:
-    with lab.started_suite("interrupted", "--k8snet-load-pairs=sample:1") as run:
+    with lab.started_suite("interrupted", *SERVICES_AND_LOAD) as run:
         wait_until(lambda: has_begun(lab, "interrupted"), "the throughput to be measured")
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == 2
@@ -161,12 +162,12 @@ def test_sigterm_while_pods_start_removes_what_was_made(lab: Lab) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_by_cleanup(lab: Lab) -> None:
-    with lab.started_suite("killed", "--k8snet-load-pairs=sample:1") as run:
+    with lab.started_suite("killed", *SERVICES_AND_LOAD) as run:
         wait_until(lambda: has_begun(lab, "killed"), "the throughput to be measured")
         run.send_signal(signal.SIGKILL)
         run.wait(60)
     left = lab.objects_of_runs()
-    assert len(left) == 3 + 2 * len(NODES), left  # namespace, priority class, Lease, two pods a node
+    assert len(left) == 3 + 3 * len(NODES), left  # namespace, priority class, Lease, two pods and a Service a node
     assert k8snet("cleanup", "--kubeconfig", lab.kubeconfig).startswith("nothing to remove\nkept 3 that are younger")
     assert "would remove Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--all", "--dry-run")
     assert lab.objects_of_runs() == left
