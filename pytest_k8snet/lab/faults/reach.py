@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_PROXY_MODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import WITH_BRIDGE
 
 NEW = ("-m", "conntrack", "--ctstate", "NEW")  # answers pass: what others begin is not broken by it
@@ -50,7 +50,7 @@ def _iptables(lab: FaultyLab, node: FaultyNode, action: str, rule: Rule) -> None
     lab.run(node.name, ["iptables", "-w", action, chain, *rest])
 
 
-def _fault(name: str, summary: str, rule: Rule, *turned: str) -> Fault:
+def _fault(name: str, summary: str, rule: Rule, *turned: str, proxy_modes: tuple[str, ...] = ANY_PROXY_MODE) -> Fault:
     return Fault(
         name, area="reach", summary=summary, turns=tuple(map(Turns, turned)), apply=_apply(rule), revert=_revert(rule), networks=WITH_BRIDGE
     )
@@ -69,7 +69,14 @@ FAULTS = (
         _node_kept_in,
         "NET-REACH-002",
     ),
-    _fault("node-closed-to-its-pods", "the node's firewall drops what its pods send to it", _own_pods_kept_out, "NET-REACH-003"),
+    _fault(
+        "node-closed-to-its-pods",
+        "the node's firewall drops what its pods send to it",
+        _own_pods_kept_out,
+        "NET-REACH-003",
+        "NET-SERVICE-002",
+        proxy_modes=("ipvs",),
+    ),
     _fault(
         "pods-masqueraded",
         "what the node's pods send to other nodes' pods bears the node's address",
