@@ -59,7 +59,7 @@ def messages(recording: str) -> dict[tuple[str, str], str]:
                     "node-1",
                 ): "packets to the pod on node-2 cross inside VXLAN (UDP port 31999): 1000 of 1000, want as they are",
                 ("NET-ENCAP-004", "node-2"): "packets to the pod on node-3 come from 10.199.0.12 and not from the pod's own ",
-                ("NET-LOSS-001", "node-3"): "40 on node-1 behind its uplink (counters that moved there: TcpExt.IPReversePathFilter +40)",
+                ("NET-LOSS-001", "node-3"): "40 on node-1 behind its uplink (counters that moved there: TcpExt.IPReversePathFilter +40",
             },
         ),
     ],
