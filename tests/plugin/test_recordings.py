@@ -25,7 +25,7 @@ def test_recording(bench: Bench, name: str) -> None:
     today = [f"--k8snet-profile={profile}" for profile in profiles]  # as this version ships them, not as they were then
     ran = bench.run(f"--k8snet-replay={place}", *today, "--k8snet-save-bundle=b.tar.zst", fake=False)
     pairs = [json.loads(path.read_text())["subject"] for path in (place / "throughput").glob("*.json")]
-    nodes = [path.stem for path in (place / "facts").glob("*.json")]
+    nodes = sorted(path.stem for path in (place / "facts").glob("*.json"))
     properties = [case.properties for case in ran.cases.values()]
     turning = {case for title, node in about["faults"].items() for case in turned(fault(title), node, nodes, pairs)}
     # An older recording has nothing of what is measured since.

@@ -81,8 +81,8 @@ FAULTS = (
     Fault(
         "path-narrower",
         area="mtu",
-        summary="the way to one peer's pods carries 1400 bytes, and who sends more is told so",
-        turns=(Turns("NET-MTU-005"),),
+        summary="the way to one peer's pods carries 1400 bytes, and who sends more is told so; the peer's pods then send less, too",
+        turns=(Turns("NET-MTU-005"), Turns("NET-MTU-006", subject=PEER_NODE)),
         apply=_narrow_route,
         revert=_wide_route,
         networks=("native",),
