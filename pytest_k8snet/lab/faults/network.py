@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults import background
-from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import INTO_NODE, PEER_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import UPLINK
@@ -108,7 +108,7 @@ FAULTS = (
         "vxlan-route",
         area="encapsulation",
         summary="the route to one peer's pod range leads into a (working) vxlan device",
-        turns=(Turns("NET-ENCAP-001"), Turns("NET-ENCAP-004")),
+        turns=(Turns("NET-ENCAP-001"), Turns("NET-ENCAP-004"), Turns("NET-MTU-006", subject=PEER_NODE)),
         apply=_vxlan_route,
         revert=_native_route,
         networks=("native",),
