@@ -31,6 +31,7 @@ SERVER_QUESTIONS, SERVER_TCP = 10, 5
 OUTSIDE_QUESTIONS = 5
 MOST_SERVERS = 8  # asked by one node; nodes begin at different ones
 TIMEOUT_S = 5.0  # what resolvers wait
+SILENT_S = 1.0  # the same where nothing was answered before
 MOST_UNANSWERED = 2
 SERIES_S = 10.0
 REQUEST_S = 60.0
@@ -102,7 +103,7 @@ def _node(context: MeasureContext, targets: _Targets | str, name: str, number: i
         "want": [*targets.want],
         "servers_total": len(targets.servers),
         "series": [{**{k: v for k, v in item.items() if k != "judged_ms"}, "rounds": rounds[key]} for key, item in asked.items()],
-        "search": _walk(agent, targets, namespace, context.dns.names),
+        "search": _walk(agent, targets, namespace, context.dns.names, SILENT_S if _silent(targets, rounds) else TIMEOUT_S),
     }
 
 
@@ -132,7 +133,12 @@ def _ask_again(done: Sequence[Mapping[str, Any]], slow_ms: float) -> bool:
     return (done[-1]["p99_ms"] or 0.0) > slow_ms
 
 
-def _walk(agent: Agent, targets: _Targets, namespace: str, names: Sequence[str]) -> dict[str, Any] | None:
+def _silent(targets: _Targets, rounds: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether the first resolver has not answered at all."""
+    return all(item["p50_ms"] is None for server in targets.resolvers[:1] for item in rounds[f"{server.address} UDP"])
+
+
+def _walk(agent: Agent, targets: _Targets, namespace: str, names: Sequence[str], timeout_s: float) -> dict[str, Any] | None:
     """Resolve short names as a pod with the usual search list would."""
     if not targets.resolvers:
         return None
@@ -144,7 +150,7 @@ def _walk(agent: Agent, targets: _Targets, namespace: str, names: Sequence[str])
         "names": ["kubernetes.default.svc", *(name.rstrip(".") for name in names)],
         "search": search,
         "ndots": NDOTS,
-        "timeout_s": TIMEOUT_S,
+        "timeout_s": timeout_s,
     }
     names_found = agent.request("dns.walk", params, timeout_s=REQUEST_S)
     return {"server": resolver.address, "search": search, "ndots": NDOTS, "names": names_found}

@@ -87,6 +87,23 @@ def test_what_was_not_well_is_asked_again(change: Mapping[str, Any], rounds: int
     assert {len(series.rounds) for series in patient.of("service")} == {1 if rounds == 3 else rounds}
 
 
+@pytest.mark.parametrize(
+    ("change", "timeout_s"), [({}, 5.0), ({"ms": [], "answered": 0, "errors": {"timed out": 2}}, 1.0)], ids=["answers", "silent"]
+)
+def test_where_nothing_is_answered_short_names_are_not_waited_for_long(change: Mapping[str, Any], timeout_s: float) -> None:
+    """A walk through the search list would take minutes of time-outs, and no answer of it would be known."""
+    fake, waited = cluster(nodes=["node-1"]), []
+
+    def walk(params: Mapping[str, Any]) -> Any:
+        waited.append(params["timeout_s"])
+        return fake_dns.respond(fake, "node-1", "pod", "dns.walk", params)
+
+    fake.answer("node-1", "dns.ask", answering(change), role="pod")
+    fake.answer("node-1", "dns.walk", walk, role="pod")
+    measure(fake)
+    assert waited == [timeout_s]
+
+
 def test_of_many_servers_each_node_asks_others() -> None:
     fake = cluster(endpoints(*(f"10.244.1.{number:02}" for number in range(10, 30))))
     records = {name: DnsRecord.from_document(document) for name, document in measure(fake).items()}
