@@ -21,11 +21,11 @@ from pytest_k8snet.record.facts import NetNamespace, NodeFacts
 
 
 class LocalAgent:
-    """The agent as a process here, started as in a pod."""
+    """The agent as a process here, started as in a pod, by the command `before` if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *before: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *AGENT_ARGV[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*before, sys.executable, *AGENT_ARGV[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         program = agent_source()
         self.write(b"%08d" % len(program) + program)

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import json
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.client import AGENT_ARGV, agent_source, program_source
+from pytest_k8snet.access.client import program_source
 from pytest_k8snet.agent import wire
 from pytest_k8snet.agent.wire import Numbers, covered, dissect, growth, named_counters
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.record.pcap import section
+from tests.unit.agent.test_agent import LocalAgent
 
 MARK = bytes.fromhex("deadbeef")
 TOKEN = bytes.fromhex("0011223344556677")
@@ -157,34 +156,17 @@ def test_counters() -> None:
     assert growth({"a": 1, "b": 2}, {"a": 1, "b": 5, "new": 3}) == {"b": 3}
 
 
-class Isolated:
+class Isolated(LocalAgent):
     """The agent in a network namespace of its own, where it may capture."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            ["unshare", "-Urn", sys.executable, *AGENT_ARGV[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        program = agent_source()
-        self._write(b"%08d" % len(program) + program)
-        self._read()
-        assert self.ask("run", argv=["ip", "link", "set", "lo", "up"])["exit_status"] == 0
-        self.ask("load", name="wire", source=program_source("wire"))
+        super().__init__("unshare", "-Urn")
+        assert self.result("run", argv=["ip", "link", "set", "lo", "up"])["exit_status"] == 0
+        self.result("load", name="wire", source=program_source("wire"))
 
-    def _write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def _read(self) -> Any:
-        assert self.process.stdout is not None
-        line = b"\n"
-        while line == b"\n":
-            line = self.process.stdout.readline()
-        return json.loads(line)
-
-    def ask(self, op: str, **params: Any) -> Any:
-        self._write(json.dumps({"id": 7, "op": op, "params": params}).encode() + b"\n")
-        answer = self._read()
+    def result(self, op: str, **params: Any) -> Any:
+        """Ask for what must not fail."""
+        answer = self.ask(op, **params)
         assert "error" not in answer, answer
         return answer["result"]
 
@@ -204,8 +186,8 @@ def isolated() -> Iterator[Isolated]:
 
 def test_packets_are_sent_seen_and_received(isolated: Isolated) -> None:
     token = TOKEN.hex()
-    receiver = isolated.ask("wire.receive", address="127.0.0.1", udp=3, tcp=1, streams={token: 200}, max_s=30)
-    capture = isolated.ask(
+    receiver = isolated.result("wire.receive", address="127.0.0.1", udp=3, tcp=1, streams={token: 200}, max_s=30)
+    capture = isolated.result(
         "wire.capture",
         uplink_ip="127.0.0.1",
         links=[],
@@ -216,7 +198,7 @@ def test_packets_are_sent_seen_and_received(isolated: Isolated) -> None:
         max_s=30,
     )
     assert capture["devices"] == {"uplink": "lo", "wire": ["lo"], "pod": [], "indices": {"lo": 1}}
-    sent = isolated.ask(
+    sent = isolated.result(
         "wire.send",
         mark=MARK.hex(),
         rate_pps=4000,
@@ -225,8 +207,8 @@ def test_packets_are_sent_seen_and_received(isolated: Isolated) -> None:
     )
     assert sent["streams"] == [{"bits": "ff" * 25, "different": 200, "again": 0, "errors": {}}]
     assert (sent["tcp"][0]["sent"], sent["tcp"][0]["error"]) == (300_000, None)
-    seen = isolated.ask("wire.captured", id=capture["id"])
-    got = isolated.ask("wire.received", id=receiver["id"])
+    seen = isolated.result("wire.captured", id=capture["id"])
+    got = isolated.result("wire.received", id=receiver["id"])
     assert got["streams"][token] == {"bits": "ff" * 25, "different": 200, "again": 0, "senders": {"127.0.0.1": 200}}
     assert (got["overflow"], got["told"], seen["told"]) == (0, True, True)
     assert [item["bytes"] for item in got["tcp"]] == [300_000]
@@ -245,15 +227,17 @@ def test_packets_are_sent_seen_and_received(isolated: Isolated) -> None:
 
 def test_other_packets_are_not_seen_and_refusals_are_told(isolated: Isolated) -> None:
     token = TOKEN.hex()
-    capture = isolated.ask("wire.capture", uplink_ip="127.0.0.1", links=[], streams={token: 5}, tcp=[], mark="01020304", kept=2, max_s=30)
+    capture = isolated.result(
+        "wire.capture", uplink_ip="127.0.0.1", links=[], streams={token: 5}, tcp=[], mark="01020304", kept=2, max_s=30
+    )
     stream = {"address": "127.0.0.1", "ports": [9], "token": token, "count": 5, "sources": 1}
     beyond = {**stream, "address": "192.0.2.1"}
     tcp_item = {"address": "127.0.0.1", "port": 9, "bytes": 100}
-    sent = isolated.ask("wire.send", mark=MARK.hex(), rate_pps=1000, streams=[stream, beyond], tcp=[tcp_item])
+    sent = isolated.result("wire.send", mark=MARK.hex(), rate_pps=1000, streams=[stream, beyond], tcp=[tcp_item])
     assert sent["tcp"] == [{"sent": 0, "error": "Connection refused", "mss": None}]
     assert sent["streams"][0]["different"] == 5
     assert sent["streams"][1]["errors"] == {"Network is unreachable": 5}
-    seen = isolated.ask("wire.captured", id=capture["id"])
+    seen = isolated.result("wire.captured", id=capture["id"])
     assert (seen["seen"], seen["frames"], seen["unread"]) == ([], [], 0)
 
 
@@ -262,10 +246,10 @@ def is_over(pid: int) -> bool:
 
 
 def test_a_child_ends_with_its_time_and_with_the_agent(isolated: Isolated) -> None:
-    short = isolated.ask("wire.receive", address="127.0.0.1", udp=1, tcp=0, streams={}, max_s=0.1)
-    long = isolated.ask("wire.receive", address="127.0.0.1", udp=1, tcp=0, streams={}, max_s=300)
+    short = isolated.result("wire.receive", address="127.0.0.1", udp=1, tcp=0, streams={}, max_s=0.1)
+    long = isolated.result("wire.receive", address="127.0.0.1", udp=1, tcp=0, streams={}, max_s=300)
     wait_until(lambda: is_over(short["id"]), "the child to end", timeout_s=20, interval_s=0.05)
-    assert not isolated.ask("wire.received", id=short["id"])["told"]
+    assert not isolated.result("wire.received", id=short["id"])["told"]
     assert isolated.process.stdin is not None
     isolated.process.stdin.close()
     assert isolated.process.wait(10) == 0
