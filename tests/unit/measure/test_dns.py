@@ -78,7 +78,8 @@ def answering(change: Mapping[str, Any]) -> Any:
     [({"ms": [0.4, 70.0]}, 3), ({"answered": 99, "errors": {"timed out": 1}}, 2), ({"ms": [], "errors": {"timed out": 2}}, 2)],
     ids=["slow", "unanswered", "silent"],
 )
-def test_what_was_not_well_is_asked_again(change: Mapping[str, Any], rounds: int) -> None:
+def test_what_was_not_well_is_asked_again(monkeypatch: pytest.MonkeyPatch, change: Mapping[str, Any], rounds: int) -> None:
+    monkeypatch.setattr(dns, "SETTLED_S", 0.0)
     fake = cluster(nodes=["node-1"])
     fake.answer("node-1", "dns.ask", answering(change), role="pod")
     record = DnsRecord.from_document(measure(fake)["node-1"])
@@ -90,8 +91,11 @@ def test_what_was_not_well_is_asked_again(change: Mapping[str, Any], rounds: int
 @pytest.mark.parametrize(
     ("change", "timeout_s"), [({}, 5.0), ({"ms": [], "answered": 0, "errors": {"timed out": 2}}, 1.0)], ids=["answers", "silent"]
 )
-def test_where_nothing_is_answered_short_names_are_not_waited_for_long(change: Mapping[str, Any], timeout_s: float) -> None:
+def test_where_nothing_is_answered_short_names_are_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch, change: Mapping[str, Any], timeout_s: float
+) -> None:
     """A walk through the search list would take minutes of time-outs, and no answer of it would be known."""
+    monkeypatch.setattr(dns, "SETTLED_S", 0.0)
     fake, waited = cluster(nodes=["node-1"]), []
 
     def walk(params: Mapping[str, Any]) -> Any:
@@ -102,6 +106,22 @@ def test_where_nothing_is_answered_short_names_are_not_waited_for_long(change: M
     fake.answer("node-1", "dns.walk", walk, role="pod")
     measure(fake)
     assert waited == [timeout_s]
+
+
+def test_a_proxy_that_has_just_begun_is_given_the_time_of_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns, "_BETWEEN_S", 0.0)
+    fake, asked = cluster(nodes=["node-1"]), []
+
+    def respond(params: Mapping[str, Any]) -> Any:
+        asked.append({series["address"] for series in params["series"]})
+        refused = {"ms": [], "answered": 0, "errors": {"Connection refused": 2}}
+        return answering({} if len(asked) > 5 else refused)(params)
+
+    fake.answer("node-1", "dns.ask", respond, role="pod")
+    record = DnsRecord.from_document(measure(fake)["node-1"])
+    for series in record.of("service"):
+        assert len(series.rounds) > dns.FAILED_ROUNDS
+        assert series.rounds[-1].answered == series.rounds[-1].asked
 
 
 def test_of_many_servers_each_node_asks_others() -> None:
