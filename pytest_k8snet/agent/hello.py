@@ -2,7 +2,8 @@
 
 A program of the agent (see agent.py), sent when this operation is first asked for:
 
-- ``greet``: ``targets`` (``key``, ``address``, ``port``), ``tries``, ``timeout_s``; greets all of them at once. Gives for each key
+- ``greet``: ``targets`` (``key``, ``address``, ``port``), ``tries``, ``timeout_s``, ``settle_s`` (for so long
+  it tries on whatever the number of tries); greets all of them at once. Gives for each key
   ``connected_ms``, ``answered_ms`` (null: not so far), ``tries`` that it took, and ``error``. No handshake is completed and nothing is
   authenticated: an alert is an answer as well
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HANDSHAKE, ALERT = 22, 21
+BETWEEN_S = 2.0  # tries, when the first ones were in vain
 CIPHERS = (0x1301, 0x1302, 0x1303, 0xC02F, 0xC02B, 0xC030, 0xC02C, 0x009C)
 GROUPS = (29, 23, 24)
 SIGNATURES = (0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0603, 0x0806, 0x0601)
@@ -55,7 +57,9 @@ def greet(params: Mapping[str, Any]) -> dict[str, Any]:
     results: dict[str, Any] = {}
 
     def work(target: Mapping[str, Any]) -> None:
-        results[target["key"]] = greeted(target["address"], int(target["port"]), int(params["tries"]), float(params["timeout_s"]))
+        results[target["key"]] = greeted(
+            target["address"], int(target["port"]), int(params["tries"]), float(params["timeout_s"]), float(params.get("settle_s", 0.0))
+        )
 
     threads = [threading.Thread(target=work, args=(target,), daemon=True) for target in params["targets"]]
     for thread in threads:
@@ -65,10 +69,15 @@ def greet(params: Mapping[str, Any]) -> dict[str, Any]:
     return results
 
 
-def greeted(address: str, port: int, tries: int, timeout_s: float) -> dict[str, Any]:
-    """Greet one server, again when it does not answer."""
+def greeted(address: str, port: int, tries: int, timeout_s: float, settle_s: float) -> dict[str, Any]:
+    """Greet one server, again when it does not answer: so many times, and for `settle_s`."""
     result: dict[str, Any] = {}
-    for number in range(1, tries + 1):
+    begun = time.monotonic()
+    number = 0
+    while number < tries or time.monotonic() - begun < settle_s:
+        number += 1
+        if number > tries:
+            time.sleep(BETWEEN_S)
         result = {"connected_ms": None, "answered_ms": None, "tries": number, "error": None}
         start = time.monotonic()
         try:
