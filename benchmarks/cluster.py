@@ -123,6 +123,8 @@ class SimulatedCluster:
         node, answers = self.nodes[name], self._answers(name)
         if role == "pod" or op == "ipvs":
             return json.dumps(answers.pod if role == "pod" else answers.ipvs).encode()
+        if op == "activity":
+            return json.dumps(_later(answers.host["activity"])).encode()
         return json.dumps({**answers.host, "peer_routes": self._peer_routes(node, answers)}).encode()
 
     def _answers(self, name: str) -> Answers:
@@ -398,3 +400,13 @@ def _entry(server: WantedServer) -> str:
 
 def _hex(address: str) -> str:
     return f"{int(ipaddress.IPv4Address(address)):08X}"
+
+
+def _later(activity: dict[str, Any]) -> dict[str, Any]:
+    """Return the counters of a node a minute later, in which it had nothing to do."""
+    processor = activity["processor"]
+    return {
+        **activity,
+        "at_s": activity["at_s"] + 60.0,
+        "processor": {**processor, "idle": processor["idle"] + 6000 * processor["online"]},
+    }

@@ -108,7 +108,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("qdisc", ("NET-KERNEL-003",), lambda answers: [item.update(kind="pfifo_fast") for item in answers.host["qdiscs"]]),
     Fault("congestion-control", ("NET-KERNEL-004",), lambda answers: answers.host["host"].update(congestion_control="cubic")),
-    Fault("conntrack", ("NET-KERNEL-005",), lambda answers: answers.host["conntrack"].update(max=65536)),
+    Fault("conntrack", ("NET-KERNEL-005", "NET-CONNTRACK-003"), lambda answers: answers.host["conntrack"].update(max=65536)),
     Fault("forwarding", ("NET-KERNEL-006",), lambda answers: answers.sysctls.update({"net.ipv4.ip_forward": "0"})),
     Fault(
         "reserved-ports", ("NET-KERNEL-001",), lambda answers: answers.sysctls.update({"net.ipv4.ip_local_reserved_ports": "10248-10260"})

@@ -27,7 +27,7 @@ class Server(ThreadingHTTPServer):
         self.cluster = cluster
         self.lists = {path: [json.dumps(item).encode() for item in items] for path, items in cluster.objects().items()}
         # Made before anybody asks: what the simulation costs is not to be measured with the run.
-        ways = (("host", "facts"), ("pod", "facts"), ("host", "ipvs"))
+        ways = (("host", "facts"), ("pod", "facts"), ("host", "ipvs"), ("host", "activity"))
         self.answers = {(node, *way): cluster.answer(node, *way) for node in cluster.nodes for way in ways}
         self.made: dict[str, dict[str, Any]] = {}
 

@@ -58,7 +58,8 @@ def test_what_is_wrong_is_told_where_it_is(bench: Bench) -> None:
     red = {name for name, verdict in ran.verdicts.items() if verdict != "pass"}
     assert red == {"NET-DNS-004[node-2]", "NET-SERVICE-001[node-3]", "NET-CONTROL-008[node-1]"}, ran.out
     assert re.search(
-        r"node-2: Service kube-system/kube-dns \(10\.96\.0\.10\) over TCP: (\d+) of \d+ questions for kubernetes\.default\.svc\.cluster\.local\. "
+        r"node-2: Service kube-system/kube-dns \(10\.96\.0\.10\) over TCP: (\d+) of \d+ questions for "
+        r"kubernetes\.default\.svc\.cluster\.local\. "
         r"failed: timed out \(\1\) \(dig \+tcp @10\.96\.0\.10 kubernetes\.default\.svc\.cluster\.local\.\)",
         ran.cases["NET-DNS-004[node-2]"].text,
     )

@@ -101,3 +101,13 @@ def test_the_second_try_counts() -> None:
     with server(later) as port:
         result = greet(port, tries=3)
     assert (result["error"], result["tries"]) == (None, 2)
+
+
+def test_who_may_only_just_begin_is_greeted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hello, "BETWEEN_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    targets = [{"key": "a", "address": "127.0.0.1", "port": port}]
+    result = hello.greet({"targets": targets, "tries": 1, "timeout_s": 1.0, "settle_s": 0.1})["a"]
+    assert result["error"] == "Connection refused"
+    assert result["tries"] > 1
