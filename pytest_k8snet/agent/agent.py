@@ -273,6 +273,13 @@ def in_threads(targets: Sequence[Mapping[str, Any]], ask: Callable[[Mapping[str,
     return answers
 
 
+def said(error: OSError) -> str:
+    """Say in the kernel's words what went wrong with a socket."""
+    if isinstance(error, socket.timeout):
+        return "timed out"
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 # ---- files
 
 

@@ -22,6 +22,8 @@ import struct
 import threading
 import time
 
+from pytest_k8snet.agent.agent import in_threads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -193,17 +195,8 @@ class Loopback:
 def ask(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``ask``."""
     timeout_s, most, most_s = float(params["timeout_s"]), int(params["most_unanswered"]), float(params["most_s"])
-    results: dict[str, Any] = {}
-
-    def work(series: Mapping[str, Any]) -> None:
-        results[series["key"]] = one_series(series, timeout_s, most, most_s)
-
-    threads = [threading.Thread(target=work, args=(series,), daemon=True) for series in params["series"]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    asked = [*params["series"]]
+    return in_threads(asked, lambda series: one_series(series, timeout_s, most, most_s), len(asked))
 
 
 def one_series(series: Mapping[str, Any], timeout_s: float, most_unanswered: int, most_s: float) -> dict[str, Any]:

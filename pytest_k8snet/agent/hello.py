@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import threading
 import time
+
+from pytest_k8snet.agent.agent import in_threads, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,19 +55,8 @@ def client_hello() -> bytes:
 
 def greet(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``greet``."""
-    results: dict[str, Any] = {}
-
-    def work(target: Mapping[str, Any]) -> None:
-        results[target["key"]] = greeted(
-            target["address"], int(target["port"]), int(params["tries"]), float(params["timeout_s"]), float(params.get("settle_s", 0.0))
-        )
-
-    threads = [threading.Thread(target=work, args=(target,), daemon=True) for target in params["targets"]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    tries, timeout_s, settle_s = int(params["tries"]), float(params["timeout_s"]), float(params.get("settle_s", 0.0))
+    return in_threads([*params["targets"]], lambda target: greeted(target["address"], int(target["port"]), tries, timeout_s, settle_s))
 
 
 def greeted(address: str, port: int, tries: int, timeout_s: float, settle_s: float) -> dict[str, Any]:
@@ -101,7 +91,7 @@ def greeted(address: str, port: int, tries: int, timeout_s: float, settle_s: flo
         except socket.timeout:  # noqa: UP041 - its name before Python 3.10
             result["error"] = "timed out" if result["connected_ms"] is None else "connected, but the TLS hello was not answered"
         except OSError as error:
-            result["error"] = os.strerror(error.errno) if error.errno else str(error)
+            result["error"] = said(error)
     return result
 
 

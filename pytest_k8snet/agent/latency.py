@@ -12,11 +12,10 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 
-from pytest_k8snet.agent.agent import Failed, read
+from pytest_k8snet.agent.agent import Failed, read, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +31,6 @@ USES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  
 def in_order(seconds: Sequence[float]) -> list[float]:
     """Return times in milliseconds, the shortest first."""
     return sorted(round(value * 1000, 3) for value in seconds)
-
-
-def said(error: OSError) -> str:
-    """Say in the kernel's words what went wrong."""
-    if isinstance(error, socket.timeout):
-        return "timed out"
-    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def rtt(params: Mapping[str, Any]) -> dict[str, Any]:

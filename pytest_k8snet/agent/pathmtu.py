@@ -26,7 +26,7 @@ import struct
 import threading
 import time
 
-from pytest_k8snet.agent.agent import ANY_ERROR, Failed, in_threads, output
+from pytest_k8snet.agent.agent import ANY_ERROR, Failed, in_threads, output, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -410,8 +410,7 @@ def segments(address: str, port: int) -> dict[str, Any]:
                 "timestamps": bool(info[5] & TCPI_OPT_TIMESTAMPS),
             }
     except OSError as error:
-        text = "timed out" if isinstance(error, socket.timeout) else os.strerror(error.errno) if error.errno else str(error)
-        return {"error": text, "mss": None, "mtu": None, "timestamps": None}
+        return {"error": said(error), "mss": None, "mtu": None, "timestamps": None}
 
 
 def probe_one(target: Mapping[str, Any]) -> dict[str, Any]:

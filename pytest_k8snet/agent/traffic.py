@@ -24,7 +24,7 @@ import struct
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, in_threads
+from pytest_k8snet.agent.agent import Failed, in_threads, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,20 +208,13 @@ def ask(target: Mapping[str, Any], tries: int, timeout_s: float) -> dict[str, An
             told = asking(target["address"], int(target["port"]), timeout_s)
             answer.update(name=told["name"], peer=told["peer"], error=None)
         except OSError as error:
-            answer.update(error=reason(error), refused=error.errno == errno.ECONNREFUSED)
+            answer.update(error=said(error), refused=error.errno == errno.ECONNREFUSED)
         except (KeyError, TypeError, ValueError):
             answer.update(error="something else answers there", refused=False)
         answer.update(ms=round((time.monotonic() - start) * 1000, 2), tries=number)
         if answer["error"] is None:
             break
     return answer
-
-
-def reason(error: OSError) -> str:
-    """Say in the kernel's words what went wrong."""
-    if isinstance(error, socket.timeout) or error.errno is None:
-        return "timed out" if isinstance(error, socket.timeout) else str(error)
-    return os.strerror(error.errno)
 
 
 def by_tcp(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:

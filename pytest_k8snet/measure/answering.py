@@ -62,6 +62,13 @@ def at_once(
         return dict(zip(names, pool.map(safely, names), strict=True))
 
 
+def given(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
+    """Return one of the answers of `at_once`, or raise what stands in its place."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 @contextmanager
 def serving(context: MeasureContext, nodes: Sequence[str], place: Place) -> Iterator[Mapping[str, Mapping[str, Any] | Exception]]:
     """Let the agents of `nodes` serve (``pathmtu.serve``); give what each says of its server, or why there is none."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
-from pytest_k8snet.measure.answering import Place, address_of, agent_of, at_once, present_targets, serving
+from pytest_k8snet.measure.answering import Place, address_of, agent_of, at_once, given, present_targets, serving
 from pytest_k8snet.measure.taking import now, take_document
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         answers = at_once(context, subjects, partial(_node, context, {"pod": pods, "host": hosts}, targets), together=together)
     duration_s = round(time.monotonic() - start, 3)
     for name in subjects:
-        document = take_document("latency", name, _METHOD, partial(_values, answers[name]))
+        document = take_document("latency", name, _METHOD, partial(given, answers[name]))
         yield replace(document, started=started, duration_s=duration_s)
 
 
@@ -118,9 +118,3 @@ def _point(context: MeasureContext, name: str, point: str, address: str, port: i
         "p50_ms": figures(times)["p50_ms"] if times else None,
         "error": answer["error"],
     }
-
-
-def _values(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
-    if isinstance(answer, Exception):
-        raise answer
-    return answer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import pair_name
 from pytest_k8snet.errors import NoPodError
-from pytest_k8snet.measure.answering import address_of, at_once, present_targets, serving
+from pytest_k8snet.measure.answering import address_of, at_once, given, present_targets, serving
 from pytest_k8snet.measure.taking import now, take_document
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         answers = at_once(context, subjects, partial(_probe, context, servers, targets))
     duration_s = round(time.monotonic() - start, 3)
     for name in subjects:
-        document = take_document("pathmtu", name, _METHOD, partial(_values, answers[name]))
+        document = take_document("pathmtu", name, _METHOD, partial(given, answers[name]))
         yield replace(document, started=started, duration_s=duration_s)
 
 
@@ -59,9 +59,3 @@ def _probe(
         told = agent.request("pathmtu.probe", {"targets": asked}, timeout_s=_PROBE_S)
         found |= {item["key"]: {**told[item["key"]], "address": item["address"]} for item in asked}
     return {"pod_absent": None, "targets": {target: found[target] for target in targets[name]}}
-
-
-def _values(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
-    if isinstance(answer, Exception):
-        raise answer
-    return answer

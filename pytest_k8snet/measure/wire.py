@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.cluster.model import pair_name, pair_nodes
 from pytest_k8snet.errors import MeasurementError, ProbeError, UnsupportedError
+from pytest_k8snet.measure.answering import address_of
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 from pytest_k8snet.plan import WIRE_PACKETS
 from pytest_k8snet.record.pcap import section
@@ -173,8 +174,8 @@ class Crossing:
         node, agents = self._nodes[name], self._context.access
         from_nodes = self._targets.get(name, [])
         # The pod's agent first: where there are no pods nothing is done at all.
-        node.pod_receiver = self._receiver(agents.pod(name), self._address(name, "pod"), name, "pod", from_nodes)
-        node.host_receiver = self._receiver(agents.host(name), self._address(name, "host"), name, "host", from_nodes)
+        node.pod_receiver = self._receiver(agents.pod(name), address_of(self._context, name, "pod"), name, "pod", from_nodes)
+        node.host_receiver = self._receiver(agents.host(name), address_of(self._context, name, "host"), name, "host", from_nodes)
 
     def _receiver(
         self, agent: Agent, address: str, name: str, path: Literal["pod", "host"], from_nodes: Sequence[str]
@@ -197,7 +198,7 @@ class Crossing:
         assert node.pod_receiver is not None
         pairs = [pair for pair in self._pairs if name in pair_nodes(pair)]
         params = {
-            "uplink_ip": self._address(name, "host"),
+            "uplink_ip": address_of(self._context, name, "host"),
             "links": node.pod_receiver["links"],
             "streams": {self._ids[pair, path]: self._count(path) for pair in pairs for path in ("pod", "host")},
             "tcp": [list(to) for pair in pairs if (to := self._tcp_of(pair)) is not None],
@@ -213,7 +214,7 @@ class Crossing:
         receiver = self._nodes[target].pod_receiver
         if receiver is None or not receiver["tcp"]:
             return None
-        return self._address(target, "pod"), receiver["tcp"][self._targets[target].index(source)]
+        return address_of(self._context, target, "pod"), receiver["tcp"][self._targets[target].index(source)]
 
     def _send(self, name: str) -> None:
         targets = [target for target in self._sources[name] if target not in self.failed]
@@ -238,7 +239,7 @@ class Crossing:
         receiver = node.pod_receiver if path == "pod" else node.host_receiver
         assert receiver is not None
         return {
-            "address": self._address(target, path),
+            "address": address_of(self._context, target, path),
             "ports": receiver["udp"][self._targets[target].index(name) :: len(self._targets[target])],
             "token": self._ids[pair_name(name, target), path],
             "count": self._count(path),
@@ -266,17 +267,6 @@ class Crossing:
         if errors:
             raise errors[0]
 
-    def _address(self, name: str, path: Literal["pod", "host"]) -> str:
-        if path == "host":
-            address = self._context.cluster.node(name).internal_ip
-            if address is None:
-                raise MeasurementError(f"{name}: the node has no InternalIP")
-            return address
-        probe = self._context.probes.get(name)
-        if probe is None or probe.pod_ip is None:
-            raise MeasurementError(f"{name}: no address of the probe pod is known")
-        return probe.pod_ip
-
     # ---- what comes out of it
 
     def pcap(self, names: Iterable[str]) -> bytes:
@@ -301,8 +291,8 @@ class Crossing:
                 return {"error": reason, "unsupported": isinstance(error, UnsupportedError), "missing": isinstance(error, ProbeError)}
         there = self._nodes[target]
         return {
-            "address": self._address(source, "pod"),
-            "target_address": self._address(target, "pod"),
+            "address": address_of(self._context, source, "pod"),
+            "target_address": address_of(self._context, target, "pod"),
             "streams": [self._udp(pair, "pod")],
             "control": self._udp(pair, "host"),
             "tcp": self._tcp(pair),

@@ -61,12 +61,17 @@ def _native_route(lab: FaultyLab, node: FaultyNode) -> None:
         lab.run(here.name, ["ip", "link", "delete", TUNNEL])
 
 
-def _throttle_pods(lab: FaultyLab, node: FaultyNode) -> None:
-    """Limit what enters the node's pods; the bridge is made when no pod has made it yet."""
+def have_bridge(lab: FaultyLab, node: FaultyNode) -> None:
+    """Make the bridge of the node's pods when no pod has made it yet."""
     try:
         lab.run(node.name, ["ip", "link", "show", BRIDGE])
     except LabError:
         lab.run(node.name, ["ip", "link", "add", BRIDGE, "type", "bridge"])
+
+
+def _throttle_pods(lab: FaultyLab, node: FaultyNode) -> None:
+    """Limit what enters the node's pods."""
+    have_bridge(lab, node)
     lab.run(node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", *HALF_THE_LINE_RATE])
 
 

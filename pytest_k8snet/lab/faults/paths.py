@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import PEER_NODE, Fault, FaultyLab, FaultyNode, Turns
-from pytest_k8snet.lab.faults.network import BRIDGE, WITH_BRIDGE, peer_of
+from pytest_k8snet.lab.faults.network import BRIDGE, WITH_BRIDGE, have_bridge, peer_of
 from pytest_k8snet.lab.node_files import UPLINK
 
 NARROW = 1400  # bytes, IP header included
@@ -52,11 +51,8 @@ def _clamp(change: str, lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _delay(lab: FaultyLab, node: FaultyNode) -> None:
-    """Delay what comes from one peer's pods; the bridge is made when no pod has made it yet."""
-    try:
-        lab.run(node.name, ["ip", "link", "show", BRIDGE])
-    except LabError:
-        lab.run(node.name, ["ip", "link", "add", BRIDGE, "type", "bridge"])
+    """Delay what comes from one peer's pods."""
+    have_bridge(lab, node)
     match = ("protocol", "ip", "u32", "match", "ip", "src", peer_of(lab, node).pod_cidr, "flowid", "1:3")
     # Every priority leads to the second band, so that the third one has only what the filter puts there.
     lab.run(node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", "handle", "1:", "prio", "priomap", *["1"] * 16])
