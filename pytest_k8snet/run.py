@@ -36,7 +36,7 @@ from pytest_k8snet.record.store import COLLECTION, LEASE, PLAN, PROBES, PROFILES
 from pytest_k8snet.shown import shown
 
 if TYPE_CHECKING:
-    from pytest_k8snet.access.base import Access, CommandResult
+    from pytest_k8snet.access.base import Access, CommandResult, Deadline
     from pytest_k8snet.access.probe_services import ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.backend import Backend, Probing
@@ -52,6 +52,7 @@ PROBES_S = 180.0  # what probe pods are given to start, images pulled included
 _POLL_S = 0.05
 _CREATE_S = 90.0
 _SAY_S = 90.0  # more than the controller's last request takes
+SYNC_SLACK_S = 5.0  # that a proxy takes for a sync, besides the time between two
 _END_S = 10.0  # what a measurement is given to end when the run does
 KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
 
@@ -127,6 +128,7 @@ class Run:
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
         self._early: list[threading.Thread] = []
+        self._settled: Deadline | None = None  # from the first measurement on
         self._stopped = threading.Event()
 
     def shown(self, text: str, *, keep: str = "\n\t") -> str:
@@ -353,19 +355,26 @@ class Run:
             self._backend.close()
 
     def _context(self) -> MeasureContext:
+        from pytest_k8snet.access.base import Deadline
+        from pytest_k8snet.cluster.serving import is_served
         from pytest_k8snet.measure.registry import DnsWishes, MeasureContext
+        from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
 
+        probes = self.probes
+        if self._settled is None:
+            self._settled = Deadline.after(SYNC_PERIOD_S + SYNC_SLACK_S if is_served(self.cluster) else 0.0)
         dns = self.expectations.common.dns
         return MeasureContext(
             cluster=self.cluster,
             access=self.access,
-            probes=self.probes,
+            probes=probes,
             services=self.backend.services,
             pairs=self.plan.pairs,
             reference_points=[(point.name, point.address, point.port) for point in self.expectations.common.latency.points],
             sysctl_keys=self.expectations.sysctl_keys(),
             dns=DnsWishes(() if dns.names is None else dns.names.value, None if dns.domain is None else dns.domain.value, dns.p99_ms.value),
             probe_services=self.probe_services,
+            settled=self._settled,
             stopped=self._stopped,
         )
 

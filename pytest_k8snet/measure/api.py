@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.errors import NoPodError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
-from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
 
 if TYPE_CHECKING:
-    from pytest_k8snet.access.base import Agent
+    from pytest_k8snet.access.base import Agent, Deadline
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.document import Document
 
@@ -20,7 +18,6 @@ NAMESPACE, NAME = "default", "kubernetes"
 TRIES = 3
 TIMEOUT_S = 5.0
 REQUEST_S = 45.0
-SETTLED_S = SYNC_PERIOD_S + 5.0  # after which a proxy that has just begun serves
 
 Target = dict[str, Any]
 
@@ -44,19 +41,24 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 def _node(context: MeasureContext, subject: str, targets: list[Target] | Exception) -> dict[str, Any]:
     if isinstance(targets, Exception):
         raise targets
-    settle_s = SETTLED_S if is_served(context.cluster) else 0.0
-    asked = [(target, "host", answer) for target, answer in _greet(context.access.host(subject), targets, settle_s)]
     absent = None
-    try:
-        asked += [(target, "pod", answer) for target, answer in _greet(context.access.pod(subject), targets, settle_s)]
-    except NoPodError as error:
-        absent = str(error)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="k8snet-api-pod") as beside:
+        try:
+            agent = context.access.pod(subject)
+        except NoPodError as error:
+            absent, from_pod = str(error), None
+        else:
+            from_pod = beside.submit(_greet, agent, targets, context.settled)
+        asked = [(target, "host", answer) for target, answer in _greet(context.access.host(subject), targets, context.settled)]
+        if from_pod is not None:
+            asked += [(target, "pod", answer) for target, answer in from_pod.result()]
     return {"pod_absent": absent, "greeted": [{**target, "role": role, **answer} for target, role, answer in asked]}
 
 
-def _greet(agent: Agent, targets: Sequence[Target], settle_s: float) -> list[tuple[Target, dict[str, Any]]]:
+def _greet(agent: Agent, targets: Sequence[Target], settled: Deadline) -> list[tuple[Target, dict[str, Any]]]:
     if not targets:
         return []
+    settle_s = settled.remaining
     asked = [{"key": str(number), "address": target["address"], "port": target["port"]} for number, target in enumerate(targets)]
     answers = agent.request(
         "hello.greet", {"targets": asked, "tries": TRIES, "timeout_s": TIMEOUT_S, "settle_s": settle_s}, timeout_s=REQUEST_S + settle_s

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.measure.taking import take_document
-from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
@@ -39,7 +36,6 @@ SILENT_S = 1.0  # the same where nothing was answered before
 MOST_UNANSWERED = 2
 SERIES_S = 10.0
 REQUEST_S = 60.0
-SETTLED_S = SYNC_PERIOD_S + 5.0  # after which a proxy that has just begun serves
 _BETWEEN_S = 2.0
 
 
@@ -95,16 +91,15 @@ def _node(context: MeasureContext, targets: _Targets | str, name: str, number: i
     # By itself: beside the other series the times would be those of this pod's own threads.
     rounds: dict[str, list[dict[str, Any]]] = {key: [] for key in asked}
     _ask(agent, {key: asked[key] for key in first}, rounds)
-    _ask(agent, {key: item for key, item in asked.items() if key not in first}, rounds)
-    settled = Deadline.after(SETTLED_S if is_served(context.cluster) else 0.0)
+    _ask(agent, {key: item for key, item in asked.items() if key not in first}, rounds, silent=_silent(targets, rounds))
     while True:
-        patient = not settled.expired
+        patient = not context.settled.expired
         again = {key: asked[key] for key, done in rounds.items() if _ask_again(done, context.dns.slow_ms, patient=patient)}
         again.update({key: asked[key] for key in first if again.keys() & {*first} and asked[key]["protocol"] == "loopback"})
         unanswered = any(rounds[key][-1]["errors"] for key in again)
         if not again or (patient and unanswered and context.stopped.wait(_BETWEEN_S)):
             break
-        _ask(agent, again, rounds)
+        _ask(agent, again, rounds, silent=_silent(targets, rounds))
     return {
         "absent": None,
         "domain": targets.domain,
@@ -116,14 +111,15 @@ def _node(context: MeasureContext, targets: _Targets | str, name: str, number: i
     }
 
 
-def _ask(agent: Agent, asked: Mapping[str, Mapping[str, Any]], rounds: Mapping[str, list[dict[str, Any]]]) -> None:
+def _ask(agent: Agent, asked: Mapping[str, Mapping[str, Any]], rounds: Mapping[str, list[dict[str, Any]]], *, silent: bool = False) -> None:
+    """Ask a round; where nothing was answered so far (`silent`) one question that nobody answers ends a series."""
     if not asked:
         return
     series = [
         {"key": key, **{name: item[name] for name in ("address", "port", "protocol", "name", "type", "count")}}
         for key, item in asked.items()
     ]
-    params = {"series": series, "timeout_s": TIMEOUT_S, "most_unanswered": MOST_UNANSWERED, "most_s": SERIES_S}
+    params = {"series": series, "timeout_s": TIMEOUT_S, "most_unanswered": 1 if silent else MOST_UNANSWERED, "most_s": SERIES_S}
     answers = agent.request("dns.ask", params, timeout_s=REQUEST_S)
     for key in asked:
         answer = answers[key]
@@ -143,8 +139,9 @@ def _ask_again(done: Sequence[Mapping[str, Any]], slow_ms: float, *, patient: bo
 
 
 def _silent(targets: _Targets, rounds: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
-    """Whether the first resolver has not answered at all."""
-    return all(item["p50_ms"] is None for server in targets.resolvers[:1] for item in rounds[f"{server.address} UDP"])
+    """Whether there is a resolver, and the first one has not answered at all."""
+    first = targets.resolvers[:1]
+    return bool(first) and all(item["p50_ms"] is None for server in first for item in rounds[f"{server.address} UDP"])
 
 
 def _walk(agent: Agent, targets: _Targets, namespace: str, names: Sequence[str], timeout_s: float) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.plan import OMIT_S, TAKE_S
 
@@ -65,6 +66,7 @@ class MeasureContext:
     dns: DnsWishes = field(default_factory=DnsWishes)
     probe_services: Callable[[], Sequence[ProbeService]] = tuple  # the run's own; waits until they are made
     settings: MeasureSettings = field(default_factory=MeasureSettings)
+    settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
 
     def targets_of(self, node: str) -> list[str]:

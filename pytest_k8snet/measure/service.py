@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PORT, TARGET_PORT, ProbeService
-from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.errors import AccessError, K8sNetError, UnsupportedError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
-from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 3  # to each address, from as many source ports
 TIMEOUT_S = 5.0  # room for a second and a third SYN
-SETTLED_S = SYNC_PERIOD_S + 5.0  # after which every proxy has seen endpoints that were ready before
-UNSERVED_S = 10.0  # the same where nothing is known to serve Services
+MADE_S = 10.0  # after which every proxy has seen Services that were made meanwhile
 SERVE_S = 300.0
 REQUEST_S = 60.0
 _BETWEEN_S = 2.0
@@ -126,12 +123,14 @@ def _node(
     try:
         asked = _plan(context, ring, subject, usable)
         started = time.monotonic()
-        settled_s = SETTLED_S if is_served(context.cluster) else UNSERVED_S
+        patience_s = max(context.settled.remaining, MADE_S)
         while left := [item for item in asked if not item.fine]:
             waited_s = time.monotonic() - started
-            for role in ("host", "pod"):
-                _ask(context, subject, role, [item for item in left if item.role == role], waited_s)
-            if waited_s > settled_s or all(item.fine for item in left) or context.stopped.wait(_BETWEEN_S):
+            with ThreadPoolExecutor(max_workers=2, thread_name_prefix="k8snet-service-role") as both:
+                by_role = [(role, [item for item in left if item.role == role]) for role in ("host", "pod")]
+                for done in [both.submit(_ask, context, subject, role, items, waited_s) for role, items in by_role]:
+                    done.result()
+            if waited_s > patience_s or all(item.fine for item in left) or context.stopped.wait(_BETWEEN_S):
                 break
     except MEASURE_ERRORS as error:
         return error

@@ -37,7 +37,7 @@ def test_what_is_wrong_is_told_where_it_is(bench: Bench) -> None:
         from pytest_k8snet.access.fakes import dns, traffic
         from pytest_k8snet.measure import service
 
-        service.SETTLED_S = 0.0
+        service.MADE_S = 0.0
 
         def lost(params):
             answers = {series["key"]: dns.answered(series) for series in params["series"]}

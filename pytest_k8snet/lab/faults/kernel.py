@@ -40,9 +40,9 @@ def _without(path: str) -> Action:
     return act
 
 
-def _modprobe(*arguments: str) -> Action:
+def _module(*command: str) -> Action:
     def act(lab: FaultyLab, node: FaultyNode) -> None:
-        lab.run(node.name, ["modprobe", *arguments])
+        lab.run(node.name, command)
 
     return act
 
@@ -124,7 +124,7 @@ FAULTS = (
         area="kernel",
         summary="the module br_netfilter is unloaded",
         turns=(Turns("NET-KERNEL-008"),),
-        apply=_modprobe("-r", "br_netfilter"),
-        revert=_modprobe("br_netfilter"),
+        apply=_module("rmmod", "br_netfilter"),  # not modprobe -r, which unloads what it needs as well: the bridge and its devices
+        revert=_module("modprobe", "br_netfilter"),
     ),
 )

@@ -32,11 +32,16 @@ def endpoints(*addresses: str, ready: bool = True) -> dict[str, Any]:
     }
 
 
-def measure(fake: FakeCluster, wishes: DnsWishes | None = None) -> dict[str, Document]:
+def measure(fake: FakeCluster, wishes: DnsWishes | None = None, *, settled_s: float = 0.0) -> dict[str, Document]:
     cluster = fake.read_cluster()
     probes = fake.start_probes(cluster, [*fake.nodes], "1").wait(Deadline.after(1))
     context = MeasureContext(
-        cluster=cluster, access=fake.open_access(cluster, probes), probes=probes, services=fake.services, dns=wishes or DnsWishes()
+        cluster=cluster,
+        access=fake.open_access(cluster, probes),
+        probes=probes,
+        services=fake.services,
+        dns=wishes or DnsWishes(),
+        settled=Deadline.after(settled_s),
     )
     return {item.subject: item for item in MEASUREMENTS["dns"].take(context, [*fake.nodes])}
 
@@ -78,8 +83,7 @@ def answering(change: Mapping[str, Any]) -> Any:
     [({"ms": [0.4, 70.0]}, 3), ({"answered": 99, "errors": {"timed out": 1}}, 2), ({"ms": [], "errors": {"timed out": 2}}, 2)],
     ids=["slow", "unanswered", "silent"],
 )
-def test_what_was_not_well_is_asked_again(monkeypatch: pytest.MonkeyPatch, change: Mapping[str, Any], rounds: int) -> None:
-    monkeypatch.setattr(dns, "SETTLED_S", 0.0)
+def test_what_was_not_well_is_asked_again(change: Mapping[str, Any], rounds: int) -> None:
     fake = cluster(nodes=["node-1"])
     fake.answer("node-1", "dns.ask", answering(change), role="pod")
     record = DnsRecord.from_document(measure(fake)["node-1"])
@@ -91,21 +95,23 @@ def test_what_was_not_well_is_asked_again(monkeypatch: pytest.MonkeyPatch, chang
 @pytest.mark.parametrize(
     ("change", "timeout_s"), [({}, 5.0), ({"ms": [], "answered": 0, "errors": {"timed out": 2}}, 1.0)], ids=["answers", "silent"]
 )
-def test_where_nothing_is_answered_short_names_are_not_waited_for_long(
-    monkeypatch: pytest.MonkeyPatch, change: Mapping[str, Any], timeout_s: float
-) -> None:
+def test_where_nothing_is_answered_nothing_is_waited_for_long(change: Mapping[str, Any], timeout_s: float) -> None:
     """A walk through the search list would take minutes of time-outs, and no answer of it would be known."""
-    monkeypatch.setattr(dns, "SETTLED_S", 0.0)
-    fake, waited = cluster(nodes=["node-1"]), []
+    fake, waited, ending = cluster(nodes=["node-1"]), [], []
+
+    def ask(params: Mapping[str, Any]) -> Any:
+        ending.append(params["most_unanswered"])
+        return answering(change)(params)
 
     def walk(params: Mapping[str, Any]) -> Any:
         waited.append(params["timeout_s"])
         return fake_dns.respond(fake, "node-1", "pod", "dns.walk", params)
 
-    fake.answer("node-1", "dns.ask", answering(change), role="pod")
+    fake.answer("node-1", "dns.ask", ask, role="pod")
     fake.answer("node-1", "dns.walk", walk, role="pod")
     measure(fake)
     assert waited == [timeout_s]
+    assert ending == ([2, 2] if timeout_s == dns.TIMEOUT_S else [2, 1, 1])
 
 
 def test_a_proxy_that_has_just_begun_is_given_the_time_of_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +124,7 @@ def test_a_proxy_that_has_just_begun_is_given_the_time_of_a_sync(monkeypatch: py
         return answering({} if len(asked) > 5 else refused)(params)
 
     fake.answer("node-1", "dns.ask", respond, role="pod")
-    record = DnsRecord.from_document(measure(fake)["node-1"])
+    record = DnsRecord.from_document(measure(fake, settled_s=60)["node-1"])
     for series in record.of("service"):
         assert len(series.rounds) > dns.FAILED_ROUNDS
         assert series.rounds[-1].answered == series.rounds[-1].asked

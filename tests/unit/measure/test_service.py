@@ -88,7 +88,7 @@ def test_what_fails_is_asked_again_until_every_proxy_must_know(monkeypatch: pyte
     fake = FakeCluster(NODES[:2])
     fake.answer("node-1", "traffic.connect", failing([None, None, "node-2"]))
     assert all(item.fine for item in records(fake)["node-1"].asked if item.role == "host")
-    monkeypatch.setattr(service, "SETTLED_S", 0.0)
+    monkeypatch.setattr(service, "MADE_S", 0.0)
     fake = FakeCluster(NODES[:2])
     fake.answer("node-1", "traffic.connect", lambda params: failing([None])(params))
     (item,) = (item for item in records(fake)["node-1"].asked if item.role == "host")
