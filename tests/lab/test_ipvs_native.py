@@ -20,15 +20,23 @@ PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=ipvs", "--k8snet-profile=n
 # proof takes a third of the time. Faults that use the same means, or that disturb each other's pairs, are apart.
 TOGETHER: dict[str, dict[str, str]] = {
     "1": {"proxy-mode-iptables": "node-2", "sysctl-reset": "node-1", "uplink-mtu-1400": "node-3"},
-    "2": {"ipvs-scheduler": "node-1", "real-server-weight-0": "node-2", "conntrack-max-lowered": "node-3"},
-    "3": {"stale-endpoint": "node-2", "strict-arp-off": "node-1", "congestion-control-cubic": "node-3"},
+    "2": {
+        "ipvs-scheduler": "node-1",
+        "strict-arp-off": "node-1",
+        "stale-endpoint": "node-2",
+        "real-server-weight-0": "node-3",
+        "conntrack-max-lowered": "node-3",
+        "congestion-control-cubic": "node-3",
+    },
     "4": {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3"},
     "5": {"pod-path-throttled": "node-2", "iperf3-server-killed": "node-3"},
-    "6": {"conntrack-table-nearly-full": "node-1", "conntrack-table-full": "node-2", "node-in-another-region": "node-3"},
-    "7": {
-        "pods-without-tuning": "node-1",
+    "6": {
+        "conntrack-table-nearly-full": "node-1",
+        "conntrack-table-full": "node-2",
         "module-unloaded": "node-2",
-        "softnet-queue-too-short": "node-2",
+        "node-in-another-region": "node-3",
+        "softnet-queue-too-short": "node-3",
+        "pods-without-tuning": "node-1",
         "pod-untuned": "node-1",
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",

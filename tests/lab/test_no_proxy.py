@@ -21,7 +21,7 @@ def lab(results: Path) -> Iterator[Lab]:
 
 
 def test_healthy(lab: Lab, tmp_path: Path) -> None:
-    outcome = lab.run_suite("healthy", "--k8snet-save-bundle=healthy.tar.zst", *PROFILES)
+    outcome = lab.run_suite("healthy", "--k8snet-save-bundle=healthy.tar.zst", "--k8snet-load-pairs=sample:1", *PROFILES)
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
     assert outcome.skipped_checks == NOTHING_TO_JUDGE | {
