@@ -129,8 +129,9 @@ class Controller:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
-        pairs = () if self.collection is None else self.collection.subjects("load")
-        line = None if self._run.plan_only else summary.load_line(self._run, len(pairs))
+        collected = set() if self.collection is None or not self._run.started else self.collection.subjects("load")
+        pairs = [pair for pair in self._run.plan.load_pairs if pair in collected] if collected else []
+        line = None if self._run.plan_only else summary.load_line(self._run, pairs)
         return [] if line is None else [f"k8snet: {line}"]
 
     @pytest.hookimpl(tryfirst=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, some
+from pytest_k8snet.plan import OMIT_S, TAKE_S, Load, some
 from pytest_k8snet.summary import counted, load_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _pairs(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
     yield f"Pairs of nodes for checks that send little ({settings.pairs}): {some(run.plan.pairs) or 'none'}"
     yield f"Pairs of nodes under load ({settings.load_pairs}): {some(load) or 'none'}"
     if load:
-        yield f"  {load_line(run, len(load))}"
+        yield f"  {load_line(run, load)}"
 
 
 def _objects(run: ControllerRun, load: Sequence[str], *, services: bool) -> Iterator[str]:
@@ -107,9 +107,8 @@ def _time(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
     pods = run.settings.makes_pods
     nodes = len(_measured(run)) + len(run.plan.partners)
     reading = math.ceil(nodes / MeasureSettings().facts_threads) * _FACTS_S + (_PODS_S + nodes * _POD_S if pods else 0.0)
-    least, most = (
-        reading + len(load) * takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in ((TAKES, MOST_TAKES) if pods else (HOST_TAKES,) * 2)
-    )
+    planned = Load.of(load, run.settings)
+    least, most = (reading + takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in (planned.least_takes, planned.most_takes))
     yield (
         f"Time: about {_minutes(least)}"
         + (f", up to {_minutes(most)} where takes disagree" if most > least else "")

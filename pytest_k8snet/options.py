@@ -153,6 +153,7 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="PAIRS",
     ),
     Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
+    Setting("max-parallel", "number", 4, "pairs under load at the same time, none of them with a node of another", metavar="N"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
     Setting("no-lock", "flag", False, "measure load also while another run does"),
@@ -193,6 +194,7 @@ class Settings:
     level: str = "load"
     pairs: PairChoice = PairChoice("auto")
     load_pairs: PairChoice = PairChoice("sample", 4)
+    max_parallel: int = 4
     shard: Shard | None = None
     lock_wait: int = 300
     no_lock: bool = False

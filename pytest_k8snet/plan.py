@@ -183,9 +183,63 @@ def choose_pairs(choice: PairChoice, nodes: Sequence[str]) -> tuple[str, ...]:
     return tuple(pair_name(source, target) for source, target in ordered)
 
 
-def volume_bytes(pairs: int, line_rate_bps: int, takes: int = MOST_TAKES) -> int:
-    """Return how many bytes the takes of `pairs` send at most."""
-    return pairs * takes * (TAKE_S + OMIT_S) * line_rate_bps // 8
+def disjoint(pairs: Sequence[str], most: int) -> list[str]:
+    """Return the first of `pairs` and up to `most` in all that have no node in common, in their order."""
+    chosen: list[str] = []
+    busy: set[str] = set()
+    for pair in pairs:
+        if len(chosen) < most and busy.isdisjoint(pair_nodes(pair)):
+            chosen.append(pair)
+            busy.update(pair_nodes(pair))
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What measuring throughput comes to: the pairs that are measured at the same time, and how often each is."""
+
+    rounds: tuple[tuple[str, ...], ...]
+    pods: bool
+
+    @classmethod
+    def of(cls, pairs: Sequence[str], settings: Settings) -> Load:
+        """Return the load on `pairs`: the first one alone, then those that have no node in common together."""
+        left = [*pairs]
+        rounds: list[tuple[str, ...]] = []
+        while left:
+            rounds.append(tuple(disjoint(left, settings.max_parallel if rounds else 1)))
+            left = [pair for pair in left if pair not in rounds[-1]]
+        return cls(tuple(rounds), settings.makes_pods)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are."""
+        return sum(map(len, self.rounds))
+
+    @property
+    def together(self) -> int:
+        """How many pairs are measured at the same time."""
+        return max(map(len, self.rounds), default=0)
+
+    @property
+    def least_takes(self) -> int:
+        """How many takes one after the other there are when all is well."""
+        return len(self.rounds) * self.takes
+
+    @property
+    def most_takes(self) -> int:
+        """How many takes of all pairs there are when every pair has to be measured again alone and its paths disagree."""
+        company = sum(len(pairs) for pairs in self.rounds if len(pairs) > 1)
+        return company * self.takes + self.pairs * (MOST_TAKES if self.pods else HOST_TAKES)
+
+    @property
+    def takes(self) -> int:
+        """How many takes a pair has when all is well."""
+        return TAKES if self.pods else HOST_TAKES
+
+    def most_bytes(self, line_rate_bps: int) -> int:
+        """Return how many bytes are sent at most."""
+        return self.most_takes * (TAKE_S + OMIT_S) * line_rate_bps // 8
 
 
 def matches(check_id: str, patterns: Sequence[str]) -> bool:

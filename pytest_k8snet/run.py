@@ -357,7 +357,7 @@ class Run:
     def _context(self) -> MeasureContext:
         from pytest_k8snet.access.base import Deadline
         from pytest_k8snet.cluster.serving import is_served
-        from pytest_k8snet.measure.registry import DnsWishes, MeasureContext
+        from pytest_k8snet.measure.registry import DnsWishes, MeasureContext, MeasureSettings
         from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
 
         probes = self.probes
@@ -374,6 +374,7 @@ class Run:
             sysctl_keys=self.expectations.sysctl_keys(),
             dns=DnsWishes(() if dns.names is None else dns.names.value, None if dns.domain is None else dns.domain.value, dns.p99_ms.value),
             probe_services=self.probe_services,
+            settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
             stopped=self._stopped,
         )

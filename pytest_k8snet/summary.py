@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import FEW, HOST_TAKES, MOST_TAKES, OMIT_S, TAKE_S, TAKES, matches, some, volume_bytes
+from pytest_k8snet.plan import FEW, MOST_TAKES, OMIT_S, TAKE_S, Load, matches, some
 from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     lines += [f"k8snet: {note}" for note in plan.notes]
     lines.append(f"k8snet: {_settings(run)}")
     if load and run.settings.allows("load") and _has_load(run.settings.checks):
-        line = load_line(run, len(run.plan.load_pairs))
+        line = load_line(run, run.plan.load_pairs)
         lines += [] if line is None else [f"k8snet: {line}"]
     if run.recording:
         lines.append(f"k8snet: run folder {run.folder.path}")
@@ -73,22 +73,18 @@ def _settings(run: Run) -> str:
     return ", ".join(f"{name} {value} ({source})" for name, value, source in run.settings.shown())
 
 
-def load_line(run: Run, pairs: int) -> str | None:
-    """Return the traffic that load on `pairs` pairs makes, None when there is none."""
+def load_line(run: Run, pairs: Sequence[str]) -> str | None:
+    """Return the traffic that load on `pairs` makes, None when there is none."""
     if not pairs or run.recorded is not None:
         return None
-    pods = run.settings.makes_pods
-    takes = (
-        f"{TAKES} takes of {TAKE_S + OMIT_S} s (up to {MOST_TAKES} if they disagree)"
-        if pods
-        else f"{HOST_TAKES} takes of {TAKE_S + OMIT_S} s"
-    )
-    most = MOST_TAKES if pods else HOST_TAKES
-    line = f"load: {counted(pairs, 'pair')} of nodes, one at a time, {takes}"
+    load = Load.of(pairs, run.settings)
+    takes = f"{load.takes} takes of {TAKE_S + OMIT_S} s" + (f" (up to {MOST_TAKES} if they disagree)" if load.pods else "")
+    at_once = "one at a time" if load.together == 1 else f"up to {load.together} at the same time"
+    line = f"load: {counted(load.pairs, 'pair')} of nodes, {at_once}, {takes}"
     rate = run.expectations.common.throughput.line_rate_bps
     if rate is None:
-        return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(volume_bytes(pairs, 10**10, most))}"
-    return f"{line}, at most {_size(volume_bytes(pairs, rate.value, most))} at the line rate"
+        return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(load.most_bytes(10**10))}"
+    return f"{line}, at most {_size(load.most_bytes(rate.value))} at the line rate"
 
 
 def _has_load(patterns: Sequence[str]) -> bool:

@@ -40,6 +40,7 @@ class MeasureSettings:
     existing_pods: int = 20  # network namespaces of pods looked at per node
     take_s: int = TAKE_S
     omit_s: int = OMIT_S
+    max_parallel: int = 4  # pairs under load at the same time
     bitrate_bps: int | None = None  # cap of a throughput take; None is as fast as it goes
 
 

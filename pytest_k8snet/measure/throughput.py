@@ -1,7 +1,11 @@
-"""Throughput of pairs by iperf3: the host path, the pod path, the host path again, and never two takes at a time.
+"""Throughput of pairs by iperf3: the host path, the pod path, the host path again, and of one node never two takes at a time.
 
 One take in a few is slowed by something that passes. Where the best takes of the two paths disagree, pod and host are taken again, up to
 `MOST_TAKES` in all; every take is recorded, and what they say is for the judge.
+
+Pairs that have no node in common are measured at the same time (``max_parallel``), after a first one alone, which says what a pair can do.
+They may share an uplink of switches or of virtual machines all the same: a pair that did worse in company, by its host path or by its pod
+path, is measured again alone, and that counts. When that was so of most pairs of a round, the others are measured one by one.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +24,7 @@ from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import address_of, agent_of
 from pytest_k8snet.measure.taking import again, now, take_document
-from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES
+from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, disjoint
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
@@ -42,17 +47,59 @@ _END_S = 2.0
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
-    """Measure the pairs `subjects`, one after the other."""
+    """Measure the pairs `subjects`, in rounds of pairs without a node in common."""
     uplinks: dict[str, str | None] = {}
+    most, alone_bps = context.settings.max_parallel, 0.0
+    left = [*subjects]
+    while left:
+        pairs = disjoint(left, most if alone_bps else 1)  # without a figure of a pair alone nothing says what the others should do
+        left = [pair for pair in left if pair not in pairs]
+        documents = _together(context, pairs, uplinks)
+        if len(pairs) > 1:
+            worse = {pair for pair, document in documents.items() if _did_worse(document, alone_bps)}
+            most = 1 if 2 * len(worse) > len(pairs) else most
+            for pair in worse:
+                in_company = (documents[pair].values or {})["takes"]
+                (documents[pair],) = _together(context, [pair], uplinks, in_company).values()
+        else:
+            alone_bps = max(alone_bps, *(_best(document, "host") for document in documents.values()))
+        yield from documents.values()
+
+
+def _together(
+    context: MeasureContext, pairs: Sequence[str], uplinks: dict[str, str | None], in_company: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Document]:
+    """Measure pairs at the same time; `in_company` are takes of the pair that were made before, beside other pairs."""
     settings = context.settings
     method = f"iperf3, one TCP stream, {settings.take_s} s after {settings.omit_s} s omitted"
-    for subject in subjects:
-        document = take_document("throughput", subject, method, partial(_pair, context, subject, uplinks))
+
+    def measured(subject: str) -> Document:
+        beside = [pair for pair in pairs if pair != subject]
+        document = take_document("throughput", subject, method, partial(_pair, context, subject, uplinks, beside, in_company))
         cuts = [take["retried"] for take in (document.values or {}).get("takes", ()) if take["retried"]]
-        yield replace(document, retried=document.retried or "; ".join(cuts) or None)
+        return replace(document, retried=document.retried or "; ".join(cuts) or None)
+
+    if len(pairs) == 1:
+        return {pairs[0]: measured(pairs[0])}
+    with ThreadPoolExecutor(max_workers=len(pairs), thread_name_prefix="k8snet-throughput") as pool:
+        return dict(zip(pairs, pool.map(measured, pairs), strict=True))
 
 
-def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None]) -> dict[str, Any]:
+def _did_worse(document: Document, alone_bps: float) -> bool:
+    """Whether a pair that was measured in company did worse than one alone; what went wrong altogether would do so alone as well."""
+    takes = (document.values or {}).get("takes", ())
+    return _all_well(takes) and (_best(document, "host") < AGREE * alone_bps or disagree(takes))
+
+
+def _best(document: Document, path: Literal["host", "pod"]) -> float:
+    """Return the rate of a path's best take, 0 when it has none."""
+    takes = (document.values or {}).get("takes", ())
+    return max((take["received_bps"] or 0.0 for take in takes if take["path"] == path), default=0.0)
+
+
+def _pair(
+    context: MeasureContext, subject: str, uplinks: dict[str, str | None], beside: Sequence[str], in_company: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     source, target = pair_nodes(subject)
     # Both ends of both paths have to be there before any traffic is sent.
     absent: str | None = None
@@ -70,26 +117,35 @@ def _pair(context: MeasureContext, subject: str, uplinks: dict[str, str | None])
         "omit_s": context.settings.omit_s,
         "encapsulated": _encapsulated(context, source, target, uplinks[source]),
         "pod_absent": absent,
-        "takes": _takes(context, source, target, uplinks, pods=absent is None),
+        "beside": [*beside],
+        "takes_in_company": [*in_company],
+        "takes": _takes(context, source, target, uplinks, pods=absent is None, alone=not beside),
     }
 
 
-def _takes(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool) -> list[dict[str, Any]]:
+def _takes(
+    context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool, alone: bool
+) -> list[dict[str, Any]]:
     takes: list[dict[str, Any]] = []
     for path in ORDER if pods else HOST_ORDER:
         broken = next((take["error"] for take in takes if take["broken"]), None)
         takes.append(_take(context, source, target, path, uplinks) if broken is None else _untaken(path, f"not taken: {broken}"))
-    while pods and len(takes) < MOST_TAKES and disagree(takes):
+    while pods and alone and len(takes) < MOST_TAKES and disagree(takes):
         takes += [_take(context, source, target, path, uplinks) for path in AGAIN]
     return takes
 
 
 def disagree(takes: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the best takes of host and pod path are too far apart to leave it at that; takes that went wrong are not repeated."""
-    if any(take["error"] is not None for take in takes):
+    paths = {take["path"] for take in takes}
+    if not _all_well(takes):
         return False
-    best: list[float] = [max(take["received_bps"] for take in takes if take["path"] == path) for path in ("host", "pod")]
+    best: list[float] = [max(take["received_bps"] for take in takes if take["path"] == path) for path in paths]
     return min(best) < AGREE * max(best)
+
+
+def _all_well(takes: Sequence[Mapping[str, Any]]) -> bool:
+    return bool(takes) and all(take["error"] is None for take in takes)
 
 
 def _take(

@@ -9,7 +9,21 @@ from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import PairChoice, Settings, Shard
-from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Absent, Plan, choose_pairs, is_selector, make_plan, matches, replay_plan, volume_bytes
+from pytest_k8snet.plan import (
+    HOST_TAKES,
+    MOST_TAKES,
+    OMIT_S,
+    TAKE_S,
+    TAKES,
+    Absent,
+    Load,
+    Plan,
+    choose_pairs,
+    is_selector,
+    make_plan,
+    matches,
+    replay_plan,
+)
 
 RING, ALL, AUTO = PairChoice("ring"), PairChoice("all"), PairChoice("auto")
 
@@ -83,10 +97,32 @@ def test_shard_without_a_node() -> None:
     assert [item.reason for item in part.left_out] == ["not in shard 2/3"] * 2
 
 
+AROUND = ["a:b", "b:c", "c:d", "d:a"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "most", "rounds"),
+    [
+        ([], 4, ()),
+        (AROUND, 4, (("a:b",), ("b:c", "d:a"), ("c:d",))),
+        (AROUND, 1, (("a:b",), ("b:c",), ("c:d",), ("d:a",))),
+        (["a:b", "c:d", "e:f", "g:h"], 2, (("a:b",), ("c:d", "e:f"), ("g:h",))),
+        (["a:b", "b:a", "a:c"], 4, (("a:b",), ("b:a",), ("a:c",))),
+    ],
+    ids=["none", "ring", "one-at-a-time", "two-at-a-time", "all-have-a-node-in-common"],
+)
+def test_pairs_that_have_no_node_in_common_are_loaded_together(pairs: list[str], most: int, rounds: tuple[tuple[str, ...], ...]) -> None:
+    assert Load.of(pairs, Settings(max_parallel=most)).rounds == rounds
+
+
 def test_volume() -> None:
-    assert volume_bytes(0, 10**10) == 0
-    assert volume_bytes(4, 10**10) == 4 * volume_bytes(1, 10**10) == 10 * volume_bytes(4, 10**9)
-    assert volume_bytes(1, 8_000) >= TAKES * (TAKE_S + OMIT_S) * 1_000
+    alone, ring = Load.of(AROUND[:1], Settings()), Load.of(AROUND, Settings())
+    assert Load.of([], Settings()).most_bytes(10**10) == 0
+    assert (alone.together, alone.least_takes, alone.most_takes) == (1, TAKES, MOST_TAKES)
+    assert alone.most_bytes(8_000) == MOST_TAKES * (TAKE_S + OMIT_S) * 1_000
+    assert (ring.together, ring.least_takes) == (2, 3 * TAKES)
+    assert ring.most_takes == 4 * MOST_TAKES + 2 * TAKES, "two of them in company before"
+    assert Load.of(AROUND, Settings(access="ssh")).most_takes == (4 + 2) * HOST_TAKES
 
 
 @pytest.mark.parametrize(

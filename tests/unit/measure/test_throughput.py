@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,8 +9,10 @@ import pytest
 from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.errors import CommandTimeout, MeasurementError, NoAgentError, ProbeError
 from pytest_k8snet.measure import throughput
+from pytest_k8snet.measure.registry import MeasureContext
 from pytest_k8snet.measure.throughput import disagree, read_result
 from pytest_k8snet.plan import HOST_TAKES
+from pytest_k8snet.record.document import Document
 from tests.unit.measure.faked import Cut, context
 
 
@@ -106,3 +110,81 @@ def test_node_without_an_agent_makes_the_pair_unsupported() -> None:
     fake.answer("node-2", "run", NoAgentError("node-2: the node has no python3"))
     (document,) = throughput.take(context(fake), ["node-1:node-2"])
     assert (document.values, document.reason, document.unsupported) == (None, "node-2: the node has no python3", True)
+
+
+RING = [f"node-{number}:node-{number % 6 + 1}" for number in range(1, 7)]
+SOME = ["node-1:node-2", "node-3:node-4", "node-5:node-6"]
+
+
+class Rates:
+    """A cluster whose nodes send at rates that depend on how many do, as those behind one uplink of virtual machines."""
+
+    def __init__(self, bps: Callable[[str, str, int], float]) -> None:
+        self.fake = FakeCluster([f"node-{number}" for number in range(1, 7)])
+        self._bps = bps
+        for node in self.fake.nodes:
+            for role in ("host", "pod"):
+                self.fake.answer(node, "iperf3_client", partial(self._client, node, role), role=role)
+
+    def _client(self, node: str, role: str, params: Mapping[str, Any]) -> Any:
+        answer = self.fake._iperf3(node, params)
+        answer["result"]["end"]["sum_received"]["bits_per_second"] = self._bps(node, role, self.company)
+        return answer
+
+    company = 1
+
+    def measure(self, monkeypatch: pytest.MonkeyPatch, pairs: list[str], **settings: Any) -> list[Document]:
+        together = throughput._together
+
+        def watched(context: MeasureContext, pairs: Sequence[str], *rest: Any) -> Any:
+            self.company = len(pairs)
+            return together(context, pairs, *rest)
+
+        monkeypatch.setattr(throughput, "_together", watched)
+        return [*throughput.take(context(self.fake, take_s=1, omit_s=0, **settings), pairs)]
+
+
+def beside(documents: list[Document]) -> dict[str, tuple[list[str], int]]:
+    """Return for each pair what was measured beside it, and how many takes were made before, in company."""
+    return {item.subject: (item.values["beside"], len(item.values["takes_in_company"])) for item in documents if item.values is not None}
+
+
+def test_pairs_without_a_node_in_common_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = beside(Rates(lambda *_: 1e9).measure(monkeypatch, RING))
+    assert {pair: others for pair, (others, _) in found.items()} == {
+        RING[0]: [],
+        RING[1]: [RING[3], RING[5]],
+        RING[3]: [RING[1], RING[5]],
+        RING[5]: [RING[1], RING[3]],
+        RING[2]: [RING[4]],
+        RING[4]: [RING[2]],
+    }
+    assert {before for _, before in found.values()} == {0}
+    found = beside(Rates(lambda *_: 1e9).measure(monkeypatch, RING, max_parallel=1))
+    assert [*found.values()] == [([], 0)] * 6
+
+
+@pytest.mark.parametrize("slower", ["host", "pod"])
+def test_a_pair_that_did_worse_in_company_is_measured_again_alone(monkeypatch: pytest.MonkeyPatch, slower: str) -> None:
+    rates = Rates(lambda node, role, company: 5e8 if company > 1 and node == "node-4" and slower in (role, "host") else 1e9)
+    documents = rates.measure(monkeypatch, RING)
+    found = beside(documents)
+    assert found[RING[3]] == ([], 3)
+    assert found[RING[1]] == ([RING[3], RING[5]], 0)
+    (again,) = (item.values for item in documents if item.subject == RING[3])
+    assert again is not None
+    assert {take["received_bps"] for take in again["takes"]} == {1e9}
+    assert {take["received_bps"] for take in again["takes_in_company"]} == ({5e8} if slower == "host" else {5e8, 1e9})
+
+
+def test_where_company_slows_most_pairs_they_are_measured_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = beside(Rates(lambda node, role, company: 1e9 / company).measure(monkeypatch, RING))
+    assert {pair for pair, (_, before) in found.items() if before} == {RING[1], RING[3], RING[5]}
+    assert {str(others) for others, _ in found.values()} == {"[]"}
+
+
+def test_without_a_figure_of_a_pair_alone_there_is_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = Rates(lambda *_: 1e9)
+    rates.fake.answer("node-2", "iperf3_server", MeasurementError("port kept closed"))
+    found = beside(rates.measure(monkeypatch, SOME))
+    assert found == {SOME[0]: ([], 0), SOME[1]: ([], 0), SOME[2]: ([], 0)}
