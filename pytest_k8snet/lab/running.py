@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import subprocess
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.addresses import API_PORT, AddressPlan
 from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.model import FaultyNode, Ran
+from pytest_k8snet.lab.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,6 +104,15 @@ class RunningLab:
         if done.returncode != 0:
             raise LabError(f"{node}: {shlex.join(argv)} exited with {done.returncode}: {(done.stderr or done.stdout).strip()}")
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def filter_wire(self, node: str, program: Sequence[tuple[int, int, int, int]] | None) -> None:
+        """Let a program choose the frames that get to a node, or `None` all; raise a LabError when that cannot be."""
+        self.node(node)
+        keeper = self._state.processes[0]
+        process = next(item for item in self._state.processes if item.name == node)
+        arguments = [str(process.pid), self._plan.node(node).tap, *([] if program is None else [json.dumps(program)])]
+        # In the lab's namespaces: a user without root has the rights it takes only there.
+        Namespace(keeper, of_user=os.geteuid() != 0).run([sys.executable, "-m", "pytest_k8snet.lab.tap_filter", *arguments])
 
     def apply_object(self, manifest: Mapping[str, Any]) -> None:
         """Create or replace an object."""

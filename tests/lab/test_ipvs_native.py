@@ -61,6 +61,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "segments-clamped": "node-3",
     },
     "slowness": {"path-narrower": "node-1", "pods-delayed": "node-2", "processor-hogged": "node-1"},
+    "lost": {"packets-lost-before-uplink": "node-1", "packets-lost-after-uplink": "node-2", "packets-lost-on-the-wire": "node-3"},
 }
 
 

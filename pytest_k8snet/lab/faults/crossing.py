@@ -6,10 +6,13 @@ check's packets are lost with them.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 from pytest_k8snet.agent.wire import PAYLOAD_BYTES
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
 from pytest_k8snet.lab.node_files import UPLINK
+from pytest_k8snet.lab.tap_filter import one_in
 
 LENGTH = 20 + 8 + PAYLOAD_BYTES  # as IP has it
 LOST = 50  # of so many one
@@ -25,6 +28,16 @@ TUNNEL_PORT = "31999"
 
 def _iptables(lab: FaultyLab, name: str, table: str, action: str, chain: str, *rule: str) -> None:
     lab.run(name, ["iptables-legacy", "-w", "-t", table, action, chain, *rule])
+
+
+def _before_uplink(action: str, lab: FaultyLab, node: FaultyNode) -> None:
+    rule = ("-o", UPLINK, "-d", peer_of(lab, node).pod_cidr, *NUMBERED, *ONE_IN_MANY, "-j", "DROP")
+    _iptables(lab, node.name, "mangle", action, "POSTROUTING", *rule)
+
+
+def _after_uplink(action: str, lab: FaultyLab, node: FaultyNode) -> None:
+    rule = ("-i", UPLINK, "-s", node.pod_cidr, *NUMBERED, *ONE_IN_MANY, "-j", "DROP")
+    _iptables(lab, peer_of(lab, node).name, "mangle", action, "FORWARD", *rule)
 
 
 def _reverse_path(lab: FaultyLab, node: FaultyNode) -> None:
@@ -51,6 +64,14 @@ def _marking(action: str, lab: FaultyLab, node: FaultyNode) -> None:
     _iptables(lab, peer_of(lab, node).name, "mangle", action, "PREROUTING", *rule)
 
 
+def _on_the_wire(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.filter_wire(peer_of(lab, node).name, one_in(LOST, IPv4Network(node.pod_cidr), LENGTH))
+
+
+def _whole_wire(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.filter_wire(peer_of(lab, node).name, None)
+
+
 def _hidden_tunnel(lab: FaultyLab, node: FaultyNode) -> None:
     """Put packets into vxlan behind the route, which leads to the uplink as ever: so do a CNI's programs."""
     peer = peer_of(lab, node)
@@ -75,6 +96,33 @@ def _no_hidden_tunnel(lab: FaultyLab, node: FaultyNode) -> None:
 LOSES = Turns("NET-LOSS-001")
 
 FAULTS = (
+    Fault(
+        "packets-lost-before-uplink",
+        area="loss",
+        summary=f"a rule drops one in {LOST} packets to one peer's pods on the node itself: seen at its pod's device, not at its uplink",
+        turns=(LOSES, Turns("NET-ENCAP-004", verdict="inconclusive")),
+        apply=lambda lab, node: _before_uplink("-I", lab, node),
+        revert=lambda lab, node: _before_uplink("-D", lab, node),
+        networks=("native",),
+    ),
+    Fault(
+        "packets-lost-on-the-wire",
+        area="loss",
+        summary=f"the wire into one peer loses one in {LOST} packets of the node's pods, and no packet the other way",
+        turns=(LOSES,),
+        apply=_on_the_wire,
+        revert=_whole_wire,
+        networks=("native",),
+    ),
+    Fault(
+        "packets-lost-after-uplink",
+        area="loss",
+        summary=f"a rule on one peer drops one in {LOST} packets of the node's pods: seen at the peer's uplink, not at its pod's device",
+        turns=(LOSES,),
+        apply=lambda lab, node: _after_uplink("-I", lab, node),
+        revert=lambda lab, node: _after_uplink("-D", lab, node),
+        networks=("native",),
+    ),
     Fault(
         "reverse-path-filtered",
         area="loss",

@@ -60,6 +60,9 @@ class FaultyLab(Protocol):
     def run(self, node: str, argv: Sequence[str], *, stdin: str | None = None) -> Ran:
         """Run a command on a node as root; raise `LabError` with its output when it fails."""
 
+    def filter_wire(self, node: str, program: Sequence[tuple[int, int, int, int]] | None) -> None:
+        """Let this classic BPF program choose the frames that get to a node, or `None` all; `LabError` when that cannot be."""
+
     def apply_object(self, manifest: Mapping[str, Any]) -> None:
         """Create or replace a Kubernetes object."""
 
