@@ -6,6 +6,9 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   and again. Gives ``sorted_ms``, the times in their order of size, and ``jitter_ms``, the mean of how much one differs from the one before
 - ``connect``: ``address``, ``port``, ``samples``, ``timeout_s``; opens connections one after the other and closes them at once. Gives
   ``sorted_ms``, and ``error`` with which some of them failed, or null
+- ``begin``: ``address``, ``port``, ``after_s``, ``max_s``; does as ``rtt`` in the background, every `EVERY_S`, beside whatever else this
+  agent is asked for, and counts from ``after_s`` on. Gives ``number``
+- ``end``: ``number``; gives ``sorted_ms`` and ``jitter_ms`` of what was begun, and ``error``, which ended it early, or null
 - ``wakeups``: ``seconds``, ``sleep_s``; sleeps again and again, and looks how late it wakes. Gives ``late_ms``, in their order of size, and
   ``processor``, the ticks by use that passed meanwhile
 """
@@ -13,6 +16,7 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 from pytest_k8snet.agent.agent import Failed, read, said
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TIMEOUT_S = 5.0
+EVERY_S = 0.01  # beside a load that is not to notice
 WARM_UP = 5  # answers that are not counted: neighbours are resolved, and both ends are awake afterwards
 MESSAGE = b"k8snet latency\n."
 USES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # the first line of /proc/stat
@@ -39,25 +44,88 @@ def rtt(params: Mapping[str, Any]) -> dict[str, Any]:
     times: list[float] = []
     until = time.monotonic() + float(params["max_s"])
     try:
-        with socket.create_connection(where, timeout=TIMEOUT_S) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connected(where) as sock:
             for number in range(WARM_UP + int(params["samples"])):
-                start = time.perf_counter()
-                sock.sendall(MESSAGE)
-                missing = len(MESSAGE)
-                while missing:
-                    data = sock.recv(missing)
-                    if not data:
-                        raise Failed("failed", "the connection was closed")
-                    missing -= len(data)
+                took_s = answered(sock)
                 if number >= WARM_UP:
-                    times.append(time.perf_counter() - start)
+                    times.append(took_s)
                 if time.monotonic() > until and times:
                     break
     except OSError as error:
         raise Failed("failed", f"{where[0]} port {where[1]}: {said(error)}") from error
+    return figures(times)
+
+
+def connected(where: tuple[str, int]) -> socket.socket:
+    """Return a connection whose little messages go at once."""
+    sock = socket.create_connection(where, timeout=TIMEOUT_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def answered(sock: socket.socket) -> float:
+    """Send a few bytes and wait for them to come back; return the seconds that took."""
+    start = time.perf_counter()
+    sock.sendall(MESSAGE)
+    missing = len(MESSAGE)
+    while missing:
+        data = sock.recv(missing)
+        if not data:
+            raise Failed("failed", "the connection was closed")
+        missing -= len(data)
+    return time.perf_counter() - start
+
+
+def figures(times: Sequence[float]) -> dict[str, Any]:
+    """Return what is given of times in seconds, in the order they were taken in."""
     steps = [abs(later - earlier) for earlier, later in zip(times, times[1:])]  # noqa: B905, RUF007 - python 3.7 has neither
     return {"sorted_ms": in_order(times), "jitter_ms": round(sum(steps) * 1000 / max(1, len(steps)), 3)}
+
+
+class Beside:
+    """Round trips in the background."""
+
+    def __init__(self, where: tuple[str, int], after_s: float, max_s: float) -> None:
+        self.where = where
+        self.begun = time.monotonic()
+        self.from_on = self.begun + after_s
+        self.until = self.begun + max_s
+        self.times: list[float] = []
+        self.error: str | None = None
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self) -> None:
+        """Take the times until it is over."""
+        try:
+            with connected(self.where) as sock:
+                while time.monotonic() < self.until and not self.over.wait(EVERY_S):
+                    took_s = answered(sock)
+                    if time.monotonic() >= self.from_on:
+                        self.times.append(took_s)
+        except OSError as error:
+            self.error = f"{self.where[0]} port {self.where[1]}: {said(error)}"
+        except Failed as error:
+            self.error = f"{self.where[0]} port {self.where[1]}: {error}"
+
+
+BESIDE: dict[int, Beside] = {}
+
+
+def begin(params: Mapping[str, Any]) -> dict[str, int]:
+    """Operation ``begin``."""
+    number = max(BESIDE, default=0) + 1
+    BESIDE[number] = Beside((str(params["address"]), int(params["port"])), float(params["after_s"]), float(params["max_s"]))
+    return {"number": number}
+
+
+def end(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``end``."""
+    beside = BESIDE.pop(int(params["number"]))
+    beside.over.set()
+    beside.thread.join(TIMEOUT_S + 1)
+    return {**figures([*beside.times]), "error": beside.error}
 
 
 def connect(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,4 +167,4 @@ def wakeups(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"late_ms": in_order(late), "processor": {use: after[use] - before[use] for use in after}}
 
 
-OPERATIONS = {"rtt": rtt, "connect": connect, "wakeups": wakeups}
+OPERATIONS = {"rtt": rtt, "begin": begin, "end": end, "connect": connect, "wakeups": wakeups}

@@ -219,6 +219,8 @@ def _latency(source: _Source) -> LatencyExpectation:
         pod_to_host=source.wanted(float, "latency", "pod_to_host") or default.pod_to_host,
         slack_ms=source.wanted(float, "latency", "slack_ms") or default.slack_ms,
         slack_p99_ms=source.wanted(float, "latency", "slack_p99_ms") or default.slack_p99_ms,
+        loaded_slack_ms=source.wanted(float, "latency", "loaded_slack_ms") or default.loaded_slack_ms,
+        loaded_p50_ms=source.wanted(float, "latency", "loaded_p50_ms"),
         points=tuple(
             ReferencePoint(item.name, item.address, item.port, item.max_p50_ms, profile.origin("latency", "points", index))
             for index, item in enumerate(points or ())

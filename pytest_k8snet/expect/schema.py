@@ -222,6 +222,12 @@ class Latency(_Section):
         default=None, description="Milliseconds more that are no fault either, of the p50."
     )
     slack_p99_ms: Annotated[float, Field(ge=0)] | None = Field(default=None, description="The same of the p99.")
+    loaded_slack_ms: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Milliseconds more that are no fault while TCP fills the path, of the p50."
+    )
+    loaded_p50_ms: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Milliseconds within which half of the answers between pods come while TCP fills the path."
+    )
     points: list[PointModel] | None = Field(default=None, description="Reached by TCP from a pod on every node.")
 
 

@@ -70,7 +70,9 @@ def given(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
 
 
 @contextmanager
-def serving(context: MeasureContext, nodes: Sequence[str], place: Place) -> Iterator[Mapping[str, Mapping[str, Any] | Exception]]:
+def serving(
+    context: MeasureContext, nodes: Sequence[str], place: Place, *, port: int = PORT
+) -> Iterator[Mapping[str, Mapping[str, Any] | Exception]]:
     """Let the agents of `nodes` serve (``pathmtu.serve``); give what each says of its server, or why there is none."""
 
     def start(node: str) -> Mapping[str, Any]:
@@ -78,7 +80,7 @@ def serving(context: MeasureContext, nodes: Sequence[str], place: Place) -> Iter
         toward = None
         with suppress(MeasurementError):
             toward = address_of(context, others[0], place) if others else None
-        params = {"port": PORT, "max_s": SERVE_S, "toward": toward}
+        params = {"port": port, "max_s": SERVE_S, "toward": toward}
         answer: Mapping[str, Any] = agent_of(context, node, place).request("pathmtu.serve", params, timeout_s=_SHORT_S)
         return answer
 

@@ -3,6 +3,8 @@
 One take in a few is slowed by something that passes. Where the best takes of the two paths disagree, pod and host are taken again, up to
 `MOST_TAKES` in all; every take is recorded, and what they say is for the judge.
 
+Beside every take little answers go to and fro over a connection of their own: how long they take while the path is full.
+
 Pairs that have no node in common are measured at the same time (``max_parallel``), after a first one alone, which says what a pair can do.
 They may share an uplink of switches or of virtual machines all the same: a pair that did worse in company, by its host path or by its pod
 path, is measured again alone, and that counts. When that was so of most pairs of a round, the others are measured one by one.
@@ -14,7 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_k8snet.access.base import run
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
-from pytest_k8snet.measure.answering import address_of, agent_of
-from pytest_k8snet.measure.taking import again, now, take_document
+from pytest_k8snet.measure.answering import Place, address_of, agent_of, serving
+from pytest_k8snet.measure.latency import figures
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, disjoint
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ _BROKEN = (CommandTimeout, *TRANSPORT_ERRORS)
 _SERVER_TRIES = 3
 _SHORT_S = 15.0
 _END_S = 2.0
+_SPARE_S = 60.0  # that a server or answers go on when nobody ends them
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
@@ -127,11 +131,19 @@ def _takes(
     context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool, alone: bool
 ) -> list[dict[str, Any]]:
     takes: list[dict[str, Any]] = []
-    for path in ORDER if pods else HOST_ORDER:
-        broken = next((take["error"] for take in takes if take["broken"]), None)
-        takes.append(_take(context, source, target, path, uplinks) if broken is None else _untaken(path, f"not taken: {broken}"))
-    while pods and alone and len(takes) < MOST_TAKES and disagree(takes):
-        takes += [_take(context, source, target, path, uplinks) for path in AGAIN]
+    places: tuple[Place, ...] = ("host", "pod") if pods else ("host",)
+    with ExitStack() as stack:
+        # Not on the ports that a firewall may know: those are iperf3's.
+        answering = {place: stack.enter_context(serving(context, [target], place, port=0))[target] for place in places}
+
+        def take(path: Place) -> dict[str, Any]:
+            return _take(context, source, target, path, uplinks, answering[path])
+
+        for path in ORDER if pods else HOST_ORDER:
+            broken = next((item["error"] for item in takes if item["broken"]), None)
+            takes.append(take(path) if broken is None else _untaken(path, f"not taken: {broken}"))
+        while pods and alone and len(takes) < MOST_TAKES and disagree(takes) and not context.stopped.is_set():
+            takes += [take(path) for path in AGAIN]
     return takes
 
 
@@ -149,7 +161,12 @@ def _all_well(takes: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _take(
-    context: MeasureContext, source: str, target: str, path: Literal["host", "pod"], uplinks: Mapping[str, str | None]
+    context: MeasureContext,
+    source: str,
+    target: str,
+    path: Place,
+    uplinks: Mapping[str, str | None],
+    answering: Mapping[str, Any] | Exception,
 ) -> dict[str, Any]:
     """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure."""
     values = _untaken(path, None)
@@ -164,7 +181,8 @@ def _take(
             over = time.monotonic() + context.settings.take_s + context.settings.omit_s + _END_S
             before = _counters(context, source, target, uplinks)
             started = time.monotonic()
-            result = _iperf3(context, server, client, address)
+            with _answers(context, client, address, answering) as values["rtt"]:
+                result = _iperf3(context, server, client, address)
             seconds = time.monotonic() - started
             return result, _wire(before, _counters(context, source, target, uplinks), seconds)
 
@@ -173,6 +191,41 @@ def _take(
     except (AccessError, MeasurementError) as error:
         values.update(error=str(error), broken=isinstance(error, _BROKEN))
     return values
+
+
+@contextmanager
+def _answers(context: MeasureContext, client: Agent, address: str, answering: Mapping[str, Any] | Exception) -> Iterator[dict[str, Any]]:
+    """Take times of answers meanwhile; give what is known of them afterwards. That there are none is no fault of the take."""
+    rtt: dict[str, Any] = {"samples": 0, **dict.fromkeys(RTT_FIGURES), "jitter_ms": None, "error": None}
+    settings = context.settings
+    number = None
+    try:
+        if isinstance(answering, Exception):
+            raise answering
+        max_s = settings.take_s + settings.omit_s + _SPARE_S
+        params = {"address": address, "port": answering["port"], "after_s": settings.omit_s, "max_s": max_s}
+        number = client.request("latency.begin", params, timeout_s=_SHORT_S)["number"]
+    except MEASURE_ERRORS as error:
+        if isinstance(error, _BROKEN):
+            raise
+        rtt["error"] = str(error)
+    yield rtt
+    if number is None:
+        return
+    try:
+        answer = client.request("latency.end", {"number": number}, timeout_s=_SHORT_S)
+    except AccessError as error:
+        rtt["error"] = str(error)
+        return
+    times = answer["sorted_ms"]
+    rtt.update(samples=len(times), jitter_ms=answer["jitter_ms"], error=answer["error"])
+    if times:
+        rtt.update({key: value for key, value in figures(times).items() if key in RTT_FIGURES})
+    elif rtt["error"] is None:
+        rtt["error"] = "no answer came in the whole take"
+
+
+RTT_FIGURES = ("p50_ms", "p99_ms", "max_ms")
 
 
 def _untaken(path: Literal["host", "pod"], error: str | None) -> dict[str, Any]:
@@ -185,6 +238,7 @@ def _untaken(path: Literal["host", "pod"], error: str | None) -> dict[str, Any]:
         "broken": False,
         "retried": None,
         "wire": None,
+        "rtt": None,
         "iperf3": None,
     }
 
@@ -237,7 +291,7 @@ def _iperf3(context: MeasureContext, server: Agent, client: Agent, address: str)
     settings = context.settings
     length = settings.take_s + settings.omit_s
     for attempt in range(_SERVER_TRIES):
-        running = server.request("iperf3_server", {"address": address, "ports": PORTS, "max_s": length + 60}, timeout_s=_SHORT_S)
+        running = server.request("iperf3_server", {"address": address, "ports": PORTS, "max_s": length + _SPARE_S}, timeout_s=_SHORT_S)
         try:
             answer = client.request(
                 "iperf3_client",

@@ -20,6 +20,23 @@ class Wire:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """How long little answers took over a connection beside a take. Without samples it has no figures."""
+
+    samples: int
+    p50_ms: float | None
+    p99_ms: float | None
+    error: str | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Answers:
+        """Read ``rtt`` of a take."""
+        if data["samples"] and not isinstance(data["p50_ms"], int | float):
+            raise ValueError(f"answers without a p50_ms but {data['p50_ms']!r}")
+        return cls(int(data["samples"]), data["p50_ms"], data["p99_ms"], data["error"])
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """One run of iperf3. With an error it has no figures."""
 
@@ -33,6 +50,7 @@ class Take:
     cpu_sender_percent: float | None
     cpu_receiver_percent: float | None
     wire: Wire | None
+    answers: Answers | None  # None: of a version that did not measure them, or of a take that went wrong
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Take:
@@ -53,6 +71,7 @@ class Take:
             cpu_sender_percent=data.get("cpu_sender_percent"),
             cpu_receiver_percent=data.get("cpu_receiver_percent"),
             wire=None if wire is None else Wire(wire["source_tx_bytes"], wire["target_rx_bytes"], float(wire["seconds"])),
+            answers=None if data.get("rtt") is None or data["error"] is not None else Answers.from_json(data["rtt"]),
         )
 
 

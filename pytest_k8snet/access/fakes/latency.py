@@ -16,6 +16,10 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
     del fake
     if op == "latency.rtt":
         return {"sorted_ms": _times(0.2 if role == "host" else 0.25, params["samples"]), "jitter_ms": 0.02}
+    if op == "latency.begin":
+        return {"number": 1}
+    if op == "latency.end":
+        return {"sorted_ms": _times(1.0 if role == "host" else 1.1, 300), "jitter_ms": 0.2, "error": None}
     if op == "latency.connect":
         return {"sorted_ms": _times(0.5, params["samples"]), "error": None}
     if op == "latency.wakeups":

@@ -139,7 +139,7 @@ FAULTS = (
         "pod-path-throttled",
         area="throughput",
         summary="traffic into the node's pods is limited to half the line rate; its host path is not",
-        turns=(Turns("NET-THROUGHPUT-001", subject=INTO_NODE), Turns("NET-THROUGHPUT-003", subject=INTO_NODE)),
+        turns=tuple(Turns(check, subject=INTO_NODE) for check in ("NET-THROUGHPUT-001", "NET-THROUGHPUT-003", "NET-LATENCY-003")),
         apply=_throttle_pods,
         revert=_unthrottle_pods,
         networks=WITH_BRIDGE,
@@ -148,7 +148,9 @@ FAULTS = (
         "iperf3-server-killed",
         area="throughput",
         summary="iperf3 servers on the node are killed in the middle of every take",
-        turns=tuple(Turns(f"NET-THROUGHPUT-00{n}", subject=INTO_NODE, verdict="error") for n in (1, 2, 3)),
+        turns=tuple(
+            Turns(check, subject=INTO_NODE, verdict="error") for check in (*(f"NET-THROUGHPUT-00{n}" for n in (1, 2, 3)), "NET-LATENCY-003")
+        ),
         apply=_kill_servers,
         revert=_spare_servers,
     ),

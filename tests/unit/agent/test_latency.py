@@ -38,6 +38,23 @@ def test_slow_answers_end_a_take_in_time(server: dict[str, Any]) -> None:
     assert len(latency.rtt({"address": "127.0.0.1", "port": server["port"], "samples": 10000, "max_s": 0})["sorted_ms"]) == 1
 
 
+def test_round_trips_in_the_background(server: dict[str, Any]) -> None:
+    begun = [latency.begin({"address": "127.0.0.1", "port": server["port"], "after_s": after_s, "max_s": 30}) for after_s in (0, 20)]
+    until = time.monotonic() + 20
+    while len(latency.BESIDE[begun[0]["number"]].times) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    counted, not_yet = map(latency.end, begun)
+    assert (len(counted["sorted_ms"]) >= 3, counted["error"]) == (True, None)
+    assert (not_yet["sorted_ms"], not_yet["error"]) == ([], None), "what iperf3 leaves out is not counted here either"
+    assert not latency.BESIDE
+
+
+def test_in_the_background_nobody_listens(closed: int) -> None:
+    begun = latency.begin({"address": "127.0.0.1", "port": closed, "after_s": 0, "max_s": 5})
+    latency.BESIDE[begun["number"]].thread.join(5)
+    assert latency.end(begun) == {"sorted_ms": [], "jitter_ms": 0.0, "error": f"127.0.0.1 port {closed}: Connection refused"}
+
+
 def test_nobody_listens(closed: int) -> None:
     with pytest.raises(Failed, match=f"127.0.0.1 port {closed}: Connection refused"):
         latency.rtt({"address": "127.0.0.1", "port": closed, "samples": 1, "max_s": 1})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import FakeCluster
-from pytest_k8snet.errors import CommandTimeout, MeasurementError, NoAgentError, ProbeError
+from pytest_k8snet.errors import AccessError, CommandTimeout, MeasurementError, NoAgentError, ProbeError
 from pytest_k8snet.measure import throughput
 from pytest_k8snet.measure.registry import MeasureContext
 from pytest_k8snet.measure.throughput import disagree, read_result
@@ -188,3 +188,39 @@ def test_without_a_figure_of_a_pair_alone_there_is_no_company(monkeypatch: pytes
     rates.fake.answer("node-2", "iperf3_server", MeasurementError("port kept closed"))
     found = beside(rates.measure(monkeypatch, SOME))
     assert found == {SOME[0]: ([], 0), SOME[1]: ([], 0), SOME[2]: ([], 0)}
+
+
+def answers(fake: FakeCluster) -> list[tuple[int, float | None, str | None]]:
+    (document,) = throughput.take(context(fake, take_s=1, omit_s=0), ["node-1:node-2"])
+    assert document.values is not None
+    assert [item["error"] for item in document.values["takes"]] == [None, None, None]
+    return [(item["rtt"]["samples"], item["rtt"]["p50_ms"], item["rtt"]["error"]) for item in document.values["takes"]]
+
+
+def test_answers_beside_the_load() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    assert answers(fake) == [(300, 1.15, None), (300, 1.25, None), (300, 1.15, None)]
+    asked = [
+        op
+        for node, role, op in fake.requests
+        if (node, role) == ("node-1", "pod") and op in ("latency.begin", "iperf3_client", "latency.end")
+    ]
+    assert asked == ["latency.begin", "iperf3_client", "latency.end"]
+    assert [role for node, role, op in fake.requests if (node, op) == ("node-2", "pathmtu.stop")] == ["pod", "host"]
+
+
+@pytest.mark.parametrize(
+    ("node", "op", "answer", "error"),
+    [
+        ("node-2", "pathmtu.serve", AccessError("node-2: no free port"), "node-2: no free port"),
+        ("node-1", "latency.begin", AccessError("node-1: no memory"), "node-1: no memory"),
+        ("node-1", "latency.end", AccessError("node-1: gone"), "node-1: gone"),
+        ("node-1", "latency.end", {"sorted_ms": [], "jitter_ms": 0.0, "error": "timed out"}, "timed out"),
+        ("node-1", "latency.end", {"sorted_ms": [], "jitter_ms": 0.0, "error": None}, "no answer came in the whole take"),
+    ],
+    ids=["no-server", "not-begun", "not-ended", "no-answer", "too-slow"],
+)
+def test_without_answers_the_take_counts_all_the_same(node: str, op: str, answer: Any, error: str) -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer(node, op, answer if isinstance(answer, Exception) else lambda _params: answer, role="pod")
+    assert answers(fake) == [(300, 1.15, None), (0, None, error), (300, 1.15, None)]
