@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pytest_k8snet.run import Run
 
 
+FEW_PAIRS = 240  # whose measurements are read for every pair that is weak
+
+
 class NodeHandle:
     """A node: ``node.sysctl("vm.swappiness")``, ``node.interface("eth0").mtu``, ``node.run(["ip", "-j", "link"])``."""
 
@@ -100,3 +103,9 @@ class PairHandle:
     def document(self, kind: str) -> Document:
         """Return a recorded measurement of this pair; it is taken when it is not there yet."""
         return self._run.document(kind, self.name)
+
+    def others(self, kind: str) -> list[Document]:
+        """Return what has been measured of the run's other pairs under load: to tell whose fault it is. None of more than `FEW_PAIRS`."""
+        others = [name for name in self._run.plan.load_pairs if name != self.name]
+        found = (self._run.folder.get(kind, name) for name in others[:FEW_PAIRS])
+        return [] if len(others) > FEW_PAIRS else [document for document in found if document is not None]

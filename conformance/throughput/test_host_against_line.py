@@ -26,4 +26,4 @@ def test_host_against_line(pair, expect, verdict):
     """
     record = ThroughputRecord.from_document(pair.document("throughput"))
     line = throughput.line_of(pair.source.facts, pair.target.facts, expect.throughput)
-    verdict(throughput.host_against_line(record, expect.throughput, line))
+    verdict(throughput.host_against_line(record, expect.throughput, line, lambda: pair.others("throughput")))

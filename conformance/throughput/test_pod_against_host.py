@@ -21,6 +21,7 @@ def test_pod_against_host(pair, expect, verdict):
         throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the two host
         takes differ by more than 15 % and that decides, when more than 10 % of the bytes were somebody else's and that
         could, and when the host path is far below a known line rate. A take that went wrong is an error, never a number.
+        A weak pair says what it has in common with the other weak ones: a node that they lead into, out of or both, or nothing.
     Fix
         Look at NET-MTU-001 and NET-ENCAP-001 first; then at bandwidth annotations and tc on the pods' devices, offloads
         (ethtool -k), and the CPU of both nodes during the take.
@@ -29,4 +30,4 @@ def test_pod_against_host(pair, expect, verdict):
     """
     record = ThroughputRecord.from_document(pair.document("throughput"))
     line = throughput.line_of(pair.source.facts, pair.target.facts, expect.throughput)
-    verdict(throughput.pod_against_host(record, expect.throughput, line))
+    verdict(throughput.pod_against_host(record, expect.throughput, line, lambda: pair.others("throughput")))

@@ -25,4 +25,4 @@ def test_pod_against_line(pair, expect, verdict):
     """
     record = ThroughputRecord.from_document(pair.document("throughput"))
     line = throughput.line_of(pair.source.facts, pair.target.facts, expect.throughput)
-    verdict(throughput.pod_against_line(record, expect.throughput, line))
+    verdict(throughput.pod_against_line(record, expect.throughput, line, lambda: pair.others("throughput")))

@@ -6,19 +6,25 @@ quick ones was slowed by something that passed. What the host takes disagree abo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ThroughputExpectation, Wanted
 from pytest_k8snet.expect.resolve import BUILT_IN, POD_TO_HOST_ENCAPSULATED
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.mtu import OVERHEAD
+from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.throughput import Take, ThroughputRecord
 
 #: Takes of one path further apart than this carry no verdict that depends on which of them is right.
 _SPREAD = 0.15
+
+#: Pairs that have to be measured before one of them can be told from the others.
+_ENOUGH = 3
 
 #: Share of the bytes on an uplink that may be somebody else's.
 _FOREIGN = 0.10
@@ -60,7 +66,11 @@ def line_of(source: NodeFacts, target: NodeFacts, expect: ThroughputExpectation)
     return Line(Wanted((slower.uplink_speed_mbit or 0) * 10**6, f"speed of {slower.node}'s {slower.uplink}"))
 
 
-def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
+Others = Callable[[], Iterable[Document]]
+"""What was measured of the other pairs; asked for when a pair is weak."""
+
+
+def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str, others: Others = tuple) -> Judgement:
     """Judge which share of the host path's rate the pod path reaches."""
     if record.pod_absent is not None:
         return Judgement.beyond_reach(record.pod_absent)
@@ -100,30 +110,75 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
                 wanted=want.value,
             )
             return judgement
+    where = "" if holds else located(record.pair, others, lambda other: _share(other) < want.value)
     judgement.check(
-        holds, f"{told}: pod path {ratio:.2f} of the host path, want at least {want}", measured=f"{ratio:.2f}", wanted=want.value
+        holds, f"{told}: pod path {ratio:.2f} of the host path, want at least {want}{where}", measured=f"{ratio:.2f}", wanted=want.value
     )
     _uneven(judgement, record, "pod", pods)
     _cpu_bound(judgement, record, "pod")
     return judgement
 
 
-def host_against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
+def host_against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str, others: Others = tuple) -> Judgement:
     """Judge which share of the payload that the line carries the host path reaches."""
-    return _against_line(record, expect, line, "host")
+    return _against_line(record, expect, line, "host", others)
 
 
-def pod_against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str) -> Judgement:
+def pod_against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str, others: Others = tuple) -> Judgement:
     """Judge which share of the payload that the line carries the pod path reaches.
 
     When the host path does not reach it either, that is no finding about pods.
     """
     if record.pod_absent is not None:
         return Judgement.beyond_reach(record.pod_absent)
-    return _against_line(record, expect, line, "pod")
+    return _against_line(record, expect, line, "pod", others)
 
 
-def _against_line(record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str, path: Literal["host", "pod"]) -> Judgement:
+def located(pair: str, others: Others, is_weak: Callable[[ThroughputRecord], bool]) -> str:
+    """Return in words, to be added to a message, what a weak pair has in common with others that were measured; "" of too few."""
+    records = [record for document in others() if (record := _whole(document)) is not None]
+    weak = {record.pair for record in records if is_weak(record)} | {pair}
+    measured = {record.pair for record in records} | {pair}
+    source, target = pair_nodes(pair)
+    if len(measured) < _ENOUGH:
+        return ""
+    if weak == measured:
+        return f"; so are all {len(measured)} pairs that were measured: look at what they share"
+    if weak == {pair}:
+        return f"; it is the only one of the {len(measured)} pairs that were measured"
+    sides = (
+        (target, f"into {target}", {name for name in measured if pair_nodes(name)[1] == target}),
+        (source, f"out of {source}", {name for name in measured if pair_nodes(name)[0] == source}),
+        (target, f"of {target}", {name for name in measured if target in pair_nodes(name)}),
+        (source, f"of {source}", {name for name in measured if source in pair_nodes(name)}),
+    )
+    for node, which, pairs in sides:
+        if weak == pairs:
+            return f"; so are all {len(pairs)} pairs {which} that were measured, and no other: look at {node}"
+    return f"; so are {len(weak)} of the {len(measured)} pairs that were measured"
+
+
+def _whole(document: Document) -> ThroughputRecord | None:
+    """Return the record of a pair of which no take went wrong; what did is told of that pair."""
+    try:
+        record = ThroughputRecord.from_document(document)
+    except RecordError:
+        return None
+    return record if all(take.error is None for take in record.takes) and record.of("host") else None
+
+
+def _best(record: ThroughputRecord, path: Literal["host", "pod"]) -> float:
+    return max((take.received_bps or 0.0 for take in record.of(path)), default=0.0)
+
+
+def _share(record: ThroughputRecord) -> float:
+    """Return which share of its host path's rate the pod path of a pair reaches."""
+    return _best(record, "pod") / _best(record, "host")
+
+
+def _against_line(
+    record: ThroughputRecord, expect: ThroughputExpectation, line: Line | str, path: Literal["host", "pod"], others: Others
+) -> Judgement:
     if isinstance(line, str):
         return Judgement.skipped(line)
     share = expect.line_share
@@ -150,7 +205,8 @@ def _against_line(record: ThroughputRecord, expect: ThroughputExpectation, line:
                 wanted=round(least),
             )
             return judgement
-    judgement.check(best >= least, f"{told}, {want}", measured=round(best), wanted=round(least))
+    where = "" if best >= least else located(record.pair, others, lambda other: _best(other, path) < least)
+    judgement.check(best >= least, f"{told}, {want}{where}", measured=round(best), wanted=round(least))
     _uneven(judgement, record, path, rates)
     _cpu_bound(judgement, record, path)
     return judgement

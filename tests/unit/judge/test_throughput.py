@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ThroughputExpectation, Wanted
 from pytest_k8snet.judge import throughput
 from pytest_k8snet.judge.throughput import Line
+from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.throughput import ThroughputRecord
 from tests.unit.judge.builder import document, facts, outcome, told
 
@@ -349,3 +351,63 @@ def test_without_pods_only_the_host_path_is_judged() -> None:
     values["takes"] = [take("host", 20), take("host", 21)]
     slow = ThroughputRecord.from_document(document("throughput", "node-1:node-2", values))
     assert outcome(throughput.host_against_line(slow, EXPECT, LINE))[0] == "fail"
+
+
+def measured(**mbit: float) -> Callable[[], list[Document]]:
+    """Return the documents of pairs of a-b-c-d by name (``ab``), whose pod paths have these rates and host paths 47 Mbit/s."""
+
+    def documents() -> list[Document]:
+        named = {f"{name[0]}:{name[1]}": takes(47, rate, 47, source=name[0], target=name[1]) for name, rate in mbit.items()}
+        return [document("throughput", pair, values) for pair, values in named.items()]
+
+    return documents
+
+
+WEAK = takes(47, 20, 47, source="a", target="b")
+
+
+@pytest.mark.parametrize(
+    ("others", "where"),
+    [
+        pytest.param(measured(), "", id="alone"),
+        pytest.param(measured(bc=46), "", id="too-few-to-tell"),
+        pytest.param(measured(bc=46, cd=46), "; it is the only one of the 3 pairs that were measured", id="one-pair"),
+        pytest.param(
+            measured(cb=20, ca=46, bc=46), "; so are all 2 pairs into b that were measured, and no other: look at b", id="into-a-node"
+        ),
+        pytest.param(
+            measured(ac=20, ca=46, bc=46), "; so are all 2 pairs out of a that were measured, and no other: look at a", id="out-of-a-node"
+        ),
+        pytest.param(measured(bc=20, cd=46), "; so are all 2 pairs of b that were measured, and no other: look at b", id="of-a-node"),
+        pytest.param(measured(bc=20, cd=20), "; so are all 3 pairs that were measured: look at what they share", id="all"),
+        pytest.param(measured(cd=20, bc=46), "; so are 2 of the 3 pairs that were measured", id="some"),
+    ],
+)
+def test_a_weak_pair_is_located(others: Callable[[], list[Document]], where: str) -> None:
+    weak = ThroughputRecord.from_document(document("throughput", "a:b", WEAK))
+    _, message = outcome(throughput.pod_against_host(weak, EXPECT, NO_LINE, others))
+    assert message.endswith(f"want at least 0.9 (built-in, encapsulation none){where}")
+    _, message = outcome(throughput.pod_against_line(weak, EXPECT, LINE, others))
+    assert message.endswith(f"carry (profile lab.yaml:4){where}")
+
+
+def test_pairs_that_went_wrong_locate_nothing() -> None:
+    def others() -> list[Document]:
+        went_wrong = document("throughput", "b:c", takes(47, None, 47, source="b", target="c"))
+        return [went_wrong, document("throughput", "c:d", {"damaged": True}), *measured(da=46)()]
+
+    _, message = outcome(
+        throughput.pod_against_host(ThroughputRecord.from_document(document("throughput", "a:b", WEAK)), EXPECT, NO_LINE, others)
+    )
+    assert message.endswith("want at least 0.9 (built-in, encapsulation none)")
+
+
+def test_a_weak_host_path_is_located() -> None:
+    def others() -> list[Document]:
+        return [
+            document("throughput", pair, takes(mbit, 46, mbit, source=pair[0], target=pair[2])) for pair, mbit in (("c:b", 21), ("b:c", 47))
+        ]
+
+    weak = ThroughputRecord.from_document(document("throughput", "a:b", takes(20, 20, 20, source="a", target="b")))
+    _, message = outcome(throughput.host_against_line(weak, EXPECT, LINE, others))
+    assert message.endswith("; so are all 2 pairs into b that were measured, and no other: look at b")
