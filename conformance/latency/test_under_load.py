@@ -17,7 +17,7 @@ def test_under_load(pair, expect, verdict):
         Beside each take of NET-THROUGHPUT-001 16 bytes go to and fro over a connection of their own every 10 ms, between nodes and between
         pods; the seconds that iperf3 leaves out are not counted here either. The best take of a path counts, by its p50.
     Expected
-        The p50 of the pod path at most latency.pod_to_host (2) times that of the host path or latency.loaded_slack_ms (10) more, whichever
+        The p50 of the pod path at most latency.pod_to_host (2) times that of the host path or latency.loaded_slack_ms (50) more, whichever
         is more, and at most latency.loaded_p50_ms of the profile. Inconclusive when it depends on which of the host takes is right. Where
         no answers between nodes come (a firewall), the profile's limit alone counts. A queue of the uplink that hosts fill as well is found
         by that limit alone.

@@ -152,7 +152,7 @@ class LatencyExpectation:
     pod_to_host: Wanted[float] = field(default_factory=lambda: Wanted(2.0, "built-in"))
     slack_ms: Wanted[float] = field(default_factory=lambda: Wanted(1.0, "built-in"))  # of the p50
     slack_p99_ms: Wanted[float] = field(default_factory=lambda: Wanted(20.0, "built-in"))
-    loaded_slack_ms: Wanted[float] = field(default_factory=lambda: Wanted(10.0, "built-in"))  # of the p50 while the path is full
+    loaded_slack_ms: Wanted[float] = field(default_factory=lambda: Wanted(50.0, "built-in"))  # of the p50 while the path is full
     loaded_p50_ms: Wanted[float] | None = None  # at most, between pods while the path is full
     points: tuple[ReferencePoint, ...] = ()
 

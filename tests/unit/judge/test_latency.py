@@ -209,20 +209,20 @@ def crossing(*takes: dict[str, Any], absent: str | None = None) -> ThroughputRec
     ("takes", "verdict", "message"),
     [
         pytest.param([loaded("host", 3), loaded("pod", 5), loaded("host", 4)], "pass", "", id="healthy"),
-        pytest.param([loaded("host", 0.2), loaded("pod", 9), loaded("host", 0.2)], "pass", "", id="within-the-slack"),
-        pytest.param([loaded("host", 40), loaded("pod", 78), loaded("host", 41)], "pass", "", id="hosts-wait-as-well"),
-        pytest.param([loaded("host", 3), loaded("pod", 60), loaded("host", 3), loaded("pod", 5)], "pass", "", id="the-best-take-counts"),
+        pytest.param([loaded("host", 0.2), loaded("pod", 50), loaded("host", 0.2)], "pass", "", id="within-the-slack"),
+        pytest.param([loaded("host", 80), loaded("pod", 158), loaded("host", 81)], "pass", "", id="hosts-wait-as-well"),
+        pytest.param([loaded("host", 3), loaded("pod", 90), loaded("host", 3), loaded("pod", 5)], "pass", "", id="the-best-take-counts"),
         pytest.param(
-            [loaded("host", 3), loaded("pod", 61.2), loaded("host", 4)],
+            [loaded("host", 3), loaded("pod", 101.2), loaded("host", 4)],
             "fail",
-            f"{FULL} 61.2 ms, hosts 3 and 4 ms, want 13 ms at most: {WANT} 10.0 (built-in) ms more {LOADED}",
+            f"{FULL} 101 ms, hosts 3 and 4 ms, want 53 ms at most: {WANT} 50.0 (built-in) ms more {LOADED}",
             id="pods-queue",
         ),
         pytest.param(
-            [loaded("host", 3), loaded("pod", 61.2), loaded("host", 55)],
+            [loaded("host", 3), loaded("pod", 101.2), loaded("host", 55)],
             "inconclusive",
-            f"{FULL} 61.2 ms, hosts 3 and 55 ms: the host takes differ too much to tell, "
-            f"want 13 ms at most: {WANT} 10.0 (built-in) ms more {LOADED}",
+            f"{FULL} 101 ms, hosts 3 and 55 ms: the host takes differ too much to tell, "
+            f"want 53 ms at most: {WANT} 50.0 (built-in) ms more {LOADED}",
             id="hosts-differ",
         ),
         pytest.param(
