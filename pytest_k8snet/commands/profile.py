@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
-from contextlib import closing, contextmanager
+import tempfile
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,20 +139,28 @@ def explain(run: Path | None, kubeconfig: str | None, context: str | None, profi
 
 
 @command.command("init")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@optional_cluster_options
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there; it must not be there yet"
 )
-def init(run: Path, out: Path | None) -> None:
-    """Begin a profile: what the nodes of a recorded RUN had.
+def init(run: Path | None, kubeconfig: str | None, context: str | None, out: Path | None) -> None:
+    """Begin a profile: what the nodes of a cluster have now, or had in a recorded RUN.
 
-    RUN is a run folder or a bundle; the level read is enough: `pytest --k8snet-kubeconfig=FILE --k8snet-level=read
-    --k8snet-save-bundle=now.tar.zst`. Behind each value stand the nodes it was read from. Where nodes disagree nothing is chosen: what
-    they have is written as comments.
+    By --kubeconfig the cluster is looked at by a run of level read, whose other settings are the usual ones: environment and ini file.
+    RUN is a run folder or a bundle: `pytest --k8snet-kubeconfig=FILE --k8snet-level=read --k8snet-save-bundle=now.tar.zst`. Behind each
+    value stand the nodes it was read from. Where nodes disagree nothing is chosen: what they have is written as comments.
     """
-    with told():
+    if (run is None) == (kubeconfig is None):
+        raise click.UsageError("name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle")
+    if out is not None and out.exists():
+        raise click.ClickException(f"{out}: is there already; name another file")
+    with told(), ExitStack() as stack:
         from pytest_k8snet.beginning import begin_profile
 
+        if kubeconfig is not None:
+            run = stack.enter_context(_looked_at(kubeconfig, context))
+        assert run is not None
         with _recorded(run) as recording:
             text = begin_profile(recording, _profile_of(recording, ()), "cluster" if out is None else out.stem)
         if out is None:
@@ -159,12 +169,30 @@ def init(run: Path, out: Path | None) -> None:
         try:
             with out.open("x", encoding="utf-8") as file:
                 file.write(text)
-        except FileExistsError as error:
-            raise ConfigurationError(f"{out}: is there already; name another file") from error
         except OSError as error:
             raise ConfigurationError(f"{out}: cannot be written: {error.strerror}") from error
-    again = shlex.join(["pytest", f"--k8snet-replay={run}", f"--k8snet-profile={out}"])
-    click.echo(f"{out}: look through it, then judge the same run by it: {again}")
+    of_whom = ["the same run", f"--k8snet-replay={run}"] if kubeconfig is None else ["the cluster", f"--k8snet-kubeconfig={kubeconfig}"]
+    again = shlex.join(["pytest", of_whom[1], f"--k8snet-profile={out}"])
+    click.echo(f"{out}: look through it, then judge {of_whom[0]} by it: {again}")
+
+
+@contextmanager
+def _looked_at(kubeconfig: str, context: str | None) -> Iterator[Path]:
+    """Look at a cluster by a run of level read; give the run's folder. What the run says goes to stderr: stdout is the profile's.
+
+    Raises `ConfigurationError` when it could not be looked at.
+    """
+    with tempfile.TemporaryDirectory(prefix="k8snet-init-") as folder:
+        run = Path(folder) / "run"
+        argv = [sys.executable, "-m", "pytest", f"--k8snet-kubeconfig={kubeconfig}", *([f"--k8snet-context={context}"] if context else [])]
+        # Checks alone: tests of the folder that this is called in have nothing to do with it.
+        argv += ["--k8snet-level=read", f"--k8snet-run-dir={run}", "-m", "k8snet_check", "-q", "-p", "no:cacheprovider"]
+        sys.stderr.flush()
+        status = subprocess.run(argv, stdout=sys.stderr.fileno(), check=False).returncode
+        # That checks are red is no hindrance: it is as it is. Without facts there is nothing to begin with.
+        if status not in (0, 1) or not any((run / "facts").glob("*.json")):
+            raise ConfigurationError("the cluster could not be looked at, for the reasons above")
+        yield run
 
 
 @contextmanager
