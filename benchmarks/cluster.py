@@ -385,6 +385,7 @@ def _with_uplink(facts: dict[str, Any], uplink: str, kernel: str) -> dict[str, A
         for key in ("ifname", "dev"):
             if item.get(key) == "eth0":
                 item[key] = uplink
+    facts["host"]["sysctls"]["net.ipv4.neigh.default.gc_thresh3"] = "16384"  # all nodes are on one link
     facts["host"]["sysctls"] = {key.replace(".eth0.", f".{uplink}."): value for key, value in facts["host"]["sysctls"].items()}
     return {**facts, "uplink": uplink, "physical": [uplink], "kernel": kernel}
 

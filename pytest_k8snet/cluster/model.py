@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,6 +98,14 @@ class Node:
         return cls(**{**data, "pod_cidrs": tuple(data["pod_cidrs"]), "internal_ips": tuple(data.get("internal_ips") or ())})
 
 
+def parsed_address(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address, None when it is none."""
+    try:
+        return None if address is None else ipaddress.ip_address(address)
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """The ``cluster`` document, typed: taken once at the start of a run."""
@@ -114,9 +123,18 @@ class Cluster:
     node_claims: Mapping[str, Mapping[str, Claim]] = field(default_factory=dict)  # by node, over `claims`: only what differs there
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+    _pod_cidrs: frozenset[str] = field(init=False, repr=False, compare=False)
+    addresses: tuple[tuple[str, int, int], ...] = field(init=False, repr=False, compare=False)  # name, version, InternalIP as a number
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
+        object.__setattr__(self, "_pod_cidrs", frozenset(cidr for node in self.nodes for cidr in node.pod_cidrs))
+        parsed = ((node.name, parsed_address(node.internal_ip)) for node in self.nodes)
+        object.__setattr__(self, "addresses", tuple((name, item.version, int(item)) for name, item in parsed if item is not None))
+
+    def has_pod_cidr(self, cidr: str) -> bool:
+        """Whether this is written as the pod range of a node: the same range may be written otherwise."""
+        return cidr in self._pod_cidrs
 
     def node(self, name: str) -> Node:
         """Return the node called `name`; raise `KeyError` when there is none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -101,24 +102,24 @@ def pod_room(facts: NodeFacts, node: Node, cluster: Cluster) -> Judgement:
 
 
 def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
-    """Judge that the kernel's neighbour table has room for all nodes and the pods of this one (gc_thresh3; arp(7)).
+    """Judge that the kernel's neighbour table has room for the nodes on the same link and the pods of this one (gc_thresh3; arp(7)).
 
-    An overlay has a neighbour for every node on its tunnel device as well. The table is one for all network namespaces.
+    The table is one for all network namespaces. Entries that an overlay puts there for other nodes are permanent, and those are not counted
+    since Linux 5.0 (58956317c8de, "neighbor: Improve garbage collection").
     """
     key = "net.ipv4.neigh.default.gc_thresh3"
     text = facts.host.sysctls.get(key)
     if text is None or not text.isdecimal():
         return Judgement.beyond_reach(f"{key} was not read")
     limit, table = int(text), facts.neighbours
-    tunnels = sum(link.kind in ("vxlan", "geneve") for link in facts.host.links)
-    need = (len(cluster.nodes) - 1) * (1 + tunnels) + facts.existing_pods_running
+    nodes = _on_link(facts, cluster)
+    need = nodes + facts.existing_pods_running
     judgement = Judgement(want=f"room for {need} neighbours")
     judgement.evidence.update(need=need, gc_thresh3=limit, entries=table.get("entries"))
     judgement.check(
         limit > need,
-        f"{facts.node}: {key} {limit}, want more than {need}: {len(cluster.nodes) - 1} other nodes"
-        + (f" ({1 + tunnels} times, with the tunnel device)" if tunnels else "")
-        + f" and {facts.existing_pods_running} pods are neighbours",
+        f"{facts.node}: {key} {limit}, want more than {need}: {nodes} other nodes on the same link "
+        f"and {facts.existing_pods_running} pods are neighbours",
         measured=limit,
         wanted=f"> {need}",
         command=f"sysctl {key}",
@@ -126,11 +127,14 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
     entries, full = table.get("entries"), table.get("table_fulls")
     if entries is not None:
         judgement.check(
-            entries < limit, f"{facts.node}: the neighbour table has {entries} entries, and {limit} is the most", command="ip neigh"
+            entries < limit or not full,
+            f"{facts.node}: the neighbour table has {entries} entries, {limit} is the most, and it has been full {full} times since the "
+            "node started",
+            command="ip neigh",
         )
-        if limit * _NEARLY <= entries < limit:
-            judgement.remark(f"{facts.node}: {entries} of at most {limit} neighbours are known")
-    if full:
+        if limit * _NEARLY <= entries:
+            judgement.remark(f"{facts.node}: {entries} neighbours are known, of at most {limit} that are not permanent")
+    if full and not (entries is not None and entries >= limit):
         judgement.remark(f"{facts.node}: the neighbour table has been full {full} times since the node started")
     return judgement
 
@@ -142,10 +146,10 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
     """
     if cluster.ranges is None:
         return _not_recorded()
-    of_nodes = [network for node in cluster.nodes for network in networks(node.pod_cidrs)]
-    own = cluster.cni in OF_NODE and bool(of_nodes)
+    own = cluster.cni in OF_NODE and any(node.pod_cidrs for node in cluster.nodes)
+    of_nodes = _Lazily(lambda: [network for node in cluster.nodes for network in networks(node.pod_cidrs)])
     told = [item.network for item in cluster.ranges if item.use == "pods"]
-    whole = told or ([around] if own and (around := _around(of_nodes)) is not None else [])
+    whole = told or ([around] if own and (around := _around(of_nodes.value)) is not None else [])
     if not whole:
         return Judgement.skipped("no object tells the pods' range")
     addresses = {address for node in cluster.nodes for address in (*node.internal_ips, node.internal_ip, node.external_ip) if address}
@@ -153,12 +157,15 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
     judgement.checked = 1
     stale = []
     for route in facts.host.routes:
+        if own and route.gateway is not None and cluster.has_pod_cidr(route.dst):
+            judgement.hold(1)  # nearly all of them: a thousand nodes have a million routes
+            continue
         target = next(iter(networks([route.dst])), None)
         if target is None or route.gateway is None or not any(_within(target, network) for network in whole):
             continue
         judgement.hold(1)
         if own:
-            gone = not any(target.overlaps(network) for network in of_nodes if network.version == target.version)
+            gone = not any(target.overlaps(network) for network in of_nodes.value if network.version == target.version)
         else:
             gone = route.dev == facts.uplink and route.gateway not in addresses
         if gone:
@@ -219,6 +226,31 @@ def webhooks(cluster: Cluster) -> Judgement:
                 command=f"kubectl -n {item.service.split('/')[0]} get endpointslices",
             )
     return judgement
+
+
+class _Lazily:
+    """Ranges that are parsed when they are asked for, once: those of a large cluster take a while, and few nodes need them."""
+
+    def __init__(self, parse: Callable[[], list[Network]]) -> None:
+        self._parse = parse
+
+    @cached_property
+    def value(self) -> list[Network]:
+        """The ranges."""
+        return self._parse()
+
+
+def _on_link(facts: NodeFacts, cluster: Cluster) -> int:
+    """Return how many other nodes the routes say are on a link of the node: behind a router none is its neighbour."""
+    links = [
+        (network.version, int(network.network_address), int(network.broadcast_address))
+        for network in networks([route.dst for route in facts.host.routes if route.gateway is None])
+    ]
+    return sum(
+        any(version == of_link and first <= number <= last for of_link, first, last in links)
+        for name, version, number in cluster.addresses
+        if name != facts.node
+    )
 
 
 Told = tuple[Network, str]

@@ -10,7 +10,7 @@ from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.judge import control_plane
-from tests.unit.judge.builder import SYSCTLS, facts, link, outcome, told
+from tests.unit.judge.builder import SYSCTLS, facts, outcome, told
 
 PODS = Range("pods", "10.244.0.0/16", "pod kube-system/kcm --cluster-cidr")
 SERVICES = Range("services", "10.96.0.0/12", "ServiceCIDR kubernetes")
@@ -162,10 +162,11 @@ KEY = "net.ipv4.neigh.default.gc_thresh3"
 
 def table(limit: str, entries: int | None = 9, fulls: int = 0) -> dict[str, Any]:
     neighbours = {} if entries is None else {"entries": entries, "table_fulls": fulls}
-    return {"host__sysctls": {**SYSCTLS, KEY: limit}, "neighbours": neighbours, "existing_pods_running": 30}
+    return {"host__sysctls": {**SYSCTLS, KEY: limit}, "neighbours": neighbours, "existing_pods_running": 30, "host__routes": ON_LINK}
 
 
-VXLAN = {"host__links": [link("eth0"), link("flannel.1", 1450, "vxlan")]}
+ON_LINK = [{"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}, {"dst": "192.168.10.0/24", "dev": "eth0"}]
+ROUTED = {"host__routes": [{"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}]}
 
 
 @pytest.mark.parametrize(
@@ -174,23 +175,25 @@ VXLAN = {"host__links": [link("eth0"), link("flannel.1", 1450, "vxlan")]}
         pytest.param(table("1024"), ("pass", ""), id="healthy"),
         pytest.param(
             table("32"),
-            ("fail", f"node-1: {KEY} 32, want more than 32: 2 other nodes and 30 pods are neighbours (sysctl {KEY})"),
+            (
+                "fail",
+                f"node-1: {KEY} 32, want more than 32: 2 other nodes on the same link and 30 pods are neighbours (sysctl {KEY})",
+            ),
             id="too-small",
         ),
+        pytest.param(table("32") | ROUTED, ("pass", ""), id="nodes-behind-routers"),
         pytest.param(
-            table("34") | VXLAN,
+            table("1024", 1024, 3),
             (
                 "fail",
                 (
-                    f"node-1: {KEY} 34, want more than 34: 2 other nodes (2 times, with the tunnel device) and 30 pods are neighbours "
-                    f"(sysctl {KEY})"
+                    "node-1: the neighbour table has 1024 entries, 1024 is the most, and it has been full 3 times since the node started "
+                    "(ip neigh)"
                 ),
             ),
-            id="tunnel",
+            id="full",
         ),
-        pytest.param(
-            table("1024", 1024), ("fail", "node-1: the neighbour table has 1024 entries, and 1024 is the most (ip neigh)"), id="full"
-        ),
+        pytest.param(table("1024", 1100), ("pass", ""), id="entries-that-do-not-count"),
         pytest.param(table("1024", None), ("pass", ""), id="no-counters"),
         pytest.param({}, ("skip", f"{KEY} was not read"), id="not-read"),
     ],
@@ -203,7 +206,7 @@ def test_a_table_that_fills_up_or_was_full_is_a_remark() -> None:
     judgement = control_plane.neighbour_room(facts(**table("1024", 900, 7)), cluster())
     assert outcome(judgement) == ("pass", "")
     assert told(judgement, "remark") == [
-        "node-1: 900 of at most 1024 neighbours are known",
+        "node-1: 900 neighbours are known, of at most 1024 that are not permanent",
         "node-1: the neighbour table has been full 7 times since the node started",
     ]
 
