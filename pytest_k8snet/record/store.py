@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import threading
 from collections import OrderedDict
@@ -54,6 +54,7 @@ class RunFolder:
         self._shared: OrderedDict[str, Any] = OrderedDict()
         self._sharing = threading.Lock()
         self._failed: str | None = None
+        self._written = itertools.count()
 
     @classmethod
     def create(cls, path: Path, redactor: Redactor | None = None, *, ignored: Path | None = None) -> RunFolder:
@@ -111,7 +112,8 @@ class RunFolder:
         self._write(self.path / name, f"{self._text(data)}\n".encode())
 
     def _write(self, file: Path, content: bytes) -> None:
-        temporary = file.parent / f".{secrets.token_hex(8)}.tmp"
+        # Not at random: asking the kernel for that takes longer than writing the file.
+        temporary = file.parent / f".{os.getpid()}-{threading.get_native_id()}-{next(self._written)}.tmp"
         try:
             file.parent.mkdir(exist_ok=True)
             with temporary.open("xb") as stream:
@@ -136,10 +138,11 @@ class RunFolder:
     def read_json(self, name: str | Path) -> Any:
         """Return a file's content, None when there is no such file."""
         file = self.path / name
-        if not file.exists():
-            return None
         try:
-            text = file.read_text(encoding="utf-8")
+            try:
+                text = file.read_text(encoding="utf-8")
+            except (FileNotFoundError, NotADirectoryError):
+                return None
             return json.loads(text, object_hook=self._unshare if f'"{KEY}"' in text else None)
         except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{file}: cannot be read: {error}") from error
