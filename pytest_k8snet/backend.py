@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_k8snet.access.base import Access, Deadline
-    from pytest_k8snet.access.probe_services import ProbeService
+    from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.kubeconfig import Learn
     from pytest_k8snet.cluster.lease import Leases
@@ -29,6 +29,9 @@ class Probing(Protocol):
 
     def make_services(self, nodes: Sequence[str]) -> Sequence[ProbeService]:
         """Make Services that lead to the pods of some of the nodes."""
+
+    def make_groups(self) -> Sequence[GroupService]:
+        """Make Services that lead to several of the pods."""
 
     def delete(self) -> None:
         """Remove everything; it may be called twice."""

@@ -37,7 +37,7 @@ from pytest_k8snet.shown import shown
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, CommandResult, Deadline
-    from pytest_k8snet.access.probe_services import ProbeService
+    from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.backend import Backend, Probing
     from pytest_k8snet.cluster.lease import LeaseState, LoadLease
@@ -214,12 +214,21 @@ class Run:
         """Return the run's own Services, once they are made. Raises `ProbeError` when they could not be."""
         from pytest_k8snet.access.probe_services import ProbeService
 
+        return [ProbeService.from_json(item) for item in self._made_services()["services"]]
+
+    def probe_groups(self) -> list[GroupService]:
+        """Return those that lead to several probe pods, likewise."""
+        from pytest_k8snet.access.probe_services import GroupService
+
+        return [GroupService.from_json(item) for item in self._made_services()["groups"]]
+
+    def _made_services(self) -> Mapping[str, Any]:
         if "service" not in self._read_collection().areas:
             raise ConfigurationError("Services are made for checks of the area service alone, and none of them is going to run")
         answer = self._wait_for_word(SERVICES, "the probe pods have their Services")
         if answer["error"] is not None:
             raise ProbeError(answer["error"])
-        return [ProbeService.from_json(item) for item in answer["services"]]
+        return answer
 
     @property
     def access(self) -> Access:
@@ -374,6 +383,7 @@ class Run:
             sysctl_keys=self.expectations.sysctl_keys(),
             dns=DnsWishes(() if dns.names is None else dns.names.value, None if dns.domain is None else dns.domain.value, dns.p99_ms.value),
             probe_services=self.probe_services,
+            probe_groups=self.probe_groups,
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
             stopped=self._stopped,
@@ -704,14 +714,15 @@ class ProbeStarter:
             self._run.tell(PROBES, answer)
 
     def _make_services(self) -> None:
-        answer: dict[str, Any] = {"error": "making the probe pods' Services broke off", "services": []}
+        answer: dict[str, Any] = {"error": "making the probe pods' Services broke off", "services": [], "groups": []}
         try:
             self._created.wait()
             if self._probing is None:
                 answer["error"] = "there are no probe pods that Services could lead to"
                 return
             services = self._probing.make_services(self._plan.probed)
-            answer = {"error": None, "services": [service.to_json() for service in services]}
+            groups = self._probing.make_groups()
+            answer = {"error": None, "services": [item.to_json() for item in services], "groups": [item.to_json() for item in groups]}
         except K8sNetError as error:
             answer["error"] = str(error)
         finally:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probe_services import ProbeService, served, service_name
+from pytest_k8snet.access.probe_services import SPREAD, GroupService, ProbeService, grouped, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.admission import Webhook
@@ -457,6 +457,10 @@ class FakeCluster:
         number = [*self.nodes].index(node) + 1
         return str(ipaddress.ip_address("10.96.1.0") + number), 30000 + number
 
+    def group_address(self, name: str) -> str:
+        """Return the ClusterIP of a Service that leads to several probe pods."""
+        return str(ipaddress.ip_address("10.96.2.0") + len(name))
+
     def _facts(self, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
         facts = healthy_host_facts(params.get("peers")) if role == "host" else healthy_pod_facts(self.pod_ip(node))
         sysctls = facts["host"]["sysctls"] if role == "host" else facts["sysctls"]
@@ -540,6 +544,11 @@ class FakeProbing:
             self._fake.on_create(f"service {service_name(number)}")
             made.append(ProbeService(service_name(number), self._namespace, name, *self._fake.service_of(name)))
         return made
+
+    def make_groups(self) -> list[GroupService]:
+        """Pretend to make those of several pods."""
+        self._fake.on_create(f"service {SPREAD}")
+        return [GroupService(SPREAD, self._namespace, tuple(grouped(self._names)), self._fake.group_address(SPREAD))]
 
     def delete(self) -> None:
         """Note the removal, once."""

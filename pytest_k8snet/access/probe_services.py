@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MOST = 16  # Services of a run: each takes a ClusterIP and a NodePort
+MOST = 16  # Services of one probe pod each: each takes a ClusterIP and a NodePort
+MOST_TOGETHER = 4  # endpoints of one Service: few enough that one without a share shows after some connections
 PORT = 80
 TARGET_PORT = 8717  # of the probe pods, whose network is their own
+GROUP_TARGET_PORT = 8718  # of the same pods, by Services of several
 SERVED = "k8snet/probe"  # label of a probe pod: its name, which a Service selects
+GROUP = "k8snet/group"  # label of the probe pods that a Service of several selects: the run
+SPREAD = "probe-spread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,39 @@ class ProbeService:
         return cls(**data)
 
 
+@dataclass(frozen=True, slots=True)
+class GroupService:
+    """A Service whose endpoints are the probe pods of several nodes."""
+
+    name: str
+    namespace: str
+    nodes: tuple[str, ...]
+    cluster_ip: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtin values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GroupService:
+        """Read what `to_json` gave."""
+        return cls(**{**data, "nodes": tuple(data["nodes"])})
+
+
 def served(nodes: Sequence[str]) -> list[str]:
     """Return the nodes whose probe pods get a Service: all of a few, else some that lie apart."""
-    if len(nodes) <= MOST:
+    return _apart(nodes, MOST)
+
+
+def grouped(nodes: Sequence[str]) -> list[str]:
+    """Return the nodes whose probe pods are endpoints of the same Service."""
+    return _apart(nodes, MOST_TOGETHER)
+
+
+def _apart(nodes: Sequence[str], most: int) -> list[str]:
+    if len(nodes) <= most:
         return [*nodes]
-    return [nodes[index * len(nodes) // MOST] for index in range(MOST)]
+    return [nodes[index * len(nodes) // most] for index in range(most)]
 
 
 def service_name(number: int) -> str:
@@ -54,5 +86,18 @@ def service_body(metadata: Mapping[str, Any], pod: str) -> dict[str, Any]:
             "type": "NodePort",
             "selector": {SERVED: pod},
             "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": TARGET_PORT}],
+        },
+    }
+
+
+def group_body(metadata: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """Return the Service for the probe pods of a group."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": dict(metadata),
+        "spec": {
+            "selector": {GROUP: run_id},
+            "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": GROUP_TARGET_PORT}],
         },
     }

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
-from pytest_k8snet.access.probe_services import MOST, SERVED, ProbeService, served, service_body, service_name
+from pytest_k8snet.access.probe_services import (
+    GROUP,
+    MOST,
+    SERVED,
+    SPREAD,
+    GroupService,
+    ProbeService,
+    group_body,
+    grouped,
+    served,
+    service_body,
+    service_name,
+)
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.inventory import read_node
 from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
@@ -29,6 +41,7 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 SERVICE_IS = "of type NodePort for one of those pods, TCP; only where checks of the area service are to run"
+GROUP_IS = "of a ClusterIP for some of those pods together, likewise"
 
 _THREADS = 16
 _POLL_S = 0.5
@@ -104,6 +117,7 @@ def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = Fal
         PlannedObject("Pod", "host-<node>", namespace, nodes, host),
         PlannedObject("Pod", "probe-<node>", namespace, nodes, "unprivileged, in the pod network"),
         *([PlannedObject("Service", "probe-<number>", namespace, min(nodes, MOST), SERVICE_IS)] if services else ()),
+        *([PlannedObject("Service", SPREAD, namespace, 1, GROUP_IS)] if services else ()),
     ]
 
 
@@ -118,6 +132,7 @@ class RunningProbes:
         self._priority_class: str | None = None
         self._made_namespace = False
         self._services: list[str] = []
+        self._grouped = grouped([node.name for node in nodes if unusable(node) is None])
         self._deleted = False
         self._lock = threading.Lock()
         self._probes = {
@@ -186,18 +201,29 @@ class RunningProbes:
         made = []
         for number, node in enumerate(served(nodes), 1):
             name = service_name(number)
-            with self._lock:
-                if self._deleted:
-                    break
-                self._services.append(name)  # before the answer: it may be lost
-                try:
-                    spec = self._api.post(
-                        self._services_path, service_body(self._metadata(name, namespace=self.namespace), self._probes[node].pod)
-                    )["spec"]
-                except ClusterError as error:
-                    raise ProbeError(f"Service {self.namespace}/{name} could not be made: {error}") from error
+            spec = self._make_service(service_body(self._metadata(name, namespace=self.namespace), self._probes[node].pod))
+            if spec is None:
+                break
             made.append(ProbeService(name, self.namespace, node, spec["clusterIP"], spec["ports"][0]["nodePort"]))
         return made
+
+    def make_groups(self) -> list[GroupService]:
+        """Make the Services that lead to several probe pods. Raises `ProbeError` with what refused them."""
+        spec = self._make_service(group_body(self._metadata(SPREAD, namespace=self.namespace), self._settings.run_id))
+        return [] if spec is None else [GroupService(SPREAD, self.namespace, tuple(self._grouped), spec["clusterIP"])]
+
+    def _make_service(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Make a Service and return its spec, None when everything is to go already."""
+        name = body["metadata"]["name"]
+        with self._lock:
+            if self._deleted:
+                return None
+            self._services.append(name)  # before the answer: it may be lost
+            try:
+                spec: Mapping[str, Any] = self._api.post(self._services_path, body)["spec"]
+            except ClusterError as error:
+                raise ProbeError(f"Service {self.namespace}/{name} could not be made: {error}") from error
+        return spec
 
     def delete(self) -> None:
         """Remove what was made, however much that is; it may be called twice. Does not wait for the pods to be gone."""
@@ -341,8 +367,9 @@ class RunningProbes:
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
         )
+        group = {GROUP: settings.run_id} if node in self._grouped else {}
         metadata = self._metadata(
-            name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false", **({} if host else {SERVED: name})}
+            name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false", **({} if host else {SERVED: name, **group})}
         )
         metadata["annotations"].update(
             {
@@ -466,6 +493,10 @@ class NoProbes:
     def make_services(self, nodes: Sequence[str]) -> list[ProbeService]:
         """Make none: there is no pod that they could lead to."""
         del nodes
+        return []
+
+    def make_groups(self) -> list[GroupService]:
+        """Make none either."""
         return []
 
     def delete(self) -> None:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.probe_services import ProbeService
+from pytest_k8snet.access.probe_services import GroupService, ProbeService
 from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import AccessError, ClusterError, ConfigurationError, ProbeError, RecordError
@@ -114,6 +114,10 @@ class ReplayProbing:
     def make_services(self, nodes: Sequence[str]) -> Sequence[ProbeService]:
         """Make none: what they were for is recorded."""
         del nodes
+        return ()
+
+    def make_groups(self) -> Sequence[GroupService]:
+        """Make none either."""
         return ()
 
     def delete(self) -> None:

@@ -215,7 +215,7 @@ def _probe_services(namespace: str | None, run_namespace: str) -> list[Right]:
             resource="services",
             namespace=namespace or run_namespace,
             everywhere=namespace is None,
-            why="Services that lead to probe pods, at most 16: what ClusterIPs and NodePorts are tested with.",
+            why="Services that lead to probe pods, at most 17: what ClusterIPs and NodePorts are tested with.",
         )
     ]
 

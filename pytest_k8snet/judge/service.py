@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
 
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.serving import is_served
+from pytest_k8snet.expect.model import ProxyExpectation
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.balance import BalanceRecord, Rule, Spread
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.service import Asked, ServiceRecord
+
+_READ_CONNECTIONS = "cat /proc/net/ip_vs_conn"
+_NFT_IS_BLIND = "the rules of nftables mode have no counters: that no other data path had them is all there is to see"
+
+#: Where kube-proxy's iptables mode sends what is for a Service's address (pkg/proxy/iptables/proxier.go).
+_TO_SERVICE = (" -j KUBE-SVC-", " -j KUBE-SVL-", " -j KUBE-EXT-")
+#: Of chains that are not kube-proxy's: what takes a packet away from Services' addresses.
+_TAKING = (" -j DNAT ", " -j REDIRECT ", " -j NETMAP ")
+
+#: IPVS schedulers that give servers of the same weight the same number of connections, and those that leave none out.
+_EVEN = ("rr", "wrr")
+_SOME = ("lc", "wlc")
+
+FALSE_ALARM = 1e-6  # of a case, by a choice that is really random
 
 
 def nobody_serves(facts: NodeFacts, cluster: Cluster) -> str | None:
@@ -108,3 +125,157 @@ def _keep(judgement: Judgement, item: Asked) -> None:
     if times:
         key = f"{item.role} to {item.path} {item.address} port {item.port}"
         judgement.evidence[key] = f"{max(times):g} ms, seen as {', '.join(sorted(sources))}"
+
+
+def data_path(record: BalanceRecord, facts: NodeFacts, expect: ProxyExpectation, cluster: Cluster) -> Judgement:
+    """Judge that the connections of the node's pod were found where the mode that is claimed puts them, and nowhere else.
+
+    IPVS keeps a table of them; a rule of iptables' table nat counts the first packet of each. That they were answered is the control.
+    """
+    spread = record.spread
+    answered = len(spread.answered)
+    if not answered and (why := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(why)
+    mode = facts.kube_proxy.mode if expect.mode is None else expect.mode.value
+    if mode not in ("ipvs", "iptables", "nftables"):
+        return Judgement.skipped(_unread(mode, cluster))
+    origin = f"{mode}, the mode in force" if expect.mode is None else str(expect.mode)
+    judgement = Judgement(want=f"every connection by {origin}")
+    in_ipvs = sum(item.source in spread.in_ipvs for item in spread.answered)
+    counting = [rule for rule in spread.rules if rule.packets > 0 and any(word in f"{rule.rule} " for word in (*_TO_SERVICE, *_TAKING))]
+    by_rules = sum(rule.packets for rule in counting if any(word in rule.rule for word in _TO_SERVICE))
+    judgement.evidence |= {
+        "connections to": spread.what,
+        "answered": answered,
+        "in the table of IPVS": in_ipvs,
+        "rules that counted": [*map(str, counting)],
+    }
+    if not answered:
+        judgement.inconclusive(f"{record.node}: {spread.what}: no connection of the node's pod was answered: {spread.unanswered}")
+        return judgement
+    where = f"{record.node}: of {answered} connections that {spread.what} answered"
+    if mode == "ipvs":
+        judgement.check(
+            in_ipvs == answered,
+            f"{where} {in_ipvs} are in the table of IPVS, want all ({origin}){_instead(spread, counting)}",
+            measured=in_ipvs,
+            wanted=answered,
+            command=_READ_CONNECTIONS,
+        )
+        return judgement
+    _unreadable(judgement, record)
+    judgement.check(
+        in_ipvs == 0,
+        f"{where} {in_ipvs} are in the table of IPVS, want none ({origin})",
+        measured=in_ipvs,
+        wanted=0,
+        command=_READ_CONNECTIONS,
+    )
+    if mode == "iptables" and not spread.errors:
+        judgement.check(
+            by_rules >= answered,
+            f"{where} rules of KUBE-SERVICES counted {by_rules}, want all ({origin}){_instead(spread, counting)}",
+            measured=by_rules,
+            wanted=answered,
+            command=f"iptables-save -c -t nat | grep {spread.address}",
+        )
+    elif mode == "nftables":
+        judgement.check(
+            not counting, f"{where} rules of iptables counted some, want none ({origin}){_instead(spread, counting)}", measured=by_rules
+        )
+        judgement.skip_reason = _NFT_IS_BLIND
+    return judgement
+
+
+def _unread(mode: str | None, cluster: Cluster) -> str:
+    if cluster.cni is not None and mode in (None, "none"):
+        return f"no kube-proxy serves Services here, and how {cluster.cni} counts connections is not read"
+    return f"what serves Services here (mode {mode}) has no counters that are read"
+
+
+def _unreadable(judgement: Judgement, record: BalanceRecord) -> None:
+    for backend, problem in record.spread.errors.items():
+        judgement.error(f"{record.node}: the rules of iptables-{backend} could not be read: {problem}")
+
+
+def _instead(spread: Spread, counting: list[Rule]) -> str:
+    """Name what else had them."""
+    if counting:
+        return f"; counted instead: {', '.join(map(str, counting[:3]))}"
+    if spread.errors:
+        return f"; rules of iptables could not be read ({', '.join(spread.errors.values())})"
+    return "; no rule of iptables that names the address counted any"
+
+
+def spread(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that connections are spread over the Service's endpoints as what chooses among them promises.
+
+    IPVS with rr: even within one. A random choice, as iptables and nftables make it: within what chance allows.
+    """
+    found = record.spread
+    shares = {node: found.shares[node] for node in record.endpoints}
+    if not found.answered and (why := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(why)
+    if len(record.endpoints) < 2:
+        missing = "; ".join(f"{node}: {why}" for node, why in record.not_serving.items())
+        return Judgement.skipped(f"the Service has one endpoint: there is nothing to choose from{f' ({missing})' if missing else ''}")
+    promise, least, most = _promise(found, len(shares))
+    judgement = Judgement(want=promise)
+    judgement.evidence |= {"connections to": found.what, "answered by": dict(shares)}
+    judgement.check(
+        not found.unanswered,
+        f"{record.node}: {found.what}: {found.unanswered} of the node's pod were not answered{_left_out(record, shares)}",
+        measured=found.unanswered,
+    )
+    for name in sorted(found.shares.keys() - shares.keys()):
+        judgement.check(False, f"{record.node}: {found.what}: {name} answered {found.shares[name]}, and is no endpoint")
+    if found.unanswered:
+        return judgement  # how the rest is spread says nothing more
+    for node, share in shares.items():
+        judgement.check(
+            least <= share <= most,
+            f"{record.node}: {found.what}: the endpoint on {node} ({record.endpoints[node]}) got {share} of "
+            f"{len(found.connections)} connections, want {promise}",
+            measured=share,
+            wanted=f"{least} to {most}",
+        )
+    return judgement
+
+
+def _left_out(record: BalanceRecord, shares: dict[str, int]) -> str:
+    silent = [f"{node} ({record.endpoints[node]})" for node, share in shares.items() if not share]
+    return f"; of its endpoints none was answered by the one on {', '.join(silent)}" if silent else "; each endpoint answered some"
+
+
+def _promise(found: Spread, endpoints: int) -> tuple[str, int, int]:
+    """Return what is promised in words, and the least and the most that an endpoint may get."""
+    count = len(found.connections)
+    if found.scheduler is None:
+        least, most = bounds(count, endpoints)
+        return f"{least} to {most} of a random choice among {endpoints}", least, most
+    if found.scheduler in _EVEN:
+        least = count // endpoints
+        most = -(-count // endpoints)
+        return f"{least if least == most else f'{least} or {most}'} by scheduler {found.scheduler}", least, most
+    if found.scheduler in _SOME:
+        return f"some by scheduler {found.scheduler}", 1, count
+    return f"any number by scheduler {found.scheduler}", 0, count
+
+
+def bounds(count: int, endpoints: int, false_alarm: float = FALSE_ALARM) -> tuple[int, int]:
+    """Return the least and the most of `count` connections that one of several endpoints gets by a fair random choice.
+
+    That any of them is outside by chance happens with a probability of less than `false_alarm`.
+    """
+    share = 1 / endpoints
+    allowed = false_alarm / (2 * endpoints)  # each endpoint, on either side
+    chances = [comb(count, hits) * share**hits * (1 - share) ** (count - hits) for hits in range(count + 1)]
+    least, below = 0, chances[0]
+    while below < allowed:
+        least += 1
+        below += chances[least]
+    most, above = count, chances[count]
+    while above < allowed:
+        most -= 1
+        above += chances[most]
+    return least, most

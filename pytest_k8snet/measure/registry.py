@@ -14,7 +14,7 @@ from pytest_k8snet.plan import OMIT_S, TAKE_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access
-    from pytest_k8snet.access.probe_services import ProbeService
+    from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.record.document import Document
@@ -66,6 +66,7 @@ class MeasureContext:
     sysctl_keys: Sequence[str] = ()  # keys that expectations name; measurements add those that checks always need
     dns: DnsWishes = field(default_factory=DnsWishes)
     probe_services: Callable[[], Sequence[ProbeService]] = tuple  # the run's own; waits until they are made
+    probe_groups: Callable[[], Sequence[GroupService]] = tuple
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
@@ -109,6 +110,7 @@ ACTIVITY_CHECKS = ("NET-CONNTRACK-002", "NET-NODE-001", "NET-NODE-002")
 API_CHECKS = ("NET-CONTROL-008",)
 DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
+BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005")
 
 MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement
@@ -120,6 +122,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("wire", "node", "probe", module="pytest_k8snet.measure.wire"),
         Measurement("api", "node", "probe", module="pytest_k8snet.measure.api", last=API_CHECKS),
         Measurement("service", "node", "probe", module="pytest_k8snet.measure.service", last=SERVICE_CHECKS),
+        Measurement("balance", "node", "probe", module="pytest_k8snet.measure.balance", last=BALANCE_CHECKS),
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),

@@ -75,7 +75,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 
     try:
         for name in subjects[:1]:  # before anything is waited for
-            _without_pods(context, name)
+            without_pods(context, name)
         services = [service for service in context.probe_services() if service.node in context.probes]
     except MEASURE_ERRORS as error:
         yield from (document(subject, error) for subject in subjects)
@@ -95,7 +95,8 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
                         context.access.pod(service.node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S)
 
 
-def _without_pods(context: MeasureContext, name: str) -> None:
+def without_pods(context: MeasureContext, name: str) -> None:
+    """Raise what says that this way to the nodes has no pods at all."""
     try:
         context.access.pod(name)
     except UnsupportedError:

@@ -19,7 +19,7 @@ PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=ipvs", "--k8snet-profile=n
 # Each fault is on a node of its own. What it turns names that node, so the exact union says of each what a run of its own would, and the
 # proof takes a third of the time. Faults that use the same means, or that disturb each other's pairs, are apart.
 TOGETHER: dict[str, dict[str, str]] = {
-    "1": {"proxy-mode-iptables": "node-2", "sysctl-reset": "node-1", "uplink-mtu-1400": "node-3"},
+    "1": {"sysctl-reset": "node-1", "uplink-mtu-1400": "node-3"},
     "2": {
         "ipvs-scheduler": "node-1",
         "strict-arp-off": "node-1",
@@ -60,6 +60,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "frag-needed-dropped": "node-2",
         "segments-clamped": "node-3",
     },
+    "services": {"proxy-mode-iptables": "node-2"},
     "slowness": {"path-narrower": "node-1", "pods-delayed": "node-2", "processor-hogged": "node-1"},
     "lost": {"packets-lost-before-uplink": "node-1", "packets-lost-after-uplink": "node-2", "packets-lost-on-the-wire": "node-3"},
 }
@@ -103,7 +104,7 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     by_pods, _ = read_junit(lab.results / "healthy.xml")
     podless = {"NET-ENCAP-004", "NET-KERNEL-002", "NET-LOSS-001", "NET-MTU-001", "NET-THROUGHPUT-001", "NET-THROUGHPUT-003"}
     podless |= {f"NET-REACH-00{number}" for number in (1, 2, 3, 4)}
-    podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 4)}
+    podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 6)}
     podless |= {"NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006"}
     by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3"), ("NET-NODE-006", "node-3")}
     other_pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2", "node-2:node-3"}

@@ -45,6 +45,8 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
         "NET-SERVICE-001",
         "NET-SERVICE-002",
         "NET-SERVICE-003",
+        "NET-SERVICE-004",
+        "NET-SERVICE-005",
     }
     lab.assert_replayed("healthy", "healthy.tar.zst", tmp_path, "-n2")
 

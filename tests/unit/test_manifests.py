@@ -125,6 +125,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     assert run(access.host("node-1"), ["true"], timeout_s=20).exit_status == 0
     access.close()
     probes.make_services(["node-1"])
+    probes.make_groups()
     probes.delete()
     cell_of_lease = LeaseCell(server)
     lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))

@@ -220,7 +220,7 @@ FAULTS = (
         "proxy-mode-iptables",
         area="proxy",
         summary="the node's kube-proxy runs in iptables mode",
-        turns=(Turns("NET-PROXY-001"), Turns("NET-PROXY-002", subject="cluster"), Turns("NET-PROXY-007")),
+        turns=(Turns("NET-PROXY-001"), Turns("NET-PROXY-002", subject="cluster"), Turns("NET-PROXY-007"), Turns("NET-SERVICE-004")),
         apply=_iptables_mode,
         revert=_configure_as_all,
         proxy_modes=("ipvs",),

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.access import probes as probes_module
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probe_services import SERVED, ProbeService
+from pytest_k8snet.access.probe_services import GROUP, SERVED, SPREAD, GroupService, ProbeService
 from pytest_k8snet.access.probes import (
     Probe,
     ProbeSettings,
@@ -54,8 +56,8 @@ class Cell:
         server.routes["GET", f"{path}/pods"] = self._list
         server.routes["DELETE", f"{path}/pods"] = (200, {})
         server.routes["POST", f"{path}/services"] = self._create_service
-        for number in range(1, 4):
-            server.routes["DELETE", f"{path}/services/probe-{number}"] = (200, {})
+        for name in ("1", "2", "3", "spread"):
+            server.routes["DELETE", f"{path}/services/probe-{name}"] = (200, {})
         server.items(f"{path}/events")
 
     def _create(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
@@ -185,6 +187,25 @@ def test_services_lead_to_the_probe_pods_and_go_with_them(server: FakeApiServer,
     assert probes.make_services(["node-1"]) == [], "not after the end"
 
 
+@pytest.mark.parametrize("namespace", [None, "net"])
+def test_a_service_leads_to_several_probe_pods_of_this_run(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    place = namespace or "k8snet-r1"
+    cell = Cell(server, place)
+    gone = replace(node("node-0"), ready=False)
+    probes = start(api, gone, *(node(f"node-{number}") for number in range(1, 9)), namespace=namespace)
+    (made,) = probes.make_groups()
+    assert made == GroupService(SPREAD, place, ("node-1", "node-3", "node-5", "node-7"), "10.96.1.1")
+    assert GroupService.from_json(json.loads(json.dumps(made.to_json()))) == made
+    body = next(body for method, path, _, body in server.requests if method == "POST" and path.endswith("/services"))
+    assert body["spec"] == {"selector": {GROUP: "r1"}, "ports": [{"name": "probe", "protocol": "TCP", "port": 80, "targetPort": 8718}]}
+    labelled = {name for name, pod in cell.pods.items() if pod["metadata"]["labels"].get(GROUP) == "r1"}
+    assert labelled == {f"probe-{name}" for name in made.nodes}
+    probes.delete()
+    services = [path for path in server.asked("DELETE") if "/services/" in path]
+    assert services == ([] if namespace is None else ["/api/v1/namespaces/net/services/probe-spread"])
+    assert probes.make_groups() == [], "not after the end"
+
+
 def test_a_service_that_is_refused(server: FakeApiServer, api: Api) -> None:
     cell = Cell(server)
     cell.refuse["probe-2"] = status(403, "Forbidden", "exceeded quota: services, requested: services.nodeports=1")
@@ -198,6 +219,7 @@ def test_what_is_planned_is_what_is_made(server: FakeApiServer, api: Api, namesp
     Cell(server, namespace or "k8snet-r1")
     probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
     probes.make_services(["node-1", "node-2"])
+    probes.make_groups()
     probes.delete()
     made: dict[tuple[str, str, str | None], list[Any]] = {}
     for body in (body for method, _, _, body in server.requests if method == "POST"):

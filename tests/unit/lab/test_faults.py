@@ -39,6 +39,7 @@ def test_turned_resolves_node_cluster_and_pairs() -> None:
         ("NET-PROXY-001", "node-2", "fail"),
         ("NET-PROXY-002", "cluster", "fail"),
         ("NET-PROXY-007", "node-2", "fail"),
+        ("NET-SERVICE-004", "node-2", "fail"),
     }
     assert turned(fault("pod-path-throttled"), "node-1", NODES, PAIRS) == {
         (check, pair, "fail") for check in ("NET-THROUGHPUT-001", "NET-THROUGHPUT-003") for pair in ("node-3:node-1", "node-2:node-1")

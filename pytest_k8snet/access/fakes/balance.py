@@ -1,0 +1,26 @@
+"""Healthy answers of the program ``balance``: Services of several pods lead to each in turn, by IPVS when that is the mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORT, grouped
+
+if TYPE_CHECKING:
+    from pytest_k8snet.access.fake import FakeCluster
+
+
+def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[str, Any]) -> Any:
+    """Answer like the program would."""
+    del role
+    client = fake.pod_ip(node)
+    opened: list[tuple[int, str]] = fake.kept.setdefault(f"balance {node} {params['address']}", [])
+    if op == "balance.connect":
+        nodes = grouped([name for name in fake.nodes if fake.nodes[name].ready])
+        new = [(20000 + len(opened) + number, nodes[number % len(nodes)]) for number in range(params["count"])]
+        opened += new
+        return {"connections": [{"source": [client, port], "name": name, "ms": 0.4, "error": None} for port, name in new]}
+    ipvs = fake.respond(node, "host", "ipvs", {})["mode"] == "ipvs"
+    connections = [[client, port, fake.pod_ip(name), GROUP_TARGET_PORT] for port, name in opened if ipvs and client in params["clients"]]
+    return {"ipvs": {"loaded": ipvs, "scheduler": "rr" if ipvs else None, "connections": connections}, "rules": [], "errors": {}}

@@ -1,0 +1,161 @@
+"""Opens many connections to one Service and says who answered each, and what the kernel's tables of Services have counted of them.
+
+A program of the agent (see agent.py), sent when one of these operations is first asked for:
+
+- ``connect``: ``address``, ``port``, ``count``, ``together`` (so many at a time), ``timeout_s``; each once. Gives
+  ``connections``, of each its own ``source`` (address, port), the ``name`` that the server told, ``ms``, and ``error``, with which the
+  name is null
+- ``counted``: ``address``, ``port``, ``clients`` (addresses); in the node's network namespace. Gives ``ipvs``: whether it is
+  ``loaded``, the ``scheduler`` of that virtual server (null: there is none), and its ``connections`` from those clients, each as
+  client's address and port and real server's address and port. Gives ``rules``: of iptables' tables nat those that name the
+  address, each with its ``backend``, ``rule`` and ``packets``, and ``errors`` of back ends that could not be read
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import time
+
+from pytest_k8snet.agent.agent import Failed, in_threads, nft_tables, output, read, read_or_none, said
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+IPVS_TABLE, IPVS_CONNECTIONS = "/proc/net/ip_vs", "/proc/net/ip_vs_conn"
+COUNTED_RULE = re.compile(r"\[(\d+):\d+\] (-A .*)")
+UNREADABLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
+
+
+def connect(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``connect``."""
+    address, port, timeout_s = str(params["address"]), int(params["port"]), float(params["timeout_s"])
+    keys = [str(number) for number in range(int(params["count"]))]
+    answers = in_threads([{"key": key} for key in keys], lambda _: connected(address, port, timeout_s), int(params["together"]))
+    return {"connections": [answers[key] for key in keys]}
+
+
+def connected(address: str, port: int, timeout_s: float) -> dict[str, Any]:
+    """Open one connection, read who answers, close it."""
+    start = time.monotonic()
+    answer: dict[str, Any] = {"source": None, "name": None, "ms": None, "error": None}
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout_s)
+            try:
+                sock.connect((address, port))
+            finally:
+                answer["source"] = list(sock.getsockname()[:2])
+            answer["name"] = told(sock, start + timeout_s)
+    except OSError as error:
+        answer["error"] = said(error)
+    except (KeyError, TypeError, ValueError):
+        answer["error"] = "something else answers there"
+    answer["ms"] = round((time.monotonic() - start) * 1000, 2)
+    return answer
+
+
+def told(sock: socket.socket, until: float) -> str:
+    """Return the name that a server of the program ``traffic`` tells."""
+    data = b""
+    while b"\n" not in data:
+        sock.settimeout(max(0.001, until - time.monotonic()))
+        part = sock.recv(4096)
+        if not part:
+            raise ValueError("the connection ended")
+        data += part
+    return str(json.loads(data.split(b"\n", 1)[0].decode())["name"])
+
+
+def counted(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``counted``."""
+    address, port = str(params["address"]), int(params["port"])
+    rules, errors = counted_rules(address)
+    return {"ipvs": in_ipvs(address, port, set(params["clients"])), "rules": rules, "errors": errors}
+
+
+def in_ipvs(address: str, port: int, clients: set[str]) -> dict[str, Any]:
+    """Return what the tables of IPVS have of a virtual server. The files are there as soon as the module is."""
+    if not os.path.exists(IPVS_TABLE):  # noqa: PTH110 - pathlib is not imported on nodes
+        return {"loaded": False, "scheduler": None, "connections": []}
+    return {
+        "loaded": True,
+        "scheduler": scheduler_of(read(IPVS_TABLE), address, port),
+        "connections": ipvs_connections(read(IPVS_CONNECTIONS), address, port, clients),
+    }
+
+
+def scheduler_of(table: str, address: str, port: int) -> str | None:
+    """Return the scheduler of a virtual server in the text of /proc/net/ip_vs."""
+    for line in table.splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0] == "TCP":
+            host, _, number = words[1].rpartition(":")
+            if same(host, address) and int(number, 16) == port:
+                return words[2]
+    return None
+
+
+def ipvs_connections(table: str, address: str, port: int, clients: set[str]) -> list[list[Any]]:
+    """Return a virtual server's connections from `clients` in the text of /proc/net/ip_vs_conn."""
+    found = []
+    number = f"{port:04X}"
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) < 8 or words[0] != "TCP" or words[4] != number or not same(words[3], address):
+            continue
+        client = plain(words[1])
+        if client in clients and words[2] != "0000":  # port 0 is the template of an affinity
+            found.append([client, int(words[2], 16), plain(words[5]), int(words[6], 16)])
+    return found
+
+
+def same(written: str, address: str) -> bool:
+    """Whether an address as IPVS writes it is this one."""
+    return plain(written) == address
+
+
+def plain(written: str) -> str:
+    """Return an address as IPVS writes it (0A600001, or of IPv6 in full) as everybody else does."""
+    written = written.strip("[]")
+    if ":" in written:
+        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, written))
+    return socket.inet_ntoa(struct.pack(">I", int(written, 16)))
+
+
+def counted_rules(address: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the rules in iptables' tables nat that name an address, with their counters. A back end that is not in use is not asked."""
+    six = "6" if ":" in address else ""
+    legacy = "nat" in (read_or_none(f"/proc/net/ip{six}_tables_names") or "").split()  # iptables-legacy would make the table
+    nft = nft_tables()
+    errors = {} if nft["error"] is None else {"nft": str(nft["error"])}
+    rules: list[dict[str, Any]] = []
+    for backend, present in (("legacy", legacy), ("nft", f"ip{six} nat" in nft["tables"])):
+        if present:
+            tool = f"ip{six}tables-{backend}-save"
+            try:
+                text = output([tool, "-c", "-t", "nat"])
+                rules += naming(backend, text.splitlines(), f"{address}/{128 if six else 32}")
+                if UNREADABLE in text:
+                    errors[backend] = f"{tool}: the table nat has rules that it cannot print"
+            except (Failed, OSError) as error:
+                errors[backend] = str(error)
+    return rules, errors
+
+
+def naming(backend: str, lines: Sequence[str], destination: str) -> list[dict[str, Any]]:
+    """Return the rules that name a destination, in lines of ``iptables-save -c``."""
+    found = []
+    for line in lines:
+        match = COUNTED_RULE.match(line)
+        if match and f" -d {destination} " in line and " ! -d " not in line:
+            found.append({"backend": backend, "rule": match.group(2), "packets": int(match.group(1))})
+    return found
+
+
+OPERATIONS = {"connect": connect, "counted": counted}

@@ -1,0 +1,136 @@
+"""Many connections from every node's pod to one Service of several endpoints: who answered, and which of the kernel's tables had them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORT, PORT, SPREAD, GroupService
+from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.measure.answering import at_once, given
+from pytest_k8snet.measure.service import MADE_S, without_pods
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+
+if TYPE_CHECKING:
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+CONNECTIONS = 60  # of a random choice among 4 one is left out by chance once in 10 million times
+TOGETHER = 20
+TIMEOUT_S = 5.0  # room for a second and a third SYN
+SERVE_S = 300.0
+REQUEST_S = 60.0
+_FIRST_PER_ENDPOINT = 4  # connections in which each endpoint is looked for
+_FIRST_TIMEOUT_S = 2.0
+_BETWEEN_S = 0.5
+
+_Outcomes = Mapping[str, Mapping[str, Any] | Exception]
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Connect from the probe pods of `subjects`, all at the same time."""
+    method = f"{CONNECTIONS} TCP connections to one Service, by the agent of the probe pod; tables of the node by that of the node"
+    outcomes: _Outcomes
+    started, start = now(), time.monotonic()
+    try:
+        for name in subjects[:1]:  # before anything is waited for
+            without_pods(context, name)
+        outcomes = _outcomes(context, subjects)
+    except MEASURE_ERRORS as error:
+        outcomes = dict.fromkeys(subjects, error)
+    duration_s = round(time.monotonic() - start, 3)
+    for subject in subjects:
+        document = take_document("balance", subject, method, partial(given, outcomes[subject]))
+        yield replace(document, started=started, duration_s=duration_s)
+
+
+def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> _Outcomes:
+    groups = {group.name: group for group in context.probe_groups()}
+    spread = groups[SPREAD]
+    with _serving(context, spread.nodes) as (endpoints, broken):
+        if not endpoints:
+            raise MeasurementError(f"no endpoint of Service {spread.namespace}/{spread.name} answers: {'; '.join(broken.values())}")
+        found = at_once(context, subjects, lambda node: _spread(context, node, spread, endpoints))
+    return {
+        node: outcome if isinstance(outcome, Exception) else {"endpoints": endpoints, "not_serving": broken, "spread": outcome}
+        for node, outcome in found.items()
+    }
+
+
+@contextmanager
+def _serving(context: MeasureContext, nodes: Sequence[str]) -> Iterator[tuple[Mapping[str, str], Mapping[str, str]]]:
+    """Let the probe pods of `nodes` answer; give the addresses of those that do, and why the others do not."""
+
+    def start(node: str) -> int:
+        params = {"name": node, "port": GROUP_TARGET_PORT, "max_s": SERVE_S}
+        return int(context.access.pod(node).request("traffic.serve", params, timeout_s=REQUEST_S)["number"])
+
+    def stop(node: str) -> None:
+        with suppress(AccessError):  # it ends by itself
+            context.access.pod(node).request("traffic.stop", {"number": started[node]}, timeout_s=REQUEST_S)
+
+    started = at_once(context, nodes, start)
+    broken = {node: str(outcome) for node, outcome in started.items() if isinstance(outcome, Exception)}
+    endpoints = {node: context.probes[node].pod_ip or "" for node in nodes if node not in broken}
+    try:
+        yield endpoints, broken
+    finally:
+        at_once(context, endpoints, stop)
+
+
+def _spread(context: MeasureContext, node: str, service: GroupService, endpoints: Mapping[str, str]) -> dict[str, Any]:
+    """Wait until the node uses all endpoints, connect, and look into its tables before and after."""
+    seen, waited_s, connections = _settled(context, node, service, endpoints)
+    before = _counted(context, node, service, [])
+    if seen:  # else those that were in vain are enough
+        connections = _connect(context, node, service, CONNECTIONS, TIMEOUT_S)
+    clients = sorted({item["source"][0] for item in connections if item["source"] is not None})
+    after = _counted(context, node, service, clients)
+    return {
+        "service": f"{service.namespace}/{service.name}",
+        "address": service.cluster_ip,
+        "port": PORT,
+        "seen": sorted(seen),
+        "waited_s": waited_s,
+        "connections": connections,
+        "ipvs": after["ipvs"],
+        "rules": _moved(before["rules"], after["rules"]),
+        "errors": {**before["errors"], **after["errors"]},
+    }
+
+
+def _settled(
+    context: MeasureContext, node: str, service: GroupService, endpoints: Mapping[str, str]
+) -> tuple[set[str], float, list[dict[str, Any]]]:
+    """Return which endpoints the node was seen to use, how long that was looked for, and the last connections."""
+    started = time.monotonic()
+    patience_s = max(context.settled.remaining, MADE_S)
+    seen: set[str] = set()
+    while True:
+        answers = _connect(context, node, service, _FIRST_PER_ENDPOINT * len(endpoints), _FIRST_TIMEOUT_S)
+        seen |= {item["name"] for item in answers if item["name"] in endpoints}
+        waited_s = time.monotonic() - started
+        if len(seen) == len(endpoints) or waited_s > patience_s or context.stopped.wait(_BETWEEN_S):
+            return seen, round(waited_s, 1), answers
+
+
+def _connect(context: MeasureContext, node: str, service: GroupService, count: int, timeout_s: float) -> list[dict[str, Any]]:
+    params = {"address": service.cluster_ip, "port": PORT, "count": count, "together": TOGETHER, "timeout_s": timeout_s}
+    answer: Mapping[str, Any] = context.access.pod(node).request("balance.connect", params, timeout_s=REQUEST_S)
+    return [*answer["connections"]]
+
+
+def _counted(context: MeasureContext, node: str, service: GroupService, clients: Sequence[str]) -> Mapping[str, Any]:
+    params = {"address": service.cluster_ip, "port": PORT, "clients": clients}
+    answer: Mapping[str, Any] = context.access.host(node).request("balance.counted", params, timeout_s=REQUEST_S)
+    return answer
+
+
+def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rules with the packets that they have counted in between; what was made meanwhile began with none."""
+    first = {(item["backend"], item["rule"]): item["packets"] for item in before}
+    return [{**item, "packets": item["packets"] - first.get((item["backend"], item["rule"]), 0)} for item in after]
