@@ -67,6 +67,9 @@ class Backend(Protocol):
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create the probe pods."""
 
+    def regroup(self, probe: Probe, run_id: str, *, member: bool) -> None:
+        """Let a probe pod be one of those that a Service of several selects, or no more."""
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Return how `nodes` are reached, for the header; None when there is nothing to say."""
 
@@ -137,6 +140,12 @@ class ApiBackend:
         """All are reached."""
         del cluster, wanted
         return {}
+
+    def regroup(self, probe: Probe, run_id: str, *, member: bool) -> None:
+        """Set the pod's label, or take it away."""
+        from pytest_k8snet.access.probes import regroup
+
+        regroup(self._api, probe, run_id, member=member)
 
     def close(self) -> None:
         """Close the API client."""

@@ -222,6 +222,10 @@ class Run:
 
         return [GroupService.from_json(item) for item in self._made_services()["groups"]]
 
+    def regroup(self, node: str, *, member: bool) -> None:
+        """Let the node's probe pod be an endpoint of those, or no more."""
+        self.backend.regroup(self.probes[node], self.id, member=member)
+
     def _made_services(self) -> Mapping[str, Any]:
         if "service" not in self._read_collection().areas:
             raise ConfigurationError("Services are made for checks of the area service alone, and none of them is going to run")
@@ -384,6 +388,8 @@ class Run:
             dns=DnsWishes(() if dns.names is None else dns.names.value, None if dns.domain is None else dns.domain.value, dns.p99_ms.value),
             probe_services=self.probe_services,
             probe_groups=self.probe_groups,
+            regroup=self.regroup,
+            propagation_s=self.expectations.common.service.propagation_s.value,
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
             stopped=self._stopped,

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probe_services import SPREAD, GroupService, ProbeService, grouped, served, service_name
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, GroupService, ProbeService, grouped, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.admission import Webhook
@@ -250,6 +250,9 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
     }
 
 
+APART = "balance: pods that no Service of several leads to"
+
+
 class FakeCluster:
     """A healthy cluster, until it is changed. Implements what a run needs of a cluster (`pytest_k8snet.backend.Backend`).
 
@@ -389,6 +392,12 @@ class FakeCluster:
             return NoProbes(cluster.node(name) for name in nodes)
         return FakeProbing(self, cluster, nodes, run_id)
 
+    def regroup(self, probe: Probe, run_id: str, *, member: bool) -> None:
+        """Let Services of several pods lead to a pod, or no more."""
+        del run_id
+        apart: set[str] = self.kept.setdefault(APART, set())
+        (apart.discard if member else apart.add)(probe.node)
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is nothing to say of it."""
         del cluster, nodes
@@ -459,7 +468,7 @@ class FakeCluster:
 
     def group_address(self, name: str) -> str:
         """Return the ClusterIP of a Service that leads to several probe pods."""
-        return str(ipaddress.ip_address("10.96.2.0") + len(name))
+        return str(ipaddress.ip_address("10.96.2.1") + [*GROUP_TARGET_PORTS].index(name))
 
     def _facts(self, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
         facts = healthy_host_facts(params.get("peers")) if role == "host" else healthy_pod_facts(self.pod_ip(node))
@@ -547,8 +556,11 @@ class FakeProbing:
 
     def make_groups(self) -> list[GroupService]:
         """Pretend to make those of several pods."""
-        self._fake.on_create(f"service {SPREAD}")
-        return [GroupService(SPREAD, self._namespace, tuple(grouped(self._names)), self._fake.group_address(SPREAD))]
+        made = []
+        for name in GROUP_TARGET_PORTS:
+            self._fake.on_create(f"service {name}")
+            made.append(GroupService(name, self._namespace, tuple(grouped(self._names)), self._fake.group_address(name)))
+        return made
 
     def delete(self) -> None:
         """Note the removal, once."""

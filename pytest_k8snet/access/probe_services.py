@@ -10,10 +10,10 @@ MOST = 16  # Services of one probe pod each: each takes a ClusterIP and a NodePo
 MOST_TOGETHER = 4  # endpoints of one Service: few enough that one without a share shows after some connections
 PORT = 80
 TARGET_PORT = 8717  # of the probe pods, whose network is their own
-GROUP_TARGET_PORT = 8718  # of the same pods, by Services of several
 SERVED = "k8snet/probe"  # label of a probe pod: its name, which a Service selects
 GROUP = "k8snet/group"  # label of the probe pods that a Service of several selects: the run
-SPREAD = "probe-spread"
+SPREAD, STICKY = "probe-spread", "probe-sticky"  # Services of several; the second keeps a client with one of them
+GROUP_TARGET_PORTS = {SPREAD: 8718, STICKY: 8719}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def service_body(metadata: Mapping[str, Any], pod: str) -> dict[str, Any]:
     }
 
 
-def group_body(metadata: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+def group_body(metadata: Mapping[str, Any], name: str, run_id: str) -> dict[str, Any]:
     """Return the Service for the probe pods of a group."""
     return {
         "apiVersion": "v1",
@@ -98,6 +98,7 @@ def group_body(metadata: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         "metadata": dict(metadata),
         "spec": {
             "selector": {GROUP: run_id},
-            "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": GROUP_TARGET_PORT}],
+            "sessionAffinity": "ClientIP" if name == STICKY else "None",
+            "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": GROUP_TARGET_PORTS[name]}],
         },
     }

@@ -16,9 +16,9 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.access.probe_services import (
     GROUP,
+    GROUP_TARGET_PORTS,
     MOST,
     SERVED,
-    SPREAD,
     GroupService,
     ProbeService,
     group_body,
@@ -117,7 +117,7 @@ def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = Fal
         PlannedObject("Pod", "host-<node>", namespace, nodes, host),
         PlannedObject("Pod", "probe-<node>", namespace, nodes, "unprivileged, in the pod network"),
         *([PlannedObject("Service", "probe-<number>", namespace, min(nodes, MOST), SERVICE_IS)] if services else ()),
-        *([PlannedObject("Service", SPREAD, namespace, 1, GROUP_IS)] if services else ()),
+        *([PlannedObject("Service", name, namespace, 1, GROUP_IS) for name in GROUP_TARGET_PORTS] if services else ()),
     ]
 
 
@@ -209,8 +209,13 @@ class RunningProbes:
 
     def make_groups(self) -> list[GroupService]:
         """Make the Services that lead to several probe pods. Raises `ProbeError` with what refused them."""
-        spec = self._make_service(group_body(self._metadata(SPREAD, namespace=self.namespace), self._settings.run_id))
-        return [] if spec is None else [GroupService(SPREAD, self.namespace, tuple(self._grouped), spec["clusterIP"])]
+        made = []
+        for name in GROUP_TARGET_PORTS:
+            spec = self._make_service(group_body(self._metadata(name, namespace=self.namespace), name, self._settings.run_id))
+            if spec is None:
+                break
+            made.append(GroupService(name, self.namespace, tuple(self._grouped), spec["clusterIP"]))
+        return made
 
     def _make_service(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Make a Service and return its spec, None when everything is to go already."""
@@ -518,6 +523,11 @@ def start_probes(api: Api, cluster: Cluster, settings: ProbeSettings, *, nodes: 
             raise ProbeError(f"probe pods: {error}") from error
         raise
     return probes
+
+
+def regroup(api: Api, probe: Probe, run_id: str, *, member: bool) -> None:
+    """Let a probe pod be one of those that a Service of several selects, or no more."""
+    api.merge(f"/api/v1/namespaces/{probe.namespace}/pods/{probe.pod}", {"metadata": {"labels": {GROUP: run_id if member else None}}})
 
 
 def pod_name(role: str, node: str) -> str:

@@ -86,6 +86,10 @@ class ReplayBackend:
         except (KeyError, TypeError) as error:
             raise RecordError(f"{PROBES}: damaged: {error!r}") from error
 
+    def regroup(self, probe: Probe, run_id: str, *, member: bool) -> None:
+        """Nothing is measured."""
+        del probe, run_id, member
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is none."""
         del cluster, nodes

@@ -5,6 +5,9 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 - ``connect``: ``address``, ``port``, ``count``, ``together`` (so many at a time), ``timeout_s``; each once. Gives
   ``connections``, of each its own ``source`` (address, port), the ``name`` that the server told, ``ms``, and ``error``, with which the
   name is null
+- ``hold``: ``address``, ``port``, ``name``, ``tries``, ``timeout_s``; opens connections until one is answered by ``name`` and keeps
+  that. Gives its ``number``, null when there was none
+- ``held``: ``number``, ``timeout_s``; sends something over it, closes it, and gives whether it was ``alive``: echoed, and ``error``
 - ``counted``: ``address``, ``port``, ``clients`` (addresses); in the node's network namespace. Gives ``ipvs``: whether it is
   ``loaded``, the ``scheduler`` of that virtual server (null: there is none), and its ``connections`` from those clients, each as
   client's address and port and real server's address and port. Gives ``rules``: of iptables' tables nat those that name the
@@ -58,6 +61,39 @@ def connected(address: str, port: int, timeout_s: float) -> dict[str, Any]:
         answer["error"] = "something else answers there"
     answer["ms"] = round((time.monotonic() - start) * 1000, 2)
     return answer
+
+
+held_open: dict[int, socket.socket] = {}
+
+
+def hold(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``hold``."""
+    address, timeout_s = str(params["address"]), float(params["timeout_s"])
+    for _ in range(int(params["tries"])):
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect((address, int(params["port"])))
+            if told(sock, time.monotonic() + timeout_s) == params["name"]:
+                number = max(held_open, default=0) + 1
+                held_open[number] = sock
+                return {"number": number}
+        except (KeyError, OSError, TypeError, ValueError):
+            pass
+        sock.close()
+    return {"number": None}
+
+
+def held(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``held``."""
+    with held_open.pop(int(params["number"])) as sock:
+        try:
+            sock.settimeout(float(params["timeout_s"]))
+            sock.sendall(b"still there?\n")
+            answer = sock.recv(4096)
+        except OSError as error:
+            return {"alive": False, "error": said(error)}
+    return {"alive": bool(answer), "error": None if answer else "the connection ended"}
 
 
 def told(sock: socket.socket, until: float) -> str:
@@ -158,4 +194,4 @@ def naming(backend: str, lines: Sequence[str], destination: str) -> list[dict[st
     return found
 
 
-OPERATIONS = {"connect": connect, "counted": counted}
+OPERATIONS = {"connect": connect, "counted": counted, "hold": hold, "held": held}

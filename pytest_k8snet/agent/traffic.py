@@ -2,7 +2,8 @@
 
 A program of the agent (see agent.py), sent when one of these operations is first asked for:
 
-- ``serve``: ``name``, ``port`` (0 takes a free one), ``max_s``; listens for TCP and UDP on every address, gives ``number``, ``port`` and
+- ``serve``: ``name``, ``port`` (0 takes a free one), ``max_s``, ``connection_s`` (10: of each connection); listens for TCP and UDP on
+  every address, gives ``number``, ``port`` and
   ``families``. A connection gets one line of JSON, ``{"name": ..., "peer": [address, port]}``, and then what it sends, echoed; a datagram
   gets such a line, with ``token``, its own first line, from the address it was sent to. It ends by itself after ``max_s``
 - ``stop``: ``number`` of a server; one that has ended is fine
@@ -41,8 +42,9 @@ FREE_PORT_TRIES = 20
 class Server:
     """Listens in a thread of its own until it is stopped or its time is over."""
 
-    def __init__(self, name: str, port: int, max_s: float) -> None:
+    def __init__(self, name: str, port: int, max_s: float, connection_s: float) -> None:
         self._name = name
+        self._connection_s = connection_s
         self._until = time.monotonic() + max_s
         self._listeners: list[socket.socket] = []
         self._datagrams: list[socket.socket] = []
@@ -148,7 +150,7 @@ class Server:
                 connection.close()
                 return
             connection.setblocking(False)
-            self._open[connection] = time.monotonic() + CONNECTION_S
+            self._open[connection] = time.monotonic() + self._connection_s
             connection.send(json.dumps({"name": self._name, "peer": list(peer[:2])}).encode() + b"\n")
 
     def _drop(self, sock: socket.socket) -> None:
@@ -178,7 +180,7 @@ servers: dict[int, Server] = {}
 
 def serve(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``serve``."""
-    server = Server(str(params["name"]), int(params["port"]), float(params["max_s"]))
+    server = Server(str(params["name"]), int(params["port"]), float(params["max_s"]), float(params.get("connection_s", CONNECTION_S)))
     number = max(servers, default=0) + 1
     servers[number] = server
     return {"number": number, "port": server.port, "families": server.families}

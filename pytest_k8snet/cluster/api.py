@@ -125,6 +125,10 @@ class Api:
                 raise
             return there
 
+    def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
+        """Change an object by a JSON merge patch (RFC 7386) and return it."""
+        return self.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
     def delete(self, path: str, *, preconditions: Mapping[str, str] | None = None, **query: Any) -> None:
         """Delete the object or collection at `path`; one that is not there is fine, one that is another by now (`preconditions`) is not."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
@@ -150,6 +154,7 @@ class Api:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         patience_s: float | None = None,
+        content_type: str = "application/json",
     ) -> Any:
         """Send one request and return the answer's JSON. With patience (`patience_s`) it is repeated while the API server is not itself.
 
@@ -159,7 +164,7 @@ class Api:
         repeated = False
         while True:
             try:
-                return self._request(method, path, query=query, body=body)
+                return self._request(method, path, query=query, body=body, content_type=content_type)
             except (ApiError, ApiUnreachableError) as error:
                 if isinstance(error, ApiError):
                     error.repeated = repeated
@@ -169,13 +174,15 @@ class Api:
             repeated = True
             time.sleep(_BETWEEN_S)
 
-    def _request(self, method: str, path: str, *, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None) -> Any:
+    def _request(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None, content_type: str
+    ) -> Any:
         url = self.server.rstrip("/") + path
         if query:
             url += "?" + urlencode({key: value for key, value in query.items() if value is not None})
         headers = {"Accept": "application/json", "User-Agent": "pytest-k8snet", **self.authorization()}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         try:
             client: Any = self._client().rest_client
             response = client.request(method, url, headers=headers, body=body, _request_timeout=(_CONNECT_S, _READ_S))

@@ -215,8 +215,16 @@ def _probe_services(namespace: str | None, run_namespace: str) -> list[Right]:
             resource="services",
             namespace=namespace or run_namespace,
             everywhere=namespace is None,
-            why="Services that lead to probe pods, at most 17: what ClusterIPs and NodePorts are tested with.",
-        )
+            why="Services that lead to probe pods, at most 18: what ClusterIPs and NodePorts are tested with.",
+        ),
+        Right(
+            verbs=("patch",),
+            resource="pods",
+            namespace=namespace or run_namespace,
+            everywhere=namespace is None,
+            optional=True,
+            why="A label of one probe pod, so that it leaves a Service and comes back; without it NET-SERVICE-006 is skipped.",
+        ),
     ]
 
 

@@ -169,6 +169,13 @@ class DnsExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceExpectation:
+    """Services by packets."""
+
+    propagation_s: Wanted[float] = field(default_factory=lambda: Wanted(30.0, "built-in"))  # until every node knows a change of endpoints
+
+
+@dataclass(frozen=True, slots=True)
 class IngressExpectation:
     """Settings of ingress-nginx, by the keys of its ConfigMap."""
 
@@ -186,6 +193,7 @@ class Expectation:
     throughput: ThroughputExpectation = field(default_factory=ThroughputExpectation)
     reach: ReachExpectation = field(default_factory=ReachExpectation)
     latency: LatencyExpectation = field(default_factory=LatencyExpectation)
+    service: ServiceExpectation = field(default_factory=ServiceExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)

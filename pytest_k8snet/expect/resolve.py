@@ -23,6 +23,7 @@ from pytest_k8snet.expect.model import (
     ProxyExpectation,
     ReachExpectation,
     ReferencePoint,
+    ServiceExpectation,
     SysctlWant,
     ThroughputExpectation,
     Wanted,
@@ -138,6 +139,9 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
         throughput=_throughput(profile, encapsulation.anywhere),
         reach=ReachExpectation(loss=source.wanted(float, "reach", "loss") or ReachExpectation().loss),
         latency=_latency(source),
+        service=ServiceExpectation(
+            propagation_s=source.wanted(float, "service", "propagation_s") or ServiceExpectation().propagation_s,
+        ),
         ingress=_ingress(profile),
         dns=_dns(source),
         conntrack=_conntrack(source),

@@ -281,6 +281,14 @@ class Dns(_Section):
     )
 
 
+class Service(_Section):
+    """Services by packets."""
+
+    propagation_s: Annotated[float, Field(gt=0, le=600)] | None = Field(
+        default=None, description="Seconds until every node uses an endpoint that has come, and one that has left no more; 30 without it."
+    )
+
+
 def _setting(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool | int) else value
 
@@ -335,6 +343,7 @@ class ProfileModel(_Section):
     throughput: Throughput = Field(default_factory=Throughput)
     reach: Reach = Field(default_factory=Reach)
     latency: Latency = Field(default_factory=Latency)
+    service: Service = Field(default_factory=Service)
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)

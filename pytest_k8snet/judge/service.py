@@ -7,9 +7,9 @@ from math import comb
 
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.serving import is_served
-from pytest_k8snet.expect.model import ProxyExpectation
+from pytest_k8snet.expect.model import ProxyExpectation, ServiceExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.record.balance import BalanceRecord, Rule, Spread
+from pytest_k8snet.record.balance import BalanceRecord, Noticed, Rule, Spread
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.service import Asked, ServiceRecord
 
@@ -217,8 +217,7 @@ def spread(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgeme
     if not found.answered and (why := nobody_serves(facts, cluster)) is not None:
         return Judgement.skipped(why)
     if len(record.endpoints) < 2:
-        missing = "; ".join(f"{node}: {why}" for node, why in record.not_serving.items())
-        return Judgement.skipped(f"the Service has one endpoint: there is nothing to choose from{f' ({missing})' if missing else ''}")
+        return Judgement.skipped(_no_choice(record))
     promise, least, most = _promise(found, len(shares))
     judgement = Judgement(want=promise)
     judgement.evidence |= {"connections to": found.what, "answered by": dict(shares)}
@@ -240,6 +239,82 @@ def spread(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgeme
             wanted=f"{least} to {most}",
         )
     return judgement
+
+
+def affinity(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that a Service with affinity by the client's address gives all connections of the node's pod to one endpoint."""
+    found = record.sticky
+    if not found.answered and (why := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(why)
+    if len(record.endpoints) < 2:
+        return Judgement.skipped(_no_choice(record))
+    judgement = Judgement(want="one endpoint for all connections of a client")
+    judgement.evidence |= {"connections to": found.what, "answered by": dict(found.shares)}
+    if len(found.answered) < 2:
+        judgement.inconclusive(f"{record.node}: {found.what}: connections of the node's pod were not answered: {found.unanswered}")
+        return judgement
+    told = ", ".join(f"{name} ({share})" for name, share in sorted(found.shares.items()))
+    judgement.check(
+        len(found.shares) == 1,
+        f"{record.node}: {found.what} keeps a client with one endpoint (sessionAffinity ClientIP), "
+        f"and {len(found.answered)} connections of the node's pod were answered by {told}",
+        measured=told,
+    )
+    if found.unanswered:
+        judgement.remark(f"{record.node}: {found.what}: {found.unanswered} were not answered; NET-SERVICE-005 judges that")
+    return judgement
+
+
+def propagation(record: BalanceRecord, facts: NodeFacts, expect: ServiceExpectation, cluster: Cluster) -> Judgement:
+    """Judge how long the node uses an endpoint that is gone, and does not use one that has come, and that open connections are kept."""
+    moved, limit = record.moved, expect.propagation_s
+    if not record.spread.answered and (why := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(why)
+    if moved is None:
+        return Judgement.skipped(_no_choice(record))
+    if moved.refused:
+        return Judgement.beyond_reach(f"the run may not change labels of its pods, so that none leaves a Service: {moved.error}")
+    what = f"{record.node}: {record.spread.what}: its endpoint on {moved.endpoint}"
+    judgement = Judgement(want=f"a change of endpoints in use within {limit.value:g} s")
+    if moved.error is not None:
+        judgement.error(f"{what} could not be moved: {moved.error}")
+        return judgement
+    if not moved.used or moved.left is None:
+        judgement.inconclusive(f"{what} was never used from here: that it leaves, and comes back, is not seen")
+        return judgement
+    _noticed(judgement, moved.left, limit, f"{what} has left", "was still used", "gone")
+    if moved.came is not None:
+        _noticed(judgement, moved.came, limit, f"{what} has come back", "was not used", "back")
+    broken = f"{what} has left while its pod runs on, and a connection to it that was open is broken: {moved.session}"
+    if moved.session is None:
+        judgement.remark(f"{what}: no connection to it was open when it left")
+    elif facts.kube_proxy.mode in ("ipvs", "iptables", "nftables"):
+        judgement.check(moved.session == "kept", broken)
+    elif moved.session != "kept":
+        judgement.remark(broken)
+    return judgement
+
+
+def _noticed(judgement: Judgement, found: Noticed, limit: Wanted[float], what: str, still: str, key: str) -> None:
+    if found.error is not None:
+        judgement.error(f"{what}, and whether it is noticed could not be seen: {found.error}")
+        return
+    if found.since_s is None and found.until_s is None:
+        judgement.inconclusive(f"{what}, and no connection was answered by anybody since")
+        return
+    until_s = found.until_s or 0.0
+    judgement.evidence[key] = f"{until_s:g} s" if found.since_s is None else f"between {until_s:g} s and {found.since_s:g} s"
+    judgement.check(
+        found.since_s is not None and until_s <= limit.value,
+        f"{what}, and {still} {until_s:.1f} s later, want at most {limit.value:g} s ({limit.origin})",
+        measured=f"{until_s:g} s",
+        wanted=f"{limit.value:g} s",
+    )
+
+
+def _no_choice(record: BalanceRecord) -> str:
+    missing = "; ".join(why for why in record.not_serving.values())
+    return f"the Service has one endpoint: there is nothing to choose from{f' ({missing})' if missing else ''}"
 
 
 def _left_out(record: BalanceRecord, shares: dict[str, int]) -> str:

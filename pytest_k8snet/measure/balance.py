@@ -9,8 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.probe_services import GROUP_TARGET_PORT, PORT, SPREAD, GroupService
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, PORT, SPREAD, STICKY, GroupService
 from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.measure import moving
 from pytest_k8snet.measure.answering import at_once, given
 from pytest_k8snet.measure.service import MADE_S, without_pods
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.document import Document
 
+STICKY_CONNECTIONS = 24  # that a random choice between 2 is the same each time happens once in 8 million times
 CONNECTIONS = 60  # of a random choice among 4 one is left out by chance once in 10 million times
 TOGETHER = 20
 TIMEOUT_S = 5.0  # room for a second and a third SYN
@@ -50,14 +52,20 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 
 def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> _Outcomes:
     groups = {group.name: group for group in context.probe_groups()}
-    spread = groups[SPREAD]
+    spread, sticky = groups[SPREAD], groups[STICKY]
+
+    def connect(node: str) -> dict[str, Any]:
+        return {"spread": _spread(context, node, spread, endpoints), "sticky": _sticky(context, node, sticky)}
+
     with _serving(context, spread.nodes) as (endpoints, broken):
         if not endpoints:
             raise MeasurementError(f"no endpoint of Service {spread.namespace}/{spread.name} answers: {'; '.join(broken.values())}")
-        found = at_once(context, subjects, lambda node: _spread(context, node, spread, endpoints))
+        found = at_once(context, subjects, connect)
+        seen = {node: outcome["spread"]["seen"] for node, outcome in found.items() if not isinstance(outcome, Exception)}
+        moved = moving.move(context, spread, endpoints, seen)
+    shared = {"endpoints": endpoints, "not_serving": broken}
     return {
-        node: outcome if isinstance(outcome, Exception) else {"endpoints": endpoints, "not_serving": broken, "spread": outcome}
-        for node, outcome in found.items()
+        node: outcome if isinstance(outcome, Exception) else {**shared, **outcome, "moved": moved[node]} for node, outcome in found.items()
     }
 
 
@@ -65,21 +73,23 @@ def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> _Outcomes:
 def _serving(context: MeasureContext, nodes: Sequence[str]) -> Iterator[tuple[Mapping[str, str], Mapping[str, str]]]:
     """Let the probe pods of `nodes` answer; give the addresses of those that do, and why the others do not."""
 
-    def start(node: str) -> int:
-        params = {"name": node, "port": GROUP_TARGET_PORT, "max_s": SERVE_S}
-        return int(context.access.pod(node).request("traffic.serve", params, timeout_s=REQUEST_S)["number"])
+    def start(node: str) -> None:
+        for port in GROUP_TARGET_PORTS.values():
+            params = {"name": node, "port": port, "max_s": SERVE_S, "connection_s": SERVE_S}
+            numbers[node].append(context.access.pod(node).request("traffic.serve", params, timeout_s=REQUEST_S)["number"])
 
     def stop(node: str) -> None:
-        with suppress(AccessError):  # it ends by itself
-            context.access.pod(node).request("traffic.stop", {"number": started[node]}, timeout_s=REQUEST_S)
+        for number in numbers[node]:
+            with suppress(AccessError):  # it ends by itself
+                context.access.pod(node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S)
 
-    started = at_once(context, nodes, start)
-    broken = {node: str(outcome) for node, outcome in started.items() if isinstance(outcome, Exception)}
+    numbers: dict[str, list[int]] = {node: [] for node in nodes}
+    broken = {node: str(outcome) for node, outcome in at_once(context, nodes, start).items() if outcome is not None}
     endpoints = {node: context.probes[node].pod_ip or "" for node in nodes if node not in broken}
     try:
         yield endpoints, broken
     finally:
-        at_once(context, endpoints, stop)
+        at_once(context, nodes, stop)
 
 
 def _spread(context: MeasureContext, node: str, service: GroupService, endpoints: Mapping[str, str]) -> dict[str, Any]:
@@ -100,6 +110,23 @@ def _spread(context: MeasureContext, node: str, service: GroupService, endpoints
         "ipvs": after["ipvs"],
         "rules": _moved(before["rules"], after["rules"]),
         "errors": {**before["errors"], **after["errors"]},
+    }
+
+
+def _sticky(context: MeasureContext, node: str, service: GroupService) -> dict[str, Any]:
+    """Connect once, and then many times: of connections that begin together two may choose before either is remembered."""
+    started = time.monotonic()
+    patience_s = max(context.settled.remaining, MADE_S)
+    while True:
+        first = _connect(context, node, service, 1, TIMEOUT_S)
+        if first[0]["name"] is not None or time.monotonic() - started > patience_s or context.stopped.wait(_BETWEEN_S):
+            break
+    more = [] if first[0]["name"] is None else _connect(context, node, service, STICKY_CONNECTIONS - 1, TIMEOUT_S)
+    return {
+        "service": f"{service.namespace}/{service.name}",
+        "address": service.cluster_ip,
+        "port": PORT,
+        "connections": [*first, *more],
     }
 
 

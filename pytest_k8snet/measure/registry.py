@@ -30,6 +30,13 @@ class ServiceSource(Protocol):
         """Return all EndpointSlices as raw objects."""
 
 
+class Regroup(Protocol):
+    """Changes of which Services a probe pod is an endpoint."""
+
+    def __call__(self, node: str, *, member: bool) -> None:
+        """Let the node's probe pod be an endpoint of Services of several, or no more. Raises `ClusterError` when it is refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeasureSettings:
     """How long and how hard to measure."""
@@ -67,6 +74,8 @@ class MeasureContext:
     dns: DnsWishes = field(default_factory=DnsWishes)
     probe_services: Callable[[], Sequence[ProbeService]] = tuple  # the run's own; waits until they are made
     probe_groups: Callable[[], Sequence[GroupService]] = tuple
+    regroup: Regroup | None = None  # how a node's probe pod is made an endpoint of those, or no more
+    propagation_s: float = 30.0  # for so long a change of endpoints may take
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
@@ -110,7 +119,7 @@ ACTIVITY_CHECKS = ("NET-CONNTRACK-002", "NET-NODE-001", "NET-NODE-002")
 API_CHECKS = ("NET-CONTROL-008",)
 DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
-BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005")
+BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
 
 MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement

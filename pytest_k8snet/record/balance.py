@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
@@ -32,21 +33,14 @@ class Rule:
         return f"{self.rule} (iptables-{self.backend}: {self.packets} packets)"
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Connections to one address, and the tables of the node after them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """Connections to the address of one Service."""
 
     service: str
     address: str
     port: int
-    seen: tuple[str, ...]  # nodes whose pods had answered before
-    waited_s: float
     connections: tuple[Opened, ...]
-    ipvs_loaded: bool
-    scheduler: str | None  # of the virtual server; None: there is none
-    in_ipvs: Mapping[tuple[str, int], tuple[str, int]]  # client to real server
-    rules: tuple[Rule, ...]
-    errors: Mapping[str, str]  # back ends of iptables that could not be read
 
     @property
     def what(self) -> str:
@@ -70,6 +64,41 @@ class Spread:
         return ", ".join(f"{text} ({count} of {len(self.connections)})" for text, count in said.items())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread(Connections):
+    """Connections that are to be spread, and the tables of the node after them."""
+
+    seen: tuple[str, ...]  # nodes whose pods had answered before
+    waited_s: float
+    ipvs_loaded: bool
+    scheduler: str | None  # of the virtual server; None: there is none
+    in_ipvs: Mapping[tuple[str, int], tuple[str, int]]  # client to real server
+    rules: tuple[Rule, ...]
+    errors: Mapping[str, str]  # back ends of iptables that could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """When a node noticed a change of endpoints, in seconds from the change on."""
+
+    until_s: float | None  # when it was seen the last time to do as before; None: never
+    since_s: float | None  # from when on it did as it should; None: not in the time it was given
+    error: str | None  # why it was not looked at to the end
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An endpoint that left the Service, and came back."""
+
+    endpoint: str  # its node
+    used: bool  # whether this node used it before
+    error: str | None  # why it could not be moved
+    refused: bool  # because the run has no right to
+    left: Noticed | None
+    came: Noticed | None
+    session: str | None  # what became of a connection to it that was open: "kept", or what went wrong; None: there was none
+
+
 @dataclass(frozen=True, slots=True)
 class BalanceRecord:
     """What one node's probe pod found."""
@@ -78,6 +107,8 @@ class BalanceRecord:
     endpoints: Mapping[str, str]  # nodes whose probe pods answer, to their addresses
     not_serving: Mapping[str, str]  # nodes whose pods could not be made to answer, and why
     spread: Spread
+    sticky: Connections  # to a Service that keeps a client with one endpoint
+    moved: Moved | None  # None: there is one endpoint
 
     @classmethod
     def from_document(cls, document: Document) -> BalanceRecord:
@@ -94,16 +125,12 @@ class BalanceRecord:
                 node=document.subject,
                 endpoints=dict(data["endpoints"]),
                 not_serving=dict(data["not_serving"]),
+                moved=_moved(data["moved"]),
+                sticky=Connections(**_connections(data["sticky"])),
                 spread=Spread(
-                    service=spread["service"],
-                    address=spread["address"],
-                    port=spread["port"],
+                    **_connections(spread),
                     seen=tuple(spread["seen"]),
                     waited_s=float(spread["waited_s"]),
-                    connections=tuple(
-                        Opened(None if item["source"] is None else (item["source"][0], item["source"][1]), item["name"], item["error"])
-                        for item in spread["connections"]
-                    ),
                     ipvs_loaded=spread["ipvs"]["loaded"],
                     scheduler=spread["ipvs"]["scheduler"],
                     in_ipvs={(item[0], item[1]): (item[2], item[3]) for item in spread["ipvs"]["connections"]},
@@ -113,3 +140,32 @@ class BalanceRecord:
             )
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise RecordError(f"{document.subject}: the balance document is damaged: {error!r}") from error
+
+
+def _connections(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{key: data[key] for key in ("service", "address", "port")},
+        "connections": tuple(
+            Opened(None if item["source"] is None else (item["source"][0], item["source"][1]), item["name"], item["error"])
+            for item in data["connections"]
+        ),
+    }
+
+
+def _moved(data: Mapping[str, Any] | None) -> Moved | None:
+    if data is None:
+        return None
+    session = data["session"]
+    return Moved(
+        endpoint=data["endpoint"],
+        used=data["used"],
+        error=data["error"],
+        refused=data["refused"],
+        left=_noticed(data["left"]),
+        came=_noticed(data["came"]),
+        session=None if session is None else "kept" if session["alive"] else session["error"],
+    )
+
+
+def _noticed(data: Mapping[str, Any] | None) -> Noticed | None:
+    return None if data is None else Noticed(data["until_s"], data["since_s"], data["error"])

@@ -47,6 +47,8 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
         "NET-SERVICE-003",
         "NET-SERVICE-004",
         "NET-SERVICE-005",
+        "NET-SERVICE-006",
+        "NET-SERVICE-007",
     }
     lab.assert_replayed("healthy", "healthy.tar.zst", tmp_path, "-n2")
 

@@ -9,14 +9,14 @@ import pytest
 from tests.plugin.bench import Bench
 
 CHECKS = "--k8snet-checks=NET-DNS-004,NET-DNS-006,NET-DNS-007,NET-SERVICE-*,NET-CONTROL-008"
-SERVICES = ["+ service probe-1", "+ service probe-2", "+ service probe-3", "+ service probe-spread"]
+SERVICES = ["+ service probe-1", "+ service probe-2", "+ service probe-3", "+ service probe-spread", "+ service probe-sticky"]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
     ran = bench.run(CHECKS, "--k8snet-level=probe", *workers)
     assert (ran.status, set(ran.verdicts.values())) == (0, {"pass"}), ran.out
-    assert len(ran.cases) == 9 * 3
+    assert len(ran.cases) == 11 * 3
     assert [line for line in bench.objects() if "service" in line] == SERVICES
     bench.assert_removed()
     asked = [line for line in bench.requests() if not line.endswith(" facts")]
@@ -26,7 +26,7 @@ def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
         ("pod traffic.connect", 1),
         ("pod dns.ask", 2),
         ("host hello.greet", 1),
-        ("pod balance.connect", 2),
+        ("pod balance.connect", 8),
     ):
         assert [line for line in asked if line.endswith(op)].count(f"node-2 {op}") == times, op
 
@@ -90,7 +90,7 @@ def test_services_that_are_refused_are_errors_of_their_checks_alone(bench: Bench
     )
     ran = bench.run(CHECKS, "--k8snet-level=probe")
     assert {name.partition("[")[0] for name, verdict in ran.verdicts.items() if verdict != "pass"} == {
-        f"NET-SERVICE-00{number}" for number in range(1, 6)
+        f"NET-SERVICE-00{number}" for number in range(1, 8)
     }
     assert ran.cases["NET-SERVICE-001[node-1]"].verdict == "error"
     assert "Service k8snet-1/probe-1 could not be made: exceeded quota: services" in ran.cases["NET-SERVICE-001[node-1]"].text

@@ -40,6 +40,7 @@ class FakeApiServer:
         self.headers: dict[str, str] = {}  # of every answer
         self.routes: dict[tuple[str, str], Route] = {}
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
+        self.content_types: dict[str, set[str | None]] = {}  # by method
         self.exec: Callable[[socket.socket, list[str]], None] = run_locally
         outer = self
 
@@ -55,6 +56,7 @@ class FakeApiServer:
                 pairs = parse_qsl(parts.query)
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
+                outer.content_types.setdefault(self.command, set()).add(self.headers.get("Content-Type"))
                 outer.requests.append((self.command, parts.path, dict(pairs), body))
                 time.sleep(outer.delay_s)
                 route = outer.routes.get((self.command, parts.path))
@@ -77,7 +79,7 @@ class FakeApiServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
 
             def _upgrade(self, argv: list[str]) -> None:
                 key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

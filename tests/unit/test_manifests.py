@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from click.testing import CliRunner
 
 from pytest_k8snet.access.base import Deadline, run
 from pytest_k8snet.access.pod import PodAccess
-from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, start_probes
+from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, regroup, start_probes
 from pytest_k8snet.cleanup import find
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
+from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.claims.reading import CNIS
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.lease import ApiLeases, LoadLease, Timing
@@ -121,11 +123,14 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     api.endpoint_slices()
     cell.statuses["host-node-2"] = waiting("ImagePullBackOff")  # whose events say more
     probes = start_probes(api, cluster(node("node-1"), node("node-2")), ProbeSettings(run_id="r1", namespace=namespace))
-    access = PodAccess(api, probes.wait(Deadline.after(5)))
+    running = probes.wait(Deadline.after(5))
+    access = PodAccess(api, running)
     assert run(access.host("node-1"), ["true"], timeout_s=20).exit_status == 0
     access.close()
     probes.make_services(["node-1"])
     probes.make_groups()
+    with suppress(ApiError):
+        regroup(api, running["node-1"], "r1", member=False)
     probes.delete()
     cell_of_lease = LeaseCell(server)
     lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.probe_services import GROUP_TARGET_PORT, grouped
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD, STICKY, grouped
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster
@@ -14,13 +14,21 @@ if TYPE_CHECKING:
 def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[str, Any]) -> Any:
     """Answer like the program would."""
     del role
+    if op == "balance.hold":
+        return {"number": 1, "error": None}
+    if op == "balance.held":
+        return {"alive": True, "error": None}
     client = fake.pod_ip(node)
     opened: list[tuple[int, str]] = fake.kept.setdefault(f"balance {node} {params['address']}", [])
     if op == "balance.connect":
-        nodes = grouped([name for name in fake.nodes if fake.nodes[name].ready])
-        new = [(20000 + len(opened) + number, nodes[number % len(nodes)]) for number in range(params["count"])]
+        apart = fake.kept.get("balance: pods that no Service of several leads to", ())
+        nodes = [name for name in grouped([name for name in fake.nodes if fake.nodes[name].ready]) if name not in apart]
+        kept = params["address"] == fake.group_address(STICKY)
+        new = [(20000 + len(opened) + number, nodes[0 if kept else number % len(nodes)]) for number in range(params["count"])]
         opened += new
         return {"connections": [{"source": [client, port], "name": name, "ms": 0.4, "error": None} for port, name in new]}
     ipvs = fake.respond(node, "host", "ipvs", {})["mode"] == "ipvs"
-    connections = [[client, port, fake.pod_ip(name), GROUP_TARGET_PORT] for port, name in opened if ipvs and client in params["clients"]]
+    connections = [
+        [client, port, fake.pod_ip(name), GROUP_TARGET_PORTS[SPREAD]] for port, name in opened if ipvs and client in params["clients"]
+    ]
     return {"ipvs": {"loaded": ipvs, "scheduler": "rr" if ipvs else None, "connections": connections}, "rules": [], "errors": {}}

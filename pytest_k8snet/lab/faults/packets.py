@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
@@ -81,7 +82,20 @@ def _api_server(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
     return [("POSTROUTING", "-s", node.pod_cidr, "-d", item["ip"], "-p", "tcp", "--dport", port) for item in subset["addresses"]]
 
 
+def _endpoint(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
+    """Match what the node's pods send, by the Service that is to spread it, to the endpoint on the next node."""
+    port = str(GROUP_TARGET_PORTS[SPREAD])
+    return [("POSTROUTING", "-s", node.pod_cidr, "-d", peer_of(lab, node).pod_cidr, "-p", "tcp", "--dport", port)]
+
+
 FAULTS = (
+    _fault(
+        "endpoint-dead",
+        "service",
+        "one of a Service's endpoints, that on the next node, answers the node's pods no more, and is chosen still",
+        (Turns("NET-SERVICE-005"),),
+        _endpoint,
+    ),
     _fault(
         "node-ports-firewalled",
         "service",

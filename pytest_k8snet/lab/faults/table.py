@@ -20,6 +20,7 @@ from pytest_k8snet.lab.faults import (
     pods,
     reach,
     service_proxy,
+    services,
 )
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault, Turns
 
@@ -37,6 +38,7 @@ FAULTS: tuple[Fault, ...] = (
     *pods.FAULTS,
     *reach.FAULTS,
     *packets.FAULTS,
+    *services.FAULTS,
 )
 
 

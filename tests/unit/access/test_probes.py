@@ -9,7 +9,7 @@ import pytest
 
 from pytest_k8snet.access import probes as probes_module
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probe_services import GROUP, SERVED, SPREAD, GroupService, ProbeService
+from pytest_k8snet.access.probe_services import GROUP, SERVED, SPREAD, STICKY, GroupService, ProbeService
 from pytest_k8snet.access.probes import (
     Probe,
     ProbeSettings,
@@ -18,6 +18,7 @@ from pytest_k8snet.access.probes import (
     planned_objects,
     pod_name,
     pod_state,
+    regroup,
     start_probes,
 )
 from pytest_k8snet.cluster.api import Api
@@ -56,7 +57,7 @@ class Cell:
         server.routes["GET", f"{path}/pods"] = self._list
         server.routes["DELETE", f"{path}/pods"] = (200, {})
         server.routes["POST", f"{path}/services"] = self._create_service
-        for name in ("1", "2", "3", "spread"):
+        for name in ("1", "2", "3", "spread", "sticky"):
             server.routes["DELETE", f"{path}/services/probe-{name}"] = (200, {})
         server.items(f"{path}/events")
 
@@ -188,22 +189,41 @@ def test_services_lead_to_the_probe_pods_and_go_with_them(server: FakeApiServer,
 
 
 @pytest.mark.parametrize("namespace", [None, "net"])
-def test_a_service_leads_to_several_probe_pods_of_this_run(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+def test_services_lead_to_several_probe_pods_of_this_run(server: FakeApiServer, api: Api, namespace: str | None) -> None:
     place = namespace or "k8snet-r1"
     cell = Cell(server, place)
     gone = replace(node("node-0"), ready=False)
     probes = start(api, gone, *(node(f"node-{number}") for number in range(1, 9)), namespace=namespace)
-    (made,) = probes.make_groups()
-    assert made == GroupService(SPREAD, place, ("node-1", "node-3", "node-5", "node-7"), "10.96.1.1")
-    assert GroupService.from_json(json.loads(json.dumps(made.to_json()))) == made
-    body = next(body for method, path, _, body in server.requests if method == "POST" and path.endswith("/services"))
-    assert body["spec"] == {"selector": {GROUP: "r1"}, "ports": [{"name": "probe", "protocol": "TCP", "port": 80, "targetPort": 8718}]}
+    made = probes.make_groups()
+    names = ("node-1", "node-3", "node-5", "node-7")
+    assert made == [GroupService(name, place, names, "10.96.1.1") for name in (SPREAD, STICKY)]
+    assert [GroupService.from_json(json.loads(json.dumps(item.to_json()))) for item in made] == made
+    bodies = [body["spec"] for method, path, _, body in server.requests if method == "POST" and path.endswith("/services")]
+    assert bodies == [
+        {
+            "selector": {GROUP: "r1"},
+            "sessionAffinity": affinity,
+            "ports": [{"name": "probe", "protocol": "TCP", "port": 80, "targetPort": port}],
+        }
+        for affinity, port in (("None", 8718), ("ClientIP", 8719))
+    ]
     labelled = {name for name, pod in cell.pods.items() if pod["metadata"]["labels"].get(GROUP) == "r1"}
-    assert labelled == {f"probe-{name}" for name in made.nodes}
+    assert labelled == {f"probe-{name}" for name in names}
     probes.delete()
     services = [path for path in server.asked("DELETE") if "/services/" in path]
-    assert services == ([] if namespace is None else ["/api/v1/namespaces/net/services/probe-spread"])
+    assert services == ([] if namespace is None else [f"/api/v1/namespaces/net/services/{name}" for name in (SPREAD, STICKY)])
     assert probes.make_groups() == [], "not after the end"
+
+
+def test_a_pod_leaves_a_group_and_comes_back(server: FakeApiServer, api: Api) -> None:
+    path = "/api/v1/namespaces/k8snet-r1/pods/probe-node-1"
+    server.routes["PATCH", path] = (200, {})
+    probe = Probe("node-1", "k8snet-r1", "host-node-1", "probe-node-1", "10.244.1.5")
+    regroup(api, probe, "r1", member=False)
+    regroup(api, probe, "r1", member=True)
+    bodies = [body for method, asked, _, body in server.requests if (method, asked) == ("PATCH", path)]
+    assert bodies == [{"metadata": {"labels": {GROUP: value}}} for value in (None, "r1")]
+    assert server.content_types["PATCH"] == {"application/merge-patch+json"}
 
 
 def test_a_service_that_is_refused(server: FakeApiServer, api: Api) -> None:

@@ -88,6 +88,28 @@ def test_somebody_else_answers(words: bytes) -> None:
     assert (found["name"], found["error"]) == (None, "something else answers there")
 
 
+def test_a_connection_that_is_held(port: int) -> None:
+    params = {"address": "127.0.0.1", "port": port, "tries": 2, "timeout_s": 5.0}
+    found = balance.hold({**params, "name": "node-2"})
+    other = balance.hold({**params, "name": "node-2"})
+    assert balance.held({"number": found["number"], "timeout_s": 5.0}) == {"alive": True, "error": None}
+    balance.held_open[other["number"]].shutdown(socket.SHUT_WR)
+    assert balance.held({"number": other["number"], "timeout_s": 5.0}) == {"alive": False, "error": "Broken pipe"}
+    assert balance.hold({**params, "name": "node-3"}) == {"number": None}
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        params["port"] = closed.getsockname()[1]
+    assert balance.hold({**params, "name": "node-2"}) == {"number": None}
+
+
+def test_a_held_connection_that_ends() -> None:
+    short = traffic.serve({"name": "node-2", "port": 0, "max_s": 30, "connection_s": 0.05})
+    number = balance.hold({"address": "127.0.0.1", "port": short["port"], "name": "node-2", "tries": 1, "timeout_s": 5.0})["number"]
+    assert balance.held_open[number].recv(10) == b"", "closed by the server, whose patience is short"
+    answer = balance.held({"number": number, "timeout_s": 5.0})
+    assert (answer["alive"], answer["error"] in ("the connection ended", "Connection reset by peer", "Broken pipe")) == (False, True)
+    traffic.stop({"number": short["number"]})
+
+
 def test_connections_of_a_virtual_server() -> None:
     assert balance.ipvs_connections(CONNECTIONS, "10.96.2.1", 80, {"10.244.1.5"}) == [
         ["10.244.1.5", 0x9C40, "10.244.2.5", 8718],

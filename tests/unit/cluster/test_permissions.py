@@ -52,7 +52,7 @@ def test_a_namespace_of_the_runs_own() -> None:
         *((verb, "pods/exec", None) for verb in ("create", "get")),
         ("list", "events", None),
     }
-    assert granted("probe") - granted("read") == {("create", "services", None)}
+    assert granted("probe") - granted("read") == {("create", "services", None), ("patch", "pods", None)}
 
 
 def test_a_namespace_that_is_there() -> None:
@@ -63,7 +63,8 @@ def test_a_namespace_that_is_there() -> None:
         ("list", "events", "net"),
     }
     assert granted("probe", namespace="net") - granted("read", namespace="net") == {
-        (verb, "services", "net") for verb in ("create", "delete")
+        *((verb, "services", "net") for verb in ("create", "delete")),
+        ("patch", "pods", "net"),
     }
 
 

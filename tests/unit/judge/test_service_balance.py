@@ -11,11 +11,12 @@ import pytest
 from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import RecordError
-from pytest_k8snet.expect.model import ProxyExpectation, Wanted
+from pytest_k8snet.expect.model import ProxyExpectation, ServiceExpectation, Wanted
 from pytest_k8snet.judge import service
-from pytest_k8snet.record.balance import BalanceRecord, Opened, Rule, Spread
+from pytest_k8snet.judge.model import Judgement, Weight
+from pytest_k8snet.record.balance import BalanceRecord, Connections, Moved, Noticed, Opened, Rule, Spread
 from pytest_k8snet.record.document import Document
-from tests.unit.judge.builder import facts, outcome
+from tests.unit.judge.builder import facts, outcome, told
 
 PROXIES = ({"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "ready": 3, "node_selector": {}, "pods": []},)
 CLUSTER = Cluster("v1.37.2", (fake_node("node-1"),), {}, PROXIES, None)
@@ -25,6 +26,9 @@ SERVICE = "Service k8snet-1/probe-spread (10.96.2.1 port 80)"
 TO_SERVICE = "-A KUBE-SERVICES -d 10.96.2.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-ABCDEFGHIJKLMNOP"
 MASQUERADED = "-A KUBE-SVC-ABCDEFGHIJKLMNOP ! -s 10.244.0.0/16 -d 10.96.2.1/32 -p tcp -j KUBE-MARK-MASQ"
 TAKING = "-A PREROUTING -d 10.96.2.1/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:8718"
+
+
+MOVED = Moved("node-3", True, None, False, Noticed(0.4, 1.6, None), Noticed(None, 0.9, None), "kept")
 
 
 def opened(names: Sequence[str | None]) -> tuple[Opened, ...]:
@@ -49,7 +53,11 @@ def record(names: Sequence[str | None] = (*ENDPOINTS,) * 20, *, in_ipvs: int | N
         "rules": (),
         "errors": {},
     }
-    return BalanceRecord("node-1", ENDPOINTS, {}, Spread(**{**values, **changes}))
+    return BalanceRecord("node-1", ENDPOINTS, {}, Spread(**{**values, **changes}), sticky(("node-2",) * 24), MOVED)
+
+
+def sticky(names: Sequence[str | None]) -> Connections:
+    return Connections(service="k8snet-1/probe-sticky", address="10.96.2.2", port=80, connections=opened(names))
 
 
 def expect(mode: str) -> ProxyExpectation:
@@ -207,7 +215,43 @@ def test_somebody_who_is_no_endpoint() -> None:
 
 def test_one_endpoint_is_no_choice() -> None:
     alone = replace(record(("node-1",) * 60), endpoints={"node-1": "10.244.1.5"}, not_serving={"node-2": "node-2: gone"})
-    assert spread(alone) == ("skip", "the Service has one endpoint: there is nothing to choose from (node-2: node-2: gone)")
+    assert spread(alone) == ("skip", "the Service has one endpoint: there is nothing to choose from (node-2: gone)")
+    assert outcome(service.affinity(alone, facts(), CLUSTER)) == spread(alone)
+
+
+STICKY = "Service k8snet-1/probe-sticky (10.96.2.2 port 80)"
+
+
+@pytest.mark.parametrize(
+    ("names", "verdict", "message"),
+    [
+        (("node-2",) * 24, "pass", ""),
+        (("node-2",) * 22 + (None, None), "pass", ""),
+        (
+            ("node-2",) + ("node-1",) * 23,
+            "fail",
+            (
+                "keeps a client with one endpoint (sessionAffinity ClientIP), and 24 connections of the node's pod were answered by "
+                "node-1 (23), node-2 (1)"
+            ),
+        ),
+        (("node-2", None), "inconclusive", "connections of the node's pod were not answered: timed out (1 of 2)"),
+    ],
+    ids=["healthy", "some-lost", "lost", "unanswered"],
+)
+def test_affinity(names: Sequence[str | None], verdict: str, message: str) -> None:
+    judgement = service.affinity(replace(record(), sticky=sticky(names)), facts(), CLUSTER)
+    separator = ": " if verdict == "inconclusive" else " "
+    assert outcome(judgement) == (verdict, f"node-1: {STICKY}{separator}{message}" if message else "")
+    lost = [] if names.count(None) != 2 else [f"node-1: {STICKY}: timed out (2 of 24) were not answered; NET-SERVICE-005 judges that"]
+    assert told(judgement, Weight.REMARK) == lost
+
+
+def test_affinity_where_no_service_leads_anywhere() -> None:
+    nobody = replace(CLUSTER, kube_proxy_daemonsets=())
+    silent = replace(record(), sticky=sticky((None,)))
+    none = "no kube-proxy runs in this cluster, and nothing is known to stand for it: no Service address leads anywhere"
+    assert outcome(service.affinity(silent, WITHOUT, nobody)) == ("skip", none)
 
 
 @pytest.mark.parametrize("endpoints", [2, 3, 4])
@@ -230,3 +274,74 @@ def test_documents_that_cannot_be_read() -> None:
         BalanceRecord.from_document(document(None))
     with pytest.raises(RecordError, match="node-1: the balance document is damaged"):
         BalanceRecord.from_document(document({"x": 1}))
+
+
+ENDPOINT = f"{SERVICE}: its endpoint on node-3"
+REFUSED = "pods is forbidden: User x cannot patch"
+
+
+def moved(found: Moved | None, mode: str = "ipvs") -> Judgement:
+    known = facts(kube_proxy={"mode": mode, "mode_error": None, "listening": True, "processes": []})
+    return service.propagation(replace(record(), moved=found), known, ServiceExpectation(), CLUSTER)
+
+
+def test_changes_of_endpoints_that_are_noticed() -> None:
+    judgement = moved(MOVED)
+    assert outcome(judgement) == ("pass", "")
+    assert judgement.evidence == {"gone": "between 0.4 s and 1.6 s", "back": "between 0 s and 0.9 s"}
+    late = replace(MOVED, left=Noticed(29.9, 31.0, None))
+    assert outcome(moved(late)) == ("pass", ""), "the last proof counts, not when it was looked again"
+
+
+LIMIT = "want at most 30 s (built-in)"
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "message"),
+    [
+        (replace(MOVED, left=Noticed(34.8, None, None), came=None), "fail", f"has left, and was still used 34.8 s later, {LIMIT}"),
+        (replace(MOVED, left=Noticed(31.0, 33.0, None)), "fail", f"has left, and was still used 31.0 s later, {LIMIT}"),
+        (replace(MOVED, came=Noticed(34.8, None, None)), "fail", f"has come back, and was not used 34.8 s later, {LIMIT}"),
+        (
+            replace(MOVED, session="Connection reset by peer"),
+            "fail",
+            "has left while its pod runs on, and a connection to it that was open is broken: Connection reset by peer",
+        ),
+        (replace(MOVED, used=False), "inconclusive", "was never used from here: that it leaves, and comes back, is not seen"),
+        (
+            replace(MOVED, left=Noticed(None, None, None), came=None),
+            "inconclusive",
+            "has left, and no connection was answered by anybody since",
+        ),
+        (
+            replace(MOVED, left=Noticed(0.2, None, "node-1: gone"), came=None, session=None),
+            "error",
+            "has left, and whether it is noticed could not be seen: node-1: gone",
+        ),
+        (replace(MOVED, error="timed out"), "error", "could not be moved: timed out"),
+    ],
+    ids=["stuck", "late", "not-back", "session", "unused", "silent", "agent-lost", "not-moved"],
+)
+def test_changes_of_endpoints_that_are_not(found: Moved, verdict: str, message: str) -> None:
+    assert outcome(moved(found)) == (verdict, f"node-1: {ENDPOINT} {message}")
+
+
+def test_what_a_run_may_not_do_is_skipped() -> None:
+    judgement = moved(replace(MOVED, error=REFUSED, refused=True, left=None, came=None, session=None))
+    words = f"the run may not change labels of its pods, so that none leaves a Service: {REFUSED}"
+    assert (outcome(judgement), judgement.unsupported) == (("skip", words), True)
+
+
+def test_connections_that_are_broken_or_none() -> None:
+    lost = replace(MOVED, session="the connection ended")
+    (remark,) = told(moved(lost, mode="userspace"), Weight.REMARK)
+    assert remark.endswith("a connection to it that was open is broken: the connection ended")
+    assert told(moved(replace(MOVED, session=None)), Weight.REMARK) == [f"node-1: {ENDPOINT}: no connection to it was open when it left"]
+
+
+def test_one_endpoint_does_not_move() -> None:
+    assert outcome(moved(None)) == ("skip", "the Service has one endpoint: there is nothing to choose from")
+    nobody = replace(CLUSTER, kube_proxy_daemonsets=())
+    silent = record((None,) * 8)
+    none = "no kube-proxy runs in this cluster, and nothing is known to stand for it: no Service address leads anywhere"
+    assert outcome(service.propagation(silent, WITHOUT, ServiceExpectation(), nobody)) == ("skip", none)
