@@ -15,6 +15,9 @@ _MARK_LINE = re.compile(r"^FWM\s")
 _REAL_LINE = re.compile(r"^\s*->\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+\S+\s+(-?\d+)(?:\s+\d+\s+\d+)?\s*$")
 _BLOCK = re.compile(r"^(?! *->).*\n?(?: *->.*\n?)*", re.MULTILINE)
 
+#: Ticks a second that kernels are built with (CONFIG_HZ).
+CLOCK_RATES = (100, 250, 300, 1000)
+
 #: Virtual servers whose text is remembered. All nodes have most of them in common, and there are thousands on each.
 _REMEMBERED = 16384
 
@@ -55,9 +58,23 @@ class VirtualServer:
 
     key: ServerKey
     scheduler: str
-    persistent_s: int | None  # timeout of its session affinity, None without affinity
+    persistent_s: int | None  # timeout of its session affinity, None without affinity and where the table tells it in ticks
     real: tuple[RealServer, ...]
     endpoints: frozenset[Endpoint]  # of the real servers of weight 1
+    persistent_ticks: int | None = None  # the same as IPVS tells it, by a clock whose rate it does not tell
+
+    def keeps_for(self, seconds: int | None) -> bool:
+        """Whether this is the timeout of its session affinity; None asks for none."""
+        if self.persistent_ticks is None or seconds is None:
+            return self.persistent_s == seconds and self.persistent_ticks is None
+        return any(self.persistent_ticks == seconds * rate for rate in CLOCK_RATES)
+
+    @property
+    def affinity(self) -> str:
+        """Its session affinity in words."""
+        if self.persistent_ticks is not None:
+            return f"ClientIP for {self.persistent_ticks} ticks of the kernel's clock"
+        return "none" if self.persistent_s is None else f"ClientIP for {self.persistent_s} s"
 
 
 def parse_table(text: str) -> tuple[VirtualServer, ...]:
@@ -87,9 +104,10 @@ def _server(block: str) -> VirtualServer | None:
     return VirtualServer(
         key=ServerKey(protocol, _address(v6, v4), int(port, 16)),
         scheduler=scheduler,
-        persistent_s=int(words[words.index("persistent") + 1]) if "persistent" in words[:-1] else None,
+        persistent_s=None,
         real=tuple(real),
         endpoints=frozenset(server.endpoint for server in real if server.weight == 1),
+        persistent_ticks=int(words[words.index("persistent") + 1]) if "persistent" in words[:-1] else None,
     )
 
 

@@ -133,7 +133,7 @@ def is_excluded(address: str, ranges: Iterable[str]) -> bool:
 
 
 def _compare(have: VirtualServer, want: WantedServer, backend: Backend) -> Iterator[Difference]:
-    if have.endpoints == want.endpoints and len(have.real) == len(want.endpoints) and have.persistent_s == want.persistent_s:
+    if have.endpoints == want.endpoints and len(have.real) == len(want.endpoints) and have.keeps_for(want.persistent_s):
         return
     key = have.key
     real = {server.endpoint: server for server in have.real}
@@ -145,12 +145,9 @@ def _compare(have: VirtualServer, want: WantedServer, backend: Backend) -> Itera
                 yield Difference(key, f"{key}: {backend.destination} {endpoint} has weight {server.weight}, want 1 ({want.owner})")
         elif server.weight != 0 or key.protocol != "TCP":
             yield Difference(key, f"{key}: {backend.destination} {endpoint} is no endpoint of {want.owner}")
-    if have.persistent_s != want.persistent_s:
-        yield Difference(key, f"{key}: session affinity {_affinity(have.persistent_s)}, want {_affinity(want.persistent_s)} ({want.owner})")
-
-
-def _affinity(timeout_s: int | None) -> str:
-    return "none" if timeout_s is None else f"ClientIP for {timeout_s} s"
+    if not have.keeps_for(want.persistent_s):
+        wanted = "none" if want.persistent_s is None else f"ClientIP for {want.persistent_s} s"
+        yield Difference(key, f"{key}: session affinity {have.affinity}, want {wanted} ({want.owner})")
 
 
 def _restricted_addresses(

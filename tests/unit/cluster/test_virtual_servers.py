@@ -127,3 +127,28 @@ def test_both_families_of_a_table(table: str, messages: list[str]) -> None:
     dual = [service(clusterIPs=["10.96.0.20", "fd00:96::20"])]
     result = differences(parse_table(table), dual, found, [], node="node-1", node_ips=NODE_IPS)
     assert [item.message for item in result] == messages
+
+
+AFFINITY = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}}
+WANTS = "want ClientIP for 10800 s (Service default/web port 80)"
+
+
+@pytest.mark.parametrize(
+    ("flags", "spec", "told"),
+    [
+        ("persistent 1080000 FFFFFFFF", AFFINITY, None),
+        ("persistent 2700000 FFFFFFFF", AFFINITY, None),
+        ("persistent 10800000 FFFFFFFF", AFFINITY, None),
+        ("", {}, None),
+        ("persistent 36000 FFFFFFFF", AFFINITY, f"session affinity ClientIP for 36000 ticks of the kernel's clock, {WANTS}"),
+        ("", AFFINITY, f"session affinity none, {WANTS}"),
+        ("persistent 1080000 FFFFFFFF", {}, "session affinity ClientIP for 1080000 ticks of the kernel's clock, want none"),
+    ],
+    ids=["100-hz", "250-hz", "1000-hz", "none", "another-time", "lost", "left"],
+)
+def test_ipvs_tells_the_time_of_an_affinity_in_ticks(flags: str, spec: dict[str, Any], told: str | None) -> None:
+    table = parse_table(f"{TABLE_HEAD}TCP  0A600014:0050 rr {flags}\n  -> 0AF40105:1F90      Masq    1      0          0\n")
+    found = differences(table, [service(**spec)], slices(endpoint("10.244.1.5", "node-1")), [], node="node-1", node_ips=NODE_IPS)
+    messages = [item.message for item in found]
+    assert len(messages) == (told is not None)
+    assert told is None or told in messages[0]
