@@ -24,6 +24,7 @@ RECORDING = Path(__file__).parent.parent / "tests/recordings/ipvs-native"
 VERSION = "v1.34.6"
 SERVICES = 500
 EXISTING_PODS = 20  # as many as a run looks at
+HZ = 250  # of the nodes' kernels: IPVS tells time-outs in ticks
 
 _POOLS = ("general", "compute", "memory", "edge")
 _ZONES = ("eu-1a", "eu-1b", "eu-1c")
@@ -391,7 +392,7 @@ def _with_uplink(facts: dict[str, Any], uplink: str, kernel: str) -> dict[str, A
 
 
 def _entry(server: WantedServer) -> str:
-    flags = f"persistent {server.persistent_s} FFFFFFFF" if server.persistent_s else ""
+    flags = f"persistent {server.persistent_s * HZ} FFFFFFFF" if server.persistent_s else ""
     head = f"{server.key.protocol}  {_hex(server.key.address)}:{server.key.port:04X} rr {flags} \n"
     return head + "".join(
         f"  -> {_hex(endpoint.address)}:{endpoint.port:04X}      Masq    1      {endpoint.port % 7}          0         \n"

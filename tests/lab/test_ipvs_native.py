@@ -19,7 +19,6 @@ PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=ipvs", "--k8snet-profile=n
 # Each fault is on a node of its own. What it turns names that node, so the exact union says of each what a run of its own would, and the
 # proof takes a third of the time. Faults that use the same means, or that disturb each other's pairs, are apart.
 TOGETHER: dict[str, dict[str, str]] = {
-    "1": {"sysctl-reset": "node-1", "uplink-mtu-1400": "node-3"},
     "2": {
         "ipvs-scheduler": "node-1",
         "strict-arp-off": "node-1",
@@ -34,6 +33,8 @@ TOGETHER: dict[str, dict[str, str]] = {
         "conntrack-table-nearly-full": "node-1",
         "conntrack-table-full": "node-2",
         "module-unloaded": "node-2",
+        "sysctl-reset": "node-2",
+        "uplink-mtu-1400": "node-1",
         "node-in-another-region": "node-3",
         "softnet-queue-too-short": "node-3",
         "pods-without-tuning": "node-1",
