@@ -70,6 +70,9 @@ class Backend(Protocol):
     def regroup(self, probe: Probe, run_id: str, *, member: bool) -> None:
         """Let a probe pod be one of those that a Service of several selects, or no more."""
 
+    def make_frontends(self, probe: Probe, run_id: str, number: int, ports: int) -> str:
+        """Make a Service of so many ports for a probe pod; return its ClusterIP."""
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Return how `nodes` are reached, for the header; None when there is nothing to say."""
 
@@ -147,6 +150,12 @@ class ApiBackend:
 
         regroup(self._api, probe, run_id, member=member)
 
+    def make_frontends(self, probe: Probe, run_id: str, number: int, ports: int) -> str:
+        """Ask the API server for it."""
+        from pytest_k8snet.access.probes import make_frontends
+
+        return make_frontends(self._api, probe, run_id, number, ports)
+
     def close(self) -> None:
         """Close the API client."""
         self._api.close()
@@ -168,7 +177,11 @@ class PodBackend(ApiBackend):
 
         settings = self._settings
         wanted = ProbeSettings(
-            run_id=run_id, image=settings.image, image_pull_secret=settings.image_pull_secret, namespace=settings.namespace
+            run_id=run_id,
+            image=settings.image,
+            image_pull_secret=settings.image_pull_secret,
+            namespace=settings.namespace,
+            frontends=max(settings.service_scale, default=0),
         )
         return start_probes(self._api, cluster, wanted, nodes=nodes)
 

@@ -72,7 +72,7 @@ def _objects(run: ControllerRun, load: Sequence[str], *, services: bool) -> Iter
     from pytest_k8snet.cluster import lease
 
     yield "Objects, made when the run begins and removed when it ends:"
-    pods = ProbeSettings(run_id="<run id>", namespace=settings.namespace)
+    pods = ProbeSettings(run_id="<run id>", namespace=settings.namespace, frontends=max(settings.service_scale, default=0))
     measured = len(_measured(run)) + len(run.plan.partners)
     for item in planned_objects(pods, measured, services=services):
         where = f" in {item.namespace}" if item.namespace is not None else ""

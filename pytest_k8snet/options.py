@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConfigurationError, RecordError
 if TYPE_CHECKING:
     import pytest
 
-Kind = Literal["text", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard"]
+Kind = Literal["text", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts"]
 
 LEVELS = ("read", "probe", "load")
 IN_CLUSTER = "in-cluster"
@@ -153,6 +153,13 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="PAIRS",
     ),
     Setting("load-pairs", "pairs", PairChoice("sample", 4), "pairs of nodes for full-rate load (all, ring, sample:N)", metavar="PAIRS"),
+    Setting(
+        "service-scale",
+        "counts",
+        (),
+        "make so many frontends of Services in the run's namespace, and see what they cost (10,1000); none without it",
+        metavar="N,...",
+    ),
     Setting("max-parallel", "number", 4, "pairs under load at the same time, none of them with a node of another", metavar="N"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
@@ -167,6 +174,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("allow-inconclusive", "flag", False, "inconclusive results do not fail the run"),
     Setting("no-suite", "flag", False, "do not add the packaged suite"),
 )
+
+
+MOST_FRONTENDS = 10_000  # of Services that a run may make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +204,7 @@ class Settings:
     level: str = "load"
     pairs: PairChoice = PairChoice("auto")
     load_pairs: PairChoice = PairChoice("sample", 4)
+    service_scale: tuple[int, ...] = ()
     max_parallel: int = 4
     shard: Shard | None = None
     lock_wait: int = 300
@@ -419,6 +430,13 @@ def _read_shard(_setting: Setting, given: Any) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
+def _read_counts(_setting: Setting, given: Any) -> tuple[int, ...]:
+    parts = str(given).replace(" ", "").split(",")
+    if not all(re.fullmatch(r"\d{1,5}", part) and 1 <= int(part) <= MOST_FRONTENDS for part in parts):
+        raise ValueError(f"numbers from 1 to {MOST_FRONTENDS} separated by commas, such as 10,1000")
+    return tuple(sorted({int(part) for part in parts}))
+
+
 _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "text": _read_text,
     "path": _read_path,
@@ -430,4 +448,5 @@ _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "pairs": _read_pairs,
     "share": _read_share,
     "shard": _read_shard,
+    "counts": _read_counts,
 }

@@ -226,6 +226,10 @@ class Run:
         """Let the node's probe pod be an endpoint of those, or no more."""
         self.backend.regroup(self.probes[node], self.id, member=member)
 
+    def make_frontends(self, node: str, number: int, ports: int) -> str:
+        """Make a Service of so many ports for the node's probe pod; return its ClusterIP."""
+        return self.backend.make_frontends(self.probes[node], self.id, number, ports)
+
     def _made_services(self) -> Mapping[str, Any]:
         if "service" not in self._read_collection().areas:
             raise ConfigurationError("Services are made for checks of the area service alone, and none of them is going to run")
@@ -389,6 +393,8 @@ class Run:
             probe_services=self.probe_services,
             probe_groups=self.probe_groups,
             regroup=self.regroup,
+            service_scale=self.settings.service_scale,
+            make_frontends=self.make_frontends,
             propagation_s=self.expectations.common.service.propagation_s.value,
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,

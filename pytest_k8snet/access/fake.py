@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, GroupService, ProbeService, grouped, served, service_name
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, GroupService, ProbeService, grouped, scale_name, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.admission import Webhook
@@ -250,6 +250,7 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
     }
 
 
+SCALED = "balance: node whose pod Services of many ports lead to"
 APART = "balance: pods that no Service of several leads to"
 
 
@@ -397,6 +398,13 @@ class FakeCluster:
         del run_id
         apart: set[str] = self.kept.setdefault(APART, set())
         (apart.discard if member else apart.add)(probe.node)
+
+    def make_frontends(self, probe: Probe, run_id: str, number: int, ports: int) -> str:
+        """Pretend to make a Service of many ports."""
+        del run_id, ports
+        self.on_create(f"service {scale_name(number)}")
+        self.kept[SCALED] = probe.node
+        return f"10.96.3.{number}"
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is nothing to say of it."""

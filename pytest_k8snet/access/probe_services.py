@@ -14,6 +14,8 @@ SERVED = "k8snet/probe"  # label of a probe pod: its name, which a Service selec
 GROUP = "k8snet/group"  # label of the probe pods that a Service of several selects: the run
 SPREAD, STICKY = "probe-spread", "probe-sticky"  # Services of several; the second keeps a client with one of them
 GROUP_TARGET_PORTS = {SPREAD: 8718, STICKY: 8719}
+SCALE_TARGET_PORT = 8720
+PER_SERVICE = 100  # ports of one Service: addresses are few, ports are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +104,15 @@ def group_body(metadata: Mapping[str, Any], name: str, run_id: str) -> dict[str,
             "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": GROUP_TARGET_PORTS[name]}],
         },
     }
+
+
+def scale_name(number: int) -> str:
+    """Return the name of a Service of many ports."""
+    return f"scale-{number}"
+
+
+def scale_body(metadata: Mapping[str, Any], pod: str, ports: int) -> dict[str, Any]:
+    """Return a Service for a probe pod with the ports 1 to `ports`, all of which lead to the same one of the pod."""
+    listed = [{"name": f"p{port}", "protocol": "TCP", "port": port, "targetPort": SCALE_TARGET_PORT} for port in range(1, ports + 1)]
+    spec = {"selector": {SERVED: pod}, "ports": listed}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": dict(metadata), "spec": spec}

@@ -18,11 +18,14 @@ from pytest_k8snet.access.probe_services import (
     GROUP,
     GROUP_TARGET_PORTS,
     MOST,
+    PER_SERVICE,
     SERVED,
     GroupService,
     ProbeService,
     group_body,
     grouped,
+    scale_body,
+    scale_name,
     served,
     service_body,
     service_name,
@@ -40,7 +43,9 @@ NODE = "k8snet/node"
 ENFORCE = "pod-security.kubernetes.io/enforce"
 PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
+DEADLINE_S = 3600
 SERVICE_IS = "of type NodePort for one of those pods, TCP; only where checks of the area service are to run"
+SCALE_IS = f"of a ClusterIP and up to {PER_SERVICE} ports, as --k8snet-service-scale asks for; likewise"
 GROUP_IS = "of a ClusterIP for some of those pods together, likewise"
 
 _THREADS = 16
@@ -63,7 +68,8 @@ class ProbeSettings:
     image: str = DEFAULT_IMAGE
     image_pull_secret: str | None = None
     namespace: str | None = None  # one that exists is used and never deleted; None makes k8snet-<run id>
-    deadline_s: int = 3600  # activeDeadlineSeconds of the pods; cleanup counts from it
+    deadline_s: int = DEADLINE_S  # activeDeadlineSeconds of the pods; cleanup counts from it
+    frontends: int = 0  # that are made for checks of scale
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,6 +116,7 @@ def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = Fal
     own = f"k8snet-{settings.run_id}"
     namespace = settings.namespace or own
     made = [PlannedObject("Namespace", own, None, 1, "for the pods, with the Pod Security level privileged")]
+    many = -(-settings.frontends // PER_SERVICE)
     host = "privileged, hostNetwork and hostPID: only so the node's kernel and the networks of other pods can be read"
     return [
         *(made if settings.namespace is None else ()),
@@ -118,6 +125,7 @@ def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = Fal
         PlannedObject("Pod", "probe-<node>", namespace, nodes, "unprivileged, in the pod network"),
         *([PlannedObject("Service", "probe-<number>", namespace, min(nodes, MOST), SERVICE_IS)] if services else ()),
         *([PlannedObject("Service", name, namespace, 1, GROUP_IS) for name in GROUP_TARGET_PORTS] if services else ()),
+        *([PlannedObject("Service", "scale-<number>", namespace, many, SCALE_IS)] if services and many else ()),
     ]
 
 
@@ -239,7 +247,8 @@ class RunningProbes:
             if self._made_namespace:
                 self._api.delete(f"/api/v1/namespaces/{self.namespace}")
             elif self._settings.namespace is not None:
-                for name in self._services:
+                many = self._api.list(self._services_path, labelSelector=selector) if self._settings.frontends else ()
+                for name in dict.fromkeys((*self._services, *(item["metadata"]["name"] for item in many))):
                     self._api.delete(f"{self._services_path}/{name}")
                 self._api.delete(self._pods_path, labelSelector=selector, gracePeriodSeconds=0)
             if self._priority_class is not None:
@@ -255,13 +264,8 @@ class RunningProbes:
         return f"/api/v1/namespaces/{self.namespace}/services"
 
     def _metadata(self, name: str, *, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-        expires = datetime.now(UTC) + timedelta(seconds=self._settings.deadline_s)
-        metadata = {
-            "name": name,
-            "labels": {**self._settings.labels, **(labels or {}), MANAGED_BY: MANAGER, RUN_ID: self._settings.run_id},
-            "annotations": {EXPIRES: expires.isoformat(timespec="seconds")},
-        }
-        return {**metadata, "namespace": namespace} if namespace else metadata
+        settings = self._settings
+        return _metadata(name, settings.run_id, namespace, {**settings.labels, **(labels or {})}, settings.deadline_s)
 
     def _create_priority_class(self) -> None:
         """Make a class below everything that gives no priority, never preempting. Who may not make one goes without."""
@@ -523,6 +527,23 @@ def start_probes(api: Api, cluster: Cluster, settings: ProbeSettings, *, nodes: 
             raise ProbeError(f"probe pods: {error}") from error
         raise
     return probes
+
+
+def make_frontends(api: Api, probe: Probe, run_id: str, number: int, ports: int) -> str:
+    """Make the Service with that number and so many ports for a probe pod; return its ClusterIP."""
+    metadata = _metadata(scale_name(number), run_id, probe.namespace, {}, DEADLINE_S)
+    made = api.post(f"/api/v1/namespaces/{probe.namespace}/services", scale_body(metadata, probe.pod, ports))
+    return str(made["spec"]["clusterIP"])
+
+
+def _metadata(name: str, run_id: str, namespace: str | None, labels: Mapping[str, str], deadline_s: int) -> dict[str, Any]:
+    expires = datetime.now(UTC) + timedelta(seconds=deadline_s)
+    metadata = {
+        "name": name,
+        "labels": {**labels, MANAGED_BY: MANAGER, RUN_ID: run_id},
+        "annotations": {EXPIRES: expires.isoformat(timespec="seconds")},
+    }
+    return {**metadata, "namespace": namespace} if namespace else metadata
 
 
 def regroup(api: Api, probe: Probe, run_id: str, *, member: bool) -> None:

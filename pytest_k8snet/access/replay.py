@@ -90,6 +90,10 @@ class ReplayBackend:
         """Nothing is measured."""
         del probe, run_id, member
 
+    def make_frontends(self, probe: Probe, run_id: str, number: int, ports: int) -> str:
+        """Nothing is measured."""
+        raise NotImplementedError
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is none."""
         del cluster, nodes

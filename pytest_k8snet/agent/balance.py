@@ -3,8 +3,8 @@
 A program of the agent (see agent.py), sent when one of these operations is first asked for:
 
 - ``connect``: ``address``, ``port``, ``count``, ``together`` (so many at a time), ``timeout_s``; each once. Gives
-  ``connections``, of each its own ``source`` (address, port), the ``name`` that the server told, ``ms``, and ``error``, with which the
-  name is null
+  ``connections``, of each its own ``source`` (address, port), the ``name`` that the server told, ``connected_ms`` until it was open,
+  ``ms`` until the server had told, and ``error``, with which the name is null
 - ``hold``: ``address``, ``port``, ``name``, ``tries``, ``timeout_s``; opens connections until one is answered by ``name`` and keeps
   that. Gives its ``number``, null when there was none
 - ``held``: ``number``, ``timeout_s``; sends something over it, closes it, and gives whether it was ``alive``: echoed, and ``error``
@@ -46,7 +46,7 @@ def connect(params: Mapping[str, Any]) -> dict[str, Any]:
 def connected(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     """Open one connection, read who answers, close it."""
     start = time.monotonic()
-    answer: dict[str, Any] = {"source": None, "name": None, "ms": None, "error": None}
+    answer: dict[str, Any] = {"source": None, "name": None, "connected_ms": None, "ms": None, "error": None}
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)
@@ -54,6 +54,7 @@ def connected(address: str, port: int, timeout_s: float) -> dict[str, Any]:
                 sock.connect((address, port))
             finally:
                 answer["source"] = list(sock.getsockname()[:2])
+            answer["connected_ms"] = round((time.monotonic() - start) * 1000, 3)
             answer["name"] = told(sock, start + timeout_s)
     except OSError as error:
         answer["error"] = said(error)

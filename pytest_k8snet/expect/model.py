@@ -173,6 +173,7 @@ class ServiceExpectation:
     """Services by packets."""
 
     propagation_s: Wanted[float] = field(default_factory=lambda: Wanted(30.0, "built-in"))  # until every node knows a change of endpoints
+    scale_factor: Wanted[float] = field(default_factory=lambda: Wanted(2.0, "built-in"))  # times as long, with many Services
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,7 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
         latency=_latency(source),
         service=ServiceExpectation(
             propagation_s=source.wanted(float, "service", "propagation_s") or ServiceExpectation().propagation_s,
+            scale_factor=source.wanted(float, "service", "scale_factor") or ServiceExpectation().scale_factor,
         ),
         ingress=_ingress(profile),
         dns=_dns(source),

@@ -287,6 +287,10 @@ class Service(_Section):
     propagation_s: Annotated[float, Field(gt=0, le=600)] | None = Field(
         default=None, description="Seconds until every node uses an endpoint that has come, and one that has left no more; 30 without it."
     )
+    scale_factor: Annotated[float, Field(ge=1)] | None = Field(
+        default=None,
+        description="Times as long that connecting may take with many Services (--k8snet-service-scale) as with few; 2 without it.",
+    )
 
 
 def _setting(value: Any) -> Any:

@@ -7,10 +7,11 @@ from math import comb
 
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.serving import is_served
-from pytest_k8snet.expect.model import ProxyExpectation, ServiceExpectation, Wanted
+from pytest_k8snet.expect.model import LatencyExpectation, ProxyExpectation, ServiceExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.balance import BalanceRecord, Noticed, Rule, Spread
 from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.scale import ScaleRecord
 from pytest_k8snet.record.service import Asked, ServiceRecord
 
 _READ_CONNECTIONS = "cat /proc/net/ip_vs_conn"
@@ -310,6 +311,46 @@ def _noticed(judgement: Judgement, found: Noticed, limit: Wanted[float], what: s
         measured=f"{until_s:g} s",
         wanted=f"{limit.value:g} s",
     )
+
+
+def scale(record: ScaleRecord, facts: NodeFacts, expect: ServiceExpectation, latency: LatencyExpectation, cluster: Cluster) -> Judgement:
+    """Judge that connecting to the last of many frontends takes no longer than to the last of a few.
+
+    Rules of iptables are gone through one by one: there it is advice, unless a profile sets the factor.
+    """
+    if not record.sizes:
+        return Judgement.skipped("many Services are made only when --k8snet-service-scale asks for them")
+    silent = [size for size in record.sizes if size.answering_s is None]
+    if len(silent) == len(record.sizes) and (why := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(why)
+    factor = expect.scale_factor
+    judgement = Judgement(want=f"connecting at most {factor.value:g} times as long with many Services as with few")
+    for size in record.sizes:
+        what = f"{record.node}: the last of {size.frontends} frontends of Services"
+        if size.answering_s is None:
+            judgement.check(False, f"{what} was not answered within {size.waited_s:.0f} s after it was made: {size.error}")
+            continue
+        judgement.check(not size.unanswered, f"{what}: {size.unanswered} of {size.unanswered + len(size.connected_ms)} connections failed")
+        if size.connected_ms:
+            figures = f"p50 {size.percentile(0.5):.2f} ms, p99 {size.percentile(0.99):.2f} ms"
+            judgement.evidence[f"{size.frontends} frontends"] = f"{figures}, answering {size.answering_s:g} s after the first was made"
+    sizes = [size for size in record.sizes if size.connected_ms]
+    if len(sizes) < 2:
+        judgement.remark(f"{record.node}: there is one number of Services to look at, and nothing to compare it with")
+        return judgement
+    few, many = sizes[0].percentile(0.5), sizes[-1].percentile(0.5)
+    told = (
+        f"{record.node}: connecting takes {many:.2f} ms (p50) with {sizes[-1].frontends} frontends of Services and {few:.2f} ms with "
+        f"{sizes[0].frontends}, want at most {factor.value:g} times as long or {latency.slack_ms.value:g} ms more ({factor.origin})"
+    )
+    holds = many <= max(few * factor.value, few + latency.slack_ms.value)
+    if facts.kube_proxy.mode == "iptables" and factor.origin == "built-in":
+        judgement.hold(1)
+        if not holds:
+            judgement.advise(f"{told}: rules of iptables are gone through one by one; ipvs and nftables modes look them up")
+        return judgement
+    judgement.check(holds, told, measured=f"{many:.2f} ms", wanted=f"{few:.2f} ms")
+    return judgement
 
 
 def _no_choice(record: BalanceRecord) -> str:

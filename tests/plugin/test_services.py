@@ -15,8 +15,10 @@ SERVICES = ["+ service probe-1", "+ service probe-2", "+ service probe-3", "+ se
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
     ran = bench.run(CHECKS, "--k8snet-level=probe", *workers)
-    assert (ran.status, set(ran.verdicts.values())) == (0, {"pass"}), ran.out
-    assert len(ran.cases) == 11 * 3
+    assert ran.status == 0, ran.out
+    assert len(ran.cases) == 12 * 3
+    assert {name for name, verdict in ran.verdicts.items() if verdict != "pass"} == {f"NET-SERVICE-008[node-{n}]" for n in (1, 2, 3)}
+    assert ran.verdicts["NET-SERVICE-008[node-1]"] == "skip"
     assert [line for line in bench.objects() if "service" in line] == SERVICES
     bench.assert_removed()
     asked = [line for line in bench.requests() if not line.endswith(" facts")]
@@ -61,7 +63,7 @@ def test_what_is_wrong_is_told_where_it_is(bench: Bench) -> None:
         """
     )
     ran = bench.run(CHECKS, "--k8snet-level=probe", own_process=True)
-    red = {name for name, verdict in ran.verdicts.items() if verdict != "pass"}
+    red = {name for name, verdict in ran.verdicts.items() if verdict not in ("pass", "skip")}
     assert red == {"NET-DNS-004[node-2]", "NET-SERVICE-001[node-3]", "NET-CONTROL-008[node-1]"}, ran.out
     assert re.search(
         r"node-2: Service kube-system/kube-dns \(10\.96\.0\.10\) over TCP: (\d+) of \d+ questions for "
@@ -90,7 +92,7 @@ def test_services_that_are_refused_are_errors_of_their_checks_alone(bench: Bench
     )
     ran = bench.run(CHECKS, "--k8snet-level=probe")
     assert {name.partition("[")[0] for name, verdict in ran.verdicts.items() if verdict != "pass"} == {
-        f"NET-SERVICE-00{number}" for number in range(1, 8)
+        f"NET-SERVICE-00{number}" for number in range(1, 9)
     }
     assert ran.cases["NET-SERVICE-001[node-1]"].verdict == "error"
     assert "Service k8snet-1/probe-1 could not be made: exceeded quota: services" in ran.cases["NET-SERVICE-001[node-1]"].text
@@ -110,8 +112,28 @@ def test_a_check_of_ones_own_has_no_services(bench: Bench) -> None:
     assert "Services are made for checks of the area service alone, and none of them is going to run" in ran.cases["ACME-1[node-1]"].text
 
 
+def test_many_services_are_made_when_they_are_asked_for(bench: Bench) -> None:
+    ran = bench.run("--k8snet-checks=NET-SERVICE-008", "--k8snet-level=probe", "--k8snet-service-scale=10,250")
+    assert (ran.status, set(ran.verdicts.values())) == (0, {"pass"}), ran.out
+    assert [line for line in bench.objects() if "service scale" in line] == [f"+ service scale-{number}" for number in range(1, 5)]
+    bench.assert_removed()
+    sizes = bench.record("scale/node-1.json")["values"]["sizes"]
+    assert [(size["frontends"], len(size["connected_ms"])) for size in sizes] == [(10, 200), (250, 200)]
+
+
+@pytest.mark.parametrize("value", ["10,x", "0", "10001", "10,,20"])
+def test_numbers_of_services_that_are_none(bench: Bench, value: str) -> None:
+    ran = bench.run(f"--k8snet-service-scale={value}")
+    assert ran.status == 4
+    assert f"--k8snet-service-scale: got {value!r}, want numbers from 1 to 10000 separated by commas, such as 10,1000" in ran.out
+
+
 def test_the_dry_run_tells_of_services(bench: Bench) -> None:
     ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-SERVICE-001")
     assert "3 Services probe-<number> in k8snet-<run id>: of type NodePort for one of those pods, TCP" in ran.out
+    ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-SERVICE-008", "--k8snet-service-scale=10,1000")
+    assert (
+        "10 Services scale-<number> in k8snet-<run id>: of a ClusterIP and up to 100 ports, as --k8snet-service-scale asks for" in ran.out
+    )
     ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-DNS-004")
     assert "Services probe-" not in ran.out

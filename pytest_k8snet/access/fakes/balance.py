@@ -24,9 +24,13 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
         apart = fake.kept.get("balance: pods that no Service of several leads to", ())
         nodes = [name for name in grouped([name for name in fake.nodes if fake.nodes[name].ready]) if name not in apart]
         kept = params["address"] == fake.group_address(STICKY)
+        if params["address"].startswith("10.96.3."):
+            nodes = [fake.kept["balance: node whose pod Services of many ports lead to"]]
         new = [(20000 + len(opened) + number, nodes[0 if kept else number % len(nodes)]) for number in range(params["count"])]
         opened += new
-        return {"connections": [{"source": [client, port], "name": name, "ms": 0.4, "error": None} for port, name in new]}
+        return {
+            "connections": [{"source": [client, port], "name": name, "connected_ms": 0.2, "ms": 0.4, "error": None} for port, name in new]
+        }
     ipvs = fake.respond(node, "host", "ipvs", {})["mode"] == "ipvs"
     connections = [
         [client, port, fake.pod_ip(name), GROUP_TARGET_PORTS[SPREAD]] for port, name in opened if ipvs and client in params["clients"]

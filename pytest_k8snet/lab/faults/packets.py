@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD
+from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD, TARGET_PORT
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
@@ -70,9 +70,13 @@ def _node_ports(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
 
 
 def _hairpin(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
-    """Match what a pod sends to itself: kube-proxy keeps the addresses of the node's endpoints in a set, to masquerade that."""
+    """Match what a pod sends to itself: kube-proxy keeps the addresses of the node's endpoints in a set, to masquerade that.
+
+    Of Services of several endpoints, of which it is one, that would be a dead one.
+    """
     del lab, node
-    return [("POSTROUTING", "-m", "set", "--match-set", "KUBE-LOOP-BACK", "dst,dst,src")]
+    loop_back = ("-m", "set", "--match-set", "KUBE-LOOP-BACK", "dst,dst,src")
+    return [("POSTROUTING", "-p", "tcp", "--dport", str(TARGET_PORT), *loop_back)]
 
 
 def _api_server(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:

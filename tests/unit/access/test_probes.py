@@ -14,6 +14,7 @@ from pytest_k8snet.access.probes import (
     Probe,
     ProbeSettings,
     RunningProbes,
+    make_frontends,
     newest_event,
     planned_objects,
     pod_name,
@@ -213,6 +214,31 @@ def test_services_lead_to_several_probe_pods_of_this_run(server: FakeApiServer, 
     services = [path for path in server.asked("DELETE") if "/services/" in path]
     assert services == ([] if namespace is None else [f"/api/v1/namespaces/net/services/{name}" for name in (SPREAD, STICKY)])
     assert probes.make_groups() == [], "not after the end"
+
+
+@pytest.mark.parametrize("namespace", [None, "net"])
+def test_services_of_many_ports_go_with_the_run(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    place = namespace or "k8snet-r1"
+    Cell(server, place)
+    path = f"/api/v1/namespaces/{place}/services"
+    probes = RunningProbes(api, ProbeSettings(run_id="r1", namespace=namespace, frontends=150), [node("node-1")])
+    probes.create()
+    probe = Probe("node-1", place, "host-node-1", "probe-node-1", "10.244.1.5")
+    assert [make_frontends(api, probe, "r1", number, ports) for number, ports in ((1, 100), (2, 50))] == ["10.96.1.1"] * 2
+    bodies = [body for method, asked, _, body in server.requests if (method, asked) == ("POST", path)]
+    assert [body["metadata"]["name"] for body in bodies] == ["scale-1", "scale-2"]
+    assert [len(body["spec"]["ports"]) for body in bodies] == [100, 50]
+    assert bodies[1]["spec"]["ports"][-1] == {"name": "p50", "protocol": "TCP", "port": 50, "targetPort": 8720}
+    assert (bodies[0]["spec"]["selector"], bodies[0]["metadata"]["labels"]) == (
+        {SERVED: "probe-node-1"},
+        {MANAGED_BY: MANAGER, RUN_ID: "r1"},
+    )
+    server.items(path, *bodies)
+    for body in bodies:
+        server.routes["DELETE", f"{path}/{body['metadata']['name']}"] = (200, {})
+    probes.delete()
+    deleted = [asked for asked in server.asked("DELETE") if "/services/" in asked]
+    assert deleted == ([] if namespace is None else [f"{path}/scale-1", f"{path}/scale-2"])
 
 
 def test_a_pod_leaves_a_group_and_comes_back(server: FakeApiServer, api: Api) -> None:

@@ -1,0 +1,65 @@
+"""Typed view of the ``scale`` document of a node: connections to the last of many frontends of Services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What one number of frontends cost."""
+
+    frontends: int
+    services: int
+    made_s: float  # until the API server had taken them
+    answering_s: float | None  # from the first of them on, until the last answered this node's pod; None: not in `waited_s`
+    waited_s: float
+    error: str | None
+    connected_ms: tuple[float, ...]  # sorted
+    unanswered: int
+
+    def percentile(self, share: float) -> float:
+        """Return the milliseconds in which such a share of the connections was open."""
+        return self.connected_ms[min(len(self.connected_ms) - 1, int(share * len(self.connected_ms)))]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRecord:
+    """What one node's probe pod found; no sizes where none were asked for."""
+
+    node: str
+    endpoint: str | None  # the node of the pod that all lead to
+    sizes: tuple[Size, ...]
+
+    @classmethod
+    def from_document(cls, document: Document) -> ScaleRecord:
+        """Read the typed view of a ``scale`` document.
+
+        Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
+        """
+        if document.values is None:
+            raise document.no_values("connections to many Services")
+        data = document.values
+        try:
+            return cls(
+                node=document.subject,
+                endpoint=data["endpoint"],
+                sizes=tuple(
+                    Size(
+                        frontends=item["frontends"],
+                        services=item["services"],
+                        made_s=float(item["made_s"]),
+                        answering_s=item["answering_s"],
+                        waited_s=float(item["waited_s"]),
+                        error=item["error"],
+                        connected_ms=tuple(float(value) for value in item["connected_ms"]),
+                        unanswered=item["unanswered"],
+                    )
+                    for item in data["sizes"]
+                ),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the scale document is damaged: {error!r}") from error
