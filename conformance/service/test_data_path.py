@@ -22,7 +22,8 @@ def test_data_path(node, cluster, expect, verdict):
         Mode ipvs: every connection that was answered is in that table. Mode iptables: rules of KUBE-SERVICES counted as many,
         and IPVS has none. Rules of nftables mode have no counters: that neither IPVS nor iptables had any is judged, and
         the rest is skipped; so is a data path whose counters are not read (Cilium and other replacements of kube-proxy).
-        Inconclusive when no connection was answered.
+        Inconclusive when no connection was answered, when kube-proxy's rules were written anew whenever they were read, and when
+        nothing had any beside a CNI that can serve Services itself, unless a profile names the mode.
     Fix
         Look at what is named: `iptables-save -c -t nat`. Take out rules that nobody owns; run one kube-proxy a node only. After
         a change of mode restart the node, or `kube-proxy --cleanup`.

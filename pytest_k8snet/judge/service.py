@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import comb
 
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.cluster.serving import is_served
+from pytest_k8snet.cluster.serving import REPLACING, is_served
 from pytest_k8snet.expect.model import LatencyExpectation, ProxyExpectation, ServiceExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.balance import BalanceRecord, Noticed, Rule, Spread
@@ -144,7 +144,7 @@ def data_path(record: BalanceRecord, facts: NodeFacts, expect: ProxyExpectation,
     judgement = Judgement(want=f"every connection by {origin}")
     in_ipvs = sum(item.source in spread.in_ipvs for item in spread.answered)
     counting = [rule for rule in spread.rules if rule.packets > 0 and any(word in f"{rule.rule} " for word in (*_TO_SERVICE, *_TAKING))]
-    by_rules = sum(rule.packets for rule in counting if any(word in rule.rule for word in _TO_SERVICE))
+    by_rules = sum(rule.packets for rule in counting if _leads_on(rule))
     judgement.evidence |= {
         "connections to": spread.what,
         "answered": answered,
@@ -155,6 +155,9 @@ def data_path(record: BalanceRecord, facts: NodeFacts, expect: ProxyExpectation,
         judgement.inconclusive(f"{record.node}: {spread.what}: no connection of the node's pod was answered: {spread.unanswered}")
         return judgement
     where = f"{record.node}: of {answered} connections that {spread.what} answered"
+    if not in_ipvs and not counting and mode != "nftables" and _may_be_replaced(expect, cluster):
+        judgement.inconclusive(f"{where} none was counted by IPVS or iptables; {cluster.cni} can serve Services beside kube-proxy")
+        return judgement
     if mode == "ipvs":
         judgement.check(
             in_ipvs == answered,
@@ -172,7 +175,11 @@ def data_path(record: BalanceRecord, facts: NodeFacts, expect: ProxyExpectation,
         wanted=0,
         command=_READ_CONNECTIONS,
     )
-    if mode == "iptables" and not spread.errors:
+    if mode == "iptables" and 0 < by_rules < answered and all(map(_leads_on, counting)):
+        judgement.inconclusive(
+            f"{where} rules of KUBE-SERVICES counted {by_rules}: kube-proxy wrote them anew whenever they were read, or they were bypassed"
+        )
+    elif mode == "iptables" and not spread.errors:
         judgement.check(
             by_rules >= answered,
             f"{where} rules of KUBE-SERVICES counted {by_rules}, want all ({origin}){_instead(spread, counting)}",
@@ -186,6 +193,16 @@ def data_path(record: BalanceRecord, facts: NodeFacts, expect: ProxyExpectation,
         )
         judgement.skip_reason = _NFT_IS_BLIND
     return judgement
+
+
+def _leads_on(rule: Rule) -> bool:
+    """Whether it is a rule of kube-proxy's iptables mode that leads from a Service's address to its chain."""
+    return any(word in rule.rule for word in _TO_SERVICE)
+
+
+def _may_be_replaced(expect: ProxyExpectation, cluster: Cluster) -> bool:
+    """Whether the CNI may serve Services beside a kube-proxy that nobody but the cluster's own configuration asks for."""
+    return cluster.cni in REPLACING and (expect.mode is None or not expect.mode.origin.startswith("profile"))
 
 
 def _unread(mode: str | None, cluster: Cluster) -> str:

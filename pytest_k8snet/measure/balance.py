@@ -29,6 +29,8 @@ REQUEST_S = 60.0
 _FIRST_PER_ENDPOINT = 4  # connections in which each endpoint is looked for
 _FIRST_TIMEOUT_S = 2.0
 _BETWEEN_S = 0.5
+_TRIES = 4
+OF_SERVICES = "-A KUBE-SERVICES "
 
 _Outcomes = Mapping[str, Mapping[str, Any] | Exception]
 
@@ -95,11 +97,16 @@ def _serving(context: MeasureContext, nodes: Sequence[str]) -> Iterator[tuple[Ma
 def _spread(context: MeasureContext, node: str, service: GroupService, endpoints: Mapping[str, str]) -> dict[str, Any]:
     """Wait until the node uses all endpoints, connect, and look into its tables before and after."""
     seen, waited_s, connections = _settled(context, node, service, endpoints)
-    before = _counted(context, node, service, [])
-    if seen:  # else those that were in vain are enough
-        connections = _connect(context, node, service, CONNECTIONS, TIMEOUT_S)
-    clients = sorted({item["source"][0] for item in connections if item["source"] is not None})
-    after = _counted(context, node, service, clients)
+    for _ in range(_TRIES):
+        before = _counted(context, node, service, [])
+        if seen:  # else those that were in vain are enough
+            connections = _connect(context, node, service, CONNECTIONS, TIMEOUT_S)
+        clients = sorted({item["source"][0] for item in connections if item["source"] is not None})
+        after = _counted(context, node, service, clients)
+        rules = _moved(before["rules"], after["rules"])
+        counted = sum(item["packets"] for item in rules if OF_SERVICES in item["rule"])
+        if not seen or not any(OF_SERVICES in item["rule"] for item in rules) or counted >= len(connections):
+            break  # else kube-proxy may have written its rules anew meanwhile: they count from nothing then
     return {
         "service": f"{service.namespace}/{service.name}",
         "address": service.cluster_ip,
@@ -108,7 +115,7 @@ def _spread(context: MeasureContext, node: str, service: GroupService, endpoints
         "waited_s": waited_s,
         "connections": connections,
         "ipvs": after["ipvs"],
-        "rules": _moved(before["rules"], after["rules"]),
+        "rules": rules,
         "errors": {**before["errors"], **after["errors"]},
     }
 
@@ -158,6 +165,10 @@ def _counted(context: MeasureContext, node: str, service: GroupService, clients:
 
 
 def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rules with the packets that they have counted in between; what was made meanwhile began with none."""
+    """Return the rules with the packets that they have counted in between; what was made, or made anew, meanwhile began with none."""
     first = {(item["backend"], item["rule"]): item["packets"] for item in before}
-    return [{**item, "packets": item["packets"] - first.get((item["backend"], item["rule"]), 0)} for item in after]
+    moved = []
+    for item in after:
+        packets, earlier = item["packets"], first.get((item["backend"], item["rule"]), 0)
+        moved.append({**item, "packets": packets - earlier if packets >= earlier else packets})
+    return moved

@@ -88,14 +88,17 @@ def _watch(
     context.regroup(mover, member=member)
     start = time.monotonic()
     watched = {node: _Watched() for node in nodes}
-    while pending := [node for node, item in watched.items() if not item.settled and item.error is None]:
+    late = False
+    # Who has begun to do as it should is looked at to the end: rounds of many nodes are long.
+    while pending := [node for node, item in watched.items() if not item.settled and item.error is None and (item.clean or not late)]:
         answers = at_once(context, pending, lambda node: _round(context, node, service, endpoints, start))
         for node, answer in answers.items():
             if isinstance(answer, Exception):
                 watched[node].error = str(answer)
             else:
                 _note(watched[node], *answer, mover, member=member)
-        if time.monotonic() - start > context.propagation_s + SLACK_S or context.stopped.wait(_BETWEEN_S):
+        late = time.monotonic() - start > context.propagation_s + SLACK_S
+        if context.stopped.wait(_BETWEEN_S):
             break
     return watched
 

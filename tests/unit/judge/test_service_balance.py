@@ -146,6 +146,29 @@ def test_connections_that_nobody_answered_are_no_control() -> None:
     assert path(record((None,) * 3 + ("node-1",), in_ipvs=4), "ipvs") == ("pass", "")
 
 
+def test_rules_that_were_written_anew_prove_nothing() -> None:
+    assert path(record(in_ipvs=0, rules=rules(service=12)), "iptables") == (
+        "inconclusive",
+        (
+            f"node-1: of 60 connections that {SERVICE} answered rules of KUBE-SERVICES counted 12: "
+            "kube-proxy wrote them anew whenever they were read, or they were bypassed"
+        ),
+    )
+    assert path(record(in_ipvs=0), "iptables")[0] == "fail", "none at all"
+
+
+def test_a_cni_that_serves_services_beside_kube_proxy() -> None:
+    cilium = replace(CLUSTER, cni="cilium")
+    nowhere = record(in_ipvs=0, scheduler=None)
+    words = "none was counted by IPVS or iptables; cilium can serve Services beside kube-proxy"
+    for mode in ("ipvs", "iptables"):
+        told = outcome(service.data_path(nowhere, facts(), expect(mode), cilium))
+        assert told == ("inconclusive", f"node-1: of 60 connections that {SERVICE} answered {words}")
+        wanted = ProxyExpectation(mode=Wanted(mode, "profile x.yaml:3"))
+        assert service.data_path(nowhere, facts(), wanted, cilium).verdict == "fail"
+    assert outcome(service.data_path(record(), facts(), expect("ipvs"), cilium)) == ("pass", "")
+
+
 def test_rules_that_were_not_read_are_no_proof() -> None:
     unread = record(in_ipvs=0, scheduler=None, errors={"nft": "nft: not on the node"})
     problem = "node-1: the rules of iptables-nft could not be read: nft: not on the node"

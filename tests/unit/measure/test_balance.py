@@ -106,6 +106,24 @@ def test_rules_count_from_the_first_reading_on() -> None:
     assert spread.errors == {"nft": "gone"}
 
 
+def test_rules_that_are_written_anew_are_counted_again() -> None:
+    fake = FakeCluster(NODES[:2])
+    readings = iter([40, 10, 10, 70])
+
+    def counted(params: Mapping[str, Any]) -> dict[str, Any]:
+        rules = [{"backend": "legacy", "rule": "-A KUBE-SERVICES -d 10.96.2.1/32 -j KUBE-SVC-X", "packets": next(readings)}]
+        ipvs: dict[str, Any] = {"loaded": False, "scheduler": None, "connections": []}
+        return {"ipvs": ipvs, "rules": rules, "errors": {}}
+
+    fake.answer("node-1", "balance.counted", counted)
+    spread = records(fake)["node-1"].spread
+    assert [item.packets for item in spread.rules] == [60]
+    assert next(readings, None) is None
+    readings = iter([40, 10] * 4)
+    spread = records(fake)["node-1"].spread
+    assert [item.packets for item in spread.rules] == [10], "what it counted since it was written"
+
+
 def answered(names: Sequence[str | None]) -> dict[str, Any]:
     return {
         "connections": [
@@ -216,6 +234,14 @@ def test_a_node_that_does_not_notice(names: Callable[[bool], Sequence[str | None
         assert found.left.until_s is not None
         assert found.session is None, "it has not left, as far as one can see"
     assert moved(FakeCluster(NODES[:2])).left is not None
+
+
+def test_who_has_begun_to_do_without_it_is_looked_at_to_the_end() -> None:
+    fake = FakeCluster(NODES[:2])
+    fake.answer("node-1", "balance.connect", following(fake, lambda out: ["node-1"] if out else ["node-2"]), role="pod")
+    found = moved(fake, limit_s=0.0)
+    assert found.left is not None
+    assert found.left.since_s is not None, "three rounds are more than no time, and not a fault"
 
 
 def test_an_endpoint_is_gone_when_several_rounds_have_missed_it() -> None:
