@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("checks", "cleanup", "lab", "manifests", "profile", "shards")
+COMMANDS = ("checks", "cleanup", "lab", "manifests", "plot", "profile", "shards")
 
 
 class LazyGroup(click.Group):

@@ -17,7 +17,8 @@ def test_scale(node, cluster, expect, verdict):
         Only when asked for: `--k8snet-service-scale=10,1000`. The run makes Services of up to 100 ports in its own namespace until
         there are so many frontends (at most 10,000), all leading to one probe pod. For each number every node's pod connects to
         the last one until it is answered, which is timed from the first one's making on, and then 200 times, one after the other.
-        They go with the run, also after Ctrl-C. Before that it is seen that there are addresses enough.
+        They go with the run, also after Ctrl-C. Before that it is seen that there are addresses enough. `k8snet plot RUN -o
+        scale.svg` draws what was measured.
     Expected
         The p50 with the most is at most service.scale_factor (2) times that with the fewest, or latency.slack_ms (1 ms) more. In
         iptables mode that is advice, unless the profile gives the factor. Every connection is answered, and the last frontend

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from click.testing import CliRunner
 
+from pytest_k8snet.cli import main
 from tests.plugin.bench import Bench
 
 CHECKS = "--k8snet-checks=NET-DNS-004,NET-DNS-006,NET-DNS-007,NET-SERVICE-*,NET-CONTROL-008"
@@ -119,6 +121,26 @@ def test_many_services_are_made_when_they_are_asked_for(bench: Bench) -> None:
     bench.assert_removed()
     sizes = bench.record("scale/node-1.json")["values"]["sizes"]
     assert [(size["frontends"], len(size["connected_ms"])) for size in sizes] == [(10, 200), (250, 200)]
+
+
+def test_a_picture_of_many_services(bench: Bench) -> None:
+    out = bench.path / "scale.svg"
+    run = ["--k8snet-checks=NET-SERVICE-008", "--k8snet-level=probe", "--k8snet-save-bundle=b.tar.zst"]
+    bench.run(*run, "--k8snet-service-scale=10,250")
+    for place in (bench.run_folder(), bench.path / "b.tar.zst"):
+        drawn = CliRunner().invoke(main, ["plot", str(place), "-o", str(out)])
+        assert (drawn.exit_code, drawn.output) == (0, f"{out}: milliseconds to connect by the number of Services\n")
+        assert out.read_text().count("<polyline") == 6
+        out.unlink()
+    nowhere = CliRunner().invoke(main, ["plot", str(bench.run_folder()), "-o", str(bench.path / "no" / "x.svg")])
+    assert (nowhere.exit_code, "x.svg: cannot be written: No such file or directory" in nowhere.output) == (1, True)
+
+
+def test_no_picture_of_services_that_were_not_made(bench: Bench) -> None:
+    bench.run("--k8snet-checks=NET-SERVICE-008", "--k8snet-level=probe")
+    drawn = CliRunner().invoke(main, ["plot", str(bench.run_folder()), "-o", str(bench.path / "scale.svg")])
+    assert drawn.exit_code == 1
+    assert "no two numbers of Services were measured; run with --k8snet-service-scale=10,1000" in drawn.output
 
 
 @pytest.mark.parametrize("value", ["10,x", "0", "10001", "10,,20"])

@@ -1,0 +1,1 @@
+"""What is made of a run's record for people to look at."""
