@@ -301,6 +301,7 @@ class FakeCluster:
         self._failed: dict[str, str] = {}
         self.sent_bytes: dict[str, int] = {}
         self.received_bytes: dict[str, int] = {}
+        self.probed: dict[str, str | None] = {}  # nodes whose probe pods are there, and why they cannot be used
         self.kept: dict[str, Any] = {}  # by the answers to programs of measurements, from one request to the next
 
     # ---- what a test says
@@ -414,6 +415,7 @@ class FakeCluster:
     def open_access(self, cluster: Cluster, probes: Mapping[str, Probe]) -> FakeAccess:
         """Return the way to the nodes."""
         del cluster
+        self.probed = {name: probe.error for name, probe in probes.items()}
         return FakeAccess(self, probes)
 
     def close(self) -> None:
@@ -565,9 +567,10 @@ class FakeProbing:
     def make_groups(self) -> list[GroupService]:
         """Pretend to make those of several pods."""
         made = []
+        nodes = tuple(grouped([name for name in self._names if self._fake.nodes[name].ready]))
         for name in GROUP_TARGET_PORTS:
             self._fake.on_create(f"service {name}")
-            made.append(GroupService(name, self._namespace, tuple(grouped(self._names)), self._fake.group_address(name)))
+            made.append(GroupService(name, self._namespace, nodes, self._fake.group_address(name)))
         return made
 
     def delete(self) -> None:

@@ -22,7 +22,8 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
     opened: list[tuple[int, str]] = fake.kept.setdefault(f"balance {node} {params['address']}", [])
     if op == "balance.connect":
         apart = fake.kept.get("balance: pods that no Service of several leads to", ())
-        nodes = [name for name in grouped([name for name in fake.nodes if fake.nodes[name].ready]) if name not in apart]
+        members = grouped([name for name in fake.probed if fake.nodes[name].ready])
+        nodes = [name for name in members if fake.probed[name] is None and name not in apart]
         kept = params["address"] == fake.group_address(STICKY)
         if params["address"].startswith("10.96.3."):
             nodes = [fake.kept["balance: node whose pod Services of many ports lead to"]]
