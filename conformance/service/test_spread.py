@@ -15,8 +15,8 @@ def test_spread(node, cluster, verdict):
         takes for bad luck; one that gets everything is overloaded while the others idle.
     How it is measured
         The run makes one Service of a ClusterIP for up to 4 of its probe pods. The node's probe pod opens 60 connections to it,
-        20 at a time, each once; the endpoint tells who it is. Before that every endpoint is looked for, until every proxy
-        must have seen it (35 s from the first measurement on).
+        20 at a time, each once; the endpoint tells who it is. Before that every endpoint is looked for, for service.propagation_s
+        (30 s) at most: as long as a change of endpoints may take.
     Expected
         Every connection is answered. IPVS with rr or wrr: even within one. Without IPVS, a random choice (iptables, nftables,
         replacements of kube-proxy): within what chance allows with a false alarm in a million. lc and wlc: some each; other

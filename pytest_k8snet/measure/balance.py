@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, PORT, SPREAD, STICKY, GroupService
+from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.errors import AccessError, MeasurementError
 from pytest_k8snet.measure import moving
 from pytest_k8snet.measure.answering import at_once, given
@@ -123,7 +124,7 @@ def _spread(context: MeasureContext, node: str, service: GroupService, endpoints
 def _sticky(context: MeasureContext, node: str, service: GroupService) -> dict[str, Any]:
     """Connect once, and then many times: of connections that begin together two may choose before either is remembered."""
     started = time.monotonic()
-    patience_s = max(context.settled.remaining, MADE_S)
+    patience_s = _patience_s(context)
     while True:
         first = _connect(context, node, service, 1, TIMEOUT_S)
         if first[0]["name"] is not None or time.monotonic() - started > patience_s or context.stopped.wait(_BETWEEN_S):
@@ -137,12 +138,17 @@ def _sticky(context: MeasureContext, node: str, service: GroupService) -> dict[s
     }
 
 
+def _patience_s(context: MeasureContext) -> float:
+    """Return how long endpoints are waited for: as long as a change of them may take."""
+    return max(context.settled.remaining, context.propagation_s if is_served(context.cluster) else MADE_S)
+
+
 def _settled(
     context: MeasureContext, node: str, service: GroupService, endpoints: Mapping[str, str]
 ) -> tuple[set[str], float, list[dict[str, Any]]]:
     """Return which endpoints the node was seen to use, how long that was looked for, and the last connections."""
     started = time.monotonic()
-    patience_s = max(context.settled.remaining, MADE_S)
+    patience_s = _patience_s(context)
     seen: set[str] = set()
     while True:
         answers = _connect(context, node, service, _FIRST_PER_ENDPOINT * len(endpoints), _FIRST_TIMEOUT_S)
