@@ -38,6 +38,12 @@ def documents(k8snet_documents: Any) -> Any:
 
 
 @pytest.fixture
+def measure(k8snet_measure: Any) -> Any:
+    """Return the function that gives a measurement by name."""
+    return k8snet_measure
+
+
+@pytest.fixture
 def verdict(k8snet_verdict: Any) -> Any:
     """Return the function that records a judgement and raises its outcome."""
     return k8snet_verdict

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_k8snet.access.base import Access, Deadline
+    from pytest_k8snet.access.probe_ingresses import ProbeIngress
     from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.cluster.kubeconfig import Learn
     from pytest_k8snet.cluster.lease import Leases
     from pytest_k8snet.cluster.model import Cluster
@@ -32,6 +34,9 @@ class Probing(Protocol):
 
     def make_groups(self) -> Sequence[GroupService]:
         """Make Services that lead to several of the pods."""
+
+    def make_ingresses(self, node: str, routes: Sequence[Route]) -> Sequence[ProbeIngress]:
+        """Make Ingresses or HTTPRoutes that lead to the pod of a node."""
 
     def delete(self) -> None:
         """Remove everything; it may be called twice."""

@@ -63,6 +63,10 @@ class Collection:
         """Return the areas that checks are of."""
         return {case.check.area for case in self.cases.values()}
 
+    def sends(self, area: str) -> bool:
+        """Whether a check of this area sends packets."""
+        return any(case.check.area == area and case.check.level != "read" for case in self.cases.values())
+
     def to_json(self) -> dict[str, Any]:
         """Return builtin values: the content of collection.json."""
         numbers: dict[Check, int] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access.probe_ingresses import HTTP_ROUTES, INGRESSES
 from pytest_k8snet.access.probes import PRIORITY_CLASSES
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.lease import LEASES, ApiLeases
@@ -22,8 +23,8 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},{RUN_ID}"
 class Leftover:
     """An object of a run that is in the cluster."""
 
-    kind: str  # Namespace, Pod, Service, PriorityClass, Lease
-    name: str  # with its namespace, for a pod, a Service or a Lease
+    kind: str  # Namespace, Pod, Service, Ingress, HTTPRoute, PriorityClass, Lease
+    name: str  # with its namespace, unless it is a Namespace or a PriorityClass
     path: str
     run_id: str
     created: datetime
@@ -36,7 +37,7 @@ class Leftover:
 
 
 def find(api: Api) -> list[Leftover]:
-    """Return all objects with the labels of a run: namespaces, pods and Services in other namespaces, priority classes, the Lease."""
+    """Return all objects with the labels of a run: namespaces, what is in others, priority classes, the Lease."""
     found = [_leftover("Namespace", item, "/api/v1/namespaces/{name}") for item in api.list("/api/v1/namespaces", labelSelector=SELECTOR)]
     ours = {item.name for item in found}
     pods = [
@@ -47,7 +48,7 @@ def find(api: Api) -> list[Leftover]:
         for item in api.list("/api/v1/services", labelSelector=SELECTOR)
     ]
     # They go with a namespace that was made for them.
-    found += [item for item in (*pods, *services) if item.name.split("/")[0] not in ours]
+    found += [item for item in (*pods, *services, *_ingresses(api)) if item.name.split("/")[0] not in ours]
     try:
         classes = [*api.list(PRIORITY_CLASSES, labelSelector=SELECTOR)]
     except ApiError as error:
@@ -74,6 +75,19 @@ def remove(api: Api, leftover: Leftover) -> None:
     except ApiError as error:
         if error.status != 409 or leftover.preconditions is None:  # else a run has taken it over, and it is in use
             raise
+
+
+def _ingresses(api: Api) -> list[Leftover]:
+    found: list[Leftover] = []
+    for kind, base, plural in (("Ingress", INGRESSES, "ingresses"), ("HTTPRoute", HTTP_ROUTES, "httproutes")):
+        try:
+            items = [*api.list(f"{base}/{plural}", labelSelector=SELECTOR)]
+        except ApiError as error:
+            if error.status not in (403, 404):  # who may not list them has made none, nor where there is no such kind
+                raise
+            continue
+        found += [_leftover(kind, item, f"{base}/namespaces/{{namespace}}/{plural}/{{name}}") for item in items]
+    return found
 
 
 def _leases(api: Api) -> list[Leftover]:

@@ -106,6 +106,8 @@ class Controller:
     def _take_lease(self) -> None:
         if "service" in self.collected.areas and not self._run.plan_only:
             self._run.make_services()
+        if self.collected.sends("ingress") and not self._run.plan_only:
+            self._run.make_ingresses()
         if self.collected.subjects("load") and not self._run.plan_only:
             self._run.take_lease(self._say if self._distributed else self._waiting.append)
 

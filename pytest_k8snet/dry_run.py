@@ -11,6 +11,7 @@ from pytest_k8snet.summary import counted, load_line
 
 if TYPE_CHECKING:
     from pytest_k8snet.cases import Check, Collection
+    from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.options import Settings
     from pytest_k8snet.run import ControllerRun
 
@@ -27,7 +28,9 @@ def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     if run.recorded is not None:
         return [*lines, "", f"Nothing is measured: this is a replay of run {run.recorded.id}."]
     load = sorted(collection.subjects("load"))
-    parts = (_nodes(run), _pairs(run, load), _objects(run, load, services="service" in collection.areas), _rights(run), _time(run, load))
+    routes = run.routes if collection.sends("ingress") else []
+    objects = _objects(run, load, services="service" in collection.areas, routes=routes)
+    parts = (_nodes(run), _pairs(run, load), objects, _rights(run, ingresses=bool(routes)), _time(run, load))
     return lines + [line for part in parts for line in ("", *part)]
 
 
@@ -63,7 +66,7 @@ def _pairs(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
         yield f"  {load_line(run, load)}"
 
 
-def _objects(run: ControllerRun, load: Sequence[str], *, services: bool) -> Iterator[str]:
+def _objects(run: ControllerRun, load: Sequence[str], *, services: bool, routes: Sequence[Route]) -> Iterator[str]:
     settings = run.settings
     if not settings.makes_pods:
         yield f"Objects: none (access {settings.access})"
@@ -74,12 +77,17 @@ def _objects(run: ControllerRun, load: Sequence[str], *, services: bool) -> Iter
     yield "Objects, made when the run begins and removed when it ends:"
     pods = ProbeSettings(run_id="<run id>", namespace=settings.namespace, frontends=max(settings.service_scale, default=0))
     measured = len(_measured(run)) + len(run.plan.partners)
-    for item in planned_objects(pods, measured, services=services):
+    for item in planned_objects(pods, measured, services=services, routes=routes):
         where = f" in {item.namespace}" if item.namespace is not None else ""
-        yield f"  {item.kind if item.number == 1 else f'{item.number} {item.kind}s'} {item.name}{where}: {item.what}"
+        yield f"  {counted_kind(item.kind, item.number)} {item.name}{where}: {item.what}"
     if load and not settings.no_lock:
         yield f"  Lease {lease.NAME} in {lease.NAMESPACE}: held while load is measured, so that no other run measures any meanwhile"
     yield f"  Image of the pods: {settings.image}, {_pull_secret(settings)}"
+
+
+def counted_kind(kind: str, number: int) -> str:
+    """Return a kind of object with how many there are of it."""
+    return kind if number == 1 else f"{number} {kind}{'es' if kind.endswith('s') else 's'}"
 
 
 def _pull_secret(settings: Settings) -> str:
@@ -89,13 +97,13 @@ def _pull_secret(settings: Settings) -> str:
     return f"with the pull secret {settings.image_pull_secret}{where}"
 
 
-def _rights(run: ControllerRun) -> Iterator[str]:
+def _rights(run: ControllerRun, *, ingresses: bool) -> Iterator[str]:
     from pytest_k8snet.cluster import permissions
 
     settings = run.settings
     access = "pod" if settings.makes_pods else settings.access
-    needed = permissions.rights(settings.level, access, settings.namespace, lock=not settings.no_lock)
-    yield f"Rights (`{permissions.command(settings.level, access, settings.namespace)}` prints a role that has them):"
+    needed = permissions.rights(settings.level, access, settings.namespace, lock=not settings.no_lock, ingresses=ingresses)
+    yield f"Rights (`{permissions.command(settings.level, access, settings.namespace, ingresses=ingresses)}` prints a role that has them):"
     for place, words in permissions.by_place(permissions.questions(needed)).items():
         yield f"  {'in the whole cluster' if place is None else f'in {place}'}: {'; '.join(words)}"
     yield f"  Missing: {run.lacking}" if run.lacking is not None else "  None of them is known to be missing."

@@ -32,14 +32,28 @@ from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import measuring
 from pytest_k8snet.record.schema import version_of
-from pytest_k8snet.record.store import COLLECTION, LEASE, PLAN, PROBES, PROFILES, RUN, RUN_SCHEMA, SERVICES, RunFolder, remove_older
+from pytest_k8snet.record.store import (
+    COLLECTION,
+    INGRESSES,
+    LEASE,
+    PLAN,
+    PROBES,
+    PROFILES,
+    RUN,
+    RUN_SCHEMA,
+    SERVICES,
+    RunFolder,
+    remove_older,
+)
 from pytest_k8snet.shown import shown
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, CommandResult, Deadline
+    from pytest_k8snet.access.probe_ingresses import ProbeIngress
     from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.backend import Backend, Probing
+    from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.cluster.lease import LeaseState, LoadLease
     from pytest_k8snet.expect.profile import Profile
     from pytest_k8snet.expect.resolve import Expectations
@@ -239,6 +253,22 @@ class Run:
         return answer
 
     @property
+    def routes(self) -> list[Route]:
+        """The ways into the cluster that requests are to be sent through."""
+        return [item.route for item in self.expectations.common.ingress.routes]
+
+    def probe_ingresses(self) -> list[ProbeIngress]:
+        """Return the run's own Ingresses, once they are made. Raises `ProbeError` when they could not be."""
+        from pytest_k8snet.access.probe_ingresses import ProbeIngress
+
+        if not self._read_collection().sends("ingress"):
+            raise ConfigurationError("Ingresses are made for checks of the area ingress alone, and none of them is going to send requests")
+        answer = self._wait_for_word(INGRESSES, "there are Ingresses of the run's own")
+        if answer["error"] is not None:
+            raise ProbeError(answer["error"])
+        return [ProbeIngress.from_json(item) for item in answer["ingresses"]]
+
+    @property
     def access(self) -> Access:
         """The way to the nodes; opened on first use."""
         if self._access is None:
@@ -396,6 +426,8 @@ class Run:
             service_scale=self.settings.service_scale,
             make_frontends=self.make_frontends,
             propagation_s=self.expectations.common.service.propagation_s.value,
+            routes=self.routes,
+            probe_ingresses=self.probe_ingresses,
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
             stopped=self._stopped,
@@ -403,6 +435,8 @@ class Run:
 
     def _batch(self, measurement: Measurement, subject: str) -> list[str]:
         """Return what is measured together: all planned nodes, or the pairs that the collected cases ask for."""
+        if measurement.subject == "cluster":
+            return [subject]
         if measurement.subject == "node":
             planned = [*self.plan.nodes]
         else:
@@ -531,6 +565,11 @@ class ControllerRun(Run):
         """Make the probe pods' Services in the background, once."""
         if self._starter is not None:
             self._starter.make_services()
+
+    def make_ingresses(self) -> None:
+        """Make Ingresses for the routes of the profile in the background, once."""
+        if self._starter is not None and self.routes:
+            self._starter.make_ingresses(self.routes)
 
     def take_lease(self, say: Callable[[str], None]) -> None:
         """Take the Lease that measuring load needs, in the background and once; `say` gets a line when another run is waited for."""
@@ -680,6 +719,7 @@ class ProbeStarter:
         self._probing: Probing | None = None
         self._created = threading.Event()
         self._services: threading.Thread | None = None
+        self._ingresses: threading.Thread | None = None
         self._thread = threading.Thread(target=self._work, name="k8snet-probes", daemon=True)
 
     def start(self) -> None:
@@ -691,6 +731,12 @@ class ProbeStarter:
         if self._services is None:
             self._services = threading.Thread(target=self._make_services, name="k8snet-services", daemon=True)
             self._services.start()
+
+    def make_ingresses(self, routes: Sequence[Route]) -> None:
+        """Begin to make Ingresses, as soon as it is known which pods run."""
+        if self._ingresses is None:
+            self._ingresses = threading.Thread(target=self._make_ingresses, args=(routes,), name="k8snet-ingresses", daemon=True)
+            self._ingresses.start()
 
     def remove(self) -> str | None:
         """Remove the pods, half made ones too; return what went wrong."""
@@ -739,6 +785,21 @@ class ProbeStarter:
             answer["error"] = str(error)
         finally:
             self._run.tell(SERVICES, answer)
+
+    def _make_ingresses(self, routes: Sequence[Route]) -> None:
+        answer: dict[str, Any] = {"error": "making Ingresses broke off", "ingresses": []}
+        try:
+            self._thread.join()
+            node = next((name for name, probe in self._run.probes.items() if probe.error is None), None)
+            if self._probing is None or node is None:
+                answer["error"] = "there is no probe pod that an Ingress could lead to"
+                return
+            made = self._probing.make_ingresses(node, routes)
+            answer = {"error": None, "ingresses": [item.to_json() for item in made]}
+        except K8sNetError as error:
+            answer["error"] = str(error)
+        finally:
+            self._run.tell(INGRESSES, answer)
 
 
 def _untaken(kind: str, subject: str, reason: str) -> Document:

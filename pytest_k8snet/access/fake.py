@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.probe_ingresses import SERVICE, ProbeIngress, ingress_host, ingress_name
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, GroupService, ProbeService, grouped, scale_name, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
 from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
-from pytest_k8snet.cluster.ingress import Ingress
+from pytest_k8snet.cluster.ingress import Ingress, Route
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
@@ -571,6 +572,16 @@ class FakeProbing:
         for name in GROUP_TARGET_PORTS:
             self._fake.on_create(f"service {name}")
             made.append(GroupService(name, self._namespace, nodes, self._fake.group_address(name)))
+        return made
+
+    def make_ingresses(self, node: str, routes: Sequence[Route]) -> list[ProbeIngress]:
+        """Pretend to make them."""
+        self._fake.on_create(f"service {SERVICE}")
+        made = []
+        for number, route in enumerate(routes, 1):
+            name = ingress_name(number)
+            self._fake.on_create(f"ingress {name}")
+            made.append(ProbeIngress(name, self._namespace, route.name, ingress_host(number, "r1", route.domain), node))
         return made
 
     def delete(self) -> None:

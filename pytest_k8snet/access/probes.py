@@ -6,14 +6,17 @@ import hashlib
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access import probe_ingresses
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
+from pytest_k8snet.access.probe_ingresses import ProbeIngress, ingress_host, ingress_name, ingress_path
 from pytest_k8snet.access.probe_services import (
     GROUP,
     GROUP_TARGET_PORTS,
@@ -37,6 +40,7 @@ from pytest_k8snet.errors import ClusterError, ConfigurationError, K8sNetError, 
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
+    from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.cluster.model import Cluster, Node
 
 NODE = "k8snet/node"
@@ -47,6 +51,8 @@ DEADLINE_S = 3600
 SERVICE_IS = "of type NodePort for one of those pods, TCP; only where checks of the area service are to run"
 SCALE_IS = f"of a ClusterIP and up to {PER_SERVICE} ports, as --k8snet-service-scale asks for; likewise"
 GROUP_IS = "of a ClusterIP for some of those pods together, likewise"
+BACKEND_IS = "for one of those pods: what Ingresses and HTTPRoutes lead to"
+INGRESS_IS = "for ingress.routes of the profile; only where checks that send requests through it are to run"
 
 _THREADS = 16
 _POLL_S = 0.5
@@ -111,8 +117,9 @@ class PlannedObject:
     what: str
 
 
-def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = False) -> list[PlannedObject]:
-    """Return what `start_probes` creates for so many nodes, and with `services` what their Services are."""
+def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = False, routes: Sequence[Route] = ()) -> list[PlannedObject]:
+    """Return what `start_probes` creates for so many nodes, with `services` what their Services are, and what is made for `routes`."""
+    kinds = Counter("Ingress" if route.gateway is None else "HTTPRoute" for route in routes)
     own = f"k8snet-{settings.run_id}"
     namespace = settings.namespace or own
     made = [PlannedObject("Namespace", own, None, 1, "for the pods, with the Pod Security level privileged")]
@@ -126,6 +133,8 @@ def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = Fal
         *([PlannedObject("Service", "probe-<number>", namespace, min(nodes, MOST), SERVICE_IS)] if services else ()),
         *([PlannedObject("Service", name, namespace, 1, GROUP_IS) for name in GROUP_TARGET_PORTS] if services else ()),
         *([PlannedObject("Service", "scale-<number>", namespace, many, SCALE_IS)] if services and many else ()),
+        *([PlannedObject("Service", probe_ingresses.SERVICE, namespace, 1, BACKEND_IS)] if routes else ()),
+        *(PlannedObject(kind, "ingress-<number>", namespace, number, INGRESS_IS) for kind, number in kinds.items()),
     ]
 
 
@@ -139,8 +148,8 @@ class RunningProbes:
         self.namespace = settings.namespace or f"k8snet-{settings.run_id}"
         self._priority_class: str | None = None
         self._made_namespace = False
-        self._services: list[str] = []
         self._grouped = grouped([node.name for node in nodes if unusable(node) is None])
+        self._made: list[str] = []  # paths of what a namespace that exists has beside the pods
         self._deleted = False
         self._lock = threading.Lock()
         self._probes = {
@@ -209,9 +218,10 @@ class RunningProbes:
         made = []
         for number, node in enumerate(served(nodes), 1):
             name = service_name(number)
-            spec = self._make_service(service_body(self._metadata(name, namespace=self.namespace), self._probes[node].pod))
-            if spec is None:
+            body = self._make(self._services_path, service_body(self._metadata(name, namespace=self.namespace), self._probes[node].pod))
+            if body is None:
                 break
+            spec = body["spec"]
             made.append(ProbeService(name, self.namespace, node, spec["clusterIP"], spec["ports"][0]["nodePort"]))
         return made
 
@@ -219,24 +229,44 @@ class RunningProbes:
         """Make the Services that lead to several probe pods. Raises `ProbeError` with what refused them."""
         made = []
         for name in GROUP_TARGET_PORTS:
-            spec = self._make_service(group_body(self._metadata(name, namespace=self.namespace), name, self._settings.run_id))
-            if spec is None:
+            metadata = self._metadata(name, namespace=self.namespace)
+            body = self._make(self._services_path, group_body(metadata, name, self._settings.run_id))
+            if body is None:
                 break
-            made.append(GroupService(name, self.namespace, tuple(self._grouped), spec["clusterIP"]))
+            made.append(GroupService(name, self.namespace, tuple(self._grouped), body["spec"]["clusterIP"]))
         return made
 
-    def _make_service(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Make a Service and return its spec, None when everything is to go already."""
+    def make_ingresses(self, node: str, routes: Sequence[Route]) -> list[ProbeIngress]:
+        """Make a Service for the probe pod of `node`, and Ingresses or HTTPRoutes that lead to it, one for each route.
+
+        Raises `ProbeError` with what refused them.
+        """
+        service = self._metadata(probe_ingresses.SERVICE, namespace=self.namespace)
+        if self._make(self._services_path, probe_ingresses.backend_body(service, self._probes[node].pod)) is None:
+            return []
+        made = []
+        for number, route in enumerate(routes, 1):
+            name, host = ingress_name(number), ingress_host(number, self._settings.run_id, route.domain)
+            body = probe_ingresses.ingress_body(self._metadata(name, namespace=self.namespace), route, host)
+            if self._make(ingress_path(route, self.namespace), body) is None:
+                break
+            made.append(ProbeIngress(name, self.namespace, route.name, host, node))
+        return made
+
+    def _make(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Make an object beside the pods; None when all of them have been removed meanwhile."""
         name = body["metadata"]["name"]
         with self._lock:
             if self._deleted:
                 return None
-            self._services.append(name)  # before the answer: it may be lost
+            self._made.append(f"{path}/{name}")  # before the answer: it may be lost
             try:
-                spec: Mapping[str, Any] = self._api.post(self._services_path, body)["spec"]
+                made: dict[str, Any] = self._api.post(path, body)
             except ClusterError as error:
-                raise ProbeError(f"Service {self.namespace}/{name} could not be made: {error}") from error
-        return spec
+                lacking = body["kind"] in ("Ingress", "HTTPRoute") and "cannot create resource" in str(error)
+                hint = "; `k8snet manifests rbac --ingress` prints a role that has this right" if lacking else ""
+                raise ProbeError(f"{body['kind']} {self.namespace}/{name} could not be made: {error}{hint}") from error
+        return made
 
     def delete(self) -> None:
         """Remove what was made, however much that is; it may be called twice. Does not wait for the pods to be gone."""
@@ -248,8 +278,9 @@ class RunningProbes:
                 self._api.delete(f"/api/v1/namespaces/{self.namespace}")
             elif self._settings.namespace is not None:
                 many = self._api.list(self._services_path, labelSelector=selector) if self._settings.frontends else ()
-                for name in dict.fromkeys((*self._services, *(item["metadata"]["name"] for item in many))):
-                    self._api.delete(f"{self._services_path}/{name}")
+                of_many = (f"{self._services_path}/{item['metadata']['name']}" for item in many)
+                for path in dict.fromkeys((*self._made, *of_many)):
+                    self._api.delete(path)
                 self._api.delete(self._pods_path, labelSelector=selector, gracePeriodSeconds=0)
             if self._priority_class is not None:
                 self._api.delete(f"{PRIORITY_CLASSES}/{self._priority_class}")
@@ -506,6 +537,11 @@ class NoProbes:
 
     def make_groups(self) -> list[GroupService]:
         """Make none either."""
+        return []
+
+    def make_ingresses(self, node: str, routes: Sequence[Route]) -> list[ProbeIngress]:
+        """Make none: there is no pod that they could lead to."""
+        del node, routes
         return []
 
     def delete(self) -> None:

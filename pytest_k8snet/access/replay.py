@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access.probe_ingresses import ProbeIngress
 from pytest_k8snet.access.probe_services import GroupService, ProbeService
 from pytest_k8snet.access.probes import Probe
+from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import AccessError, ClusterError, ConfigurationError, ProbeError, RecordError
 from pytest_k8snet.record.document import Document
@@ -126,6 +128,11 @@ class ReplayProbing:
 
     def make_groups(self) -> Sequence[GroupService]:
         """Make none either."""
+        return ()
+
+    def make_ingresses(self, node: str, routes: Sequence[Route]) -> Sequence[ProbeIngress]:
+        """Make none: what they were for is recorded."""
+        del node, routes
         return ()
 
     def delete(self) -> None:

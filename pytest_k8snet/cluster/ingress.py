@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NGINX = "k8s.io/ingress-nginx"
+SERVED_WITHIN_S = 60  # in which a controller serves what is new, where nobody says otherwise
+DOMAIN = "k8snet.invalid"
+"""That no DNS has (RFC 6761), so that nothing which follows names of Ingresses publishes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,26 @@ class Ingress:
             gateways=dict(data["gateways"]),
             unreadable=dict(data["unreadable"]),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A way into the cluster that is to be tested: whose it is, and where it answers."""
+
+    name: str
+    ingress_class: str | None = None
+    gateway: str | None = None  # namespace/name, instead of a class
+    listener: str | None = None  # of the Gateway; None is all that take it
+    domain: str = DOMAIN  # of the names that requests are for
+    service: str | None = None  # namespace/name of the controller's own Service
+    address: str | None = None
+    port: int
+    tls: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    served_within_s: int = SERVED_WITHIN_S
+    header_bytes: int
+
+    @property
+    def made(self) -> str:
+        """Say what a run makes for it."""
+        return f"HTTPRoute of Gateway {self.gateway}" if self.gateway is not None else f"Ingress of class {self.ingress_class}"

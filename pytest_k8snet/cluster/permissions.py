@@ -60,16 +60,21 @@ class Question:
         return {key: value for key, value in asked.items() if value}
 
 
-def rights(level: str, access: str, namespace: str | None, *, run_namespace: str = SOME_NAMESPACE, lock: bool = True) -> list[Right]:
+def rights(
+    level: str, access: str, namespace: str | None, *, run_namespace: str = SOME_NAMESPACE, lock: bool = True, ingresses: bool = False
+) -> list[Right]:
     """Return what a run needs.
 
     `access` is the way to the nodes: ``pod`` goes through the API server, every other one only reads from it. `namespace` is the one that
     the settings name for the probe pods; None lets the run make `run_namespace`. Without `lock` load is measured beside other runs.
+    With `ingresses` a profile names ways into the cluster that requests are sent through.
     """
     if access != "pod":
         return _reading()
     pods = _pods_in_own_namespace(run_namespace) if namespace is None else _pods_in(namespace)
     services = _probe_services(namespace, run_namespace) if level != "read" else []
+    if ingresses and level != "read":
+        services += _probe_ingresses(namespace, run_namespace)
     return [*_reading(), *pods, *services, *(_lease() if level == "load" and lock else ())]
 
 
@@ -93,10 +98,11 @@ def by_place(asked: Iterable[Question]) -> dict[str | None, list[str]]:
     return found
 
 
-def command(level: str, access: str, namespace: str | None) -> str:
+def command(level: str, access: str, namespace: str | None, *, ingresses: bool = False) -> str:
     """Return the command that prints a role for such a run."""
     options = {"--level": level, "--access": None if access == "pod" else access, "--namespace": namespace}
-    return " ".join(["k8snet manifests rbac", *(f"{option} {value}" for option, value in options.items() if value is not None)])
+    given = [f"{option} {value}" for option, value in options.items() if value is not None]
+    return " ".join(["k8snet manifests rbac", *given, *(["--ingress"] if ingresses else [])])
 
 
 def _in_words(asked: Iterable[Question]) -> Iterator[tuple[str | None, str]]:
@@ -226,6 +232,26 @@ def _probe_services(namespace: str | None, run_namespace: str) -> list[Right]:
             why="A label of one probe pod, so that it leaves a Service and comes back; without it NET-SERVICE-006 is skipped.",
         ),
     ]
+
+
+def _probe_ingresses(namespace: str | None, run_namespace: str) -> list[Right]:
+    """Those in a namespace of the run's own go with it. Whether a profile asks for them is not known before the run: not asked for."""
+    kinds = {"ingresses": "networking.k8s.io", "httproutes": "gateway.networking.k8s.io"}
+    made = [
+        Right(
+            verbs=("create",) if namespace is None else ("create", "delete"),
+            resource=resource,
+            group=group,
+            namespace=namespace or run_namespace,
+            everywhere=namespace is None,
+            optional=True,
+            why="What leads to a probe pod, an Ingress or an HTTPRoute for each of ingress.routes of the profile.",
+        )
+        for resource, group in kinds.items()
+    ]
+    why = "Only for k8snet cleanup."
+    listed = [Right(verbs=("list",), resource=resource, group=group, optional=True, why=why) for resource, group in kinds.items()]
+    return [*made, *(listed if namespace is None else [])]
 
 
 def _lease() -> list[Right]:

@@ -15,7 +15,7 @@ import click
 
 from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab.progress import open_progress
-from pytest_k8snet.lab.settings import NETWORK_KINDS, NODE_KERNEL_CHOICES, PROXY_MODES, LabSettings
+from pytest_k8snet.lab.settings import INGRESS_KINDS, NETWORK_KINDS, NODE_KERNEL_CHOICES, PROXY_MODES, LabSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,6 +109,13 @@ def prepare(components: Path | None) -> None:
     default=_DEFAULT.node_kernel,
     show_default=True,
     help="What nodes run on: User-Mode Linux, or QEMU with Debian's kernel (slow without KVM); auto: QEMU where it must be.",
+)
+@click.option(
+    "--ingress",
+    type=click.Choice(INGRESS_KINDS),
+    default=_DEFAULT.ingress,
+    show_default=True,
+    help="nginx: Debian's nginx in a pod, which Ingresses of the class nginx lead through; the profile lab-ingress judges it.",
 )
 @_components_option
 def up(components: Path | None, **values: Any) -> None:
@@ -238,7 +245,7 @@ def fault_group() -> None:
 
 
 @fault_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, networks, turns.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, networks, with_ingress, turns.")
 @click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
 @click.option(
     "--nodes", type=click.IntRange(min=1), default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs."
@@ -300,8 +307,10 @@ def _change(name: str, fault: str, node: str, word: str) -> None:
     with _told(), open_progress() as progress:
         known = find_fault(fault)
         lab = _running(name)
-        if wanted := unfit(known, lab.proxy_mode, lab.network):
-            raise LabError(f"fault {fault} is for labs with {wanted}; lab {name} has proxy mode {lab.proxy_mode}, network {lab.network}")
+        if wanted := unfit(known, lab.proxy_mode, lab.network, has_ingress=lab.has_ingress):
+            ingress = ", and no ingress" if known.with_ingress and not lab.has_ingress else ""
+            has = f"proxy mode {lab.proxy_mode}, network {lab.network}{ingress}"
+            raise LabError(f"fault {fault} is for labs with {wanted}; lab {name} has {has}")
         target = lab.node(node)
         with progress.step(f"{fault} on {node}: {word}"):
             (known.apply if word == "apply" else known.revert)(lab, target)

@@ -22,14 +22,15 @@ def command() -> None:
     "--access", type=click.Choice(("pod", "ssh", "local")), default="pod", show_default=True, help="Way to the nodes, as in --k8snet-access"
 )
 @click.option("--namespace", metavar="NAME", default=None, help="Namespace of the probe pods, as in --k8snet-namespace; it has to exist")
-def rbac(level: str, access: str, namespace: str | None) -> None:
+@click.option("--ingress", is_flag=True, help="Ingresses of the run's own too, for profiles with ingress.routes")
+def rbac(level: str, access: str, namespace: str | None, *, ingress: bool) -> None:
     """Print a service account with the least rights that a run needs, and what each is for."""
     # Not before the command is known to be this one: it imports a YAML parser.
     from pytest_k8snet.manifests.rbac import rbac as manifest
 
     if namespace is not None and not _DNS_LABEL.fullmatch(namespace):
         raise click.BadParameter(f"{namespace!r} is no name of a namespace: lower-case letters, digits and '-'", param_hint="--namespace")
-    click.echo(manifest(level, access, namespace), nl=False)
+    click.echo(manifest(level, access, namespace, ingresses=ingress), nl=False)
 
 
 @command.command("job", context_settings={"ignore_unknown_options": True})

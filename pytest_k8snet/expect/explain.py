@@ -12,6 +12,7 @@ from pytest_k8snet.expect.model import (
     Expectation,
     KernelExpectation,
     ReferencePoint,
+    RouteExpectation,
     SysctlWant,
     Wanted,
 )
@@ -85,7 +86,7 @@ def _of_field(section: str, name: str, value: object, claims: Mapping[str, Claim
             if isinstance(want, SysctlWant):
                 operator = "" if want.operator == "=" else f"{want.operator} "
                 yield Explained(f"{_SYSCTLS.get(name, f'{section}.{name}')}.{want.key}", f"{operator}{want.value}", want.origin, note)
-            elif isinstance(want, ReferencePoint):
+            elif isinstance(want, ReferencePoint | RouteExpectation):
                 yield Explained(f"{section}.{name}", str(want), want.origin)
         return
     key = _KEYS.get(f"{section}.{name}", f"{section}.{name}")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from pytest_k8snet.cluster.ingress import Route
+
 T = TypeVar("T")
 
 #: What follows the kind of tunnel device in a profile when only what goes to other subnets is to be put into it.
@@ -168,6 +170,27 @@ class DnsExpectation:
     names: Wanted[tuple[str, ...]] | None = None  # outside the cluster, that are to be resolved
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteExpectation:
+    """A way into the cluster, and what is expected of requests that are sent through it."""
+
+    route: Route
+    requests_per_connection: Wanted[int]  # to a pod, at least
+    header_bytes: Wanted[int]  # of one that passes both ways
+    hsts_max_age: Wanted[int] | None = None  # seconds, at least
+    origin: str
+
+    def __str__(self) -> str:
+        """Return it as a reader would say it."""
+        where = self.route.service or self.route.address
+        whose = self.route.gateway or self.route.ingress_class
+        hsts = "" if self.hsts_max_age is None else f", HSTS for {self.hsts_max_age.value} s"
+        return (
+            f"{self.route.name} ({whose} at {where} port {self.route.port}{' by TLS' if self.route.tls else ''}): "
+            f"{self.requests_per_connection.value} requests a connection, headers of {self.header_bytes.value} bytes{hsts}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceExpectation:
     """Services by packets."""
@@ -178,9 +201,10 @@ class ServiceExpectation:
 
 @dataclass(frozen=True, slots=True)
 class IngressExpectation:
-    """Settings of ingress-nginx, by the keys of its ConfigMap."""
+    """Settings of ingress-nginx, by the keys of its ConfigMap, and ways into the cluster."""
 
     settings: tuple[SysctlWant, ...] = ()
+    routes: tuple[RouteExpectation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_k8snet.cluster.ingress import DOMAIN, SERVED_WITHIN_S, Route
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.expect.model import (
     CROSS_SUBNET,
@@ -23,6 +24,7 @@ from pytest_k8snet.expect.model import (
     ProxyExpectation,
     ReachExpectation,
     ReferencePoint,
+    RouteExpectation,
     ServiceExpectation,
     SysctlWant,
     ThroughputExpectation,
@@ -32,6 +34,7 @@ from pytest_k8snet.expect.model import (
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.expect.profile import Profile
+    from pytest_k8snet.expect.schema import RouteModel
 
 T = TypeVar("T")
 
@@ -57,6 +60,11 @@ TUNED = "tuned-node"
 #: Least share of the host path's rate that the pod path reaches, without encapsulation and with.
 POD_TO_HOST_NATIVE = 0.9
 POD_TO_HOST_ENCAPSULATED = 0.8
+
+
+#: What is expected of a way into the cluster where the profile does not say it. Headers as large do not pass nginx' default buffers.
+REQUESTS_PER_CONNECTION = 20
+HEADER_BYTES = 12 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +264,36 @@ def _ingress(profile: Profile | None) -> IngressExpectation:
             SysctlWant(key, *split_want(text), origin=profile.origin("ingress", "settings", key))
             for key, text in wanted.items()
             if text is not None
-        )
+        ),
+        tuple(_route(profile, index, item) for index, item in enumerate(profile.model.ingress.routes or ())),
+    )
+
+
+def _route(profile: Profile, index: int, item: RouteModel) -> RouteExpectation:
+    def wanted(key: str, value: int | None) -> Wanted[int] | None:
+        return None if value is None else Wanted(value, profile.origin("ingress", "routes", index, key))
+
+    header_bytes = wanted("header_bytes", item.header_bytes) or Wanted(HEADER_BYTES, BUILT_IN)
+    return RouteExpectation(
+        route=Route(
+            name=item.name,
+            ingress_class=item.ingress_class,
+            gateway=item.gateway,
+            listener=item.listener,
+            domain=DOMAIN if item.domain is None else item.domain.strip("."),
+            service=item.service,
+            address=item.address,
+            port=item.port or (443 if item.tls else 80),
+            tls=item.tls,
+            annotations=dict(item.annotations),
+            served_within_s=item.served_within_s or SERVED_WITHIN_S,
+            header_bytes=header_bytes.value,
+        ),
+        requests_per_connection=wanted("requests_per_connection", item.requests_per_connection)
+        or Wanted(REQUESTS_PER_CONNECTION, BUILT_IN),
+        header_bytes=header_bytes,
+        hsts_max_age=wanted("hsts_max_age", item.hsts_max_age),
+        origin=profile.origin("ingress", "routes", index),
     )
 
 

@@ -9,7 +9,17 @@ import datetime
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from pytest_k8snet.expect.namespaces import reach
 from pytest_k8snet.expect.words import ENCAPSULATIONS, encapsulation_meant
@@ -21,6 +31,7 @@ _SCHEDULER = r"^[a-z]+$"
 _QDISC = r"^[a-z0-9_]+$"
 _CONGESTION_CONTROL = r"^[a-z0-9_-]+$"
 _DOMAIN = r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$"
+_NAMESPACED = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _WANT = re.compile(r"^\s*(>=|<=|=|covers\b)?\s*(.*?)\s*$")
 
 #: What the patterns of words stand for.
@@ -31,6 +42,7 @@ PATTERNS = {
     _QDISC: "a queueing discipline in lower-case letters, such as fq",
     _CONGESTION_CONTROL: "a congestion control in lower-case letters, such as bbr",
     _DOMAIN: "a name of DNS such as cluster.local",
+    _NAMESPACED: "namespace and name such as ingress-nginx/ingress-nginx-controller",
 }
 
 
@@ -311,6 +323,55 @@ def _nginx_key(key: str) -> str:
     return key
 
 
+Namespaced = Annotated[str, Field(pattern=_NAMESPACED)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+
+
+class RouteModel(_Section):
+    """A way into the cluster that requests are sent through, from a pod to a pod, by an Ingress or an HTTPRoute that the run makes."""
+
+    name: Words
+    ingress_class: Annotated[Words, Field(description="The IngressClass of the Ingress that the run makes for it.")] | None = None
+    gateway: Namespaced | None = Field(default=None, description="namespace/name of the Gateway, for an HTTPRoute instead.")
+    listener: Words | None = Field(default=None, description="Of the Gateway; all that take it without it.")
+    domain: Annotated[str, Field(pattern=_DOMAIN)] | None = Field(
+        default=None, description="Domain of the name that requests are for; k8snet.invalid without it."
+    )
+    service: Namespaced | None = Field(default=None, description="namespace/name of the controller's Service.")
+    address: Annotated[Words, Field(description="Where the controller answers, instead of its Service: an address or a name.")] | None = (
+        None
+    )
+    port: Port | None = Field(default=None, description="80 without it, with tls 443.")
+    tls: Annotated[bool, Field(strict=True, description="All requests are sent over TLS; certificates are not judged.")] = False
+    annotations: dict[str, str] = Field(default_factory=dict, description="Of what the run makes.")
+    served_within_s: Annotated[int, Field(ge=1, le=600, strict=True)] | None = Field(
+        default=None, description="Seconds in which the controller serves what is new; 60 without it."
+    )
+    requests_per_connection: Annotated[int, Field(ge=1, le=200, strict=True)] | None = Field(
+        default=None, description="Least requests of one client that a connection to a pod carries, on average; 20 without it."
+    )
+    header_bytes: Annotated[int, Field(ge=1, le=61440, strict=True)] | None = Field(
+        default=None, description="Length of a header that passes both ways; 12288 without it."
+    )
+    hsts_max_age: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        default=None, description="Least seconds in Strict-Transport-Security; not judged without it."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> RouteModel:
+        if (self.ingress_class is None) == (self.gateway is None):
+            both = "neither ingress_class nor gateway" if self.gateway is None else "both ingress_class and gateway"
+            raise ValueError(f"got {both}, want one of the two: whose way it is")
+        if self.listener is not None and self.gateway is None:
+            raise ValueError("got listener without gateway; an IngressClass has none")
+        if (self.service is None) == (self.address is None):
+            both = "neither service nor address" if self.service is None else "both service and address"
+            raise ValueError(f"got {both}, want one of the two: where the controller answers")
+        if self.hsts_max_age is not None and not self.tls:
+            raise ValueError("got hsts_max_age without tls: true; the header counts over TLS alone")
+        return self
+
+
 class Ingress(_Section):
     """Ingress controllers."""
 
@@ -324,6 +385,18 @@ class Ingress(_Section):
         ]
         | None,
     ] = Field(default_factory=dict, description="Of ingress-nginx, by the keys of its ConfigMap.")
+    routes: list[RouteModel] = Field(
+        default_factory=list, max_length=8, description="Ways into the cluster that requests are sent through. None is without it."
+    )
+
+    @field_validator("routes")
+    @classmethod
+    def _apart(cls, routes: list[RouteModel]) -> list[RouteModel]:
+        names = [route.name for route in routes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"got the name {name!r} more than once; checks tell routes apart by it")
+        return routes
 
 
 class WaiverModel(_Section):

@@ -1,14 +1,21 @@
-"""Judge what can be read of ingress: keys that the controller does not know, values against the profile, and what is out of support."""
+"""Judge ingress: what is configured and out of support, and what comes of requests that were sent through it.
+
+What is measured through an ingress counts when the same requests, sent straight to the same pod, show what they must.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from pytest_k8snet.cluster.ingress import NGINX, Ingress, NginxController
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.nginx_keys import JUDGED, KEYS, MEANT
-from pytest_k8snet.expect.model import IngressExpectation, SysctlWant
+from pytest_k8snet.expect.model import IngressExpectation, RouteExpectation, SysctlWant
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.ingress import IngressRecord, RouteRecord, Series
 
 #: Implementations of the Gateway API by the beginning of their controllerName.
 GATEWAYS = {
@@ -145,3 +152,193 @@ def _get(controller: NginxController) -> str:
 
 def _not_recorded() -> Judgement:
     return Judgement.beyond_reach("the record is of a version that did not read the cluster's ingress")
+
+
+def reached(record: IngressRecord, expect: IngressExpectation) -> Judgement:
+    """Judge that requests through an ingress are answered by the pod behind it, all of them."""
+
+    def judge(judgement: Judgement, want: RouteExpectation, route: RouteRecord) -> None:
+        about = f"{want.route.name}: {route.url} for {route.host}"
+        if route.through is None:
+            judgement.check(
+                False,
+                f"{about} is not answered by the pod behind it, {route.waited_s:g} s after its {want.route.made} was made: {route.first}",
+                measured=route.first,
+                command=_curl(route),
+            )
+            return
+        judgement.evidence[want.route.name] = {
+            "served_after_s": route.waited_s,
+            "answered": f"{route.through.answered} of {route.through.asked}",
+        }
+        judgement.check(
+            route.through.complete,
+            f"{about}: {route.through.asked - route.through.answered} of {route.through.asked} requests were not answered by the pod: "
+            f"{_counted(route.through.others)}",
+            command=_curl(route),
+        )
+        for take in route.incomplete:
+            judgement.remark(
+                f"{about}: {take.asked - take.answered} of {take.asked} requests were not answered: {_counted(take.others)}; not again"
+            )
+
+    return _each(record, expect, "every request is answered by the pod", judge, unreached=True)
+
+
+def kept_to_pods(record: IngressRecord, expect: IngressExpectation) -> Judgement:
+    """Judge that an ingress sends many requests over one connection to a pod."""
+
+    def judge(judgement: Judgement, want: RouteExpectation, route: RouteRecord) -> None:
+        series, control = route.through, route.control
+        if series is None or not series.seen_requests:
+            return
+        judgement.evidence[want.route.name] = {"requests": series.seen_requests, "connections": series.seen_connections}
+        if control.seen_connections != 1 or control.opened != 1:
+            judgement.inconclusive(
+                f"{want.route.name}: {control.seen_requests} requests straight to the pod were seen on {control.seen_connections} "
+                f"connections, and {control.opened} were opened for them: what counts them does not tell"
+            )
+            return
+        allowed = max(1, series.seen_requests // want.requests_per_connection.value)
+        told = (
+            f"{want.route.name}: {series.seen_requests} requests reached the pod over {series.seen_connections} connections "
+            f"({_how(series)}), want {allowed} at most: {want.requests_per_connection.value} requests each "
+            f"({want.requests_per_connection.origin})"
+        )
+        if allowed < series.seen_connections <= allowed + series.opened - 1:
+            judgement.inconclusive(
+                f"{told}; the client had to open {series.opened} itself (NET-INGRESS-006), and another process may have answered each time"
+            )
+            return
+        judgement.check(
+            series.seen_connections <= allowed, told, measured=series.seen_connections, wanted=allowed, command="ss -tn in the pod"
+        )
+
+    return _each(record, expect, "connections to pods are used again", judge)
+
+
+def kept_for_clients(record: IngressRecord, expect: IngressExpectation) -> Judgement:
+    """Judge that an ingress keeps a client's connection for all of its requests."""
+
+    def judge(judgement: Judgement, want: RouteExpectation, route: RouteRecord) -> None:
+        series, control = route.through, route.control
+        if series is None or not series.answered:
+            return
+        judgement.evidence[want.route.name] = {"requests": series.asked, "connections": series.opened}
+        if control.closed_after:
+            judgement.inconclusive(
+                f"{want.route.name}: a connection straight to the pod was closed after {control.closed_after[0]} requests as well"
+            )
+            return
+        judgement.check(
+            not series.closed_after,
+            f"{want.route.name}: {route.url} closed the client's connection after {_some(series.closed_after)} requests, want it kept for "
+            f"all {series.asked}",
+            measured=series.opened,
+            wanted=1,
+            command=_curl(route),
+        )
+
+    return _each(record, expect, "one connection for all requests of a client", judge)
+
+
+def headers(record: IngressRecord, expect: IngressExpectation) -> Judgement:
+    """Judge that large headers pass an ingress, in requests and in answers."""
+
+    def judge(judgement: Judgement, want: RouteExpectation, route: RouteRecord) -> None:
+        if route.sent is None or route.returned is None:
+            return
+        size, about = route.header_bytes, f"{want.route.name}: {route.url}"
+        if size != want.header_bytes.value:
+            judgement.error(f"{want.route.name}: headers of {size} bytes were sent, and {want.header_bytes} are wanted")
+            return
+        if not route.control_sent.complete or not route.control_returned.complete or route.control_sent.seen_header_bytes != size:
+            judgement.inconclusive(f"{want.route.name}: a header of {size} bytes does not even pass straight to the pod and back")
+            return
+        judgement.check(
+            route.sent.complete and route.sent.seen_header_bytes == size,
+            f"{about}: a request with a header of {size} bytes does not reach the pod whole: {_counted(route.sent.others) or 'cut'}, "
+            f"want that it does ({want.header_bytes.origin}); ingress-nginx: large-client-header-buffers",
+            measured=_counted(route.sent.others),
+            command=_curl(route),
+        )
+        judgement.check(
+            route.returned.complete,
+            f"{about}: an answer of the pod with a header of {size} bytes does not come back: {_counted(route.returned.others)}, "
+            f"want that it does ({want.header_bytes.origin}); ingress-nginx: proxy-buffer-size",
+            measured=_counted(route.returned.others),
+            command=_curl(route),
+        )
+
+    return _each(record, expect, "large headers pass both ways", judge)
+
+
+def hsts(record: IngressRecord, expect: IngressExpectation) -> Judgement:
+    """Judge that answers over TLS tell browsers to come back by TLS only."""
+    if expect.routes and all(want.hsts_max_age is None for want in expect.routes):
+        return Judgement.skipped("no profile wants HSTS of a way into the cluster (hsts_max_age in ingress.routes)")
+
+    def judge(judgement: Judgement, want: RouteExpectation, route: RouteRecord) -> None:
+        if want.hsts_max_age is None or route.through is None or not route.through.answered:
+            return
+        header = route.through.hsts
+        age = None if header is None else re.search(r"(?i)(?:^|;)\s*max-age\s*=\s*\"?(\d+)", header)
+        judgement.evidence[want.route.name] = header
+        judgement.check(
+            age is not None and int(age[1]) >= want.hsts_max_age.value,
+            f"{want.route.name}: {route.url}: Strict-Transport-Security is {header or 'missing'}, want max-age "
+            f"{want.hsts_max_age} at least",
+            measured=header,
+            wanted=want.hsts_max_age.value,
+            command=_curl(route),
+        )
+
+    return _each(record, expect, "HSTS in answers over TLS", judge)
+
+
+_JudgeRoute = Callable[[Judgement, RouteExpectation, RouteRecord], None]
+
+
+def _each(record: IngressRecord, expect: IngressExpectation, want: str, judge: _JudgeRoute, *, unreached: bool = False) -> Judgement:
+    """Judge every route of the profile. One that does not answer is NET-INGRESS-004's alone, which is `unreached`."""
+    if not expect.routes:
+        return Judgement.skipped("no profile names a way into the cluster to send requests through (ingress.routes)")
+    if record.absent is not None:
+        return Judgement.beyond_reach(record.absent) if record.beyond else Judgement.skipped(record.absent)
+    judgement = Judgement(want=f"{', '.join(item.route.name for item in expect.routes)}: {want}")
+    measured = {route.name: route for route in record.routes}
+    silent = []
+    for item in expect.routes:
+        route = measured.get(item.route.name)
+        if route is None:
+            judgement.error(f"{item.route.name}: was not measured; the record is of another profile")
+        elif not route.control.complete:
+            judgement.inconclusive(
+                f"{item.route.name}: the pod on {record.backend} does not even answer the pod on {record.client} straight: "
+                f"{_counted(route.control.others) or 'too slowly'}; NET-REACH-001 says more"
+            )
+        else:
+            judge(judgement, item, route)
+            silent += [item.route.name] if route.through is None or not route.through.answered else []
+    if silent and not judgement.checked and not judgement.findings:
+        judgement.skip_reason = f"requests do not get through {', '.join(silent)}: NET-INGRESS-004 judges that"
+    return judgement
+
+
+def _how(series: Series) -> str:
+    """Say how the ingress asked the pod: what closes its connections is often in there."""
+    connection = {name: count for name, count in series.seen_connection.items() if name}
+    return ", ".join([*series.seen_protocols, *(f"Connection: {name}" for name in connection)])
+
+
+def _counted(others: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} ({count})" for what, count in others.items())
+
+
+def _some(numbers: tuple[int, ...], most: int = 5) -> str:
+    return ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more times" if len(numbers) > most else "")
+
+
+def _curl(route: RouteRecord) -> str:
+    at = urlsplit(route.url)
+    return f"curl -vk --resolve {route.host}:{at.port}:{at.hostname} {at.scheme}://{route.host}:{at.port}/"

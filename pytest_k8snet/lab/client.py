@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.cluster.api import Api
 
-_CLUSTER_WIDE = frozenset({"Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityClass"})
+_CLUSTER_WIDE = frozenset(
+    {"Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "IngressClass", "PriorityClass"}
+)
 _POLL_S = 0.2
 _DELETE_S = 60.0
 _CONFLICTS = 20

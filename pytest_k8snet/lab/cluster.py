@@ -21,7 +21,7 @@ from pytest_k8snet.lab.kubeconfig import kubeconfig
 from pytest_k8snet.lab.namespace import Namespace, open_namespace, require_host, start_keeper
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import NodeWriter, bird_protocol
-from pytest_k8snet.lab.objects import SYSTEM, manifests
+from pytest_k8snet.lab.objects import manifests
 from pytest_k8snet.lab.pki import ssh_pair, write_file
 from pytest_k8snet.lab.prepare import Prepared, prepare
 from pytest_k8snet.lab.qemu import Qemu, accelerator
@@ -281,7 +281,7 @@ def _unready_pods(client: LabClient) -> list[str]:
     """Give what of the system's own workloads is not complete."""
     try:
         sets = [*client.api.list("/apis/apps/v1/daemonsets")]
-        deployments = [*client.api.list(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments")]
+        deployments = [*client.api.list("/apis/apps/v1/deployments")]
     except (ApiError, ApiUnreachableError):
         return ["the API server"]
     missing = []

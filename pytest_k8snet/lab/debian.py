@@ -44,6 +44,7 @@ NODE_PACKAGES = (
     "ipvsadm",
     "kmod",
     "nftables",
+    "nginx",
     "openssh-server",
     "procps",
     "python3",
@@ -51,7 +52,7 @@ NODE_PACKAGES = (
     "sudo",
     "tcpdump",
 )
-"""What a node has installed beside Debian's minimal base."""
+"""What a node, or an image that takes it from there, has installed beside Debian's minimal base."""
 
 MOUNT_POINTS = (
     "k8snet",

@@ -28,6 +28,7 @@ COREDNS = "k8snet.local/coredns:1"
 KUBE_PROXY = "k8snet.local/kube-proxy:1"
 FLANNEL = "k8snet.local/flannel:1"
 PROBE = "k8snet.local/probe:1"
+INGRESS = "k8snet.local/ingress:1"
 
 TOOL_PACKAGES = (
     "base-files",
@@ -48,7 +49,7 @@ TOOL_PACKAGES = (
     "python3",
     "tcpdump",
 )
-"""What the layer shared by the probe and kube-proxy holds, with all that these depend on."""
+"""What the layer shared by the probe, kube-proxy and the ingress holds, with all that these depend on."""
 
 _NOT_NEEDED = frozenset(
     {
@@ -103,7 +104,7 @@ class Image:
 
 def references() -> dict[str, str]:
     """Give role to image reference."""
-    return {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE, "flannel": FLANNEL}
+    return {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE, "flannel": FLANNEL, "ingress": INGRESS}
 
 
 def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path, flanneld: Path | None) -> tuple[Image, ...]:
@@ -112,11 +113,13 @@ def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path,
     The probe has the reference a run uses by default as well, so that it needs no option on a lab.
     """
     tools = Layer("tools", lambda tar: _add_packages(tar, node_root, TOOL_PACKAGES))
+    nginx = Layer("nginx", lambda tar: _add_packages(tar, node_root, ("nginx",), below=TOOL_PACKAGES))
     path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     made = (
         Image((PAUSE,), (Layer("pause", lambda tar: _add_program(tar, pause, "pause")),), ("/pause",)),
         Image((COREDNS,), (Layer("coredns", lambda tar: _add_program(tar, coredns, "coredns")),), ("/coredns",)),
         Image((PROBE, DEFAULT_IMAGE), (tools,), ("/bin/sh",), path),
+        Image((INGRESS,), (tools, nginx), ("/usr/sbin/nginx",), path),
         Image(
             (KUBE_PROXY,),
             (tools, Layer("kube-proxy", lambda tar: _add_program(tar, kube_proxy, "usr/local/bin/kube-proxy"))),
@@ -189,12 +192,18 @@ def _add_program(tar: tarfile.TarFile, program: Path, name: str) -> None:
         tar.addfile(info, content)
 
 
-def _add_packages(tar: tarfile.TarFile, root: Path, packages: Sequence[str]) -> None:
-    """Add the files of these Debian packages and of all that they depend on, as they are installed below a root."""
+def _add_packages(tar: tarfile.TarFile, root: Path, packages: Sequence[str], *, below: Sequence[str] = ()) -> None:
+    """Add the files of these Debian packages and of all that they depend on, as they are installed below a root.
+
+    What the packages `below` bring is in a layer under this one.
+    """
     tar.dereference = False
-    paths = set(_EXTRA_PATHS)
-    for package in installed_closure((root / "var/lib/dpkg/status").read_text(), packages):
-        paths.update(_package_paths(root, package))
+    status = (root / "var/lib/dpkg/status").read_text()
+    known = set(installed_closure(status, below))
+    paths = set() if below else set(_EXTRA_PATHS)
+    for package in installed_closure(status, packages):
+        if package not in known:
+            paths.update(_package_paths(root, package))
     paths.update(_alternatives(root, paths))
     paths.update({f"{folder}/__pycache__" for folder in _python_folders(paths)})
     with_parents = {str(parent) for path in paths for parent in (Path(path), *Path(path).parents)} - {"."}

@@ -67,7 +67,7 @@ class Prepared:
     content: Path
     """Every image, imported and unpacked: `root`, for nodes at /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
     images: Mapping[str, str]
-    """Role (pause, probe, coredns, kube-proxy, flannel) to image reference."""
+    """Role (pause, probe, coredns, kube-proxy, flannel, ingress) to image reference."""
 
 
 def prepare(

@@ -58,6 +58,11 @@ class RunningLab:
         return self._state.settings.network
 
     @property
+    def has_ingress(self) -> bool:
+        """Whether it has an ingress."""
+        return self._state.settings.ingress != "none"
+
+    @property
     def nodes(self) -> Sequence[FaultyNode]:
         """All nodes."""
         return [FaultyNode(node.name, node.address, node.pod_cidr) for node in self._plan.nodes]

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 ProxyMode = Literal["ipvs", "iptables", "nftables", "none"]
 NodeKernelKind = Literal["uml", "qemu"]
 NodeKernelChoice = Literal["auto", "uml", "qemu"]
+IngressKind = Literal["none", "nginx"]
 NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp"]
 
 PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
 NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
+INGRESS_KINDS: tuple[IngressKind, ...] = get_args(IngressKind)
 NODE_KERNEL_CHOICES: tuple[NodeKernelChoice, ...] = get_args(NodeKernelChoice)
 
 NOT_ON_UML: tuple[ProxyMode, ...] = ("nftables",)
@@ -58,6 +60,7 @@ class LabSettings:
     direct_routing: bool = False
     """Flannel encapsulates only what goes to nodes of another segment."""
     node_kernel: NodeKernelChoice = "auto"
+    ingress: IngressKind = "none"
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -72,6 +75,8 @@ class LabSettings:
         if nodes.overlaps(pods):
             raise LabError(f"--node-subnet {nodes} and --pod-cidr {pods} overlap; choose ranges that do not")
         self._check_subnets(nodes, pods)
+        if self.ingress != "none" and self.proxy_mode == "none":
+            raise LabError(f"--ingress {self.ingress}: with --proxy-mode none nothing leads to its Service; choose another --proxy-mode")
         if self.node_kernel == "uml" and self.proxy_mode in NOT_ON_UML:
             raise LabError(
                 f"--node-kernel uml: User-Mode Linux lacks what --proxy-mode {self.proxy_mode} needs (nf_tables for IPv4 and IPv6); "

@@ -13,25 +13,25 @@ NAME = "k8snet"  # of the account, its roles and bindings, and of its namespace 
 _RBAC = "rbac.authorization.k8s.io"
 
 
-def rbac(level: str, access: str, namespace: str | None) -> str:
+def rbac(level: str, access: str, namespace: str | None, *, ingresses: bool = False) -> str:
     """Return the account, its roles and their bindings as YAML; what each rule is for stands above it."""
     home = namespace or NAME
-    needed = rights(level, access, namespace)
+    needed = rights(level, access, namespace, ingresses=ingresses)
     documents = [] if namespace is not None else [_object("v1", "Namespace", NAME)]
     documents.append(_object("v1", "ServiceAccount", NAME, home))
     for place in sorted({right.role_namespace for right in needed}, key=lambda name: name or ""):
         kind = "ClusterRole" if place is None else "Role"
         documents.append(_object(f"{_RBAC}/v1", kind, NAME, place) + _rules([right for right in needed if right.role_namespace == place]))
         documents.append(_object(f"{_RBAC}/v1", f"{kind}Binding", NAME, place) + _binding(kind, home))
-    return "\n".join([*_head(level, access, namespace, home), *_joined(documents)]) + "\n"
+    return "\n".join([*_head(level, access, namespace, home, ingresses=ingresses), *_joined(documents)]) + "\n"
 
 
-def _head(level: str, access: str, namespace: str | None, home: str) -> Iterator[str]:
+def _head(level: str, access: str, namespace: str | None, home: str, *, ingresses: bool) -> Iterator[str]:
     yield f"# What a run needs with --k8snet-level={level}, --k8snet-access={access}" + (
-        f", --k8snet-namespace={namespace}:" if namespace else ":"
+        (f", --k8snet-namespace={namespace}" if namespace else "") + (", ingress.routes in the profile:" if ingresses else ":")
     )
     yield "#"
-    yield f"#   {command(level, access, namespace)} | kubectl apply -f -"
+    yield f"#   {command(level, access, namespace, ingresses=ingresses)} | kubectl apply -f -"
     yield f"#   kubectl create token {NAME} --namespace {home}     # credentials for a kubeconfig"
     if access == "pod":
         yield "#"

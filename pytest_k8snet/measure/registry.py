@@ -14,8 +14,10 @@ from pytest_k8snet.plan import OMIT_S, TAKE_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access
+    from pytest_k8snet.access.probe_ingresses import ProbeIngress
     from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
+    from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.record.document import Document
 
@@ -78,6 +80,8 @@ class MeasureContext:
     service_scale: Sequence[int] = ()  # so many frontends of Services are made
     make_frontends: Callable[[str, int, int], str] | None = None  # by a node, a number and so many ports; gives the ClusterIP
     propagation_s: float = 30.0  # for so long a change of endpoints may take
+    routes: Sequence[Route] = ()  # ways into the cluster that the profile names
+    probe_ingresses: Callable[[], Sequence[ProbeIngress]] = tuple  # the same
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
@@ -94,10 +98,10 @@ class MeasureContext:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A kind of document and how it is taken: one document per subject, in any order, none left out."""
+    """A kind of document and how it is taken: one document per subject, in any order, none left out; one of the cluster has one."""
 
     kind: str
-    subject: Literal["node", "pair"]
+    subject: Literal["cluster", "node", "pair"]
     level: Literal["read", "probe", "load"]  # what it does to the cluster
     module: str
     last: tuple[str, ...] = ()  # checks that come last: of what is better the later it is looked at
@@ -109,7 +113,7 @@ class Measurement:
         return self.level == "load"
 
     def take(self, context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
-        """Measure `subjects` (node names, or pairs ``a:b``). What cannot be measured becomes a document with the reason."""
+        """Measure `subjects` (node names, pairs ``a:b``, or ``cluster``). What cannot be measured becomes a document with the reason."""
         take: Callable[[MeasureContext, Sequence[str]], Iterator[Document]] = import_module(self.module).take
         return take(context, subjects)
 
@@ -139,6 +143,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),
+        Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
     )

@@ -36,6 +36,7 @@ PROBES = "probes.json"
 PROFILES = "profiles.json"
 LEASE = "lease.json"
 SERVICES = "services.json"
+INGRESSES = "ingresses.json"
 CLUSTER_FILE = "cluster/cluster.json"
 
 _LONGEST_NAME = 200  # bytes; file systems take 255

@@ -132,6 +132,7 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
                 target.parent.mkdir(exist_ok=True)
                 if not target.exists():
                     source.replace(target)
+    whole.put(_unasked(parts[0]))
     run = dict(parts[0].run)
     run["id"] = "+".join(str(part.run["id"]) for part in parts) if len(parts) <= 4 else f"{parts[0].run['id']}+{len(parts) - 1} more"
     run["started"] = min(str(part.run["started"]) for part in parts)
@@ -139,6 +140,13 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
     run.update(plan=None, results=None, measured_by=None, shards=[part.run["id"] for part in parts])
     whole.write_json(RUN, run)
     return str(run["id"])
+
+
+def _unasked(part: Part) -> Document:
+    """Return what stands for requests through ways into the cluster: of a run in shards nobody judges the cluster, and sends any."""
+    absent = "a run in shards sends no requests through ways into the cluster; one of a single process does"
+    values = {"absent": absent, "beyond": True}
+    return replace(part.cluster, kind="ingress", duration_s=0.0, method="none", values=values)
 
 
 def _of(part: Part, file: Path) -> bool:

@@ -15,7 +15,7 @@ def tree(folder: Path) -> set[str]:
 
 
 #: What is measured by packets, of each node.
-PACKETS = tuple(kind for kind, measurement in MEASUREMENTS.items() if measurement.level == "probe")
+PACKETS = tuple(kind for kind, measurement in MEASUREMENTS.items() if (measurement.level, measurement.subject) == ("probe", "node"))
 
 
 @pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
@@ -34,6 +34,7 @@ def test_content(bench: Bench, way: str) -> None:
         ".k8snet-run",
         "cluster/cluster.json",
         "collection.json",
+        "ingress/cluster.json",
         *(f"{kind}/{node}.json" for kind in ("activity", "facts", "ipvs", *PACKETS) for node in nodes),
         "plan.json",
         "probes.json",

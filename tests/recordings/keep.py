@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_k8snet.measure.registry import MEASUREMENTS
 from pytest_k8snet.options import DECIDING
 from pytest_k8snet.record.store import RUN
+from tests.lab.iptables_vxlan.test_suite import TOGETHER as TOGETHER_ON_IPTABLES
 from tests.lab.test_ipvs_native import TOGETHER
 from tests.lab.test_networks import NETWORKS
 from tests.lab.test_nftables import TOGETHER as TOGETHER_ON_NFTABLES
@@ -26,6 +27,9 @@ def keep(results: Path) -> None:
     keep_one(results / "test_ipvs_native/healthy", "ipvs-native")
     keep_one(results / "test_ipvs_native/ssh", "by-ssh")
     keep_one(results / "iptables_vxlan/healthy", "iptables-vxlan")
+    keep_one(results / "iptables_vxlan/namespace", "iptables-ingress")
+    for title, faults in TOGETHER_ON_IPTABLES.items():
+        keep_one(results / "iptables_vxlan" / "+".join(faults), f"iptables-faults-{title}", faults)
     keep_one(results / "test_no_proxy/healthy", "no-proxy")
     for title, faults in TOGETHER.items():
         keep_one(results / "test_ipvs_native" / "+".join(faults), f"ipvs-faults-{title}", faults)

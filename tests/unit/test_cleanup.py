@@ -74,6 +74,16 @@ def raw(
     }
 
 
+INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
+HTTP_ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
+OLD = (
+    "/api/v1/namespaces/team/pods/host-b",
+    "/api/v1/namespaces/team/services/probe-2",
+    "/apis/networking.k8s.io/v1/namespaces/team/ingresses/ingress-1",
+    "/apis/gateway.networking.k8s.io/v1/namespaces/team/httproutes/ingress-2",
+)
+
+
 @pytest.fixture
 def server() -> Iterator[FakeApiServer]:
     with fake_api() as server:
@@ -85,8 +95,10 @@ def server() -> Iterator[FakeApiServer]:
             raw("host-c", namespace="team", expires="2999-01-01T00:00:00+00:00"),
         )
         server.items("/api/v1/services", raw("probe-1", namespace="k8snet-r1"), raw("probe-2", namespace="team"))
+        server.items(INGRESSES, raw("ingress-1", namespace="k8snet-r1"), raw("ingress-1", namespace="team"))
+        server.items(HTTP_ROUTES, raw("ingress-2", namespace="team"))
         server.items(PRIORITY_CLASSES, raw("k8snet-r1", expires="nonsense"))
-        for path in ("/api/v1/namespaces/k8snet-r1", "/api/v1/namespaces/team/pods/host-b", "/api/v1/namespaces/team/services/probe-2"):
+        for path in (*OLD, "/api/v1/namespaces/k8snet-r1"):
             server.routes["DELETE", path] = (200, {})
         yield server
 
@@ -103,19 +115,17 @@ def test_command(server: FakeApiServer, tmp_path: Path) -> None:
         "removed Namespace k8snet-r1 (run r1, made 2020-01-01 00:00 UTC)",
         "removed Pod team/host-b (run r1, made 2020-01-01 00:00 UTC)",
         "removed Service team/probe-2 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed Ingress team/ingress-1 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed HTTPRoute team/ingress-2 (run r1, made 2020-01-01 00:00 UTC)",
         "kept 3 that are younger; --older-than or --all removes more",
     ]
-    assert server.asked("DELETE") == [
-        "/api/v1/namespaces/k8snet-r1",
-        "/api/v1/namespaces/team/pods/host-b",
-        "/api/v1/namespaces/team/services/probe-2",
-    ]
+    assert server.asked("DELETE") == ["/api/v1/namespaces/k8snet-r1", *OLD]
 
 
 def test_dry_run(server: FakeApiServer, tmp_path: Path) -> None:
     ran = cleanup(server, tmp_path, "--dry-run", "--all")
     assert ran.exit_code == 0
-    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 6
+    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 8
     assert server.asked("DELETE") == []
 
 
@@ -150,6 +160,7 @@ def test_a_lease_of_somebody_elses_is_left_alone(server: FakeApiServer, tmp_path
 
 def test_nothing_there(tmp_path: Path) -> None:
     with fake_api() as server:
+        server.routes["GET", INGRESSES] = status(403, "Forbidden", "may not list them")
         for path in ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services"):
             server.items(path)
         server.routes["GET", PRIORITY_CLASSES] = status(403, "Forbidden", "may not list them")

@@ -20,11 +20,12 @@ from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.claims.reading import CNIS
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.lease import ApiLeases, LoadLease, Timing
-from tests.unit.access.test_probes import Cell, cluster, node, waiting
+from tests.unit.access.test_probes import HTTP_ROUTES, INGRESSES, ROUTES, Cell, cluster, node, waiting
 from tests.unit.cluster.samples import daemonset
 from tests.unit.cluster.test_lease import wait_for
 from tests.unit.fakeapi import FakeApiServer, LeaseCell, status
 
+WAYS = ("ingresses.networking.k8s.io", "httproutes.gateway.networking.k8s.io")
 Granted = tuple[str, str, str | None]  # verb, resource, namespace
 
 
@@ -84,6 +85,20 @@ def test_with_a_namespace_nothing_but_reading_is_cluster_wide() -> None:
             assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "k8snet", "namespace": "net"}]
 
 
+def test_ingresses_are_made_with_rights_that_are_asked_for() -> None:
+    text = printed("--level", "probe", "--ingress")
+    assert set(granted(text)) - set(granted(printed("--level", "probe"))) == {
+        (verb, resource, None) for verb in ("create", "list") for resource in WAYS
+    }
+    assert "# What a run needs with --k8snet-level=probe, --k8snet-access=pod, ingress.routes in the profile:\n" in text
+    assert "#   k8snet manifests rbac --level probe --ingress | kubectl apply -f -\n" in text
+    assert set(granted(printed("--level", "read", "--ingress"))) == set(granted(printed("--level", "read")))
+    in_one = set(granted(printed("--level", "probe", "--ingress", "--namespace", "net")))
+    assert in_one - set(granted(printed("--level", "probe", "--namespace", "net"))) == {
+        (verb, resource, "net") for verb in ("create", "delete") for resource in WAYS
+    }
+
+
 def test_ssh_takes_no_right_but_reading() -> None:
     text = printed("--level", "load", "--access", "ssh")
     assert {verb for verb, _, _ in granted(text)} == {"list", "get"}
@@ -131,6 +146,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     probes.make_groups()
     with suppress(ApiError):
         regroup(api, running["node-1"], "r1", member=False)
+    probes.make_ingresses("node-1", ROUTES)
     probes.delete()
     cell_of_lease = LeaseCell(server)
     lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))
@@ -138,10 +154,17 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     wait_for(lambda: len(cell_of_lease.history) > 1)
     assert lease.remove() is None
     if namespace is None:
-        for path in ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services", PRIORITY_CLASSES):
+        for path in (
+            "/api/v1/namespaces",
+            "/api/v1/pods",
+            "/api/v1/services",
+            f"{INGRESSES}/ingresses",
+            f"{HTTP_ROUTES}/httproutes",
+            PRIORITY_CLASSES,
+        ):
             server.items(path)
         find(api)
-    given = set(granted(printed("--level", "load", *(["--namespace", namespace] if namespace else []))))
+    given = set(granted(printed("--level", "load", "--ingress", *(["--namespace", namespace] if namespace else []))))
     used = {right_for(method, path, given) for method, path, _, _ in server.requests if path != "/version"}
     assert used - given == tried
     assert given - used == {("create", "pods/exec", namespace)}, "what a WebSocket's GET takes since Kubernetes 1.35"

@@ -422,6 +422,7 @@ def test_expectations_are_told_by_the_keys_of_a_profile() -> None:
         "kernel.sysctl.pod",
         "latency.points",
         "ingress.settings",
+        "ingress.routes",
     }
 
 

@@ -46,6 +46,10 @@ class FaultyLab(Protocol):
         """How pods of different nodes reach each other: one of the lab's kinds of network."""
 
     @property
+    def has_ingress(self) -> bool:
+        """Whether it was started with an ingress."""
+
+    @property
     def nodes(self) -> Sequence[FaultyNode]:
         """All nodes, in the order of their names."""
 
@@ -97,4 +101,5 @@ class Fault:
     revert: Callable[[FaultyLab, FaultyNode], None]
     proxy_modes: tuple[str, ...] = ANY_PROXY_MODE
     networks: tuple[str, ...] = ANY_NETWORK
+    with_ingress: bool = False
     """The labs in which the declared cases turn."""

@@ -11,6 +11,7 @@ from pytest_k8snet.lab.faults import (
     cni,
     conntrack,
     crossing,
+    ingress,
     kernel,
     machine,
     network,
@@ -39,6 +40,7 @@ FAULTS: tuple[Fault, ...] = (
     *reach.FAULTS,
     *packets.FAULTS,
     *services.FAULTS,
+    *ingress.FAULTS,
 )
 
 
@@ -73,6 +75,7 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
         "summary": known.summary,
         "proxy_modes": list(known.proxy_modes),
         "networks": list(known.networks),
+        "with_ingress": known.with_ingress,
         "turns": [
             {"check": turns.check, "subject": subject, "verdict": turns.verdict}
             for turns in known.turns
@@ -136,9 +139,11 @@ def _row(known: Fault) -> str:
 def labs_of(known: Fault) -> str:
     """Return in words which labs a fault is for."""
     modes = "any proxy mode" if known.proxy_modes == ANY_PROXY_MODE else f"proxy mode {' or '.join(known.proxy_modes)}"
-    return modes if known.networks == ANY_NETWORK else f"{modes}, network {' or '.join(known.networks)}"
+    network = "" if known.networks == ANY_NETWORK else f", network {' or '.join(known.networks)}"
+    return f"{modes}{network}{', --ingress nginx' * known.with_ingress}"
 
 
-def unfit(known: Fault, proxy_mode: str, network: str) -> str | None:
+def unfit(known: Fault, proxy_mode: str, network: str, *, has_ingress: bool) -> str | None:
     """Return which labs a fault is for when it is not for such a lab, None when it is."""
-    return None if proxy_mode in known.proxy_modes and network in known.networks else labs_of(known)
+    fits = proxy_mode in known.proxy_modes and network in known.networks and (has_ingress or not known.with_ingress)
+    return None if fits else labs_of(known)

@@ -21,6 +21,6 @@ def results(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="package")
 def lab(results: Path) -> Iterator[Lab]:
     """Run the lab."""
-    options = ("--nodes", "3", "--proxy-mode", "iptables", "--network", "vxlan", "--line-rate", "50mbit")
+    options = ("--nodes", "3", "--proxy-mode", "iptables", "--network", "vxlan", "--line-rate", "50mbit", "--ingress", "nginx")
     with running_lab("test-iptables", results, *options) as lab:
         yield lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from datetime import datetime, timedelta
@@ -15,15 +16,29 @@ from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.node_files import CNI_CONFIGURATION
 from tests.lab.gateway import watched
 from tests.lab.rights import least_rights
-from tests.lab.suite import NOTHING_TO_JUDGE, Lab, assert_nothing_is_left, has_begun, k8snet
+from tests.lab.suite import NOTHING_TO_JUDGE, Lab, assert_nothing_is_left, has_begun, k8snet, turned_on
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
 SERVICES_AND_LOAD = ("--k8snet-checks=NET-SERVICE-001,NET-THROUGHPUT-001", "--k8snet-load-pairs=sample:1")
+WAITING = "K8SNET_TEST_INGRESS"
+"""Environment: set to apply the fault of the ingress, too, whose proof is that nothing comes for a while."""
+
+TOGETHER = {
+    "ingress": {
+        "ingress-without-kept-connections": "node-1",
+        "ingress-closing-clients": "node-1",
+        "ingress-small-buffers": "node-1",
+        "ingress-without-hsts": "node-1",
+    },
+    "ingress-shut": {"ingress-of-one-namespace": "node-1"},
+}
+INGRESS = ("--k8snet-profile=lab", "--k8snet-profile=lab-ingress")
 NODES = ("node-1", "node-2", "node-3")
 
 
 def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    profiles = ("--k8snet-profile=lab", "--k8snet-profile=iptables", "--k8snet-profile=vxlan", "--k8snet-profile=tuned-node")
+    names = ("lab", "iptables", "vxlan", "tuned-node", "lab-ingress")
+    profiles = [f"--k8snet-profile={name}" for name in names]
     monkeypatch.setenv("K8SNET_TEST_CONNECTIONS", str(tmp_path / "connections"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     with watched(lab, tmp_path / "gateway.json") as sent_outside:
@@ -32,7 +47,8 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
     assert {*(tmp_path / "connections").read_text().split()} == {"127.0.0.1"}, "the API server's address, and no other"
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
-    assert outcome.skipped_checks == NOTHING_TO_JUDGE | {
+    of_ingress = {f"NET-INGRESS-00{number}" for number in range(3, 9)}
+    assert outcome.skipped_checks == (NOTHING_TO_JUDGE - of_ingress) | {
         "NET-ABSENCE-001",
         "NET-ABSENCE-002",
         "NET-ABSENCE-003",
@@ -43,6 +59,16 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
         "NET-PROXY-005",
         "NET-PROXY-006",
     }
+
+
+@pytest.mark.parametrize(
+    "title", ["ingress", pytest.param("ingress-shut", marks=pytest.mark.skipif(WAITING not in os.environ, reason=f"{WAITING} is not set"))]
+)
+def test_faults_turn_exactly_their_cases(lab: Lab, title: str) -> None:
+    """Where one keeps requests out of the ingress, what the others turn is not judged; that takes as long as a controller may."""
+    outcome = turned_on(lab, TOGETHER[title], *INGRESS, "--k8snet-checks=NET-INGRESS-*")
+    assert outcome.noteworthy == outcome.declared, outcome.output
+    assert outcome.exit_status == 1
 
 
 def test_claims_and_the_least_rights_are_enough_and_xdist_says_the_same(lab: Lab, tmp_path: Path) -> None:
@@ -72,8 +98,9 @@ def test_a_right_that_is_missing_is_named_before_anything_is_made(lab: Lab, tmp_
 def test_in_a_namespace_that_is_there_few_rights_are_cluster_wide(lab: Lab, tmp_path: Path) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "privileged"}
     lab.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "measured", "labels": labels}})
-    account = least_rights(lab, tmp_path, "--level", "probe", "--namespace", "measured")
-    outcome = lab.run_suite("namespace", "--k8snet-level=probe", FEW[1], "--k8snet-namespace=measured", kubeconfig=account)
+    account = least_rights(lab, tmp_path, "--level", "probe", "--ingress", "--namespace", "measured")
+    asked = ("--k8snet-level=probe", f"{FEW[1]},NET-INGRESS-*", *INGRESS, "--k8snet-namespace=measured")
+    outcome = lab.run_suite("namespace", *asked, kubeconfig=account)
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert_nothing_is_left(lab)
 

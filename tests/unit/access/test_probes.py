@@ -9,6 +9,7 @@ import pytest
 
 from pytest_k8snet.access import probes as probes_module
 from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.probe_ingresses import ProbeIngress
 from pytest_k8snet.access.probe_services import GROUP, SERVED, SPREAD, STICKY, GroupService, ProbeService
 from pytest_k8snet.access.probes import (
     Probe,
@@ -23,13 +24,22 @@ from pytest_k8snet.access.probes import (
     start_probes,
 )
 from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.cluster.model import Cluster, Node
-from pytest_k8snet.cluster.ownership import MANAGED_BY, MANAGER, RUN_ID
+from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
 from pytest_k8snet.errors import ConfigurationError, ProbeError
 from tests.unit.fakeapi import FakeApiServer, status
 
 NAMESPACE = "/api/v1/namespaces/k8snet-r1"
 PODS = f"{NAMESPACE}/pods"
+INGRESSES = "/apis/networking.k8s.io/v1"
+PLAIN = Route(name="plain", ingress_class="nginx", service="ingress/ingress", port=80, header_bytes=12288)
+ROUTES = (
+    PLAIN,
+    replace(PLAIN, name="tls", port=443, tls=True, annotations={"example.org/size": "32k"}),
+    replace(PLAIN, name="gate", ingress_class=None, gateway="infra/edge", listener="http", domain="apps.test"),
+)
+HTTP_ROUTES = "/apis/gateway.networking.k8s.io/v1"
 
 
 def node(name: str, *, ready: bool = True, os: str = "linux") -> Node:
@@ -58,8 +68,13 @@ class Cell:
         server.routes["GET", f"{path}/pods"] = self._list
         server.routes["DELETE", f"{path}/pods"] = (200, {})
         server.routes["POST", f"{path}/services"] = self._create_service
-        for name in ("1", "2", "3", "spread", "sticky"):
-            server.routes["DELETE", f"{path}/services/probe-{name}"] = (200, {})
+        for name in ("probe-1", "probe-2", "probe-3", "probe-spread", "probe-sticky", "ingress"):
+            server.routes["DELETE", f"{path}/services/{name}"] = (200, {})
+        server.routes["POST", path.replace("/api/v1", INGRESSES) + "/ingresses"] = self._create_ingress
+        for number in (1, 2):
+            server.routes["DELETE", path.replace("/api/v1", INGRESSES) + f"/ingresses/ingress-{number}"] = (200, {})
+        server.routes["POST", path.replace("/api/v1", HTTP_ROUTES) + "/httproutes"] = self._create_ingress
+        server.routes["DELETE", path.replace("/api/v1", HTTP_ROUTES) + "/httproutes/ingress-3"] = (200, {})
         server.items(f"{path}/events")
 
     def _create(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
@@ -74,6 +89,9 @@ class Cell:
             return self.refuse[body["metadata"]["name"]]
         ports = [{**port, "nodePort": 30001} for port in body["spec"]["ports"]]
         return 201, {**body, "spec": {**body["spec"], "clusterIP": "10.96.1.1", "ports": ports}}
+
+    def _create_ingress(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        return self.refuse.get(body["metadata"]["name"], (201, body))
 
     def _list(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         items = []
@@ -261,19 +279,94 @@ def test_a_service_that_is_refused(server: FakeApiServer, api: Api) -> None:
 
 
 @pytest.mark.parametrize("namespace", [None, "net"])
+def test_ingresses_lead_to_a_probe_pod_and_go_with_it(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    place = namespace or "k8snet-r1"
+    Cell(server, place)
+    probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
+    made = probes.make_ingresses("node-2", ROUTES)
+    assert made == [
+        ProbeIngress(f"ingress-{number}", place, route.name, f"ingress-{number}-r1.{route.domain}", "node-2")
+        for number, route in enumerate(ROUTES, 1)
+    ]
+    assert [ProbeIngress.from_json(item.to_json()) for item in made] == made
+    kinds = ("Service", "Ingress", "HTTPRoute")
+    service, plain, tls, gate = (body for method, _, _, body in server.requests if method == "POST" and body["kind"] in kinds)
+    assert service["spec"] == {
+        "selector": {SERVED: "probe-node-2"},
+        "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8718}],
+    }
+    backend = {"service": {"name": "ingress", "port": {"number": 80}}}
+    assert plain["spec"] == {
+        "ingressClassName": "nginx",
+        "rules": [
+            {
+                "host": "ingress-1-r1.k8snet.invalid",
+                "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+            }
+        ],
+    }
+    assert tls["spec"]["tls"] == [{"hosts": ["ingress-2-r1.k8snet.invalid"]}]
+    assert gate["spec"] == {
+        "parentRefs": [{"namespace": "infra", "name": "edge", "sectionName": "http"}],
+        "hostnames": ["ingress-3-r1.apps.test"],
+        "rules": [
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": [{"name": "ingress", "port": 80}]},
+        ],
+    }
+    for body in (service, plain, tls, gate):
+        assert body["metadata"]["labels"] == {MANAGED_BY: MANAGER, RUN_ID: "r1"}
+    assert set(plain["metadata"]["annotations"]) == {EXPIRES}
+    assert tls["metadata"]["annotations"]["example.org/size"] == "32k"
+    probes.delete()
+    gone = [path.rpartition("/")[2] for path in server.asked("DELETE") if re.search("/(services|ingresses|httproutes)/", path)]
+    assert gone == ([] if namespace is None else ["ingress", "ingress-1", "ingress-2", "ingress-3"])
+    assert probes.make_ingresses("node-1", ROUTES) == [], "not after the end"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "words"),
+    [
+        ("ingress", "exceeded quota: services", "Service k8snet-r1/ingress could not be made: .*exceeded quota: services$"),
+        (
+            "ingress-2",
+            'ingresses.networking.k8s.io is forbidden: User "k8snet" cannot create resource "ingresses"',
+            "Ingress k8snet-r1/ingress-2 could not be made: .*; `k8snet manifests rbac --ingress` prints a role that has this right$",
+        ),
+        (
+            "ingress-3",
+            'httproutes.gateway.networking.k8s.io is forbidden: User "k8snet" cannot create resource "httproutes"',
+            "HTTPRoute k8snet-r1/ingress-3 could not be made: .*; `k8snet manifests rbac --ingress` prints a role that has this right$",
+        ),
+        (
+            "ingress-1",
+            'admission webhook "validate.nginx.ingress.kubernetes.io" denied the request',
+            "Ingress k8snet-r1/ingress-1 could not be made: .*denied the request$",
+        ),
+    ],
+)
+def test_an_ingress_that_is_refused(server: FakeApiServer, api: Api, name: str, reason: str, words: str) -> None:
+    cell = Cell(server)
+    cell.refuse[name] = status(403, "Forbidden", reason)
+    probes = start(api, node("node-1"))
+    with pytest.raises(ProbeError, match=words):
+        probes.make_ingresses("node-1", ROUTES)
+
+
+@pytest.mark.parametrize("namespace", [None, "net"])
 def test_what_is_planned_is_what_is_made(server: FakeApiServer, api: Api, namespace: str | None) -> None:
     Cell(server, namespace or "k8snet-r1")
     probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
     probes.make_services(["node-1", "node-2"])
     probes.make_groups()
+    probes.make_ingresses("node-1", ROUTES)
     probes.delete()
     made: dict[tuple[str, str, str | None], list[Any]] = {}
     for body in (body for method, _, _, body in server.requests if method == "POST"):
         metadata = body["metadata"]
         name = re.sub("node-[12]", "<node>", metadata["name"])
-        name = re.sub("-[12]$", "-<number>", name) if body["kind"] == "Service" else name
+        name = re.sub("-[123]$", "-<number>", name) if body["kind"] in ("Service", "Ingress", "HTTPRoute") else name
         made.setdefault((body["kind"], name, metadata.get("namespace")), []).append(body)
-    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2, services=True)
+    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2, services=True, routes=ROUTES)
     assert {(item.kind, item.name, item.namespace): item.number for item in planned} == {key: len(bodies) for key, bodies in made.items()}
     for item in planned:
         if item.kind == "Pod":

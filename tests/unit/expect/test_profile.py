@@ -491,3 +491,43 @@ def test_settings_of_ingress(tmp_path: Path) -> None:
     assert "is no key that is judged; there are: hsts, " in refused(str(tmp_path / "q.yaml"))
     assert "covers is for lists of ports" in refused(write(tmp_path, "r.yaml", "ingress:\n  settings:\n    keep-alive: covers 1\n"))
     assert ":2: dns.replicas: " in refused(write(tmp_path, "s.yaml", "dns:\n  replicas: 0\n"))
+
+
+ROUTE = "ingress:\n  routes:\n    - name: edge\n      ingress_class: nginx\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("      gateway: a/b\n", ":3: ingress.routes.0: got both ingress_class and gateway, want one of the two: whose way it is"),
+        (
+            "      service: a/b\n    - name: x\n      service: a/b\n",
+            ":6: ingress.routes.1: got neither ingress_class nor gateway, want one of the two: whose way it is",
+        ),
+        (
+            "      service: a/b\n    - {name: edge, ingress_class: x, service: a/b}\n",
+            ":2: ingress.routes: got the name 'edge' more than once; checks tell routes apart by it",
+        ),
+        ("      listener: http\n", ":3: ingress.routes.0: got listener without gateway; an IngressClass has none"),
+        ("", ":3: ingress.routes.0: got neither service nor address, want one of the two: where the controller answers"),
+        (
+            "      service: a/b\n      address: 198.51.100.7\n",
+            ":3: ingress.routes.0: got both service and address, want one of the two: where the controller answers",
+        ),
+        (
+            "      service: ingress-nginx\n",
+            (":5: ingress.routes.0.service: got 'ingress-nginx', want namespace and name such as ingress-nginx/ingress-nginx-controller"),
+        ),
+        (
+            "      service: a/b\n      hsts_max_age: 60\n",
+            ":3: ingress.routes.0: got hsts_max_age without tls: true; the header counts over TLS alone",
+        ),
+        ("      service: a/b\n      header_bytes: 70000\n", ":6: ingress.routes.0.header_bytes: got 70000, want at most 61440"),
+        ("      service: a/b\n      port: 0\n", ":6: ingress.routes.0.port: got 0, want at least 1"),
+        ("      service: a/b\n      header_size: 8\n", ":6: unknown key 'ingress.routes.0.header_size'; did you mean 'header_bytes'?"),
+    ],
+    ids=["two-ways", "no-way", "same-name", "listener", "nowhere", "twice", "no-namespace", "no-tls", "too-long", "no-port", "unknown"],
+)
+def test_ways_into_the_cluster_that_make_no_sense(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, "p.yaml", ROUTE + text)
+    assert refused(path).startswith(f"{path}{message}")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.expect.profile import Profile, load_profiles
 from pytest_k8snet.expect.resolve import BUILT_IN_SYSCTLS, Expectations, resolve
@@ -180,6 +181,39 @@ def test_wishes_for_dns_and_ingress(tmp_path: Path) -> None:
     assert str(expect.dns.replicas) == "3 (profile p.yaml:1)"
     assert [(want.key, str(want)) for want in expect.ingress.settings] == [("keep-alive", ">= 75 (profile p.yaml:4)")]
     assert resolve(None, cluster()).common.ingress.settings == ()
+
+
+def test_ways_into_the_cluster(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "ingress:\n  routes:\n"
+        "    - {name: plain, ingress_class: nginx, service: a/b}\n"
+        "    - name: edge\n      ingress_class: haproxy\n      address: 198.51.100.7\n      tls: true\n      hsts_max_age: 60\n"
+        "      header_bytes: 8000\n      served_within_s: 300\n      annotations: {example.org/x: y}\n"
+        "    - {name: gate, gateway: infra/edge, listener: http, domain: apps.test., service: a/b}\n"
+    )
+    plain, edge, gate = resolve(load_profiles([str(path)]), cluster()).common.ingress.routes
+    assert plain.route == Route(name="plain", ingress_class="nginx", service="a/b", port=80, header_bytes=12288)
+    assert (str(plain.requests_per_connection), str(plain.header_bytes)) == ("20 (built-in)", "12288 (built-in)")
+    assert (plain.hsts_max_age, plain.origin) == (None, "profile p.yaml:3")
+    assert edge.route == Route(
+        name="edge",
+        ingress_class="haproxy",
+        address="198.51.100.7",
+        port=443,
+        tls=True,
+        annotations={"example.org/x": "y"},
+        served_within_s=300,
+        header_bytes=8000,
+    )
+    assert (str(edge.hsts_max_age), str(edge.header_bytes)) == ("60 (profile p.yaml:8)", "8000 (profile p.yaml:9)")
+    assert str(edge) == "edge (haproxy at 198.51.100.7 port 443 by TLS): 20 requests a connection, headers of 8000 bytes, HSTS for 60 s"
+    assert gate.route == Route(
+        name="gate", gateway="infra/edge", listener="http", domain="apps.test", service="a/b", port=80, header_bytes=12288
+    )
+    assert (gate.route.made, edge.route.made) == ("HTTPRoute of Gateway infra/edge", "Ingress of class haproxy")
+    assert str(gate).startswith("gate (infra/edge at a/b port 80): ")
+    assert resolve(None, cluster()).common.ingress.routes == ()
 
 
 def test_claims_of_one_node_win_over_those_of_all() -> None:

@@ -224,7 +224,7 @@ def test_a_start_waits_for_the_clusters_own_pods(
     waiting_for: list[str],
 ) -> None:
     server.items("/apis/apps/v1/daemonsets", *sets)
-    server.items("/apis/apps/v1/namespaces/kube-system/deployments", *deployments)
+    server.items("/apis/apps/v1/deployments", *deployments)
     assert cluster._unready_pods(client) == waiting_for
 
 

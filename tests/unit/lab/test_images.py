@@ -35,6 +35,11 @@ Package: libc6
 
 Package: debconf
 
+Package: nginx
+Depends: tool, library
+
+Package: library
+
 Package: unrelated
 """
 
@@ -62,6 +67,10 @@ def root(tmp_path: Path) -> Path:
     (info / "tool.list").write_text("/.\n/bin\n/bin/tool\n/usr/bin/twice\n/usr/share/doc/gone\n")
     (info / "python3.list").write_text("/usr/lib/python3\n/usr/lib/python3/m.py\n")
     (info / "libc6:amd64.list").write_text("/sbin/iptables-nft\n/sbin/iptables-legacy\n")
+    (info / "nginx.list").write_text("/usr/sbin/nginx\n/bin/tool\n")
+    (info / "library.list").write_text("/usr/lib/library.so\n")
+    (root / "usr/sbin/nginx").write_text("nginx")
+    (root / "usr/lib/library.so").write_text("library")
     (root / "var/lib/dpkg/status").write_text(STATUS)
     return root
 
@@ -90,6 +99,7 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
         ["k8snet.local/pause:1"],
         ["k8snet.local/coredns:1"],
         ["k8snet.local/probe:1", DEFAULT_IMAGE],
+        ["k8snet.local/ingress:1"],
         ["k8snet.local/kube-proxy:1"],
         ["k8snet.local/flannel:1"],
     ]
@@ -97,9 +107,10 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
         assert entry["Config"] == f"{hashlib.sha256(contents[entry['Config']]).hexdigest()}.json"
         config = json.loads(contents[entry["Config"]])
         assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(contents[layer]).hexdigest()}" for layer in entry["Layers"]]
-    probe, proxy = manifest[2]["Layers"], manifest[3]["Layers"]
-    assert proxy[: len(probe)] == probe
-    assert manifest[4]["Layers"][: len(probe)] == probe
+    probe, nginx, proxy, flannel = (entry["Layers"] for entry in manifest[2:])
+    assert [layers[:-1] for layers in (nginx, proxy, flannel)] == [probe] * 3
+    with tarfile.open(fileobj=io.BytesIO(contents[nginx[1]])) as layer:
+        assert [member.name for member in layer.getmembers() if member.isfile()] == ["usr/bin/tool", "usr/lib/library.so", "usr/sbin/nginx"]
     without = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=None)
     assert [image.references for image in without] == [image.references for image in made[:-1]]
     with tarfile.open(fileobj=io.BytesIO(contents[proxy[1]])) as layer:

@@ -13,6 +13,7 @@ import pytest
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.reading import read_claims, recognise_cni
 from pytest_k8snet.cluster.inventory import kube_proxies
+from pytest_k8snet.expect.profile import load_profiles
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.client import path
 from pytest_k8snet.lab.faults.service_proxy import CONFIG_MAP, DAEMON_SET
@@ -139,3 +140,33 @@ def test_flannel_is_told_its_backend_and_asks_no_service() -> None:
     assert environment["KUBERNETES_SERVICE_HOST"] == "10.199.0.1"
     assert not [item for item in found if item["metadata"]["name"] == "k8snet-lab-network"], "flannel's own objects are the claim"
     assert not [item for item in objects(LabSettings()) if "flannel" in item["metadata"]["name"]]
+
+
+def test_an_ingress_is_there_when_it_is_asked_for() -> None:
+    found = objects(LabSettings(ingress="nginx", nodes=2))
+    deployment = one(found, "Deployment", "ingress")["spec"]["template"]["spec"]
+    (container,) = deployment["containers"]
+    assert container["image"] == IMAGES["ingress"]
+    assert deployment["nodeSelector"] == {"kubernetes.io/hostname": "node-2"}
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert environment["KUBERNETES_SERVICE_HOST"] == AddressPlan.of(LabSettings()).api_address
+    ingress_class = one(found, "IngressClass", environment["INGRESS_CLASS"])
+    assert path(ingress_class) == "/apis/networking.k8s.io/v1/ingressclasses/nginx"
+    (rules,) = (item["rules"] for item in found if item["kind"] == "ClusterRole" and item["metadata"]["name"] == "ingress")
+    gateway = one(found, "Gateway", "nginx")
+    assert environment["GATEWAY"] == f"{gateway['metadata']['namespace']}/{gateway['metadata']['name']}"
+    assert path(gateway) == "/apis/gateway.networking.k8s.io/v1/namespaces/ingress/gateways/nginx"
+    assert {path(item).rpartition("/")[2] for item in found if item["kind"] == "CustomResourceDefinition"} == {
+        "gateways.gateway.networking.k8s.io",
+        "httproutes.gateway.networking.k8s.io",
+    }
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"list", "watch"}
+    settings = one(found, "ConfigMap", environment["SETTINGS"])["data"]
+    assert "def configuration(" in one(found, "ConfigMap", "ingress-program")["data"]["controller.py"]
+    (lab,) = (route for route in [*load_profiles(["lab-ingress"]).model.ingress.routes] if route.tls)
+    assert (lab.ingress_class, lab.service) == ("nginx", "ingress/ingress")
+    (route,) = (route for route in load_profiles(["lab-ingress"]).model.ingress.routes if route.gateway)
+    assert route.gateway == environment["GATEWAY"]
+    assert route.listener in [listener["name"] for listener in gateway["spec"]["listeners"]]
+    assert str(lab.hsts_max_age) == settings["hsts-max-age"]
+    assert not [item for item in objects(LabSettings()) if "ingress" in item["metadata"]["name"]]

@@ -57,6 +57,10 @@ from pytest_k8snet.lab.settings import MAX_NODES, LabSettings
             {"subnets": 2, "node_subnet": "10.95.255.0/24"},
             "--node-subnet 10.95.255.0/24: the second segment would be 10.96.0.0/24, which is no range of its own; choose another",
         ),
+        (
+            {"ingress": "nginx", "proxy_mode": "none"},
+            "--ingress nginx: with --proxy-mode none nothing leads to its Service; choose another --proxy-mode",
+        ),
         ({"direct_routing": True}, "--direct-routing: --network native has no such choice; flannel-vxlan and flannel-ipip have"),
         ({"pod_cidr": "10.200.0.0/22", "nodes": 4}, "--pod-cidr 10.200.0.0/22 is too small for 4 nodes"),
     ],
@@ -81,6 +85,7 @@ def test_refusals(values: dict[str, Any], message: str) -> None:
         {"pod_cidr": "172.16.0.0/22", "nodes": 3},
         {"proxy_mode": "none", "network": "vxlan"},
         {"network": "flannel-ipip", "subnets": 2, "direct_routing": True},
+        {"ingress": "nginx", "proxy_mode": "iptables"},
     ],
     ids=str,
 )

@@ -1,0 +1,74 @@
+"""What nginx is told, by the objects of a cluster and the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_k8snet.lab.ingress import CLASS, TUNED
+from pytest_k8snet.lab.ingress_controller import configuration, rules_of_ingresses, rules_of_routes
+
+
+def ingress(name: str, host: str, *, namespace: str = "ns", ingress_class: str = CLASS) -> dict[str, Any]:
+    path = {"path": "/", "backend": {"service": {"name": "web", "port": {"number": 80}}}}
+    spec = {"ingressClassName": ingress_class, "rules": [{"host": host, "http": {"paths": [path]}}]}
+    return {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
+
+
+def web(*endpoints: tuple[str, bool], namespace: str = "ns") -> dict[str, Any]:
+    metadata = {"namespace": namespace, "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}
+    ready = [{"addresses": [address], "conditions": {"ready": is_ready}} for address, is_ready in endpoints]
+    return {"metadata": metadata, "ports": [{"name": "http", "port": 8718}], "endpoints": ready}
+
+
+ONE = {"ns/a": ingress("a", "a.test")}
+SLICES = {"ns/web-1": web(("10.0.0.1", True), ("10.0.0.2", False))}
+
+
+def test_settings_are_directives_and_without_them_nginx_has_its_own_defaults() -> None:
+    tuned = configuration(rules_of_ingresses(ONE, CLASS), SLICES, TUNED)
+    assert "upstream upstream-0 { server 10.0.0.1:8718; keepalive 320; }" in tuned
+    assert 'proxy_http_version 1.1; proxy_set_header Connection "";' in tuned
+    for words in ("keepalive_requests 1000;", "large_client_header_buffers 4 32k;", "proxy_buffer_size 32k; proxy_buffers 4 32k;"):
+        assert words in tuned
+    assert "on 'max-age=31536000';" in tuned
+    untuned = configuration(rules_of_ingresses(ONE, CLASS), SLICES, {})
+    assert "upstream upstream-0 { server 10.0.0.1:8718; }" in untuned
+    for directive in ("keepalive", "proxy_http_version", "client_header_buffers", "buffer_size", "max-age"):
+        assert directive not in untuned
+
+
+def test_only_ingresses_of_the_class_and_of_the_namespace_that_is_followed() -> None:
+    found = {
+        "ns/a": ingress("a", "a.test"),
+        "ns/b": ingress("b", "b.test", ingress_class="other"),
+        "ns/c": ingress("c", "c.test; }"),
+        "other/d": ingress("d", "d.test", namespace="other"),
+    }
+    assert [
+        host for host in ("a", "b", "c", "d") if f"server_name {host}.test;" in configuration(rules_of_ingresses(found, CLASS), SLICES, {})
+    ] == ["a", "d"]
+    followed = configuration(rules_of_ingresses(found, CLASS), SLICES, {"watch-namespace": "other"})
+    assert [host for host in ("a", "d") if f"server_name {host}.test;" in followed] == ["d"]
+
+
+def test_without_ready_endpoints_the_answer_is_503() -> None:
+    for slices in ({}, {"ns/web-1": web(("10.0.0.1", False))}, {"other/web-1": web(("10.0.0.1", True), namespace="other")}):
+        assert "server_name a.test; return 503; }" in configuration(rules_of_ingresses(ONE, CLASS), slices, {})
+
+
+def test_what_is_in_force_is_told() -> None:
+    assert 'location = /healthz { return 200 \'{"hsts-max-age": "5"}\'; }' in configuration([], {}, {"hsts-max-age": "5"})
+
+
+def test_only_routes_of_the_gateway() -> None:
+    def route(name: str, parent: dict[str, str], *hosts: str) -> dict[str, Any]:
+        spec = {"parentRefs": [parent], "hostnames": [*hosts], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}
+        return {"metadata": {"namespace": "ns", "name": name}, "spec": spec}
+
+    found = {
+        "ns/a": route("a", {"namespace": "ingress", "name": "nginx", "sectionName": "http"}, "a.test", "x; }"),
+        "ns/b": route("b", {"name": "nginx"}, "b.test"),
+        "ns/c": {"metadata": {"namespace": "ns", "name": "c"}, "spec": {"parentRefs": [{"namespace": "ingress", "name": "nginx"}]}},
+    }
+    assert [*rules_of_routes(found, "ingress/nginx")] == [("ns", "a.test", "web", 80)]
+    assert [*rules_of_routes(found, "ns/nginx")] == [("ns", "b.test", "web", 80)]
