@@ -44,8 +44,8 @@ class Connections:
 
     @property
     def what(self) -> str:
-        """The Service, for messages."""
-        return f"Service {self.service} ({self.address} port {self.port})"
+        """The Service, for messages. Its namespace goes with the run."""
+        return f"Service {self.service.rpartition('/')[2]} ({self.address} port {self.port})"
 
     @property
     def shares(self) -> Counter[str]:

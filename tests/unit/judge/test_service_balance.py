@@ -22,7 +22,7 @@ PROXIES = ({"name": "kube-proxy", "namespace": "kube-system", "desired": 3, "rea
 CLUSTER = Cluster("v1.37.2", (fake_node("node-1"),), {}, PROXIES, None)
 WITHOUT = facts(kube_proxy={"mode": None, "mode_error": "Connection refused", "listening": False, "processes": []})
 ENDPOINTS = {"node-1": "10.244.1.5", "node-2": "10.244.2.5", "node-3": "10.244.3.5"}
-SERVICE = "Service k8snet-1/probe-spread (10.96.2.1 port 80)"
+SERVICE = "Service probe-spread (10.96.2.1 port 80)"
 TO_SERVICE = "-A KUBE-SERVICES -d 10.96.2.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-ABCDEFGHIJKLMNOP"
 MASQUERADED = "-A KUBE-SVC-ABCDEFGHIJKLMNOP ! -s 10.244.0.0/16 -d 10.96.2.1/32 -p tcp -j KUBE-MARK-MASQ"
 TAKING = "-A PREROUTING -d 10.96.2.1/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:8718"
@@ -242,7 +242,7 @@ def test_one_endpoint_is_no_choice() -> None:
     assert outcome(service.affinity(alone, facts(), CLUSTER)) == spread(alone)
 
 
-STICKY = "Service k8snet-1/probe-sticky (10.96.2.2 port 80)"
+STICKY = "Service probe-sticky (10.96.2.2 port 80)"
 
 
 @pytest.mark.parametrize(
