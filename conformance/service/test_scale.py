@@ -16,11 +16,13 @@ def test_scale(node, cluster, expect, verdict):
     How it is measured
         Only when asked for: `--k8snet-service-scale=10,1000`. The run makes Services of up to 100 ports in its own namespace until
         there are so many frontends (at most 10,000), all leading to one probe pod. For each number every node's pod connects to
-        the last one until it is answered, which is timed from the first one's making on, and then 200 times, one after the other.
+        the last one until it is answered, which is timed from the first one's making on, and then 200 times, one after the other;
+        and as often to the pod itself, before and after, so that a node that is busy meanwhile is told apart.
         They go with the run, also after Ctrl-C. Before that it is seen that there are addresses enough. `k8snet plot RUN -o
         scale.svg` draws what was measured.
     Expected
-        The p50 with the most is at most service.scale_factor (2) times that with the fewest, or latency.slack_ms (1 ms) more. In
+        How much longer the p50 is than to the pod itself: with the most at most service.scale_factor (2) times as much as with
+        the fewest, or latency.slack_ms (1 ms) more. In
         iptables mode that is advice, unless the profile gives the factor. Every connection is answered, and the last frontend
         within 60 s and 50 ms for each. Skipped where it is not asked for, and where no Service address leads anywhere.
     Fix

@@ -351,14 +351,17 @@ def scale(record: ScaleRecord, facts: NodeFacts, expect: ServiceExpectation, lat
         if size.connected_ms:
             figures = f"p50 {size.percentile(0.5):.2f} ms, p99 {size.percentile(0.99):.2f} ms"
             judgement.evidence[f"{size.frontends} frontends"] = f"{figures}, answering {size.answering_s:g} s after the first was made"
-    sizes = [size for size in record.sizes if size.connected_ms]
+        if size.connected_ms and not size.direct_ms:
+            judgement.inconclusive(f"{what}: the pod itself answered no connection: how much the Service adds is not seen")
+    sizes = [size for size in record.sizes if size.connected_ms and size.direct_ms]
     if len(sizes) < 2:
         judgement.remark(f"{record.node}: there is one number of Services to look at, and nothing to compare it with")
         return judgement
-    few, many = sizes[0].percentile(0.5), sizes[-1].percentile(0.5)
+    few, many = sizes[0].more_ms, sizes[-1].more_ms
     told = (
-        f"{record.node}: connecting takes {many:.2f} ms (p50) with {sizes[-1].frontends} frontends of Services and {few:.2f} ms with "
-        f"{sizes[0].frontends}, want at most {factor.value:g} times as long or {latency.slack_ms.value:g} ms more ({factor.origin})"
+        f"{record.node}: connecting takes {many:.2f} ms (p50) longer than to the pod itself with {sizes[-1].frontends} frontends of "
+        f"Services and {few:.2f} ms with {sizes[0].frontends}, want at most {factor.value:g} times that or {latency.slack_ms.value:g} ms "
+        f"more ({factor.origin})"
     )
     holds = many <= max(few * factor.value, few + latency.slack_ms.value)
     if facts.kube_proxy.mode == "iptables" and factor.origin == "built-in":

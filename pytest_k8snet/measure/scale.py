@@ -70,7 +70,9 @@ def _measure(context: MeasureContext, subjects: Sequence[str]) -> dict[str, Mapp
                 address = context.make_frontends(endpoint, services, port)
                 frontends += port
             shared = {"frontends": frontends, "services": services, "made_s": round(time.monotonic() - start, 2)}
-            connect = partial(_connect, context, address=address, port=port, start=start, patience_s=BASE_S + PER_FRONTEND_S * frontends)
+            pod = (context.probes[endpoint].pod_ip or "", SCALE_TARGET_PORT)
+            patience_s = BASE_S + PER_FRONTEND_S * frontends
+            connect = partial(_connect, context, last=(address, port), pod=pod, start=start, patience_s=patience_s)
             for name, answer in at_once(context, [name for name in subjects if name not in failed], connect).items():
                 if isinstance(answer, Exception):
                     failed[name] = answer
@@ -82,26 +84,36 @@ def _measure(context: MeasureContext, subjects: Sequence[str]) -> dict[str, Mapp
     return {name: failed.get(name) or {"endpoint": endpoint, "sizes": found[name]} for name in subjects}
 
 
-def _connect(context: MeasureContext, node: str, *, address: str, port: int, start: float, patience_s: float) -> dict[str, Any]:
-    """Connect to the last frontend until it answers, and then many times."""
+def _connect(
+    context: MeasureContext, node: str, *, last: tuple[str, int], pod: tuple[str, int], start: float, patience_s: float
+) -> dict[str, Any]:
+    """Connect to the last frontend until it answers, and then many times; as often to its pod itself, half of it before and half after.
 
-    def connections(count: int) -> Sequence[Mapping[str, Any]]:
-        params = {"address": address, "port": port, "count": count, "together": 1, "timeout_s": TIMEOUT_S}
-        answer: Sequence[Mapping[str, Any]] = context.access.pod(node).request(
-            "balance.connect", params, timeout_s=REQUEST_S + count * TIMEOUT_S
-        )["connections"]
-        return answer
+    What makes a node slow meanwhile, proxies at work for one, does so with both.
+    """
 
-    while (last := connections(1)[0])["name"] is None:
+    def connections(count: int, to: tuple[str, int]) -> Sequence[Mapping[str, Any]]:
+        params = {"address": to[0], "port": to[1], "count": count, "together": 1, "timeout_s": TIMEOUT_S}
+        answer = context.access.pod(node).request("balance.connect", params, timeout_s=REQUEST_S + count * TIMEOUT_S)
+        found: Sequence[Mapping[str, Any]] = answer["connections"]
+        return found
+
+    while (tried := connections(1, last)[0])["name"] is None:
         if time.monotonic() - start > patience_s or context.stopped.wait(_BETWEEN_S):
             break
-    answering_s = None if last["name"] is None else round(time.monotonic() - start, 2)
-    answers = [] if answering_s is None else connections(CONNECTIONS)
+    answering_s = None if tried["name"] is None else round(time.monotonic() - start, 2)
+    answers: Sequence[Mapping[str, Any]] = ()
+    directly: Sequence[Mapping[str, Any]] = ()
+    if answering_s is not None:
+        directly = connections(CONNECTIONS // 2, pod)
+        answers = connections(CONNECTIONS, last)
+        directly = [*directly, *connections(CONNECTIONS // 2, pod)]
     return {
         "answering_s": answering_s,
         "waited_s": round(time.monotonic() - start, 2),
-        "error": last["error"],
+        "error": tried["error"],
         "connected_ms": sorted(item["connected_ms"] for item in answers if item["name"] is not None),
+        "direct_ms": sorted(item["connected_ms"] for item in directly if item["name"] is not None),
         "unanswered": sum(item["name"] is None for item in answers),
     }
 

@@ -19,11 +19,17 @@ class Size:
     waited_s: float
     error: str | None
     connected_ms: tuple[float, ...]  # sorted
+    direct_ms: tuple[float, ...]  # the same of connections to the pod itself, at the same time
     unanswered: int
 
     def percentile(self, share: float) -> float:
         """Return the milliseconds in which such a share of the connections was open."""
-        return self.connected_ms[min(len(self.connected_ms) - 1, int(share * len(self.connected_ms)))]
+        return _percentile(self.connected_ms, share)
+
+    @property
+    def more_ms(self) -> float:
+        """How much longer half of the connections took than half of those to the pod itself."""
+        return max(0.0, _percentile(self.connected_ms, 0.5) - _percentile(self.direct_ms, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class ScaleRecord:
                         waited_s=float(item["waited_s"]),
                         error=item["error"],
                         connected_ms=tuple(float(value) for value in item["connected_ms"]),
+                        direct_ms=tuple(float(value) for value in item["direct_ms"]),
                         unanswered=item["unanswered"],
                     )
                     for item in data["sizes"]
@@ -63,3 +70,7 @@ class ScaleRecord:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the scale document is damaged: {error!r}") from error
+
+
+def _percentile(sorted_ms: tuple[float, ...], share: float) -> float:
+    return sorted_ms[min(len(sorted_ms) - 1, int(share * len(sorted_ms)))]

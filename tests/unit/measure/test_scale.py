@@ -62,7 +62,7 @@ def test_frontends_are_ports_of_few_services() -> None:
     assert asked == [(1, 10), (2, 100), (3, 100), (4, 20), (5, 1)]
     for record in records:
         assert [(size.frontends, size.services) for size in record.sizes] == [(10, 1), (230, 4), (231, 5)]
-        assert {len(size.connected_ms) for size in record.sizes} == {scale.CONNECTIONS}
+        assert {len(size.connected_ms) for size in record.sizes} == {len(size.direct_ms) for size in record.sizes} == {scale.CONNECTIONS}
         assert (record.endpoint, {size.unanswered for size in record.sizes}) == ("node-3", {0})
     assert [node for node, _, op in fake.requests if op == "traffic.stop"] == ["node-3"]
 
@@ -77,10 +77,11 @@ def answered(names: Sequence[str | None]) -> dict[str, Any]:
 
 def test_the_last_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeCluster(NODES[:2])
-    rounds: Iterator[list[str | None]] = iter([[None], [None], ["node-2"], ["node-2", None]])
+    rounds: Iterator[list[str | None]] = iter([[None], [None], ["node-2"], ["node-2"], ["node-2", None], [None]])
     fake.answer("node-1", "balance.connect", lambda params: answered(next(rounds)), role="pod")
     (size,) = ScaleRecord.from_document(measure(fake, 10)["node-1"]).sizes
     assert (size.connected_ms, size.unanswered, size.answering_s is not None) == ((0.5,), 1, True)
+    assert size.direct_ms == (0.5,)
     monkeypatch.setattr(scale, "BASE_S", -1.0)
     fake.answer("node-1", "balance.connect", lambda params: answered([None]), role="pod")
     (size,) = ScaleRecord.from_document(measure(fake, 10)["node-1"]).sizes

@@ -9,7 +9,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def record(node: str, *points: tuple[int, float]) -> ScaleRecord:
-    sizes = tuple(Size(count, 1, 0.1, 1.0, 1.0, None, tuple([ms] * 99 + [2 * ms]), 0) for count, ms in points)
+    sizes = tuple(Size(count, 1, 0.1, 1.0, 1.0, None, tuple([ms] * 99 + [2 * ms]), (0.1,), 0) for count, ms in points)
     return ScaleRecord(node, "node-3", sizes)
 
 
