@@ -439,6 +439,10 @@ class FakeCluster:
     def respond(self, node: str, role: Role, op: str, params: Mapping[str, Any]) -> Any:
         """Answer like the agent would."""
         self.requests.append((node, role, op))
+        return self.answered(node, role, op, params)
+
+    def answered(self, node: str, role: Role, op: str, params: Mapping[str, Any]) -> Any:
+        """Return the agent's answer, of which nobody is told that it was asked."""
         if (node, role, op) in self._answers:
             given = self._answers[node, role, op]
             if isinstance(given, BaseException):

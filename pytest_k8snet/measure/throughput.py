@@ -3,7 +3,7 @@
 One take in a few is slowed by something that passes. Where the best takes of the two paths disagree, pod and host are taken again, up to
 `MOST_TAKES` in all; every take is recorded, and what they say is for the judge.
 
-Beside every take little answers go to and fro over a connection of their own: how long they take while the path is full.
+Beside every take little answers go there and back over a connection of their own: how long they take while the path is full.
 
 Pairs that have no node in common are measured at the same time (``max_parallel``), after a first one alone, which says what a pair can do.
 They may share an uplink of switches or of virtual machines all the same: a pair that did worse in company, by its host path or by its pod
@@ -209,7 +209,13 @@ def _answers(context: MeasureContext, client: Agent, address: str, answering: Ma
         if isinstance(error, _BROKEN):
             raise
         rtt["error"] = str(error)
-    yield rtt
+    try:
+        yield rtt
+    except (AccessError, MeasurementError) as error:
+        if number is not None and not isinstance(error, _BROKEN):
+            with suppress(AccessError):
+                client.request("latency.end", {"number": number}, timeout_s=_SHORT_S)
+        raise
     if number is None:
         return
     try:

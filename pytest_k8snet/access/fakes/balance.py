@@ -32,7 +32,7 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
         return {
             "connections": [{"source": [client, port], "name": name, "connected_ms": 0.2, "ms": 0.4, "error": None} for port, name in new]
         }
-    ipvs = fake.respond(node, "host", "ipvs", {})["mode"] == "ipvs"
+    ipvs = fake.answered(node, "host", "ipvs", {})["mode"] == "ipvs"
     connections = [
         [client, port, fake.pod_ip(name), GROUP_TARGET_PORTS[SPREAD]] for port, name in opened if ipvs and client in params["clients"]
     ]

@@ -6,15 +6,15 @@ from pytest_k8snet.judge import latency
 from pytest_k8snet.record.throughput import ThroughputRecord
 
 
-@pytest.mark.k8snet_check(id="NET-LATENCY-003", level="load", title="answers between pods stay quick while TCP fills the path")
-def test_under_load(pair, expect, verdict):
+@pytest.mark.k8snet_check(id="NET-THROUGHPUT-004", level="load", title="answers between pods stay quick while TCP fills the path")
+def test_answers_under_load(pair, expect, verdict):
     """While one TCP stream fills the path between two pods, others' little requests are answered about as fast as between the nodes.
 
     Why
         A queue that is too long (bufferbloat) shows no loss and full throughput, and every request behind it waits: a bandwidth limit on
         pods, an encrypting or virtual device with a long queue, a shaper without fair queueing.
     How it is measured
-        Beside each take of NET-THROUGHPUT-001 16 bytes go to and fro over a connection of their own every 10 ms, between nodes and between
+        Beside each take of NET-THROUGHPUT-001 16 bytes go there and back over a connection of their own every 10 ms, between nodes and between
         pods; the seconds that iperf3 leaves out are not counted here either. The best take of a path counts, by its p50.
     Expected
         The p50 of the pod path at most latency.pod_to_host (2) times that of the host path or latency.loaded_slack_ms (50) more, whichever
