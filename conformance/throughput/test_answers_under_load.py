@@ -14,8 +14,8 @@ def test_answers_under_load(pair, expect, verdict):
         A queue that is too long (bufferbloat) shows no loss and full throughput, and every request behind it waits: a bandwidth limit on
         pods, an encrypting or virtual device with a long queue, a shaper without fair queueing.
     How it is measured
-        Beside each take of NET-THROUGHPUT-001 16 bytes go there and back over a connection of their own every 10 ms, between nodes and between
-        pods; the seconds that iperf3 leaves out are not counted here either. The best take of a path counts, by its p50.
+        Beside each take of NET-THROUGHPUT-001 16 bytes go there and back over a connection of their own every 10 ms, between nodes
+        and between pods; the seconds that iperf3 leaves out are not counted here either. The best take of a path counts, by its p50.
     Expected
         The p50 of the pod path at most latency.pod_to_host (2) times that of the host path or latency.loaded_slack_ms (50) more, whichever
         is more, and at most latency.loaded_p50_ms of the profile. Inconclusive when it depends on which of the host takes is right. Where
