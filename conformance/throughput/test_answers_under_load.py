@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.judge import latency
+from pytest_k8snet.judge import throughput
 from pytest_k8snet.record.throughput import ThroughputRecord
 
 
@@ -27,4 +27,4 @@ def test_answers_under_load(pair, expect, verdict):
     References
         RFC 7567; tc-fq_codel(8); tc-tbf(8) latency; CNI bandwidth plugin.
     """
-    verdict(latency.under_load(ThroughputRecord.from_document(pair.document("throughput")), expect.latency))
+    verdict(throughput.under_load(ThroughputRecord.from_document(pair.document("throughput")), expect.latency))

@@ -12,12 +12,10 @@ from typing import Literal
 from pytest_k8snet.expect.model import LatencyExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.latency import LatencyRecord, Take
-from pytest_k8snet.record.throughput import ThroughputRecord
 
 _HOW = "TCP request and response on an open connection"
 _CUT_OFF = "nothing of this node's pod gets to any other node's: NET-REACH-001 judges that"
 _CONNECT = "TCP connect"
-_LOADED = "TCP request and response beside iperf3"
 Percentile = Literal["p50_ms", "p99_ms"]
 
 
@@ -54,43 +52,6 @@ def pods_against_hosts(record: LatencyRecord, expect: LatencyExpectation) -> Jud
             _compare(judgement, about, pods, hosts, expect)
     if not judgement.checked:
         judgement.skip_reason = _CUT_OFF
-    return judgement
-
-
-def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgement:
-    """Judge whether answers between pods still come in time while TCP fills the path: what waits then waits in somebody's queue."""
-    if record.pod_absent is not None:
-        return Judgement.beyond_reach(record.pod_absent)
-    known = [take for take in record.takes if take.error is None]
-    if known and all(take.answers is None for take in known):
-        return Judgement.skipped("the recording is of a version that did not look at answers beside the load")
-    judgement = Judgement(
-        want=f"answers between pods take no longer than {expect.pod_to_host} times those between nodes, or {expect.loaded_slack_ms} ms more"
-    )
-    medians: dict[str, list[float]] = {}
-    for path in ("host", "pod"):
-        takes = record.of(path)
-        found = [take.answers for take in takes if take.answers is not None]
-        judgement.evidence[path] = [{"samples": item.samples, "p50_ms": item.p50_ms, "p99_ms": item.p99_ms} for item in found]
-        wrong = dict.fromkeys(take.error for take in takes if take.error is not None)
-        wrong |= dict.fromkeys(item.error or "no answer" for item in found if item.p50_ms is None)
-        medians[path] = [item.p50_ms for item in found if item.p50_ms is not None]
-        if path == "host" and wrong and not medians[path]:
-            judgement.remark(f"{record.pair}: no answers between the nodes to compare with: {'; '.join(wrong)}", command=_LOADED)
-            continue
-        for error in wrong:
-            judgement.error(f"{record.pair}: {path} path: {error}", command=_LOADED)
-        if wrong or not takes:
-            return judgement
-    pods, hosts = medians["pod"], medians["host"]
-    told = f"{record.pair}: while TCP fills the path, p50 pods {_ms(pods)}"
-    if (most := expect.loaded_p50_ms) is not None:
-        judgement.check(min(pods) <= most.value, f"{told}, want {most} ms at most", measured=min(pods), wanted=most.value, command=_LOADED)
-    if hosts:
-        spread = (min(hosts), max(hosts))
-        _judge(judgement, f"{told}, hosts {_ms(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED)
-    elif most is None:
-        judgement.skip_reason = "no answers between the nodes to compare with, and latency.loaded_p50_ms of no profile says what is wanted"
     return judgement
 
 
@@ -152,15 +113,15 @@ def _compare(judgement: Judgement, about: str, pods: Sequence[Take], hosts: Sequ
     for key, slack in percentiles:
         pod, host, worst = min(_of(pods, key)), min(_of(hosts, key)), max(_of(hosts, key))
         limit = _limit(host, slack, expect)
-        told = f"{about}: {key.removesuffix('_ms')} pods {_ms(_of(pods, key))}, hosts {_ms(_of(hosts, key))}"
+        told = f"{about}: {key.removesuffix('_ms')} pods {milliseconds(_of(pods, key))}, hosts {milliseconds(_of(hosts, key))}"
         if key == "p99_ms" and pod > limit and worst > limit:
             judgement.hold(1)  # the p50 stands for both then
             judgement.remark(f"{told}: the host takes are too uneven to judge it", measured=pod, wanted=round(limit, 3), command=_HOW)
             continue
-        _judge(judgement, told, pod, (host, worst), slack, expect, _HOW)
+        compared(judgement, told, pod, (host, worst), slack, expect, _HOW)
 
 
-def _judge(
+def compared(
     judgement: Judgement,
     told: str,
     pod: float,
@@ -186,5 +147,6 @@ def _of(takes: Sequence[Take], key: Percentile) -> list[float]:
     return [take.p50_ms if key == "p50_ms" else take.p99_ms for take in takes]
 
 
-def _ms(values: Sequence[float]) -> str:
+def milliseconds(values: Sequence[float]) -> str:
+    """Return times in words."""
     return " and ".join(f"{value:.3g}" for value in values) + " ms"

@@ -12,8 +12,9 @@ from typing import Literal
 
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.errors import RecordError
-from pytest_k8snet.expect.model import ThroughputExpectation, Wanted
+from pytest_k8snet.expect.model import LatencyExpectation, ThroughputExpectation, Wanted
 from pytest_k8snet.expect.resolve import BUILT_IN, POD_TO_HOST_ENCAPSULATED
+from pytest_k8snet.judge.latency import compared, milliseconds
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.mtu import OVERHEAD
 from pytest_k8snet.record.document import Document
@@ -22,6 +23,8 @@ from pytest_k8snet.record.throughput import Take, ThroughputRecord
 
 #: Takes of one path further apart than this carry no verdict that depends on which of them is right.
 _SPREAD = 0.15
+
+_LOADED = "TCP request and response beside iperf3"
 
 #: Pairs that have to be measured before one of them can be told from the others.
 _ENOUGH = 3
@@ -132,6 +135,43 @@ def pod_against_line(record: ThroughputRecord, expect: ThroughputExpectation, li
     if record.pod_absent is not None:
         return Judgement.beyond_reach(record.pod_absent)
     return _against_line(record, expect, line, "pod", others)
+
+
+def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgement:
+    """Judge whether answers between pods still come in time while TCP fills the path: what waits then waits in somebody's queue."""
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
+    known = [take for take in record.takes if take.error is None]
+    if known and all(take.answers is None for take in known):
+        return Judgement.skipped("the recording is of a version that did not look at answers beside the load")
+    judgement = Judgement(
+        want=f"answers between pods take no longer than {expect.pod_to_host} times those between nodes, or {expect.loaded_slack_ms} ms more"
+    )
+    medians: dict[str, list[float]] = {}
+    for path in ("host", "pod"):
+        takes = record.of(path)
+        found = [take.answers for take in takes if take.answers is not None]
+        judgement.evidence[path] = [{"samples": item.samples, "p50_ms": item.p50_ms, "p99_ms": item.p99_ms} for item in found]
+        wrong = dict.fromkeys(take.error for take in takes if take.error is not None)
+        wrong |= dict.fromkeys(item.error or "no answer" for item in found if item.p50_ms is None)
+        medians[path] = [item.p50_ms for item in found if item.p50_ms is not None]
+        if path == "host" and wrong and not medians[path]:
+            judgement.remark(f"{record.pair}: no answers between the nodes to compare with: {'; '.join(wrong)}", command=_LOADED)
+            continue
+        for error in wrong:
+            judgement.error(f"{record.pair}: {path} path: {error}", command=_LOADED)
+        if wrong or not takes:
+            return judgement
+    pods, hosts = medians["pod"], medians["host"]
+    told = f"{record.pair}: while TCP fills the path, p50 pods {milliseconds(pods)}"
+    if (most := expect.loaded_p50_ms) is not None:
+        judgement.check(min(pods) <= most.value, f"{told}, want {most} ms at most", measured=min(pods), wanted=most.value, command=_LOADED)
+    if hosts:
+        spread = (min(hosts), max(hosts))
+        compared(judgement, f"{told}, hosts {milliseconds(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED)
+    elif most is None:
+        judgement.skip_reason = "no answers between the nodes to compare with, and latency.loaded_p50_ms of no profile says what is wanted"
+    return judgement
 
 
 def located(pair: str, others: Others, is_weak: Callable[[ThroughputRecord], bool]) -> str:

@@ -194,7 +194,7 @@ def test_what_a_killed_run_left_is_removed_by_cleanup(lab: Lab) -> None:
         run.send_signal(signal.SIGKILL)
         run.wait(60)
     left = lab.objects_of_runs()
-    assert len(left) == 3 + 3 * len(NODES), left  # namespace, priority class, Lease, two pods and a Service a node
+    assert len(left) == 5 + 3 * len(NODES), left  # namespace, priority class, Lease, two Services of several; two pods and a Service a node
     assert k8snet("cleanup", "--kubeconfig", lab.kubeconfig).startswith("nothing to remove\nkept 3 that are younger")
     assert "would remove Namespace k8snet-" in k8snet("cleanup", "--kubeconfig", lab.kubeconfig, "--all", "--dry-run")
     assert lab.objects_of_runs() == left
