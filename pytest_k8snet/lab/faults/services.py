@@ -84,6 +84,7 @@ time.sleep(86400)
 
 
 def _stick(lab: FaultyLab, node: FaultyNode) -> None:
+    _without_endpoints(lab, node)  # those of an earlier run would be taken for the next one's
     lab.run(node.name, [*FILTER, "-N", STUCK])
     for chain in ("INPUT", "OUTPUT"):
         lab.run(node.name, [*FILTER, "-I", chain, "-j", STUCK])
@@ -96,6 +97,11 @@ def _go_on(lab: FaultyLab, node: FaultyNode) -> None:
     background.stop(lab, node, CUTTER)
     for change in (["-D", "INPUT", "-j", STUCK], ["-D", "OUTPUT", "-j", STUCK], ["-F", STUCK], ["-X", STUCK]):
         lab.run(node.name, [*FILTER, *change])
+    _without_endpoints(lab, node)
+
+
+def _without_endpoints(lab: FaultyLab, node: FaultyNode) -> None:
+    """Wait until nothing of a run's Service is left on the node."""
     left = f":{GROUP_TARGET_PORTS[SPREAD]:04X}"
     wait_until(
         lambda: left not in lab.run(node.name, ["cat", "/proc/net/ip_vs"]).stdout,
