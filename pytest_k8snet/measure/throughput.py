@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -131,19 +131,15 @@ def _takes(
     context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool, alone: bool
 ) -> list[dict[str, Any]]:
     takes: list[dict[str, Any]] = []
-    places: tuple[Place, ...] = ("host", "pod") if pods else ("host",)
-    with ExitStack() as stack:
-        # Not on the ports that a firewall may know: those are iperf3's.
-        answering = {place: stack.enter_context(serving(context, [target], place, port=0))[target] for place in places}
 
-        def take(path: Place) -> dict[str, Any]:
-            return _take(context, source, target, path, uplinks, answering[path])
+    def take(path: Place) -> dict[str, Any]:
+        return _take(context, source, target, path, uplinks)
 
-        for path in ORDER if pods else HOST_ORDER:
-            broken = next((item["error"] for item in takes if item["broken"]), None)
-            takes.append(take(path) if broken is None else _untaken(path, f"not taken: {broken}"))
-        while pods and alone and len(takes) < MOST_TAKES and disagree(takes) and not context.stopped.is_set():
-            takes += [take(path) for path in AGAIN]
+    for path in ORDER if pods else HOST_ORDER:
+        broken = next((item["error"] for item in takes if item["broken"]), None)
+        takes.append(take(path) if broken is None else _untaken(path, f"not taken: {broken}"))
+    while pods and alone and len(takes) < MOST_TAKES and disagree(takes) and not context.stopped.is_set():
+        takes += [take(path) for path in AGAIN]
     return takes
 
 
@@ -166,7 +162,6 @@ def _take(
     target: str,
     path: Place,
     uplinks: Mapping[str, str | None],
-    answering: Mapping[str, Any] | Exception,
 ) -> dict[str, Any]:
     """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure."""
     values = _untaken(path, None)
@@ -181,7 +176,11 @@ def _take(
             over = time.monotonic() + context.settings.take_s + context.settings.omit_s + _END_S
             before = _counters(context, source, target, uplinks)
             started = time.monotonic()
-            with _answers(context, client, address, answering) as values["rtt"]:
+            # Anew for each take, and not on the ports that a firewall may know: a way that was cut has taken the server with it.
+            with (
+                serving(context, [target], path, port=0) as servers,
+                _answers(context, client, address, servers[target]) as values["rtt"],
+            ):
                 result = _iperf3(context, server, client, address)
             seconds = time.monotonic() - started
             return result, _wire(before, _counters(context, source, target, uplinks), seconds)

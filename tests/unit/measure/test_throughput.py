@@ -206,7 +206,7 @@ def test_answers_beside_the_load() -> None:
         if (node, role) == ("node-1", "pod") and op in ("latency.begin", "iperf3_client", "latency.end")
     ]
     assert asked == ["latency.begin", "iperf3_client", "latency.end"]
-    assert [role for node, role, op in fake.requests if (node, op) == ("node-2", "pathmtu.stop")] == ["pod", "host"]
+    assert [role for node, role, op in fake.requests if (node, op) == ("node-2", "pathmtu.stop")] == ["host", "pod", "host"]
 
 
 @pytest.mark.parametrize(
