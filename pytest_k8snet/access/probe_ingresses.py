@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_k8snet.access.probe_services import SERVED
+from pytest_k8snet.access.probe_services import INGRESS_TARGET_PORT, SERVED
 from pytest_k8snet.cluster.ingress import Route
 
 SERVICE = "ingress"  # of the run's own, which all of its Ingresses lead to
 PORT = 80
-TARGET_PORT = 8718  # of the probe pod
 INGRESSES = "/apis/networking.k8s.io/v1"
 HTTP_ROUTES = "/apis/gateway.networking.k8s.io/v1"
 
@@ -54,7 +53,7 @@ def ingress_path(route: Route, namespace: str) -> str:
 
 def backend_body(metadata: Mapping[str, Any], pod: str) -> dict[str, Any]:
     """Return the Service that the Ingresses lead to, and that leads to one probe pod."""
-    ports = [{"name": "http", "protocol": "TCP", "port": PORT, "targetPort": TARGET_PORT}]
+    ports = [{"name": "http", "protocol": "TCP", "port": PORT, "targetPort": INGRESS_TARGET_PORT}]
     return {"apiVersion": "v1", "kind": "Service", "metadata": dict(metadata), "spec": {"selector": {SERVED: pod}, "ports": ports}}
 
 

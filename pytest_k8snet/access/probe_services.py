@@ -15,6 +15,7 @@ GROUP = "k8snet/group"  # label of the probe pods that a Service of several sele
 SPREAD, STICKY = "probe-spread", "probe-sticky"  # Services of several; the second keeps a client with one of them
 GROUP_TARGET_PORTS = {SPREAD: 8718, STICKY: 8719}
 SCALE_TARGET_PORT = 8720
+INGRESS_TARGET_PORT = 8721  # that Ingresses lead to: no other server of the pod may have it
 PER_SERVICE = 100  # ports of one Service: addresses are few, ports are not
 
 

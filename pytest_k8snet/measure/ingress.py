@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.probe_ingresses import TARGET_PORT
+from pytest_k8snet.access.probe_services import INGRESS_TARGET_PORT
 from pytest_k8snet.errors import AccessError, MeasurementError
 from pytest_k8snet.measure.answering import address_of
 from pytest_k8snet.measure.taking import take_document
@@ -57,10 +57,10 @@ def _measure(context: MeasureContext) -> dict[str, Any]:
     addresses = {route.name: _address(context, route) for route in context.routes}
     serve_s = SERVE_S + sum(route.served_within_s for route in context.routes)
     answering = context.access.pod(backend)
-    server = answering.request("ingress.serve", {"port": TARGET_PORT, "max_s": serve_s}, timeout_s=_SHORT_S)
+    server = answering.request("ingress.serve", {"port": INGRESS_TARGET_PORT, "max_s": serve_s}, timeout_s=_SHORT_S)
     try:
         asking = Client(context.access.pod(client), answering, server["number"])
-        straight = Target(address_of(context, backend, "pod"), TARGET_PORT, False, "k8snet.invalid")
+        straight = Target(address_of(context, backend, "pod"), INGRESS_TARGET_PORT, False, "k8snet.invalid")
         ways = {route.name: Target(addresses[route.name], route.port, route.tls, ingresses[route.name].host) for route in context.routes}
         waited = {route.name: _wait(context, asking, ways[route.name], route.served_within_s) for route in context.routes}
         routes = [_route(asking, straight, route, ways[route.name], *waited[route.name]) for route in context.routes]

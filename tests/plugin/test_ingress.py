@@ -54,7 +54,7 @@ def test_what_is_wrong_is_told(bench: Bench) -> None:
 
         def untuned(params):
             fake.kept[params["token"]] = params
-            if params["port"] == 8718:
+            if params["port"] == 8721:
                 return ingress.answered(params)
             if params["send_bytes"]:
                 return ingress.answered(params, answered=0, others={"400": 1})
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_told(bench: Bench) -> None:
 
         def seen(params):
             asked = fake.kept[params["token"]]
-            return ingress.seen(asked, **({} if asked["port"] == 8718 else {"connections": asked["requests"]}))
+            return ingress.seen(asked, **({} if asked["port"] == 8721 else {"connections": asked["requests"]}))
 
         fake.answer("node-2", "ingress.ask", untuned, role="pod")
         fake.answer("node-1", "ingress.seen", seen, role="pod")

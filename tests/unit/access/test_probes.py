@@ -293,7 +293,7 @@ def test_ingresses_lead_to_a_probe_pod_and_go_with_it(server: FakeApiServer, api
     service, plain, tls, gate = (body for method, _, _, body in server.requests if method == "POST" and body["kind"] in kinds)
     assert service["spec"] == {
         "selector": {SERVED: "probe-node-2"},
-        "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8718}],
+        "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8721}],
     }
     backend = {"service": {"name": "ingress", "port": {"number": 80}}}
     assert plain["spec"] == {

@@ -181,8 +181,8 @@ def test_what_keeps_from_measuring_is_the_reason() -> None:
     refused = measure(FakeCluster(), PLAIN, refused=ProbeError("Ingress k8snet-1/ingress-1 could not be made: no"))
     assert (refused.values, refused.reason) == (None, "Ingress k8snet-1/ingress-1 could not be made: no")
     fake = FakeCluster()
-    fake.answer("node-1", "ingress.serve", AccessError("node-1: no server on port 8718: Address already in use"), role="pod")
-    assert measure(fake, PLAIN).reason == "node-1: no server on port 8718: Address already in use"
+    fake.answer("node-1", "ingress.serve", AccessError("node-1: no server on port 8721: Address already in use"), role="pod")
+    assert measure(fake, PLAIN).reason == "node-1: no server on port 8721: Address already in use"
     without = measure(FakeCluster(pods=False), PLAIN)
     assert (without.unsupported, without.reason) == (True, "access fake makes no probe pods here")
     broken = FakeCluster(["node-1"])
