@@ -273,6 +273,42 @@ def in_threads(targets: Sequence[Mapping[str, Any]], ask: Callable[[Mapping[str,
     return answers
 
 
+class InThread:
+    """What answers in a thread of its own: `run` is to end as soon as `wake` can be read, and to close both ends of it."""
+
+    def start(self) -> None:
+        """Begin."""
+        import threading  # not before it is needed
+
+        self.wake, self.waker = socket.socketpair()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End it; it may be called twice."""
+        try:
+            self.waker.send(b"x")
+        except OSError:
+            pass  # it has ended
+        self.thread.join(5.0)
+
+    def run(self) -> None:
+        """Answer until it is woken."""
+        raise NotImplementedError
+
+
+def line_of(sock: socket.socket, until: float) -> str:
+    """Return the first line that a connection gives before the time `until`; raise `ValueError` when it ends without one."""
+    data = b""
+    while b"\n" not in data:
+        sock.settimeout(max(0.001, until - time.monotonic()))
+        part = sock.recv(4096)
+        if not part:
+            raise ValueError("the connection ended")
+        data += part
+    return data.split(b"\n", 1)[0].decode()
+
+
 def said(error: OSError) -> str:
     """Say in the kernel's words what went wrong with a socket."""
     if isinstance(error, socket.timeout):

@@ -23,7 +23,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import Failed, in_threads, nft_tables, output, read, read_or_none, said
+from pytest_k8snet.agent.agent import Failed, in_threads, line_of, nft_tables, output, read, read_or_none, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,14 +99,7 @@ def held(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def told(sock: socket.socket, until: float) -> str:
     """Return the name that a server of the program ``traffic`` tells."""
-    data = b""
-    while b"\n" not in data:
-        sock.settimeout(max(0.001, until - time.monotonic()))
-        part = sock.recv(4096)
-        if not part:
-            raise ValueError("the connection ended")
-        data += part
-    return str(json.loads(data.split(b"\n", 1)[0].decode())["name"])
+    return str(json.loads(line_of(sock, until))["name"])
 
 
 def counted(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   Gives ``asked``, ``answered`` (by such a server, with the token), ``opened`` connections, ``closed_after`` (how many requests were
   answered on each connection that was closed), ``others`` (what else came of requests, to count), ``hsts`` (of the last answer), ``ms``
 """
-# ruff: noqa: SIM105 - contextlib is not imported on nodes
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ import socket
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, said
+from pytest_k8snet.agent.agent import Failed, InThread, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Connection:
         self.until = time.monotonic() + IDLE_S
 
 
-class Server:
+class Server(InThread):
     """Listens in a thread of its own until it is stopped or its time is over."""
 
     def __init__(self, port: int, max_s: float) -> None:
@@ -80,17 +79,7 @@ class Server:
         self._seen: dict[str, Seen] = {}
         self._lock = threading.Lock()
         self.port = self._bind(port)
-        self._wake, self._waker = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End it; it may be called twice."""
-        try:
-            self._waker.send(b"x")
-        except OSError:
-            pass  # it has ended
-        self._thread.join(5.0)
+        self.start()
 
     def seen(self, token: str) -> dict[str, Any]:
         """Return what was asked with a token."""
@@ -119,16 +108,17 @@ class Server:
             port = listener.getsockname()[1]
         return port
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Answer until it is woken or its time is over."""
         try:
             while True:
                 now = time.monotonic()
                 for sock in [sock for sock, connection in self._open.items() if connection.until < now]:
                     self._drop(sock)
                 left = self._until - now
-                waited = [self._wake, *self._listeners, *self._open]
-                ready = select.select(waited, [], [], min(max(left, 0.0), 1.0))[0] if left > 0 else [self._wake]
-                if self._wake in ready:
+                waited = [self.wake, *self._listeners, *self._open]
+                ready = select.select(waited, [], [], min(max(left, 0.0), 1.0))[0] if left > 0 else [self.wake]
+                if self.wake in ready:
                     return
                 for sock in ready:
                     try:
@@ -139,7 +129,7 @@ class Server:
                     except OSError:
                         self._drop(sock)
         finally:
-            for sock in (*self._listeners, *self._open, self._wake, self._waker):
+            for sock in (*self._listeners, *self._open, self.wake, self.waker):
                 sock.close()
 
     def _accept(self, listener: socket.socket) -> None:

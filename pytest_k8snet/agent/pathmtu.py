@@ -13,7 +13,6 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   ICMP errors came back, and, where full ones never are and no error says how large they may be, the last size that passes and the first
   that does not
 """
-# ruff: noqa: SIM105 - contextlib is not imported on nodes
 
 from __future__ import annotations
 
@@ -23,10 +22,9 @@ import os
 import select
 import socket
 import struct
-import threading
 import time
 
-from pytest_k8snet.agent.agent import ANY_ERROR, Failed, in_threads, output, said
+from pytest_k8snet.agent.agent import ANY_ERROR, Failed, InThread, in_threads, output, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +132,7 @@ def route_mtu(address: str) -> tuple[int, int]:
     return mtu, known
 
 
-class Server:
+class Server(InThread):
     """Answers in a thread of its own until it is stopped or its time is over."""
 
     def __init__(self, port: int, max_s: float) -> None:
@@ -151,9 +149,7 @@ class Server:
             for sock in (*self._listeners, *self._datagrams):
                 sock.close()
             raise Failed("failed", f"no server on port {port}: {os.strerror(error.errno or 0)}") from error
-        self._wake, self._waker = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self.start()
 
     def _bind(self, ipv6: bool) -> None:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
@@ -183,26 +179,19 @@ class Server:
         self._listeners.append(listener)
         self._datagrams.append(receiver)
 
-    def stop(self) -> None:
-        """End it; it may be called twice."""
-        try:
-            self._waker.send(b"x")
-        except OSError:
-            pass  # it has ended
-        self._thread.join(5.0)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Answer until it is woken or its time is over."""
         try:
             while True:
                 left = self._until - time.monotonic()
-                waited = [self._wake, *self._listeners, *self._datagrams, *self._open]
-                ready = select.select(waited, [], [], min(left, 5.0))[0] if left > 0 else [self._wake]
-                if self._wake in ready:
+                waited = [self.wake, *self._listeners, *self._datagrams, *self._open]
+                ready = select.select(waited, [], [], min(left, 5.0))[0] if left > 0 else [self.wake]
+                if self.wake in ready:
                     return
                 for sock in ready:
                     self._serve(sock)
         finally:
-            for sock in (*self._listeners, *self._datagrams, *self._open, self._wake, self._waker):
+            for sock in (*self._listeners, *self._datagrams, *self._open, self.wake, self.waker):
                 sock.close()
 
     def _serve(self, sock: socket.socket) -> None:

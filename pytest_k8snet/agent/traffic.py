@@ -12,7 +12,6 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   for each key ``name`` and ``peer`` as the server told them, ``ms`` until it had, ``tries`` that it took, and ``error``, with which
   the first two are null. ``refused`` says that something answered, if only to refuse
 """
-# ruff: noqa: SIM105 - contextlib is not imported on nodes
 
 from __future__ import annotations
 
@@ -22,10 +21,9 @@ import os
 import select
 import socket
 import struct
-import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, in_threads, said
+from pytest_k8snet.agent.agent import Failed, InThread, in_threads, line_of, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50  # linux/in6.h
 FREE_PORT_TRIES = 20
 
 
-class Server:
+class Server(InThread):
     """Listens in a thread of its own until it is stopped or its time is over."""
 
     def __init__(self, name: str, port: int, max_s: float, connection_s: float) -> None:
@@ -49,19 +47,9 @@ class Server:
         self._listeners: list[socket.socket] = []
         self._datagrams: list[socket.socket] = []
         self._open: dict[socket.socket, float] = {}  # connections, and when they are given up
-        self._wake, self._waker = socket.socketpair()
         self.families: list[str] = []
         self.port = self._bind(port)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End it; it may be called twice."""
-        try:
-            self._waker.send(b"x")
-        except OSError:
-            pass  # it has ended
-        self._thread.join(5.0)
+        self.start()
 
     def _bind(self, port: int) -> int:
         for _ in range(FREE_PORT_TRIES):
@@ -111,16 +99,17 @@ class Server:
             self.families.append(name)
         return port
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Answer until it is woken or its time is over."""
         try:
             while True:
                 now = time.monotonic()
                 for sock in [sock for sock, until in self._open.items() if until < now]:
                     self._drop(sock)
                 left = self._until - now
-                waited = [self._wake, *self._listeners, *self._datagrams, *self._open]
-                ready = select.select(waited, [], [], min(max(left, 0.0), 1.0))[0] if left > 0 else [self._wake]
-                if self._wake in ready:
+                waited = [self.wake, *self._listeners, *self._datagrams, *self._open]
+                ready = select.select(waited, [], [], min(max(left, 0.0), 1.0))[0] if left > 0 else [self.wake]
+                if self.wake in ready:
                     return
                 for sock in ready:
                     try:
@@ -129,8 +118,8 @@ class Server:
                         self._drop(sock)
         finally:
             self._close()
-            self._wake.close()
-            self._waker.close()
+            self.wake.close()
+            self.waker.close()
 
     def _answer(self, sock: socket.socket) -> None:
         if sock in self._open:
@@ -246,15 +235,7 @@ def by_udp(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:
 
 def told(sock: socket.socket, timeout_s: float) -> Mapping[str, Any]:
     """Return what the server tells."""
-    until = time.monotonic() + timeout_s
-    data = b""
-    while b"\n" not in data:
-        sock.settimeout(max(0.001, until - time.monotonic()))
-        part = sock.recv(4096)
-        if not part:
-            raise ValueError("the connection ended")
-        data += part
-    answer: Mapping[str, Any] = json.loads(data.split(b"\n", 1)[0].decode())
+    answer: Mapping[str, Any] = json.loads(line_of(sock, time.monotonic() + timeout_s))
     return {"name": answer["name"], "peer": answer["peer"], "token": answer.get("token")}
 
 

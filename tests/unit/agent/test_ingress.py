@@ -198,7 +198,7 @@ def test_a_port_that_is_taken_and_a_server_that_has_ended(server: dict[str, Any]
 
 def test_servers_end_by_themselves() -> None:
     served = ingress.serve({"port": 0, "max_s": 0.05})
-    ingress.servers[served["number"]]._thread.join(10)
+    ingress.servers[served["number"]].thread.join(10)
     assert ask(served["port"])["others"] == {"Connection refused": 1}
 
 

@@ -160,8 +160,8 @@ def test_a_port_that_another_one_has(server: dict[str, Any]) -> None:
 
 def test_it_ends_by_itself() -> None:
     served = pathmtu.serve({"port": 0, "max_s": 0})
-    pathmtu.servers[served["number"]]._thread.join(5)
-    assert not pathmtu.servers[served["number"]]._thread.is_alive()
+    pathmtu.servers[served["number"]].thread.join(5)
+    assert not pathmtu.servers[served["number"]].thread.is_alive()
     pathmtu.stop(served)
 
 

@@ -73,7 +73,7 @@ def test_nobody_listens(server: dict[str, Any], protocol: str) -> None:
 
 def test_server_ends_by_itself() -> None:
     served = traffic.serve({"name": "node-1", "port": 0, "max_s": 0.0})
-    traffic.servers[served["number"]]._thread.join(10)
+    traffic.servers[served["number"]].thread.join(10)
     assert ask(target(served))["a"]["error"] == "Connection refused"
     traffic.stop(served)
 
