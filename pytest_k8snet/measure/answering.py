@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_k8snet.errors import AccessError, MeasurementError
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
     from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
 
 T = TypeVar("T")
+Outcomes = Mapping[str, Mapping[str, Any] | Exception]
+"""What was measured of each subject, or why it was not."""
 Place = Literal["host", "pod"]
 
 PORT = 5201  # iperf3's: the one that a firewall between nodes is most likely to let through
@@ -67,6 +73,24 @@ def given(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def documents_of(kind: str, method: str, measure: Callable[[], Outcomes]) -> Iterator[Document]:
+    """Yield the documents of subjects that `measure` looks at together, each with the time that took."""
+    started, start = now(), time.monotonic()
+    answers = measure()
+    duration_s = round(time.monotonic() - start, 3)
+    for subject, answer in answers.items():
+        yield replace(take_document(kind, subject, method, partial(given, answer)), started=started, duration_s=duration_s)
+
+
+def connections(
+    context: MeasureContext, node: str, to: tuple[str, int], count: int, *, together: int, timeout_s: float, wait_s: float
+) -> list[dict[str, Any]]:
+    """Open `count` connections from a node's pod, `together` at a time; return what ``balance.connect`` says of each."""
+    params = {"address": to[0], "port": to[1], "count": count, "together": together, "timeout_s": timeout_s}
+    answer: Mapping[str, Any] = context.access.pod(node).request("balance.connect", params, timeout_s=wait_s)
+    return [*answer["connections"]]
 
 
 @contextmanager

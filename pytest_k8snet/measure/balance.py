@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,9 @@ from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, PORT, SPREAD
 from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.errors import AccessError, MeasurementError
 from pytest_k8snet.measure import moving
-from pytest_k8snet.measure.answering import at_once, given
+from pytest_k8snet.measure.answering import Outcomes, at_once, connections, documents_of
 from pytest_k8snet.measure.service import MADE_S, without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+from pytest_k8snet.measure.taking import MEASURE_ERRORS
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -33,27 +32,23 @@ _BETWEEN_S = 0.5
 _TRIES = 4
 OF_SERVICES = "-A KUBE-SERVICES "
 
-_Outcomes = Mapping[str, Mapping[str, Any] | Exception]
-
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Connect from the probe pods of `subjects`, all at the same time."""
     method = f"{CONNECTIONS} TCP connections to one Service, by the agent of the probe pod; tables of the node by that of the node"
-    outcomes: _Outcomes
-    started, start = now(), time.monotonic()
+    yield from documents_of("balance", method, partial(_measured, context, subjects))
+
+
+def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     try:
         for name in subjects[:1]:  # before anything is waited for
             without_pods(context, name)
-        outcomes = _outcomes(context, subjects)
+        return _outcomes(context, subjects)
     except MEASURE_ERRORS as error:
-        outcomes = dict.fromkeys(subjects, error)
-    duration_s = round(time.monotonic() - start, 3)
-    for subject in subjects:
-        document = take_document("balance", subject, method, partial(given, outcomes[subject]))
-        yield replace(document, started=started, duration_s=duration_s)
+        return dict.fromkeys(subjects, error)
 
 
-def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> _Outcomes:
+def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     groups = {group.name: group for group in context.probe_groups()}
     spread, sticky = groups[SPREAD], groups[STICKY]
 
@@ -159,9 +154,7 @@ def _settled(
 
 
 def _connect(context: MeasureContext, node: str, service: GroupService, count: int, timeout_s: float) -> list[dict[str, Any]]:
-    params = {"address": service.cluster_ip, "port": PORT, "count": count, "together": TOGETHER, "timeout_s": timeout_s}
-    answer: Mapping[str, Any] = context.access.pod(node).request("balance.connect", params, timeout_s=REQUEST_S)
-    return [*answer["connections"]]
+    return connections(context, node, (service.cluster_ip, PORT), count, together=TOGETHER, timeout_s=timeout_s, wait_s=REQUEST_S)
 
 
 def _counted(context: MeasureContext, node: str, service: GroupService, clients: Sequence[str]) -> Mapping[str, Any]:

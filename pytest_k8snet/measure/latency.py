@@ -6,15 +6,12 @@ A few nodes at the same time, so that they do not keep each other waiting; of on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
-from pytest_k8snet.measure.answering import Place, address_of, agent_of, at_once, given, present_targets, serving
-from pytest_k8snet.measure.taking import now, take_document
+from pytest_k8snet.measure.answering import Outcomes, Place, address_of, agent_of, at_once, documents_of, present_targets, serving
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -41,16 +38,15 @@ Servers = Mapping[str, Mapping[str, Any] | Exception]
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure from the nodes `subjects` to those that they are paired with, and to the reference points."""
-    started, start = now(), time.monotonic()
+    yield from documents_of("latency", _METHOD, partial(_nodes, context, subjects))
+
+
+def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     targets = {name: present_targets(context, name) for name in subjects}
     involved = [*dict.fromkeys(item for some in targets.values() for item in some)]
     with serving(context, involved, "pod") as pods, serving(context, involved, "host") as hosts:
         together = max(1, min(context.settings.facts_threads, len(subjects) // NODES_APART))
-        answers = at_once(context, subjects, partial(_node, context, {"pod": pods, "host": hosts}, targets), together=together)
-    duration_s = round(time.monotonic() - start, 3)
-    for name in subjects:
-        document = take_document("latency", name, _METHOD, partial(given, answers[name]))
-        yield replace(document, started=started, duration_s=duration_s)
+        return at_once(context, subjects, partial(_node, context, {"pod": pods, "host": hosts}, targets), together=together)
 
 
 def _node(context: MeasureContext, servers: Mapping[Place, Servers], targets: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:

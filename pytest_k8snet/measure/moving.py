@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.access.probe_services import PORT, GroupService
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.errors import ClusterError
-from pytest_k8snet.measure.answering import at_once
+from pytest_k8snet.measure.answering import at_once, connections
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -120,15 +120,9 @@ def _round(
 ) -> tuple[float, float, set[str]]:
     """Connect from one node's pod; return when that began and ended, and who answered."""
     begun_s = round(time.monotonic() - start, 2)
-    params = {
-        "address": service.cluster_ip,
-        "port": PORT,
-        "count": PER_ENDPOINT * len(endpoints),
-        "together": TOGETHER,
-        "timeout_s": TIMEOUT_S,
-    }
-    answer = context.access.pod(node).request("balance.connect", params, timeout_s=REQUEST_S)
-    return begun_s, round(time.monotonic() - start, 2), {item["name"] for item in answer["connections"] if item["name"] is not None}
+    to = (service.cluster_ip, PORT)
+    answers = connections(context, node, to, PER_ENDPOINT * len(endpoints), together=TOGETHER, timeout_s=TIMEOUT_S, wait_s=REQUEST_S)
+    return begun_s, round(time.monotonic() - start, 2), {item["name"] for item in answers if item["name"] is not None}
 
 
 def _hold(context: MeasureContext, node: str, service: GroupService, mover: str, endpoints: int) -> int | None:

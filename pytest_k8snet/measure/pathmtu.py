@@ -5,16 +5,13 @@ All nodes at once, and one node's targets too: some twenty packets a pair, more 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import pair_name
 from pytest_k8snet.errors import NoPodError
-from pytest_k8snet.measure.answering import address_of, at_once, given, present_targets, serving
-from pytest_k8snet.measure.taking import now, take_document
+from pytest_k8snet.measure.answering import Outcomes, address_of, at_once, documents_of, present_targets, serving
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -26,15 +23,14 @@ _METHOD = "datagrams of exact size that may not be fragmented, and a TCP connect
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure the paths from the probe pods of the nodes `subjects` to those that they are paired with."""
-    started, start = now(), time.monotonic()
+    yield from documents_of("pathmtu", _METHOD, partial(_nodes, context, subjects))
+
+
+def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     targets = {name: present_targets(context, name) for name in subjects}
     involved = [*dict.fromkeys([*(name for name in subjects if targets[name]), *(item for some in targets.values() for item in some)])]
     with serving(context, involved, "pod") as servers:
-        answers = at_once(context, subjects, partial(_probe, context, servers, targets))
-    duration_s = round(time.monotonic() - start, 3)
-    for name in subjects:
-        document = take_document("pathmtu", name, _METHOD, partial(given, answers[name]))
-        yield replace(document, started=started, duration_s=duration_s)
+        return at_once(context, subjects, partial(_probe, context, servers, targets))
 
 
 def _probe(

@@ -8,15 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PER_SERVICE, SCALE_TARGET_PORT
 from pytest_k8snet.errors import AccessError, MeasurementError
-from pytest_k8snet.measure.answering import at_once, given
+from pytest_k8snet.measure.answering import Outcomes, at_once, connections, documents_of
 from pytest_k8snet.measure.service import without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+from pytest_k8snet.measure.taking import MEASURE_ERRORS
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -34,19 +33,18 @@ _BETWEEN_S = 0.5
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Make Services, more and more, and connect from the probe pods of `subjects`; nothing where none were asked for."""
     method = f"{CONNECTIONS} TCP connections to the last of many frontends of Services, by the agent of the probe pod"
-    started, start = now(), time.monotonic()
-    outcomes: Mapping[str, Mapping[str, Any] | Exception]
+    yield from documents_of("scale", method, partial(_measured, context, subjects))
+
+
+def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     try:
-        for name in subjects[:1]:
+        for name in subjects[:1]:  # before anything is waited for
             without_pods(context, name)
-        nothing: Mapping[str, Any] = {"endpoint": None, "sizes": ()}
-        outcomes = _measure(context, subjects) if context.service_scale else dict.fromkeys(subjects, nothing)
+        if not context.service_scale:
+            return {name: {"endpoint": None, "sizes": ()} for name in subjects}
+        return _measure(context, subjects)
     except MEASURE_ERRORS as error:
-        outcomes = dict.fromkeys(subjects, error)
-    duration_s = round(time.monotonic() - start, 3)
-    for subject in subjects:
-        document = take_document("scale", subject, method, partial(given, outcomes[subject]))
-        yield replace(document, started=started, duration_s=duration_s)
+        return dict.fromkeys(subjects, error)
 
 
 def _measure(context: MeasureContext, subjects: Sequence[str]) -> dict[str, Mapping[str, Any] | Exception]:
@@ -92,22 +90,19 @@ def _connect(
     What makes a node slow meanwhile, proxies at work for one, does so with both.
     """
 
-    def connections(count: int, to: tuple[str, int]) -> Sequence[Mapping[str, Any]]:
-        params = {"address": to[0], "port": to[1], "count": count, "together": 1, "timeout_s": TIMEOUT_S}
-        answer = context.access.pod(node).request("balance.connect", params, timeout_s=REQUEST_S + count * TIMEOUT_S)
-        found: Sequence[Mapping[str, Any]] = answer["connections"]
-        return found
+    def one_by_one(to: tuple[str, int], count: int) -> list[dict[str, Any]]:
+        return connections(context, node, to, count, together=1, timeout_s=TIMEOUT_S, wait_s=REQUEST_S + count * TIMEOUT_S)
 
-    while (tried := connections(1, last)[0])["name"] is None:
+    while (tried := one_by_one(last, 1)[0])["name"] is None:
         if time.monotonic() - start > patience_s or context.stopped.wait(_BETWEEN_S):
             break
     answering_s = None if tried["name"] is None else round(time.monotonic() - start, 2)
     answers: Sequence[Mapping[str, Any]] = ()
     directly: Sequence[Mapping[str, Any]] = ()
     if answering_s is not None:
-        directly = connections(CONNECTIONS // 2, pod)
-        answers = connections(CONNECTIONS, last)
-        directly = [*directly, *connections(CONNECTIONS // 2, pod)]
+        directly = one_by_one(pod, CONNECTIONS // 2)
+        answers = one_by_one(last, CONNECTIONS)
+        directly = [*directly, *one_by_one(pod, CONNECTIONS // 2)]
     return {
         "answering_s": answering_s,
         "waited_s": round(time.monotonic() - start, 2),
