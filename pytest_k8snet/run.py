@@ -66,7 +66,6 @@ PROBES_S = 180.0  # what probe pods are given to start, images pulled included
 _POLL_S = 0.05
 _CREATE_S = 90.0
 _SAY_S = 90.0  # more than the controller's last request takes
-SYNC_SLACK_S = 5.0  # that a proxy takes for a sync, besides the time between two
 _END_S = 10.0  # what a measurement is given to end when the run does
 KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
 
@@ -405,7 +404,7 @@ class Run:
         from pytest_k8snet.access.base import Deadline
         from pytest_k8snet.cluster.serving import is_served
         from pytest_k8snet.measure.registry import DnsWishes, MeasureContext, MeasureSettings
-        from pytest_k8snet.record.ipvs import SYNC_PERIOD_S
+        from pytest_k8snet.record.ipvs import SYNC_PERIOD_S, SYNC_SLACK_S
 
         probes = self.probes
         if self._settled is None:

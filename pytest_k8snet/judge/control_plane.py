@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import pairwise
 
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -147,9 +147,13 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
     if cluster.ranges is None:
         return _not_recorded()
     own = cluster.cni in OF_NODE and any(node.pod_cidrs for node in cluster.nodes)
-    of_nodes = _Lazily(lambda: [network for node in cluster.nodes for network in networks(node.pod_cidrs)])
+
+    @cache
+    def of_nodes() -> list[Network]:  # those of a large cluster take a while to parse, and few nodes need them
+        return [network for node in cluster.nodes for network in networks(node.pod_cidrs)]
+
     told = [item.network for item in cluster.ranges if item.use == "pods"]
-    whole = told or ([around] if own and (around := _around(of_nodes.value)) is not None else [])
+    whole = told or ([around] if own and (around := _around(of_nodes())) is not None else [])
     if not whole:
         return Judgement.skipped("no object tells the pods' range")
     addresses = {address for node in cluster.nodes for address in (*node.internal_ips, node.internal_ip, node.external_ip) if address}
@@ -165,7 +169,7 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
             continue
         judgement.hold(1)
         if own:
-            gone = not any(target.overlaps(network) for network in of_nodes.value if network.version == target.version)
+            gone = not any(target.overlaps(network) for network in of_nodes() if network.version == target.version)
         else:
             gone = route.dev == facts.uplink and route.gateway not in addresses
         if gone:
@@ -226,18 +230,6 @@ def webhooks(cluster: Cluster) -> Judgement:
                 command=f"kubectl -n {item.service.split('/')[0]} get endpointslices",
             )
     return judgement
-
-
-class _Lazily:
-    """Ranges that are parsed when they are asked for, once: those of a large cluster take a while, and few nodes need them."""
-
-    def __init__(self, parse: Callable[[], list[Network]]) -> None:
-        self._parse = parse
-
-    @cached_property
-    def value(self) -> list[Network]:
-        """The ranges."""
-        return self._parse()
 
 
 def _on_link(facts: NodeFacts, cluster: Cluster) -> int:

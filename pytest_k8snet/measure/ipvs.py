@@ -17,7 +17,7 @@ from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, differences
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
-from pytest_k8snet.record.ipvs import exclude_cidrs, sync_period_s
+from pytest_k8snet.record.ipvs import SYNC_SLACK_S, exclude_cidrs, sync_period_s
 from pytest_k8snet.record.shared import Shared
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext, ServiceSource
     from pytest_k8snet.record.document import Document
 
-SLACK_S = 5.0
+SLACK_S = 5.0  # that an answer takes, besides the command
 NFTABLES_MODE = "nftables"
 
 _POLL_S = 2.0
@@ -132,7 +132,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
         differs = table.answer.get("mode") in ("ipvs", NFTABLES_MODE) and _differs(table, services, slices, changed)
         table.settled = not differs or table.node.name in late
         if table.deadline is None:
-            table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SLACK_S)
+            table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SYNC_SLACK_S)
 
 
 def _nft(agent: Agent, addresses: Sequence[str]) -> list[dict[str, Any]]:

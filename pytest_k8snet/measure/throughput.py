@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import run
 from pytest_k8snet.cluster.model import pair_nodes
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from pytest_k8snet.record.document import Document
 
 PORTS = (5201, 5299)  # iperf3's own first: the one a firewall is most likely to know
-ORDER: tuple[Literal["host", "pod"], ...] = ("host", "pod", "host")
-HOST_ORDER: tuple[Literal["host", "pod"], ...] = tuple(ORDER[0] for _ in range(HOST_TAKES))
-AGAIN: tuple[Literal["host", "pod"], ...] = ("pod", "host")
+ORDER: tuple[Place, ...] = ("host", "pod", "host")
+HOST_ORDER: tuple[Place, ...] = tuple(ORDER[0] for _ in range(HOST_TAKES))
+AGAIN: tuple[Place, ...] = ("pod", "host")
 AGREE = 0.9  # of the quicker path's best take
 TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
 
@@ -63,10 +63,9 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
             worse = {pair for pair, document in documents.items() if _did_worse(document, alone_bps)}
             most = 1 if 2 * len(worse) > len(pairs) else most
             for pair in worse:
-                in_company = (documents[pair].values or {})["takes"]
-                (documents[pair],) = _together(context, [pair], uplinks, in_company).values()
+                (documents[pair],) = _together(context, [pair], uplinks, _taken(documents[pair])).values()
         else:
-            alone_bps = max(alone_bps, *(_best(document, "host") for document in documents.values()))
+            alone_bps = max(alone_bps, _best(_taken(documents[pairs[0]]), "host"))
         yield from documents.values()
 
 
@@ -80,7 +79,7 @@ def _together(
     def measured(subject: str) -> Document:
         beside = [pair for pair in pairs if pair != subject]
         document = take_document("throughput", subject, method, partial(_pair, context, subject, uplinks, beside, in_company))
-        cuts = [take["retried"] for take in (document.values or {}).get("takes", ()) if take["retried"]]
+        cuts = [take["retried"] for take in _taken(document) if take["retried"]]
         return replace(document, retried=document.retried or "; ".join(cuts) or None)
 
     if len(pairs) == 1:
@@ -91,13 +90,17 @@ def _together(
 
 def _did_worse(document: Document, alone_bps: float) -> bool:
     """Whether a pair that was measured in company did worse than one alone; what went wrong altogether would do so alone as well."""
-    takes = (document.values or {}).get("takes", ())
-    return _all_well(takes) and (_best(document, "host") < AGREE * alone_bps or disagree(takes))
+    takes = _taken(document)
+    return _all_well(takes) and (_best(takes, "host") < AGREE * alone_bps or disagree(takes))
 
 
-def _best(document: Document, path: Literal["host", "pod"]) -> float:
+def _taken(document: Document) -> Sequence[Mapping[str, Any]]:
+    takes: Sequence[Mapping[str, Any]] = (document.values or {}).get("takes", ())
+    return takes
+
+
+def _best(takes: Sequence[Mapping[str, Any]], path: Place) -> float:
     """Return the rate of a path's best take, 0 when it has none."""
-    takes = (document.values or {}).get("takes", ())
     return max((take["received_bps"] or 0.0 for take in takes if take["path"] == path), default=0.0)
 
 
@@ -145,10 +148,9 @@ def _takes(
 
 def disagree(takes: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the best takes of host and pod path are too far apart to leave it at that; takes that went wrong are not repeated."""
-    paths = {take["path"] for take in takes}
     if not _all_well(takes):
         return False
-    best: list[float] = [max(take["received_bps"] for take in takes if take["path"] == path) for path in paths]
+    best = [_best(takes, path) for path in {take["path"] for take in takes}]
     return min(best) < AGREE * max(best)
 
 
@@ -233,7 +235,7 @@ def _answers(context: MeasureContext, client: Agent, address: str, answering: Ma
 RTT_FIGURES = ("p50_ms", "p99_ms", "max_ms")
 
 
-def _untaken(path: Literal["host", "pod"], error: str | None) -> dict[str, Any]:
+def _untaken(path: Place, error: str | None) -> dict[str, Any]:
     """Return a take without figures."""
     return {
         "path": path,

@@ -14,6 +14,7 @@ from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 SYNC_PERIOD_S = 30.0  # kube-proxy's default
+SYNC_SLACK_S = 5.0  # that a sync takes, besides the time between two
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
