@@ -11,6 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ class CheckItem(pytest.Item):
 
     # ---- what others ask of a test function
 
-    @property
+    @cached_property
     def k8snet_case(self) -> Case:
         """What it stands for."""
         check = self.shared.check

@@ -39,8 +39,8 @@ class Redacting:
         if report.longrepr is not None or report.sections:
             self._hide_report(report)
         told = getattr(report, "k8snet", None)
-        # One look at all of it: of most reports there is nothing to hide.
-        if not self._redactor.clean(repr((report.user_properties, told))):
+        # One look at all of it: of most reports there is nothing to hide, and of a test that is being set up there is nothing at all.
+        if (report.user_properties or told is not None) and not self._redactor.clean(repr((report.user_properties, told))):
             properties = [(name, self._redactor.json({name: value})[name]) for name, value in report.user_properties]
             report.user_properties = properties
             if told is not None:

@@ -77,6 +77,7 @@ class VirtualServer:
         return "none" if self.persistent_s is None else f"ClientIP for {self.persistent_s} s"
 
 
+@lru_cache(maxsize=2)  # several checks of a node ask for the same text one after the other
 def parse_table(text: str) -> tuple[VirtualServer, ...]:
     """Read the text of ``/proc/net/ip_vs``. Its counters of connections are not read.
 

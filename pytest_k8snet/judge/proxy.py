@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ IPVS_SYSCTLS = {
 
 #: Differences of one table that are told one by one; the rest is counted.
 _TOLD = 10
+_FEW = 3  # examples in a message
 
 _WANT_SERVERS = "a virtual server for every Service port, a real server of weight 1 for every endpoint"
 
@@ -236,7 +238,8 @@ def scheduler(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     table = _table(judgement, facts)
     if table is None:
         return judgement
-    servers = [server for server in table if not is_excluded(server.key.address, facts.kube_proxy.exclude_cidrs)]
+    exclude = facts.kube_proxy.exclude_cidrs
+    servers = [server for server in table if not exclude or not is_excluded(server.key.address, exclude)]
     if not servers:
         judgement.inconclusive(f"{facts.node}: the IPVS table is empty, there is no scheduler to look at", command=_READ_TABLE)
     judgement.evidence["schedulers"] = dict(Counter(server.scheduler for server in servers))
@@ -507,10 +510,11 @@ def _odd_ones(judgement: Judgement, modes: Mapping[str, str]) -> None:
 
 
 def _examples(servers: Sequence[VirtualServer]) -> str:
-    return _few([str(server.key) for server in sorted(servers, key=lambda server: server.key)])
+    first = heapq.nsmallest(_FEW + 1, (server.key for server in servers))  # of a thousand there is no need to sort all
+    return _few([str(key) for key in first])
 
 
-def _few(items: Iterable[str], limit: int = 3) -> str:
+def _few(items: Iterable[str], limit: int = _FEW) -> str:
     items = list(items)
     return ", ".join(items[:limit]) + (", ..." if len(items) > limit else "")
 

@@ -116,8 +116,12 @@ class RunFolder:
         # Not at random: asking the kernel for that takes longer than writing the file.
         temporary = file.parent / f".{os.getpid()}-{threading.get_native_id()}-{next(self._written)}.tmp"
         try:
-            file.parent.mkdir(exist_ok=True)
-            with temporary.open("xb") as stream:
+            try:
+                stream = temporary.open("xb")
+            except FileNotFoundError:  # not asked before: of each file that would take as long as writing it
+                file.parent.mkdir(exist_ok=True)
+                stream = temporary.open("xb")
+            with stream:
                 stream.write(content)
             temporary.replace(file)
         except OSError as error:
