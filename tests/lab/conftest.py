@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from pytest_k8snet.lab.settings import NETWORK_KINDS
+from tests.lab.parts import MARK, is_chosen, why_not
 
 HERE = Path(__file__).parent
-NETWORKS_VARIABLE = "K8SNET_TEST_NETWORKS"
-"""Environment: which networks of test_networks.py to start a lab with, separated by commas, or all."""
-
-
-def chosen_networks() -> frozenset[str]:
-    """Return the networks to start a lab with: flannel-vxlan, unless the environment says otherwise."""
-    chosen = os.environ.get(NETWORKS_VARIABLE, "flannel-vxlan")
-    return frozenset(NETWORK_KINDS if chosen == "all" else chosen.split(","))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the lab tests out of a bare ``pytest`` in the checkout."""
-    if config.args_source is pytest.Config.ArgsSource.ARGS:
-        return
-    skip = pytest.mark.skip(reason="lab tests run when named: pytest tests/lab")
+    """Leave the lab tests out of a bare ``pytest`` in the checkout, and parts of them that nobody asked for out of any other."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(skip)
+            part = item.get_closest_marker(MARK)
+            if not named:
+                item.add_marker(pytest.mark.skip(reason="lab tests run when named: pytest tests/lab"))
+            elif part is not None and not is_chosen(part.args[0]):
+                item.add_marker(pytest.mark.skip(reason=why_not(part.args[0])))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_k8snet.lab.faults.table import FAULTS
 from pytest_k8snet.lab.settings import NETWORK_KINDS
-from tests.lab.conftest import NETWORKS_VARIABLE, chosen_networks
+from tests.lab.parts import MARK
 from tests.lab.suite import Lab, running_lab, turned_on
 
 
@@ -62,12 +62,9 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, MARK)(name)) for name in NETWORKS])
 def kind(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    if name not in chosen_networks():
-        pytest.skip(f"{NETWORKS_VARIABLE} does not name it")
-    return name
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

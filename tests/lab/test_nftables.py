@@ -5,7 +5,6 @@ Where KVM does not work the nodes' processors are emulated, and this takes a qua
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,18 +13,14 @@ import pytest
 from pytest_k8snet.lab.faults.table import FAULTS
 from tests.lab.suite import NOTHING_TO_JUDGE, Lab, running_lab, turned_on
 
-VARIABLE = "K8SNET_TEST_NFTABLES"
-"""Environment: anything but nothing lets these tests run."""
-
 PROFILES = tuple(f"--k8snet-profile={name}" for name in ("lab", "nftables", "native", "tuned-node"))
 READ = "--k8snet-level=read"
+pytestmark = pytest.mark.part("nftables")
 TOGETHER = {"nft-iptables-left-over": "node-1"}
 
 
 @pytest.fixture(scope="module")
 def lab(results: Path) -> Iterator[Lab]:
-    if not os.environ.get(VARIABLE):
-        pytest.skip(f"{VARIABLE} is not set")
     with running_lab("test-nftables", results, "--nodes", "2", "--proxy-mode", "nftables", "--line-rate", "50mbit") as lab:
         yield lab
 

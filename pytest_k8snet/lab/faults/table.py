@@ -97,7 +97,7 @@ _HEAD = """# Faults
 
 What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on such a lab with
 `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab tests apply
-each (on ipvs and native, where a lab may be any; those of flannel and BGP on the networks that `K8SNET_TEST_NETWORKS` names; several at
+each (on ipvs and native, where a lab may be any; those of flannel and BGP on the networks that `K8SNET_TEST_LAB` names; several at
 a time), run the suite and compare, exactly, at the level of the checks that are to turn: a fault of what is read may turn checks that send
 packets as well.
 `k8snet lab fault revert` mends it again.

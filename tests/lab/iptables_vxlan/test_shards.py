@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.lab import site
@@ -14,6 +15,7 @@ from tests.lab.suite import Lab, assert_nothing_is_left, k8snet
 READ = "--k8snet-level=read"
 
 
+@pytest.mark.part("shards")
 def test_three_shards_say_what_a_single_run_says(lab: Lab, tmp_path: Path) -> None:
     site.install(lab)
     account = least_rights(lab, tmp_path, "--level", "read")

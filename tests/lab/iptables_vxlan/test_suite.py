@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from datetime import datetime, timedelta
@@ -20,9 +19,6 @@ from tests.lab.suite import NOTHING_TO_JUDGE, Lab, assert_nothing_is_left, has_b
 
 FEW = ("--k8snet-level=read", "--k8snet-checks=NET-KERNEL-006,NET-MTU-001")
 SERVICES_AND_LOAD = ("--k8snet-checks=NET-SERVICE-001,NET-THROUGHPUT-001", "--k8snet-load-pairs=sample:1")
-WAITING = "K8SNET_TEST_INGRESS"
-"""Environment: set to apply the fault of the ingress, too, whose proof is that nothing comes for a while."""
-
 TOGETHER = {
     "ingress": {
         "ingress-without-kept-connections": "node-1",
@@ -61,9 +57,7 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
     }
 
 
-@pytest.mark.parametrize(
-    "title", ["ingress", pytest.param("ingress-shut", marks=pytest.mark.skipif(WAITING not in os.environ, reason=f"{WAITING} is not set"))]
-)
+@pytest.mark.parametrize("title", ["ingress", pytest.param("ingress-shut", marks=pytest.mark.part("ingress-shut"))])
 def test_faults_turn_exactly_their_cases(lab: Lab, title: str) -> None:
     """Where one keeps requests out of the ingress, what the others turn is not judged; that takes as long as a controller may."""
     outcome = turned_on(lab, TOGETHER[title], *INGRESS, "--k8snet-checks=NET-INGRESS-*")

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pytest_k8snet.lab.faults.polling import wait_until
 from tests.lab.power import paused, power_off, restart_api_server
 from tests.lab.slow import slow_way
@@ -40,6 +42,7 @@ def test_kubelet_that_restarts_under_load(lab: Lab) -> None:
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("survival")
 def test_node_that_stands_still_and_one_whose_clock_is_off(lab: Lab) -> None:
     """A pause of 20 s, while its probe pods start, and another node's clock an hour ahead, change no verdict."""
     lab.ssh("node-3", "date", "--set", "+1 hour")
@@ -57,6 +60,7 @@ def test_node_that_stands_still_and_one_whose_clock_is_off(lab: Lab) -> None:
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("survival")
 def test_api_server_far_away(lab: Lab, tmp_path: Path) -> None:
     """Two seconds a round trip: the run takes longer, and says the same."""
     with slow_way(lab.kubeconfig, tmp_path, delay_s=1.0) as kubeconfig:
@@ -66,6 +70,7 @@ def test_api_server_far_away(lab: Lab, tmp_path: Path) -> None:
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("survival")
 def test_probe_pod_that_runs_out_of_memory(lab: Lab) -> None:
     """Its pair is an error that names the reason; what was measured before is judged."""
     with lab.started_suite("out-of-memory", *LOADED) as run:
@@ -80,6 +85,7 @@ def test_probe_pod_that_runs_out_of_memory(lab: Lab) -> None:
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("survival")
 def test_node_that_is_switched_off_under_load(lab: Lab) -> None:
     """The last test of this lab: the node does not come back."""
     with lab.started_suite("switched-off", *LOADED) as run:

@@ -1,0 +1,39 @@
+"""Parts of the lab ring that run when they are asked for: what takes long, and proves what is seldom touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import pytest
+
+from pytest_k8snet.lab.settings import NETWORK_KINDS
+
+VARIABLE = "K8SNET_TEST_LAB"
+"""Environment: the parts that run beside what always does, separated by commas, or all."""
+
+MARK = "part"
+"""The marker of a test of such a part: its one argument names it."""
+
+PARTS: Mapping[str, str] = {
+    **{str(kind): f"the network {kind}, healthy and with its faults" for kind in NETWORK_KINDS if kind not in ("native", "vxlan")},
+    "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
+    "packets": "what the checks that send packets say where nobody serves Services",
+    "ingress-shut": "the fault of the ingress whose proof takes waiting",
+    "shards": "three shards measured by a Job in the cluster",
+    "survival": "a slow API server, a node that stands still or is switched off, a probe pod out of memory",
+}
+
+
+def is_chosen(part: str) -> bool:
+    """Whether the environment asks for a part. Ends the run for one that is unknown, in the tests or in the environment."""
+    chosen = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+    for name in (part, *chosen):
+        if name != "all" and name not in PARTS:
+            raise pytest.UsageError(f"{VARIABLE}: there is no part {name!r}; there are: all, {', '.join(PARTS)}")
+    return part in chosen or "all" in chosen
+
+
+def why_not(part: str) -> str:
+    """Say how a part is asked for."""
+    return f"{PARTS[part]}: {VARIABLE}={part} or all"
