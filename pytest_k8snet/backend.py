@@ -187,6 +187,7 @@ class PodBackend(ApiBackend):
             image_pull_secret=settings.image_pull_secret,
             namespace=settings.namespace,
             frontends=max(settings.service_scale, default=0),
+            idle=settings.idle > 0,
         )
         return start_probes(self._api, cluster, wanted, nodes=nodes)
 

@@ -116,7 +116,8 @@ def _time(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
     nodes = len(_measured(run)) + len(run.plan.partners)
     reading = math.ceil(nodes / MeasureSettings().facts_threads) * _FACTS_S + (_PODS_S + nodes * _POD_S if pods else 0.0)
     planned = Load.of(load, run.settings)
-    least, most = (reading + takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in (planned.least_takes, planned.most_takes))
+    idle_s = run.settings.idle if run.settings.allows("probe") else 0
+    least, most = (reading + idle_s + takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in (planned.least_takes, planned.most_takes))
     yield (
         f"Time: about {_minutes(least)}"
         + (f", up to {_minutes(most)} where takes disagree" if most > least else "")

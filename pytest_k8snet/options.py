@@ -44,6 +44,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     metavar: str | None = None
+    most: int | None = None  # of a number of seconds
 
     @property
     def option(self) -> str:
@@ -113,6 +114,9 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
+MOST_FRONTENDS = 10_000  # of Services that a run may make
+MOST_IDLE_S = 2400  # the probe pods live for an hour
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
     Setting("context", "text", None, "context of the kubeconfig", metavar="NAME"),
@@ -160,6 +164,15 @@ SETTINGS: tuple[Setting, ...] = (
         "make so many frontends of Services in the run's namespace, and see what they cost (10,1000); none without it",
         metavar="N,...",
     ),
+    Setting(
+        "idle",
+        "seconds",
+        0,
+        "seconds for which connections through a Service are left idle, to see whether they live on (960: IPVS forgets after 900); "
+        "none without it",
+        metavar="SECONDS",
+        most=MOST_IDLE_S,
+    ),
     Setting("max-parallel", "number", 4, "pairs under load at the same time, none of them with a node of another", metavar="N"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
@@ -174,9 +187,6 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("allow-inconclusive", "flag", False, "inconclusive results do not fail the run"),
     Setting("no-suite", "flag", False, "do not add the packaged suite"),
 )
-
-
-MOST_FRONTENDS = 10_000  # of Services that a run may make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +215,7 @@ class Settings:
     pairs: PairChoice = PairChoice("auto")
     load_pairs: PairChoice = PairChoice("sample", 4)
     service_scale: tuple[int, ...] = ()
+    idle: int = 0
     max_parallel: int = 4
     shard: Shard | None = None
     lock_wait: int = 300
@@ -393,9 +404,10 @@ def _read_number(_setting: Setting, given: Any) -> int:
     return int(given)
 
 
-def _read_seconds(_setting: Setting, given: Any) -> int:
-    if not re.fullmatch(r"\d+", str(given).strip()):
-        raise ValueError("a whole number of seconds")
+def _read_seconds(setting: Setting, given: Any) -> int:
+    few = "" if setting.most is None else f", at most {setting.most}"
+    if not re.fullmatch(r"\d{1,9}", str(given).strip()) or (setting.most is not None and int(given) > setting.most):
+        raise ValueError(f"a whole number of seconds{few}")
     return int(given)
 
 

@@ -423,6 +423,7 @@ class Run:
             probe_groups=self.probe_groups,
             regroup=self.regroup,
             service_scale=self.settings.service_scale,
+            idle_s=self.settings.idle,
             make_frontends=self.make_frontends,
             propagation_s=self.expectations.common.service.propagation_s.value,
             routes=self.routes,

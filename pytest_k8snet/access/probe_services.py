@@ -15,6 +15,7 @@ GROUP = "k8snet/group"  # label of the probe pods that a Service of several sele
 SPREAD, STICKY = "probe-spread", "probe-sticky"  # Services of several; the second keeps a client with one of them
 GROUP_TARGET_PORTS = {SPREAD: 8718, STICKY: 8719}
 SCALE_TARGET_PORT = 8720
+IDLE_PORT, IDLE_TARGET_PORT = 81, 8722  # of the first Service of several, where connections are to be left idle
 INGRESS_TARGET_PORT = 8721  # that Ingresses lead to: no other server of the pod may have it
 PER_SERVICE = 100  # ports of one Service: addresses are few, ports are not
 
@@ -93,8 +94,11 @@ def service_body(metadata: Mapping[str, Any], pod: str) -> dict[str, Any]:
     }
 
 
-def group_body(metadata: Mapping[str, Any], name: str, run_id: str) -> dict[str, Any]:
-    """Return the Service for the probe pods of a group."""
+def group_body(metadata: Mapping[str, Any], name: str, run_id: str, *, idle: bool = False) -> dict[str, Any]:
+    """Return the Service for the probe pods of a group; `idle` gives the first of them a port for connections that nobody uses."""
+    ports = [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": GROUP_TARGET_PORTS[name]}]
+    if idle and name == SPREAD:
+        ports.append({"name": "idle", "protocol": "TCP", "port": IDLE_PORT, "targetPort": IDLE_TARGET_PORT})
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -102,7 +106,7 @@ def group_body(metadata: Mapping[str, Any], name: str, run_id: str) -> dict[str,
         "spec": {
             "selector": {GROUP: run_id},
             "sessionAffinity": "ClientIP" if name == STICKY else "None",
-            "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": GROUP_TARGET_PORTS[name]}],
+            "ports": ports,
         },
     }
 

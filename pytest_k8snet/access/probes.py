@@ -76,6 +76,7 @@ class ProbeSettings:
     namespace: str | None = None  # one that exists is used and never deleted; None makes k8snet-<run id>
     deadline_s: int = DEADLINE_S  # activeDeadlineSeconds of the pods; cleanup counts from it
     frontends: int = 0  # that are made for checks of scale
+    idle: bool = False  # whether connections are to be left idle
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -230,7 +231,7 @@ class RunningProbes:
         made = []
         for name in GROUP_TARGET_PORTS:
             metadata = self._metadata(name, namespace=self.namespace)
-            body = self._make(self._services_path, group_body(metadata, name, self._settings.run_id))
+            body = self._make(self._services_path, group_body(metadata, name, self._settings.run_id, idle=self._settings.idle))
             if body is None:
                 break
             made.append(GroupService(name, self.namespace, tuple(self._grouped), body["spec"]["clusterIP"]))

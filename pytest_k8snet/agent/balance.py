@@ -6,8 +6,12 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   ``connections``, of each its own ``source`` (address, port), the ``name`` that the server told, ``connected_ms`` until it was open,
   ``ms`` until the server had told, and ``error``, with which the name is null
 - ``hold``: ``address``, ``port``, ``name``, ``tries``, ``timeout_s``; opens connections until one is answered by ``name`` and keeps
-  that. Gives its ``number``, null when there was none
-- ``held``: ``number``, ``timeout_s``; sends something over it, closes it, and gives whether it was ``alive``: echoed, and ``error``
+  that, with the kernel's keep-alive. Gives its ``number``, null when there was none, its own ``source`` (address, port) and
+  ``keepalive_s``, after which the kernel asks whether the other side is still there
+- ``held``: ``number``, ``timeout_s``, ``keep``; sends something over it, closes it unless it is to be kept, and gives whether it was
+  ``alive``: echoed, and ``error``
+- ``remembered``: ``address``, ``port``, ``client`` (address, port); in the node's network namespace. Gives ``expires_s``, after which
+  IPVS forgets that connection when no packet comes; null where IPVS does not have it
 - ``counted``: ``address``, ``port``, ``clients`` (addresses); in the node's network namespace. Gives ``ipvs``: whether it is
   ``loaded``, the ``scheduler`` of that virtual server (null: there is none), and its ``connections`` from those clients, each as
   client's address and port and real server's address and port. Gives ``rules``: of iptables' tables nat those that name the
@@ -74,27 +78,52 @@ def hold(params: Mapping[str, Any]) -> dict[str, Any]:
         sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout_s)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.connect((address, int(params["port"])))
             if told(sock, time.monotonic() + timeout_s) == params["name"]:
                 number = max(held_open, default=0) + 1
                 held_open[number] = sock
-                return {"number": number}
+                keepalive_s = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                return {"number": number, "source": list(sock.getsockname()[:2]), "keepalive_s": keepalive_s}
         except (KeyError, OSError, TypeError, ValueError):
             pass
         sock.close()
-    return {"number": None}
+    return {"number": None, "source": None, "keepalive_s": None}
 
 
 def held(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``held``."""
-    with held_open.pop(int(params["number"])) as sock:
-        try:
-            sock.settimeout(float(params["timeout_s"]))
-            sock.sendall(b"still there?\n")
-            answer = sock.recv(4096)
-        except OSError as error:
-            return {"alive": False, "error": said(error)}
-    return {"alive": bool(answer), "error": None if answer else "the connection ended"}
+    number = int(params["number"])
+    sock = held_open[number]
+    try:
+        sock.settimeout(float(params["timeout_s"]))
+        sock.sendall(b"still there?\n")
+        answer = sock.recv(4096)
+    except OSError as error:
+        answer, wrong = b"", said(error)
+    else:
+        wrong = "the connection ended"
+    if not (params.get("keep") and answer):
+        del held_open[number]
+        sock.close()
+    return {"alive": bool(answer), "error": None if answer else wrong}
+
+
+def remembered(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``remembered``."""
+    address, port, (client, source_port) = str(params["address"]), int(params["port"]), params["client"]
+    table = read_or_none(IPVS_CONNECTIONS) or ""
+    return {"expires_s": expires_s(table, address, port, str(client), int(source_port))}
+
+
+def expires_s(table: str, address: str, port: int, client: str, source_port: int) -> int | None:
+    """Return after how many seconds a connection in the text of /proc/net/ip_vs_conn is forgotten."""
+    want = [f"{source_port:04X}", f"{port:04X}"]
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 8 and words[0] == "TCP" and [words[2], words[4]] == want and same(words[1], client) and same(words[3], address):
+            return int(words[8])
+    return None
 
 
 def told(sock: socket.socket, until: float) -> str:

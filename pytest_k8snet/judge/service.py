@@ -11,6 +11,7 @@ from pytest_k8snet.expect.model import LatencyExpectation, ProxyExpectation, Ser
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.balance import BalanceRecord, Noticed, Rule, Spread
 from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.idle import IdleRecord
 from pytest_k8snet.record.scale import ScaleRecord
 from pytest_k8snet.record.service import Asked, ServiceRecord
 
@@ -88,7 +89,7 @@ def _reached(record: ServiceRecord, asked: Sequence[Asked], facts: NodeFacts, cl
     return judgement
 
 
-def _nothing(record: ServiceRecord, none: str) -> Judgement:
+def _nothing(record: ServiceRecord | IdleRecord, none: str) -> Judgement:
     """Skip, unless it was this node's own pod that was in the way: what others' pods do is their own error."""
     others = dict(record.not_serving)
     own = others.pop(record.node, None)
@@ -370,6 +371,41 @@ def scale(record: ScaleRecord, facts: NodeFacts, expect: ServiceExpectation, lat
             judgement.advise(f"{told}: rules of iptables are gone through one by one; ipvs and nftables modes look them up")
         return judgement
     judgement.check(holds, told, measured=f"{many:.2f} ms", wanted=f"{few:.2f} ms")
+    return judgement
+
+
+def idle(record: IdleRecord, facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that a connection through a Service lives on while nobody uses it, as one beside it does that is used."""
+    if not record.asked_s:
+        return Judgement.skipped("connections are left idle only when --k8snet-idle asks for it")
+    if record.endpoint is None:
+        return _nothing(record, f"no probe pod on another node than {record.node} answers: nothing can be far away")
+    what = f"{record.node}: a connection of its pod to Service {record.service}, with the pod on {record.endpoint},"
+    found = record.opened
+    if found is None:
+        if (why := nobody_serves(facts, cluster)) is not None:
+            return Judgement.skipped(why)
+        judgement = Judgement()
+        judgement.inconclusive(f"{what} could not be opened: whether it would live on is not seen (NET-SERVICE-001 says more)")
+        return judgement
+    judgement = Judgement(want=f"alive after {record.asked_s} s that nobody used it")
+    judgement.evidence.update(idle_s=found.waited_s, keepalive_s=found.keepalive_s, ipvs_forgets_after_s=found.expires_s)
+    if found.used is not None:
+        judgement.inconclusive(f"{what} that was used all the time ended, too, after {found.waited_s:.0f} s: {found.used}")
+        return judgement
+    timeouts = "ipvsadm -l --timeout" if found.expires_s is not None else "sysctl net.netfilter.nf_conntrack_tcp_timeout_established"
+    forgets = "" if found.expires_s is None else f"IPVS forgets what nobody uses after {found.expires_s} s, and "
+    late = f"{forgets}the pod's kernel asks the other side only after {found.keepalive_s} s"
+    command = f"{timeouts}; sysctl net.ipv4.tcp_keepalive_time"
+    judgement.check(
+        found.idle is None,
+        f"{what} that nobody used for {found.waited_s:.0f} s is dead ({found.idle}), and one beside it that was used is alive: {late}",
+        measured=found.idle,
+        wanted="alive",
+        command=command,
+    )
+    if found.idle is None and found.expires_s is not None and found.expires_s < found.keepalive_s:
+        judgement.advise(f"{record.node}: connections through Services that nobody uses do not live for ever: {late}", command=command)
     return judgement
 
 

@@ -78,6 +78,7 @@ class MeasureContext:
     probe_groups: Callable[[], Sequence[GroupService]] = tuple
     regroup: Regroup | None = None  # how a node's probe pod is made an endpoint of those, or no more
     service_scale: Sequence[int] = ()  # so many frontends of Services are made
+    idle_s: int = 0  # for so long connections are left idle
     make_frontends: Callable[[str, int, int], str] | None = None  # by a node, a number and so many ports; gives the ClusterIP
     propagation_s: float = 30.0  # for so long a change of endpoints may take
     routes: Sequence[Route] = ()  # ways into the cluster that the profile names
@@ -126,6 +127,7 @@ API_CHECKS = ("NET-CONTROL-008",)
 DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
+IDLE_CHECKS = ("NET-SERVICE-009",)
 BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
 
 MEASUREMENTS: Mapping[str, Measurement] = {
@@ -140,6 +142,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("service", "node", "probe", module="pytest_k8snet.measure.service", last=SERVICE_CHECKS),
         Measurement("balance", "node", "probe", module="pytest_k8snet.measure.balance", last=BALANCE_CHECKS),
         Measurement("scale", "node", "probe", module="pytest_k8snet.measure.scale", last=SCALE_CHECKS),
+        Measurement("idle", "node", "probe", module="pytest_k8snet.measure.idle", last=IDLE_CHECKS),
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),

@@ -44,6 +44,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-NODE-004",
         "NET-PROXY-009",
         "NET-SERVICE-008",  # nobody asks for many Services
+        "NET-SERVICE-009",  # and nobody for idle connections
     }
 )
 Verdicts = dict[Case, str]

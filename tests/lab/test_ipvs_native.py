@@ -67,6 +67,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "proxy-mode-iptables": "node-3",
         "services-taken": "node-1",
         "affinity-lost": "node-2",
+        "idle-connections-forgotten": "node-2",
         "endpoint-dead": "node-3",
         "endpoints-stuck": "node-2",
     },
@@ -78,6 +79,9 @@ TOGETHER: dict[str, dict[str, str]] = {
         "packets-lost-on-the-wire": "node-3",
     },
 }
+
+
+ASKED_FOR = {"services": ("--k8snet-idle=30",)}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +123,7 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     podless = {"NET-ENCAP-004", "NET-KERNEL-002", "NET-LOSS-001", "NET-MTU-001", "NET-THROUGHPUT-001", "NET-THROUGHPUT-003"}
     podless |= {"NET-THROUGHPUT-004"}
     podless |= {f"NET-REACH-00{number}" for number in (1, 2, 3, 4)}
-    podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 9)}
+    podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 10)}
     podless |= {"NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006"}
     by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3"), ("NET-NODE-006", "node-3")}
     other_pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2", "node-2:node-3"}
@@ -176,6 +180,6 @@ def test_every_fault_of_this_lab_is_applied() -> None:
 @pytest.mark.parametrize("title", TOGETHER)
 def test_faults_turn_exactly_their_cases(lab: Lab, title: str) -> None:
     # What never happens is waited for as long as it may take, which the profile lab is generous with.
-    outcome = turned_on(lab, TOGETHER[title], *PROFILES, f"--k8snet-profile={IMPATIENT}")
+    outcome = turned_on(lab, TOGETHER[title], *PROFILES, f"--k8snet-profile={IMPATIENT}", *ASKED_FOR.get(title, ()))
     assert outcome.noteworthy == outcome.declared, outcome.output
     assert outcome.exit_status == 1

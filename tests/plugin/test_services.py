@@ -18,9 +18,10 @@ SERVICES = ["+ service probe-1", "+ service probe-2", "+ service probe-3", "+ se
 def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
     ran = bench.run(CHECKS, "--k8snet-level=probe", *workers)
     assert ran.status == 0, ran.out
-    assert len(ran.cases) == 12 * 3
-    assert {name for name, verdict in ran.verdicts.items() if verdict != "pass"} == {f"NET-SERVICE-008[node-{n}]" for n in (1, 2, 3)}
-    assert ran.verdicts["NET-SERVICE-008[node-1]"] == "skip"
+    assert len(ran.cases) == 13 * 3
+    asked_for = {f"NET-SERVICE-00{check}[node-{n}]" for check in (8, 9) for n in (1, 2, 3)}
+    assert {name for name, verdict in ran.verdicts.items() if verdict != "pass"} == asked_for
+    assert {ran.verdicts[name] for name in asked_for} == {"skip"}
     assert [line for line in bench.objects() if "service" in line] == SERVICES
     bench.assert_removed()
     asked = [line for line in bench.requests() if not line.endswith(" facts")]
@@ -94,7 +95,7 @@ def test_services_that_are_refused_are_errors_of_their_checks_alone(bench: Bench
     )
     ran = bench.run(CHECKS, "--k8snet-level=probe")
     assert {name.partition("[")[0] for name, verdict in ran.verdicts.items() if verdict != "pass"} == {
-        f"NET-SERVICE-00{number}" for number in range(1, 9)
+        f"NET-SERVICE-00{number}" for number in range(1, 10)
     }
     assert ran.cases["NET-SERVICE-001[node-1]"].verdict == "error"
     assert "Service k8snet-1/probe-1 could not be made: exceeded quota: services" in ran.cases["NET-SERVICE-001[node-1]"].text
@@ -112,6 +113,21 @@ def test_a_check_of_ones_own_has_no_services(bench: Bench) -> None:
     ran = bench.own()
     assert ran.cases["ACME-1[node-1]"].verdict == "error"
     assert "Services are made for checks of the area service alone, and none of them is going to run" in ran.cases["ACME-1[node-1]"].text
+
+
+def test_connections_are_left_idle_when_it_is_asked_for(bench: Bench) -> None:
+    ran = bench.run("--k8snet-checks=NET-SERVICE-009", "--k8snet-level=probe", "--k8snet-idle=1")
+    assert (ran.status, set(ran.verdicts.values())) == (0, {"pass"}), ran.out
+    bench.assert_removed()
+    assert bench.record("idle/node-1.json")["values"]["opened"]["waited_s"] >= 1
+    assert "NET-SERVICE-009[node-1, node-2, node-3] - ...: connections through Services that nobody uses do not live for ever" in ran.out
+
+
+@pytest.mark.parametrize("value", ["x", "2401", "-1"])
+def test_times_for_idle_connections_that_are_none(bench: Bench, value: str) -> None:
+    ran = bench.run(f"--k8snet-idle={value}")
+    assert ran.status == 4
+    assert f"--k8snet-idle: got {value!r}, want a whole number of seconds, at most 2400" in ran.out
 
 
 def test_many_services_are_made_when_they_are_asked_for(bench: Bench) -> None:

@@ -15,7 +15,9 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
     """Answer like the program would."""
     del role
     if op == "balance.hold":
-        return {"number": 1, "error": None}
+        return {"number": 1, "source": [fake.pod_ip(node), 30000], "keepalive_s": 7200}
+    if op == "balance.remembered":
+        return {"expires_s": 900 if fake.answered(node, "host", "ipvs", {})["mode"] == "ipvs" else None}
     if op == "balance.held":
         return {"alive": True, "error": None}
     client = fake.pod_ip(node)

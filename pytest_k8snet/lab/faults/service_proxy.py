@@ -216,6 +216,17 @@ def _strict_arp(value: tuple[int, int]) -> Any:
     return act
 
 
+USUAL_TIMEOUT_S = 900  # IPVS_TCP_S_ESTABLISHED of the kernel (net/netfilter/ipvs/ip_vs_proto_tcp.c)
+SHORT_TIMEOUT_S = 15
+
+
+def _timeout(seconds: int) -> Any:
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.run(node.name, ["ipvsadm", "--set", str(seconds), "0", "0"])
+
+    return act
+
+
 FAULTS = (
     Fault(
         "proxy-mode-iptables",
@@ -264,6 +275,16 @@ FAULTS = (
         turns=(Turns("NET-PROXY-005"),),
         apply=_strict_arp((0, 0)),
         revert=_strict_arp((1, 2)),
+        proxy_modes=("ipvs",),
+    ),
+    Fault(
+        "idle-connections-forgotten",
+        area="service",
+        summary=f"IPVS forgets connections that nobody uses after {SHORT_TIMEOUT_S} s, and not after {USUAL_TIMEOUT_S} "
+        "(seen with --k8snet-idle=30)",
+        turns=(Turns("NET-SERVICE-009"),),
+        apply=_timeout(SHORT_TIMEOUT_S),
+        revert=_timeout(USUAL_TIMEOUT_S),
         proxy_modes=("ipvs",),
     ),
 )

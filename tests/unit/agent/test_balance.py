@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,13 +93,30 @@ def test_a_connection_that_is_held(port: int) -> None:
     params = {"address": "127.0.0.1", "port": port, "tries": 2, "timeout_s": 5.0}
     found = balance.hold({**params, "name": "node-2"})
     other = balance.hold({**params, "name": "node-2"})
-    assert balance.held({"number": found["number"], "timeout_s": 5.0}) == {"alive": True, "error": None}
+    assert (found["source"][0], found["keepalive_s"]) == ("127.0.0.1", int(Path("/proc/sys/net/ipv4/tcp_keepalive_time").read_text()))
+    for keep in (True, True, False):
+        assert balance.held({"number": found["number"], "timeout_s": 5.0, "keep": keep}) == {"alive": True, "error": None}
+    assert found["number"] not in balance.held_open
     balance.held_open[other["number"]].shutdown(socket.SHUT_WR)
-    assert balance.held({"number": other["number"], "timeout_s": 5.0}) == {"alive": False, "error": "Broken pipe"}
-    assert balance.hold({**params, "name": "node-3"}) == {"number": None}
+    assert balance.held({"number": other["number"], "timeout_s": 5.0, "keep": True}) == {"alive": False, "error": "Broken pipe"}
+    assert other["number"] not in balance.held_open, "what is dead is not kept"
+    none = {"number": None, "source": None, "keepalive_s": None}
+    assert balance.hold({**params, "name": "node-3"}) == none
     with socket.create_server(("127.0.0.1", 0)) as closed:
         params["port"] = closed.getsockname()[1]
-    assert balance.hold({**params, "name": "node-2"}) == {"number": None}
+    assert balance.hold({**params, "name": "node-2"}) == none
+
+
+def test_when_ipvs_forgets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table = tmp_path / "ip_vs_conn"
+    monkeypatch.setattr(balance, "IPVS_CONNECTIONS", str(table))
+    params = {"address": "10.96.2.1", "port": 80, "client": ["10.244.1.5", 0x9C41]}
+    assert balance.remembered(params) == {"expires_s": None}, "no IPVS"
+    table.write_text(CONNECTIONS)
+    assert balance.remembered(params) == {"expires_s": 899}
+    assert balance.remembered({**params, "client": ["10.244.1.5", 0x9C45]}) == {"expires_s": None}, "UDP"
+    assert balance.remembered({**params, "client": ["10.244.1.6", 0x9C41]}) == {"expires_s": None}
+    assert balance.remembered({**params, "address": "10.96.2.2"}) == {"expires_s": None}
 
 
 def test_a_held_connection_that_ends() -> None:
