@@ -200,6 +200,13 @@ class ServiceExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class EgressExpectation:
+    """What leaves the pod network."""
+
+    source: Wanted[str] | None = None  # whose address others see: pod, node
+
+
+@dataclass(frozen=True, slots=True)
 class IngressExpectation:
     """Settings of ingress-nginx, by the keys of its ConfigMap, and ways into the cluster."""
 
@@ -219,6 +226,7 @@ class Expectation:
     reach: ReachExpectation = field(default_factory=ReachExpectation)
     latency: LatencyExpectation = field(default_factory=LatencyExpectation)
     service: ServiceExpectation = field(default_factory=ServiceExpectation)
+    egress: EgressExpectation = field(default_factory=EgressExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)

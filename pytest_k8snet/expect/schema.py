@@ -305,6 +305,15 @@ class Service(_Section):
     )
 
 
+class Egress(_Section):
+    """What leaves the pod network."""
+
+    source: Literal["pod", "node"] | None = Field(
+        default=None,
+        description="Whose address other nodes see of a pod: its own, or its node's, where that masquerades. Not judged without it.",
+    )
+
+
 def _setting(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool | int) else value
 
@@ -421,6 +430,7 @@ class ProfileModel(_Section):
     reach: Reach = Field(default_factory=Reach)
     latency: Latency = Field(default_factory=Latency)
     service: Service = Field(default_factory=Service)
+    egress: Egress = Field(default_factory=Egress)
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from pytest_k8snet.expect.model import EgressExpectation
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.reach import Answer, ReachRecord
 
@@ -23,7 +24,7 @@ def node_reaches_pods(record: ReachRecord) -> Judgement:
 
 def pod_reaches_own_node(record: ReachRecord) -> Judgement:
     """Judge that the node's pod reaches the node it runs on: any answer will do, a refusal as well."""
-    answers = record.of("pod", "host")
+    answers = [answer for answer in record.of("pod", "host") if answer.target == record.node]
     if not answers:
         return Judgement.skipped(f"{record.node}: the node has no InternalIP")
     judgement = Judgement(want="any answer from the pod's own node (built-in)")
@@ -72,6 +73,39 @@ def source_is_kept(record: ReachRecord) -> Judgement:
         )
     if not judgement.checked:
         judgement.inconclusive(f"{record.node}: no pod of another node was reached, so none has seen its pod's address")
+    return judgement
+
+
+def egress_source(record: ReachRecord, expect: EgressExpectation) -> Judgement:
+    """Judge that other nodes see this node's pod under its own address, or under the node's, whichever the profile wants."""
+    wanted = expect.source
+    if wanted is None:
+        return Judgement.skipped("no profile says under whose address other nodes see pods (egress.source)")
+    answers = [answer for answer in record.of("pod", "host") if answer.target != record.node]
+    if not answers:
+        return Judgement.skipped(f"{record.node}: no other node could be asked whom it sees")
+    judgement = Judgement(want=f"other nodes see pods under the address of the {wanted}")
+    own = {ipaddress.ip_address(address) for address in record.pod_ips}
+    host = None if record.host_ip is None else ipaddress.ip_address(record.host_ip)
+    for answer in answers:
+        if answer.seen is None or answer.server != answer.target:
+            continue
+        seen = ipaddress.ip_address(answer.seen)
+        whose = "pod" if seen in own else "node" if seen == host else None
+        pod = _own(record, answer.address)
+        names = {"pod": "its own address", "node": "its node's address", None: "neither its own address nor its node's"}
+        judgement.evidence[f"{answer.target}, {answer.protocol}"] = answer.seen
+        judgement.check(
+            whose == wanted.value,
+            f"{record.node}: {answer.target} sees its pod {pod} as {answer.seen} ({answer.protocol}), {names[whose]}, "
+            f"want {names[wanted.value]} ({wanted.origin})",
+            measured=answer.seen,
+            wanted=pod if wanted.value == "pod" else record.host_ip,
+            command="iptables-save -t nat",
+        )
+    if not judgement.checked:
+        said = ", ".join(dict.fromkeys(f"{answer.protocol} {_came_back(answer)}" for answer in answers))
+        judgement.inconclusive(f"{record.node}: no other node answered its pod, so none has said whom it sees ({said})")
     return judgement
 
 

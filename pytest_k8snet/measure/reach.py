@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRIES = 2
 TIMEOUT_S = 3.0  # a first SYN that is lost is sent again after a second
 KUBELET_PORT = 10250
+OTHER_NODES = 2  # that a pod shows its address to
 PROTOCOLS = ("TCP", "UDP")
 
 _REQUEST_S = 15.0  # for an agent to do what takes no time
@@ -53,7 +54,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 
             def ask(name: str) -> Document:
                 method = f"TCP and UDP, {TRIES} tries of {TIMEOUT_S:g} s, {context.place_of(name)} and the one in its probe pod"
-                return take_document("reach", name, method, partial(_node, context, name, asked[name], in_pods, on_hosts[name]))
+                return take_document("reach", name, method, partial(_node, context, name, asked[name], in_pods, on_hosts))
 
             yield from pool.map(ask, subjects)
         finally:
@@ -76,7 +77,9 @@ def _stop(server: _Server) -> None:
             server.agent.request("traffic.stop", {"number": server.number}, timeout_s=_REQUEST_S)
 
 
-def _node(context: MeasureContext, name: str, targets: Sequence[str], in_pods: Mapping[str, _Server], on_host: _Server) -> dict[str, Any]:
+def _node(
+    context: MeasureContext, name: str, targets: Sequence[str], in_pods: Mapping[str, _Server], on_hosts: Mapping[str, _Server]
+) -> dict[str, Any]:
     """Return what a node's pod and host were told.
 
     Raises `NoPodError` where there are no probe pods, and whatever keeps the node's own agents from asking.
@@ -96,7 +99,11 @@ def _node(context: MeasureContext, name: str, targets: Sequence[str], in_pods: M
     own: list[dict[str, Any]] = []
     if host_ip is not None:
         own = [{"target": name, "to": "host", "address": host_ip, "port": KUBELET_PORT, "protocol": "TCP", "silent": True}]
-        own += [] if on_host.error is not None else _asked(name, "host", host_ip, on_host.port)
+        own += [] if on_hosts[name].error is not None else _asked(name, "host", host_ip, on_hosts[name].port)
+    for target in targets[1 : 1 + OTHER_NODES]:
+        other, other_ip = on_hosts.get(target), context.cluster.node(target).internal_ip
+        if other is not None and other.error is None and other_ip is not None:
+            own += _asked(target, "host", other_ip, other.port)
     pod_agent, host_agent = context.access.pod(name), context.access.host(name)
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="k8snet-reach-of") as pool:
         # A pod that asks itself proves nothing of the network.

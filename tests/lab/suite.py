@@ -43,6 +43,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-NODE-003",
         "NET-NODE-004",
         "NET-PROXY-009",
+        "NET-REACH-005",  # no profile says
         "NET-SERVICE-008",  # nobody asks for many Services
         "NET-SERVICE-009",  # and nobody for idle connections
     }

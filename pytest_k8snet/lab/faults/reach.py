@@ -23,6 +23,11 @@ def _masqueraded(lab: FaultyLab, node: FaultyNode) -> list[str]:
     return ["POSTROUTING", "-t", "nat", "-s", node.pod_cidr, *_to_other_pods(lab, node), "-j", "MASQUERADE"]
 
 
+def _masqueraded_to_nodes(lab: FaultyLab, node: FaultyNode) -> list[str]:
+    others = ",".join(other.address for other in lab.nodes if other.name != node.name)
+    return ["POSTROUTING", "-t", "nat", "-s", node.pod_cidr, "-d", others, "-j", "MASQUERADE"]
+
+
 def _pods_kept_in(lab: FaultyLab, node: FaultyNode) -> list[str]:
     return ["FORWARD", "-s", node.pod_cidr, *_to_other_pods(lab, node), "-p", "tcp", *NO_DNS, *NEW, "-j", "DROP"]
 
@@ -83,5 +88,11 @@ FAULTS = (
         _masqueraded,
         "NET-REACH-004",
         "NET-ENCAP-004",
+    ),
+    _fault(
+        "egress-masqueraded",
+        "what the node's pods send to other nodes bears the node's address, which the profile does not want",
+        _masqueraded_to_nodes,
+        "NET-REACH-005",
     ),
 )

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.errors import RecordError
+from pytest_k8snet.expect.model import EgressExpectation, Wanted
 from pytest_k8snet.judge import reach
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.document import Document
@@ -51,6 +52,54 @@ def record(answers: list[dict[str, Any]] | None = None, **values: Any) -> ReachR
 
 def outcome(judgement: Judgement) -> tuple[str, str]:
     return judgement.verdict.value, judgement.message
+
+
+OTHER = "192.168.10.12"
+
+
+def shown(protocol: str, **changes: Any) -> dict[str, Any]:
+    """Return what another node's host told this node's pod."""
+    return answer("pod", "node-2", protocol, to="host", address=OTHER, **changes)
+
+
+def egress(wanted: str | None, *told: dict[str, Any]) -> Judgement:
+    expect = EgressExpectation(None if wanted is None else Wanted(wanted, "profile x.yaml:3"))
+    return reach.egress_source(record([*healthy(), *told]), expect)
+
+
+@pytest.mark.parametrize(("wanted", "seen"), [("pod", POD), ("node", HOST)])
+def test_nodes_see_what_the_profile_wants(wanted: str, seen: str) -> None:
+    judgement = egress(wanted, shown("TCP", peer=[seen, 1]), shown("UDP", peer=[seen, 1]))
+    assert (outcome(judgement), judgement.checked) == (("pass", ""), 2)
+    assert judgement.evidence == {"node-2, TCP": seen, "node-2, UDP": seen}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "told"),
+    [
+        ("pod", HOST, f"{HOST} (UDP), its node's address, want its own address"),
+        ("node", POD, f"{POD} (UDP), its own address, want its node's address"),
+        ("node", "203.0.113.9", "203.0.113.9 (UDP), neither its own address nor its node's, want its node's address"),
+    ],
+)
+def test_nodes_see_another_address(wanted: str, seen: str, told: str) -> None:
+    right = POD if wanted == "pod" else HOST
+    judgement = egress(wanted, shown("TCP", peer=[right, 1]), shown("UDP", peer=[seen, 1]))
+    message = f"node-1: node-2 sees its pod {POD} as {told} (profile x.yaml:3) (iptables-save -t nat)"
+    assert outcome(judgement) == ("fail", message)
+
+
+def test_no_node_says_whom_it_sees() -> None:
+    assert outcome(egress(None)) == ("skip", "no profile says under whose address other nodes see pods (egress.source)")
+    assert outcome(egress("pod")) == ("skip", "node-1: no other node could be asked whom it sees")
+    silent = egress("pod", shown("TCP", **NO_ANSWER), shown("UDP", name="node-3"))
+    said = "TCP timed out (2 tries), UDP answered by node-3"
+    assert outcome(silent) == ("inconclusive", f"node-1: no other node answered its pod, so none has said whom it sees ({said})")
+
+
+def test_what_other_nodes_see_says_nothing_of_the_own_one() -> None:
+    silent = [shown(protocol, **NO_ANSWER) for protocol in ("TCP", "UDP")]
+    assert reach.pod_reaches_own_node(record([*healthy(), *silent])).evidence == reach.pod_reaches_own_node(record()).evidence
 
 
 JUDGES = [reach.pods_reach_pods, reach.node_reaches_pods, reach.pod_reaches_own_node, reach.source_is_kept]

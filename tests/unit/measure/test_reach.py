@@ -33,7 +33,7 @@ def test_each_asks_the_others_and_its_own() -> None:
     assert sorted(documents) == [*NODES]
     assert asked(documents["node-1"], "pod", "pod") == {"node-2", "node-3"}
     assert asked(documents["node-1"], "host", "pod") == {*NODES}
-    assert asked(documents["node-1"], "pod", "host") == {"node-1"}
+    assert asked(documents["node-1"], "pod", "host") == {*NODES}, "its own one, and two that say whom they see"
     assert all(answer["error"] is None for answer in (documents["node-1"].values or {})["answers"])
 
 
@@ -41,6 +41,12 @@ def test_only_the_chosen_pairs() -> None:
     documents = take(FakeCluster(NODES), "ring")
     assert asked(documents["node-1"], "pod", "pod") == {"node-2"}
     assert asked(documents["node-3"], "host", "pod") == {"node-3", "node-1"}
+    assert asked(documents["node-3"], "pod", "host") == {"node-3", "node-1"}
+
+
+def test_not_all_nodes_of_many_say_whom_they_see() -> None:
+    documents = take(FakeCluster([f"node-{number}" for number in range(1, 7)]))
+    assert len(asked(documents["node-1"], "pod", "host")) == 1 + reach.OTHER_NODES
 
 
 def test_servers_are_stopped() -> None:
@@ -64,7 +70,9 @@ def test_without_a_server_on_the_node_its_kubelet_is_asked_alone() -> None:
     fake = FakeCluster(NODES)
     fake.answer("node-1", "traffic.serve", AccessError("no port"))
     values = take(fake)["node-1"].values or {}
-    assert [answer["port"] for answer in values["answers"] if answer["to"] == "host"] == [reach.KUBELET_PORT]
+    own = [answer["port"] for answer in values["answers"] if answer["to"] == "host" and answer["target"] == "node-1"]
+    assert own == [reach.KUBELET_PORT]
+    assert asked((take(fake))["node-2"], "pod", "host") == {"node-2", "node-3"}
 
 
 def test_without_pods_it_is_beyond_reach() -> None:
