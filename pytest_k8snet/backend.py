@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_k8snet.access.base import Access, Deadline
     from pytest_k8snet.access.probe_ingresses import ProbeIngress
+    from pytest_k8snet.access.probe_policies import PolicyPod
     from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.ingress import Route
@@ -37,6 +38,9 @@ class Probing(Protocol):
 
     def make_ingresses(self, node: str, routes: Sequence[Route]) -> Sequence[ProbeIngress]:
         """Make Ingresses or HTTPRoutes that lead to the pod of a node."""
+
+    def make_policy_pods(self, nodes: Sequence[str], deadline: Deadline) -> Sequence[PolicyPod]:
+        """Make pods that a NetworkPolicy selects, and wait until they run or are known not to."""
 
     def delete(self) -> None:
         """Remove everything; it may be called twice."""
@@ -77,6 +81,12 @@ class Backend(Protocol):
 
     def make_frontends(self, probe: Probe, run_id: str, number: int, ports: int) -> str:
         """Make a Service of so many ports for a probe pod; return its ClusterIP."""
+
+    def make_policy(self, namespace: str, run_id: str) -> None:
+        """Make the NetworkPolicy of the run."""
+
+    def remove_policy(self, namespace: str) -> None:
+        """Remove it."""
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Return how `nodes` are reached, for the header; None when there is nothing to say."""
@@ -160,6 +170,18 @@ class ApiBackend:
         from pytest_k8snet.access.probes import make_frontends
 
         return make_frontends(self._api, probe, run_id, number, ports)
+
+    def make_policy(self, namespace: str, run_id: str) -> None:
+        """Ask the API server for it."""
+        from pytest_k8snet.access.probes import make_policy
+
+        make_policy(self._api, namespace, run_id)
+
+    def remove_policy(self, namespace: str) -> None:
+        """Ask the API server to remove it."""
+        from pytest_k8snet.access.probes import remove_policy
+
+        remove_policy(self._api, namespace)
 
     def close(self) -> None:
         """Close the API client."""

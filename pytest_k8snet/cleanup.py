@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_ingresses import HTTP_ROUTES, INGRESSES
+from pytest_k8snet.access.probe_policies import POLICIES
 from pytest_k8snet.access.probes import PRIORITY_CLASSES
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.lease import LEASES, ApiLeases
@@ -23,7 +24,7 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},{RUN_ID}"
 class Leftover:
     """An object of a run that is in the cluster."""
 
-    kind: str  # Namespace, Pod, Service, Ingress, HTTPRoute, PriorityClass, Lease
+    kind: str  # Namespace, Pod, Service, Ingress, HTTPRoute, NetworkPolicy, PriorityClass, Lease
     name: str  # with its namespace, unless it is a Namespace or a PriorityClass
     path: str
     run_id: str
@@ -48,7 +49,7 @@ def find(api: Api) -> list[Leftover]:
         for item in api.list("/api/v1/services", labelSelector=SELECTOR)
     ]
     # They go with a namespace that was made for them.
-    found += [item for item in (*pods, *services, *_ingresses(api)) if item.name.split("/")[0] not in ours]
+    found += [item for item in (*pods, *services, *_of_areas(api)) if item.name.split("/")[0] not in ours]
     try:
         classes = [*api.list(PRIORITY_CLASSES, labelSelector=SELECTOR)]
     except ApiError as error:
@@ -77,9 +78,14 @@ def remove(api: Api, leftover: Leftover) -> None:
             raise
 
 
-def _ingresses(api: Api) -> list[Leftover]:
+def _of_areas(api: Api) -> list[Leftover]:
+    """Return what is made for checks of some areas, and by those alone who may."""
     found: list[Leftover] = []
-    for kind, base, plural in (("Ingress", INGRESSES, "ingresses"), ("HTTPRoute", HTTP_ROUTES, "httproutes")):
+    for kind, base, plural in (
+        ("Ingress", INGRESSES, "ingresses"),
+        ("HTTPRoute", HTTP_ROUTES, "httproutes"),
+        ("NetworkPolicy", POLICIES, "networkpolicies"),
+    ):
         try:
             items = [*api.list(f"{base}/{plural}", labelSelector=SELECTOR)]
         except ApiError as error:

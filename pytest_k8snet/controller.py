@@ -108,6 +108,8 @@ class Controller:
             self._run.make_services()
         if self.collected.sends("ingress") and not self._run.plan_only:
             self._run.make_ingresses()
+        if self.collected.sends("policy") and not self._run.plan_only:
+            self._run.make_policy_pods()
         if self.collected.subjects("load") and not self._run.plan_only:
             self._run.take_lease(self._say if self._distributed else self._waiting.append)
 

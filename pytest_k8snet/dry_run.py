@@ -29,7 +29,8 @@ def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
         return [*lines, "", f"Nothing is measured: this is a replay of run {run.recorded.id}."]
     load = sorted(collection.subjects("load"))
     routes = run.routes if collection.sends("ingress") else []
-    objects = _objects(run, load, services="service" in collection.areas, routes=routes)
+    policies = collection.sends("policy") and run.policies_enforced
+    objects = _objects(run, load, services="service" in collection.areas, routes=routes, policies=policies)
     parts = (_nodes(run), _pairs(run, load), objects, _rights(run, ingresses=bool(routes)), _time(run, load))
     return lines + [line for part in parts for line in ("", *part)]
 
@@ -66,7 +67,7 @@ def _pairs(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
         yield f"  {load_line(run, load)}"
 
 
-def _objects(run: ControllerRun, load: Sequence[str], *, services: bool, routes: Sequence[Route]) -> Iterator[str]:
+def _objects(run: ControllerRun, load: Sequence[str], *, services: bool, routes: Sequence[Route], policies: bool) -> Iterator[str]:
     settings = run.settings
     if not settings.makes_pods:
         yield f"Objects: none (access {settings.access})"
@@ -77,7 +78,7 @@ def _objects(run: ControllerRun, load: Sequence[str], *, services: bool, routes:
     yield "Objects, made when the run begins and removed when it ends:"
     pods = ProbeSettings(run_id="<run id>", namespace=settings.namespace, frontends=max(settings.service_scale, default=0))
     measured = len(_measured(run)) + len(run.plan.partners)
-    for item in planned_objects(pods, measured, services=services, routes=routes):
+    for item in planned_objects(pods, measured, services=services, routes=routes, policies=policies):
         where = f" in {item.namespace}" if item.namespace is not None else ""
         yield f"  {counted_kind(item.kind, item.number)} {item.name}{where}: {item.what}"
     if load and not settings.no_lock:

@@ -37,6 +37,7 @@ from pytest_k8snet.record.store import (
     INGRESSES,
     LEASE,
     PLAN,
+    POLICY_PODS,
     PROBES,
     PROFILES,
     RUN,
@@ -50,6 +51,7 @@ from pytest_k8snet.shown import shown
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access, CommandResult, Deadline
     from pytest_k8snet.access.probe_ingresses import ProbeIngress
+    from pytest_k8snet.access.probe_policies import PolicyPod
     from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.backend import Backend, Probing
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.lease import LeaseState, LoadLease
     from pytest_k8snet.expect.profile import Profile
     from pytest_k8snet.expect.resolve import Expectations
-    from pytest_k8snet.measure.registry import MeasureContext, Measurement
+    from pytest_k8snet.measure.registry import MeasureContext, Measurement, PolicyTools
     from pytest_k8snet.record.facts import NodeFacts
     from pytest_k8snet.record.recording import Recorded
     from pytest_k8snet.record.redact import Redactor
@@ -268,6 +270,36 @@ class Run:
         return [ProbeIngress.from_json(item) for item in answer["ingresses"]]
 
     @property
+    def policies_enforced(self) -> bool:
+        """Whether somebody is known to enforce NetworkPolicies: only then one is made."""
+        enforced = self.expectations.common.policy.enforced
+        return enforced is not None and enforced.value
+
+    def policy_pods(self) -> list[PolicyPod]:
+        """Return the pods for a NetworkPolicy, once they run. Raises `ProbeError` when they could not be made."""
+        from pytest_k8snet.access.probe_policies import PolicyPod
+
+        if not self._read_collection().sends("policy"):
+            raise ConfigurationError("pods for a NetworkPolicy are made for checks of the area policy alone, and none of them is to run")
+        answer = self._wait_for_word(POLICY_PODS, "the pods for a NetworkPolicy run")
+        if answer["error"] is not None:
+            raise ProbeError(answer["error"])
+        return [PolicyPod.from_json(item) for item in answer["pods"]]
+
+    def _policy_tools(self) -> PolicyTools | None:
+        from pytest_k8snet.measure.registry import PolicyTools
+
+        if not self.policies_enforced:
+            return None
+        namespace = next((probe.namespace for probe in self.probes.values() if probe.namespace), "")
+        return PolicyTools(
+            pods=self.policy_pods,
+            make=lambda: self.backend.make_policy(namespace, self.id),
+            remove=lambda: self.backend.remove_policy(namespace),
+            settle_s=self.expectations.common.policy.settle_s.value,
+        )
+
+    @property
     def access(self) -> Access:
         """The way to the nodes; opened on first use."""
         if self._access is None:
@@ -428,6 +460,7 @@ class Run:
             propagation_s=self.expectations.common.service.propagation_s.value,
             routes=self.routes,
             probe_ingresses=self.probe_ingresses,
+            policy=self._policy_tools(),
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
             stopped=self._stopped,
@@ -570,6 +603,11 @@ class ControllerRun(Run):
         """Make Ingresses for the routes of the profile in the background, once."""
         if self._starter is not None and self.routes:
             self._starter.make_ingresses(self.routes)
+
+    def make_policy_pods(self) -> None:
+        """Make pods for a NetworkPolicy in the background, once, where somebody is known to enforce one."""
+        if self._starter is not None and self.policies_enforced:
+            self._starter.make_policy_pods()
 
     def take_lease(self, say: Callable[[str], None]) -> None:
         """Take the Lease that measuring load needs, in the background and once; `say` gets a line when another run is waited for."""
@@ -720,6 +758,7 @@ class ProbeStarter:
         self._created = threading.Event()
         self._services: threading.Thread | None = None
         self._ingresses: threading.Thread | None = None
+        self._policy_pods: threading.Thread | None = None
         self._thread = threading.Thread(target=self._work, name="k8snet-probes", daemon=True)
 
     def start(self) -> None:
@@ -737,6 +776,12 @@ class ProbeStarter:
         if self._ingresses is None:
             self._ingresses = threading.Thread(target=self._make_ingresses, args=(routes,), name="k8snet-ingresses", daemon=True)
             self._ingresses.start()
+
+    def make_policy_pods(self) -> None:
+        """Begin to make pods for a NetworkPolicy, as soon as the others are made."""
+        if self._policy_pods is None:
+            self._policy_pods = threading.Thread(target=self._make_policy_pods, name="k8snet-policy-pods", daemon=True)
+            self._policy_pods.start()
 
     def remove(self) -> str | None:
         """Remove the pods, half made ones too; return what went wrong."""
@@ -800,6 +845,22 @@ class ProbeStarter:
             answer["error"] = str(error)
         finally:
             self._run.tell(INGRESSES, answer)
+
+    def _make_policy_pods(self) -> None:
+        from pytest_k8snet.access.base import Deadline
+
+        answer: dict[str, Any] = {"error": "making pods for a NetworkPolicy broke off", "pods": []}
+        try:
+            self._created.wait()
+            if self._probing is None:
+                answer["error"] = "there are no probe pods that could ask others"
+                return
+            made = self._probing.make_policy_pods(self._plan.probed, Deadline.after(PROBES_S))
+            answer = {"error": None, "pods": [item.to_json() for item in made]}
+        except K8sNetError as error:
+            answer["error"] = str(error)
+        finally:
+            self._run.tell(POLICY_PODS, answer)
 
 
 def _untaken(kind: str, subject: str, reason: str) -> Document:

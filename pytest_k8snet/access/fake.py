@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probe_ingresses import SERVICE, ProbeIngress, ingress_host, ingress_name
+from pytest_k8snet.access.probe_policies import NAME as POLICY
+from pytest_k8snet.access.probe_policies import PolicyPod
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, GroupService, ProbeService, grouped, scale_name, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
@@ -253,6 +255,7 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
 
 SCALED = "balance: node whose pod Services of many ports lead to"
 APART = "balance: pods that no Service of several leads to"
+POLICED = "traffic: whether there is a NetworkPolicy"
 
 
 class FakeCluster:
@@ -408,6 +411,18 @@ class FakeCluster:
         self.kept[SCALED] = probe.node
         return f"10.96.3.{number}"
 
+    def make_policy(self, namespace: str, run_id: str) -> None:
+        """Pretend to make a NetworkPolicy, and to enforce it."""
+        del namespace, run_id
+        self.on_create(f"networkpolicy {POLICY}")
+        self.kept[POLICED] = True
+
+    def remove_policy(self, namespace: str) -> None:
+        """Pretend to remove it."""
+        del namespace
+        self.on_delete(f"networkpolicy {POLICY}")
+        self.kept[POLICED] = False
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is nothing to say of it."""
         del cluster, nodes
@@ -475,6 +490,10 @@ class FakeCluster:
         """Return the address of a node's probe pod."""
         cidrs = self.nodes[node].pod_cidrs
         return cidrs[0].replace(".0/24", ".5") if cidrs else "10.244.255.5"
+
+    def policy_address(self, node: str) -> str:
+        """Return the address of a node's pod for a NetworkPolicy."""
+        return f"10.245.0.{[*self.nodes].index(node) + 1}"
 
     def service_of(self, node: str) -> tuple[str, int]:
         """Return ClusterIP and NodePort of the Service that leads to a node's probe pod."""
@@ -586,6 +605,17 @@ class FakeProbing:
             name = ingress_name(number)
             self._fake.on_create(f"ingress {name}")
             made.append(ProbeIngress(name, self._namespace, route.name, ingress_host(number, "r1", route.domain), node))
+        return made
+
+    def make_policy_pods(self, nodes: Sequence[str], deadline: Deadline) -> list[PolicyPod]:
+        """Pretend to make them."""
+        del deadline
+        made = []
+        chosen = self._names[::2]
+        for name in nodes:
+            if self._fake.failed_probe(name) is None:
+                self._fake.on_create(f"pod policy-{name}")
+                made.append(PolicyPod(name, self._namespace, f"policy-{name}", self._fake.policy_address(name), name in chosen))
         return made
 
     def delete(self) -> None:

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access import probe_ingresses
+from pytest_k8snet.access import probe_ingresses, probe_policies
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.access.probe_ingresses import ProbeIngress, ingress_host, ingress_name, ingress_path
+from pytest_k8snet.access.probe_policies import CHOSEN, SELECTED, PolicyPod, policy_path
 from pytest_k8snet.access.probe_services import (
     GROUP,
     GROUP_TARGET_PORTS,
@@ -52,6 +53,8 @@ SERVICE_IS = "of type NodePort for one of those pods, TCP; only where checks of 
 SCALE_IS = f"of a ClusterIP and up to {PER_SERVICE} ports, as --k8snet-service-scale asks for; likewise"
 GROUP_IS = "of a ClusterIP for some of those pods together, likewise"
 BACKEND_IS = "for one of those pods: what Ingresses and HTTPRoutes lead to"
+POLICY_POD_IS = "unprivileged, in the pod network: what a NetworkPolicy selects; only where one is known to be enforced"
+POLICY_IS = "for those pods alone, while it is looked at what it shuts; likewise"
 INGRESS_IS = "for ingress.routes of the profile; only where checks that send requests through it are to run"
 
 _THREADS = 16
@@ -118,8 +121,13 @@ class PlannedObject:
     what: str
 
 
-def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = False, routes: Sequence[Route] = ()) -> list[PlannedObject]:
-    """Return what `start_probes` creates for so many nodes, with `services` what their Services are, and what is made for `routes`."""
+def planned_objects(
+    settings: ProbeSettings, nodes: int, *, services: bool = False, routes: Sequence[Route] = (), policies: bool = False
+) -> list[PlannedObject]:
+    """Return what `start_probes` creates for so many nodes, with `services` what their Services are, and what is made for `routes`.
+
+    With `policies` also what a NetworkPolicy is looked at with.
+    """
     kinds = Counter("Ingress" if route.gateway is None else "HTTPRoute" for route in routes)
     own = f"k8snet-{settings.run_id}"
     namespace = settings.namespace or own
@@ -136,6 +144,8 @@ def planned_objects(settings: ProbeSettings, nodes: int, *, services: bool = Fal
         *([PlannedObject("Service", "scale-<number>", namespace, many, SCALE_IS)] if services and many else ()),
         *([PlannedObject("Service", probe_ingresses.SERVICE, namespace, 1, BACKEND_IS)] if routes else ()),
         *(PlannedObject(kind, "ingress-<number>", namespace, number, INGRESS_IS) for kind, number in kinds.items()),
+        *([PlannedObject("Pod", "policy-<node>", namespace, nodes, POLICY_POD_IS)] if policies else ()),
+        *([PlannedObject("NetworkPolicy", probe_policies.NAME, namespace, 1, POLICY_IS)] if policies else ()),
     ]
 
 
@@ -150,7 +160,9 @@ class RunningProbes:
         self._priority_class: str | None = None
         self._made_namespace = False
         self._grouped = grouped([node.name for node in nodes if unusable(node) is None])
+        self._chosen = {node.name for node in nodes[::2]}
         self._made: list[str] = []  # paths of what a namespace that exists has beside the pods
+        self._made_policy_pods = False
         self._deleted = False
         self._lock = threading.Lock()
         self._probes = {
@@ -254,6 +266,31 @@ class RunningProbes:
             made.append(ProbeIngress(name, self.namespace, route.name, host, node))
         return made
 
+    def make_policy_pods(self, nodes: Sequence[str], deadline: Deadline) -> list[PolicyPod]:
+        """Make a pod for a NetworkPolicy on each of `nodes` that is usable, and wait until they run or are known not to."""
+        made = []
+        for node in nodes:
+            if self._probes[node].error is not None:
+                continue
+            name = pod_name("policy", node)
+            labels = {SELECTED: self._settings.run_id}
+            self._made_policy_pods = True
+            found = PolicyPod(node, self.namespace, name, None, node in self._chosen)
+            with self._lock:
+                if self._deleted:
+                    return []
+                try:
+                    self._post_pod(self._pod_body(name, node, host=False, labels=labels, command=probe_policies.command(name)))
+                except ClusterError as error:
+                    found = replace(found, error=f"{node}: pod {self.namespace}/{name} could not be made: {error}")
+            made.append(found)
+        while not self._deleted and any(item.address is None and item.error is None for item in made):
+            selector = f"{RUN_ID}={self._settings.run_id},{SELECTED}"
+            pods = {pod["metadata"]["name"]: pod for pod in self._api.list(self._pods_path, labelSelector=selector)}
+            made = [_policy_pod(item, pods.get(item.name), late=deadline.expired) for item in made]
+            time.sleep(_POLL_S)
+        return made
+
     def _make(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """Make an object beside the pods; None when all of them have been removed meanwhile."""
         name = body["metadata"]["name"]
@@ -282,10 +319,20 @@ class RunningProbes:
                 of_many = (f"{self._services_path}/{item['metadata']['name']}" for item in many)
                 for path in dict.fromkeys((*self._made, *of_many)):
                     self._api.delete(path)
+                if self._made_policy_pods:
+                    self._remove_policy()
                 self._api.delete(self._pods_path, labelSelector=selector, gracePeriodSeconds=0)
             if self._priority_class is not None:
                 self._api.delete(f"{PRIORITY_CLASSES}/{self._priority_class}")
             self._deleted = True
+
+    def _remove_policy(self) -> None:
+        """Remove what a process that was killed may have left. Who may not has made none."""
+        try:
+            remove_policy(self._api, self.namespace)
+        except ApiError as error:
+            if error.status != 403:
+                raise
 
     @property
     def _pods_path(self) -> str:
@@ -395,6 +442,14 @@ class RunningProbes:
                 return
 
     def _pod(self, name: str, node: str, *, host: bool) -> dict[str, Any]:
+        """Return one of the two probe pods of a node."""
+        run_id = self._settings.run_id
+        group = {GROUP: run_id} if node in self._grouped else {}
+        chosen = {CHOSEN: run_id} if node in self._chosen else {}
+        labels = {} if host else {SERVED: name, **group, **chosen}
+        return self._pod_body(name, node, host=host, labels=labels, command=["sleep", str(self._settings.deadline_s)])
+
+    def _pod_body(self, name: str, node: str, *, host: bool, labels: Mapping[str, str], command: Sequence[str]) -> dict[str, Any]:
         settings = self._settings
         security: dict[str, Any] = (
             {"privileged": True}
@@ -408,10 +463,7 @@ class RunningProbes:
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
         )
-        group = {GROUP: settings.run_id} if node in self._grouped else {}
-        metadata = self._metadata(
-            name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false", **({} if host else {SERVED: name, **group})}
-        )
+        metadata = self._metadata(name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false", **labels})
         metadata["annotations"].update(
             {
                 NODE: node,
@@ -443,7 +495,7 @@ class RunningProbes:
                     "name": "probe",
                     "image": settings.image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", str(settings.deadline_s)],
+                    "command": [*command],
                     "workingDir": "/",
                     "securityContext": security,
                     "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
@@ -519,6 +571,17 @@ def _running(probe: Probe, status: Mapping[str, Any]) -> Probe:
     return replace(probe, pod_ip=address, pod_ips=tuple(item["ip"] for item in status.get("podIPs") or ({"ip": address},)))
 
 
+def _policy_pod(item: PolicyPod, pod: Mapping[str, Any] | None, *, late: bool) -> PolicyPod:
+    """Return what is known of such a pod by its status."""
+    if item.address is not None or item.error is not None:
+        return item
+    state = pod_state(pod)
+    if state.running and pod is not None:
+        return replace(item, address=pod["status"]["podIP"])
+    why = state.error or (f"does not run yet: {state.passing or 'its status says no reason'}" if late else None)
+    return item if why is None else replace(item, error=f"{item.node}: pod {item.namespace}/{item.name}: {why}")
+
+
 class NoProbes:
     """What an access without probe pods has in their place: nothing is made, and nothing has to be removed."""
 
@@ -543,6 +606,11 @@ class NoProbes:
     def make_ingresses(self, node: str, routes: Sequence[Route]) -> list[ProbeIngress]:
         """Make none: there is no pod that they could lead to."""
         del node, routes
+        return []
+
+    def make_policy_pods(self, nodes: Sequence[str], deadline: Deadline) -> list[PolicyPod]:
+        """Make none: there is no pod that could ask them."""
+        del nodes, deadline
         return []
 
     def delete(self) -> None:
@@ -571,6 +639,17 @@ def make_frontends(api: Api, probe: Probe, run_id: str, number: int, ports: int)
     metadata = _metadata(scale_name(number), run_id, probe.namespace, {}, DEADLINE_S)
     made = api.post(f"/api/v1/namespaces/{probe.namespace}/services", scale_body(metadata, probe.pod, ports))
     return str(made["spec"]["clusterIP"])
+
+
+def make_policy(api: Api, namespace: str, run_id: str) -> None:
+    """Make the NetworkPolicy for the pods that were made for it."""
+    metadata = _metadata(probe_policies.NAME, run_id, namespace, {}, DEADLINE_S)
+    api.post(policy_path(namespace), probe_policies.policy_body(metadata, run_id))
+
+
+def remove_policy(api: Api, namespace: str) -> None:
+    """Remove it; one that is gone is fine."""
+    api.delete(f"{policy_path(namespace)}/{probe_policies.NAME}")
 
 
 def _metadata(name: str, run_id: str, namespace: str | None, labels: Mapping[str, str], deadline_s: int) -> dict[str, Any]:

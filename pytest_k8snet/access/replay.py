@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_ingresses import ProbeIngress
+from pytest_k8snet.access.probe_policies import PolicyPod
 from pytest_k8snet.access.probe_services import GroupService, ProbeService
 from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.ingress import Route
@@ -96,6 +97,14 @@ class ReplayBackend:
         """Nothing is measured."""
         raise NotImplementedError
 
+    def make_policy(self, namespace: str, run_id: str) -> None:
+        """Nothing is measured."""
+        del namespace, run_id
+
+    def remove_policy(self, namespace: str) -> None:
+        """Nothing is measured."""
+        del namespace
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is none."""
         del cluster, nodes
@@ -133,6 +142,11 @@ class ReplayProbing:
     def make_ingresses(self, node: str, routes: Sequence[Route]) -> Sequence[ProbeIngress]:
         """Make none: what they were for is recorded."""
         del node, routes
+        return ()
+
+    def make_policy_pods(self, nodes: Sequence[str], deadline: Deadline) -> Sequence[PolicyPod]:
+        """Make none: what they were for is recorded."""
+        del nodes, deadline
         return ()
 
     def delete(self) -> None:

@@ -73,6 +73,8 @@ def rights(
         return _reading()
     pods = _pods_in_own_namespace(run_namespace) if namespace is None else _pods_in(namespace)
     services = _probe_services(namespace, run_namespace) if level != "read" else []
+    if level != "read":
+        services += _probe_policies(namespace, run_namespace)
     if ingresses and level != "read":
         services += _probe_ingresses(namespace, run_namespace)
     return [*_reading(), *pods, *services, *(_lease() if level == "load" and lock else ())]
@@ -252,6 +254,19 @@ def _probe_ingresses(namespace: str | None, run_namespace: str) -> list[Right]:
     why = "Only for k8snet cleanup."
     listed = [Right(verbs=("list",), resource=resource, group=group, optional=True, why=why) for resource, group in kinds.items()]
     return [*made, *(listed if namespace is None else [])]
+
+
+def _probe_policies(namespace: str | None, run_namespace: str) -> list[Right]:
+    """Of the kind that policies are made of, one for pods of the run. Whether anything enforces it is not known before: not asked for."""
+    where: dict[str, Any] = {"resource": "networkpolicies", "group": "networking.k8s.io", "optional": True}
+    made = Right(
+        verbs=("create", "delete"),
+        namespace=namespace or run_namespace,
+        everywhere=namespace is None,
+        why="A NetworkPolicy for pods of the run alone, where something enforces them; without it NET-POLICY-001 is skipped.",
+        **where,
+    )
+    return [made, *([Right(verbs=("list",), why="Only for k8snet cleanup.", **where)] if namespace is None else [])]
 
 
 def _lease() -> list[Right]:

@@ -15,7 +15,7 @@ import click
 
 from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab.progress import open_progress
-from pytest_k8snet.lab.settings import INGRESS_KINDS, NETWORK_KINDS, NODE_KERNEL_CHOICES, PROXY_MODES, LabSettings
+from pytest_k8snet.lab.settings import INGRESS_KINDS, NETWORK_KINDS, NODE_KERNEL_CHOICES, POLICY_KINDS, PROXY_MODES, LabSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,6 +116,13 @@ def prepare(components: Path | None) -> None:
     default=_DEFAULT.ingress,
     show_default=True,
     help="nginx: Debian's nginx in a pod, which Ingresses of the class nginx lead through; the profile lab-ingress judges it.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(POLICY_KINDS),
+    default=_DEFAULT.policy,
+    show_default=True,
+    help="kube-router: enforces NetworkPolicies on every node, and does nothing else.",
 )
 @_components_option
 def up(components: Path | None, **values: Any) -> None:
@@ -245,7 +252,9 @@ def fault_group() -> None:
 
 
 @fault_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, networks, with_ingress, turns.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, networks, with_ingress, with_policy, turns."
+)
 @click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
 @click.option(
     "--nodes", type=click.IntRange(min=1), default=_DEFAULT.nodes, show_default=True, metavar="N", help="Nodes of the lab, for the pairs."
@@ -307,9 +316,10 @@ def _change(name: str, fault: str, node: str, word: str) -> None:
     with _told(), open_progress() as progress:
         known = find_fault(fault)
         lab = _running(name)
-        if wanted := unfit(known, lab.proxy_mode, lab.network, has_ingress=lab.has_ingress):
-            ingress = ", and no ingress" if known.with_ingress and not lab.has_ingress else ""
-            has = f"proxy mode {lab.proxy_mode}, network {lab.network}{ingress}"
+        if wanted := unfit(known, lab.proxy_mode, lab.network, has_ingress=lab.has_ingress, has_policy=lab.has_policy):
+            lacking = ", and no ingress" if known.with_ingress and not lab.has_ingress else ""
+            lacking += ", and nothing that enforces NetworkPolicies" if known.with_policy and not lab.has_policy else ""
+            has = f"proxy mode {lab.proxy_mode}, network {lab.network}{lacking}"
             raise LabError(f"fault {fault} is for labs with {wanted}; lab {name} has {has}")
         target = lab.node(node)
         with progress.step(f"{fault} on {node}: {word}"):

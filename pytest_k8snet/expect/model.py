@@ -207,6 +207,14 @@ class EgressExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyExpectation:
+    """NetworkPolicies."""
+
+    enforced: Wanted[bool] | None = None  # None: nobody is known to enforce them
+    settle_s: Wanted[float] = field(default_factory=lambda: Wanted(30.0, "built-in"))  # until every node enforces one that was made
+
+
+@dataclass(frozen=True, slots=True)
 class IngressExpectation:
     """Settings of ingress-nginx, by the keys of its ConfigMap, and ways into the cluster."""
 
@@ -227,6 +235,7 @@ class Expectation:
     latency: LatencyExpectation = field(default_factory=LatencyExpectation)
     service: ServiceExpectation = field(default_factory=ServiceExpectation)
     egress: EgressExpectation = field(default_factory=EgressExpectation)
+    policy: PolicyExpectation = field(default_factory=PolicyExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)

@@ -22,6 +22,7 @@ from pytest_k8snet.expect.model import (
     LatencyExpectation,
     MtuExpectation,
     NodeExpectation,
+    PolicyExpectation,
     ProxyExpectation,
     ReachExpectation,
     ReferencePoint,
@@ -153,6 +154,10 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
             scale_factor=source.wanted(float, "service", "scale_factor") or ServiceExpectation().scale_factor,
         ),
         egress=EgressExpectation(source=source.wanted(str, "egress", "source")),
+        policy=PolicyExpectation(
+            enforced=source.value("policy.enforced", bool, "policy", "enforced"),
+            settle_s=source.wanted(float, "policy", "settle_s") or PolicyExpectation().settle_s,
+        ),
         ingress=_ingress(profile),
         dns=_dns(source),
         conntrack=_conntrack(source),

@@ -314,6 +314,18 @@ class Egress(_Section):
     )
 
 
+class Policy(_Section):
+    """NetworkPolicies."""
+
+    enforced: bool | None = Field(
+        default=None, description="Whether something enforces NetworkPolicies; without it what the CNI and others say of themselves."
+    )
+    settle_s: Annotated[float, Field(gt=0, le=600)] | None = Field(
+        default=None,
+        description="Seconds until every node enforces a NetworkPolicy that was made, and one no more that is gone; 30 without it.",
+    )
+
+
 def _setting(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool | int) else value
 
@@ -431,6 +443,7 @@ class ProfileModel(_Section):
     latency: Latency = Field(default_factory=Latency)
     service: Service = Field(default_factory=Service)
     egress: Egress = Field(default_factory=Egress)
+    policy: Policy = Field(default_factory=Policy)
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)

@@ -53,7 +53,13 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
     """
     require_host()
     with_flannel = NETWORKS[settings.network].routes_by == "flannel"
-    prepared = prepare(components_dir=components_dir, progress=progress, with_flannel=with_flannel, node_kernel=settings.kernel)
+    prepared = prepare(
+        components_dir=components_dir,
+        progress=progress,
+        with_flannel=with_flannel,
+        with_kube_router=settings.policy == "kube-router",
+        node_kernel=settings.kernel,
+    )
     kernel = _kernel(settings, prepared, progress)
     folder = LabFolder(settings.name)
     with folder.locked():

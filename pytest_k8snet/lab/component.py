@@ -187,6 +187,15 @@ FLANNEL = Component(
 )
 FLANNEL_CNI = Component(name="flannel-cni", version="v1", binaries=("flannel",), packages=(".",), build_minutes=0.1)
 """The CNI plugin that flannel's configuration names; the makers keep it in a module that not every proxy serves, so it is our own."""
+KUBE_ROUTER = Component(
+    name="kube-router",
+    version="v2.1.0",
+    binaries=("kube-router",),
+    packages=("github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",),
+    version_flags=("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.1.0",),
+    build_minutes=1.5,
+)
+"""What enforces NetworkPolicies in labs that are asked for that."""
 
 PAUSE = Component(name="pause", version="v1", binaries=("pause",), packages=(".",), build_minutes=0.1)
 

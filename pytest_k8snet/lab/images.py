@@ -29,6 +29,7 @@ KUBE_PROXY = "k8snet.local/kube-proxy:1"
 FLANNEL = "k8snet.local/flannel:1"
 PROBE = "k8snet.local/probe:1"
 INGRESS = "k8snet.local/ingress:1"
+KUBE_ROUTER = "k8snet.local/kube-router:1"
 
 TOOL_PACKAGES = (
     "base-files",
@@ -104,11 +105,14 @@ class Image:
 
 def references() -> dict[str, str]:
     """Give role to image reference."""
-    return {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE, "flannel": FLANNEL, "ingress": INGRESS}
+    known = {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE, "flannel": FLANNEL, "ingress": INGRESS}
+    return {**known, "kube-router": KUBE_ROUTER}
 
 
-def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path, flanneld: Path | None) -> tuple[Image, ...]:
-    """Give the images of the lab, flannel's when there is a flanneld.
+def lab_images(
+    node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path, flanneld: Path | None, kube_router: Path | None
+) -> tuple[Image, ...]:
+    """Give the images of the lab, those of flannel and kube-router when there is such a program.
 
     The probe has the reference a run uses by default as well, so that it needs no option on a lab.
     """
@@ -127,10 +131,18 @@ def lab_images(node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path,
             path,
         ),
     )
-    if flanneld is None:
-        return made
-    daemon = Layer("flannel", lambda tar: _add_program(tar, flanneld, "opt/bin/flanneld"))
-    return (*made, Image((FLANNEL,), (tools, daemon), ("/opt/bin/flanneld",), path))
+    asked = [
+        (FLANNEL, "flannel", flanneld, "opt/bin/flanneld"),
+        (KUBE_ROUTER, "kube-router", kube_router, "usr/local/bin/kube-router"),
+    ]
+    others = [(reference, title, program, place) for reference, title, program, place in asked if program is not None]
+    return (*made, *(_with_program(tools, path, *given) for given in others))
+
+
+def _with_program(tools: Layer, environment: Mapping[str, str], reference: str, title: str, program: Path, place: str) -> Image:
+    """Give an image of the tools and one program beside."""
+    layer = Layer(title, lambda tar: _add_program(tar, program, place))
+    return Image((reference,), (tools, layer), (f"/{place}",), environment)
 
 
 def write_archive(place: Path, images: Iterable[Image]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.lab import flannel, ingress
+from pytest_k8snet.lab import flannel, ingress, kube_router
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 
@@ -64,6 +64,8 @@ def manifests(settings: LabSettings, plan: AddressPlan, images: Mapping[str, str
     yield from _core_dns(settings, plan, images["coredns"])
     if settings.ingress == "nginx":
         yield from ingress.manifests(plan, images["ingress"])
+    if settings.policy == "kube-router":
+        yield from kube_router.manifests(plan, images["kube-router"])
 
 
 def _object(api_version: str, kind: str, name: str, *, labels: Mapping[str, str] | None = None, **content: Any) -> dict[str, Any]:

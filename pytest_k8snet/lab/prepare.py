@@ -30,12 +30,13 @@ from pytest_k8snet.lab.component import (
     FLANNEL,
     FLANNEL_CNI,
     FLANNEL_COMPONENTS,
+    KUBE_ROUTER,
     KUBERNETES,
     PAUSE,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_k8snet.lab.component import Component
     from pytest_k8snet.lab.progress import Progress
@@ -67,28 +68,34 @@ class Prepared:
     content: Path
     """Every image, imported and unpacked: `root`, for nodes at /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
     images: Mapping[str, str]
-    """Role (pause, probe, coredns, kube-proxy, flannel, ingress) to image reference."""
+    """Role (pause, probe, coredns, kube-proxy, flannel, ingress, kube-router) to image reference."""
 
 
 def prepare(
-    *, components_dir: Path | None = None, progress: Progress, with_flannel: bool = False, node_kernel: NodeKernelKind = "uml"
+    *,
+    components_dir: Path | None = None,
+    progress: Progress,
+    with_flannel: bool = False,
+    with_kube_router: bool = False,
+    node_kernel: NodeKernelKind = "uml",
 ) -> Prepared:
-    """Give everything a lab needs, making what is not in the cache yet; what only flannel or QEMU needs when it is asked for."""
-    return Preparation(Cache(cache_folder()), components_dir, progress, with_flannel=with_flannel, node_kernel=node_kernel).run()
+    """Give everything a lab needs, making what is not in the cache yet; what only some labs need when it is asked for."""
+    asked: tuple[Component, ...] = (*(FLANNEL_COMPONENTS if with_flannel else ()), *((KUBE_ROUTER,) if with_kube_router else ()))
+    return Preparation(Cache(cache_folder()), components_dir, progress, asked=asked, node_kernel=node_kernel).run()
 
 
 class Preparation:
     """One call of `prepare`."""
 
     def __init__(
-        self, cache: Cache, components_dir: Path | None, progress: Progress, *, with_flannel: bool, node_kernel: NodeKernelKind
+        self, cache: Cache, components_dir: Path | None, progress: Progress, *, asked: Sequence[Component], node_kernel: NodeKernelKind
     ) -> None:
         self._cache = cache
         self._components_dir = components_dir
         self._progress = progress
-        self._with_flannel = with_flannel
+        self._asked = asked
         self._node_kernel = node_kernel
-        self._components: tuple[Component, ...] = (*COMPONENTS, *(FLANNEL_COMPONENTS if with_flannel else ()))
+        self._components: tuple[Component, ...] = (*COMPONENTS, *asked)
 
     def run(self) -> Prepared:
         """Make what is missing: the Go builds one after the other, what is Debian's beside them."""
@@ -166,7 +173,7 @@ class Preparation:
     def _content(self, folders: Mapping[str, Path], node_root: Path) -> Path:
         """Give the images, imported; made again when what they hold or how they are made has changed."""
         recipe = [Path(module.__file__ or "").read_bytes() for module in (images, content)]
-        inside = [*_IN_CONTENT, *((FLANNEL,) if self._with_flannel else ())]
+        inside = [*_IN_CONTENT, *(component for component in (FLANNEL, KUBE_ROUTER) if component in self._asked)]
         inputs = [node_root.parent.name, *(folders[component.name].name for component in inside), DEFAULT_IMAGE]
         key = key_of(*recipe, *inputs)
         if found := self._cache.find("content", key):
@@ -176,7 +183,8 @@ class Preparation:
             kube_proxy=folders[KUBERNETES.name] / "kube-proxy",
             coredns=folders[COREDNS.name] / "coredns",
             pause=folders[PAUSE.name] / "pause",
-            flanneld=folders[FLANNEL.name] / "flanneld" if self._with_flannel else None,
+            flanneld=folders[FLANNEL.name] / "flanneld" if FLANNEL in self._asked else None,
+            kube_router=folders[KUBE_ROUTER.name] / "kube-router" if KUBE_ROUTER in self._asked else None,
         )
         with self._progress.step("images") as step:
             return self._cache.piece("content", key, lambda target: content.make_content(target, made, folders[CONTAINERD.name], step))
@@ -184,7 +192,7 @@ class Preparation:
     def _cni(self, folders: Mapping[str, Path]) -> Path:
         """Give the folder of the CNI plugins, with that of flannel where it was asked for."""
         own = folders[CNI_PLUGINS.name]
-        return self._joined("cni", [own, folders[FLANNEL_CNI.name]]) if self._with_flannel else own
+        return self._joined("cni", [own, folders[FLANNEL_CNI.name]]) if FLANNEL_CNI in self._asked else own
 
     def _joined(self, piece: str, folders: Iterable[Path]) -> Path:
         """Give one folder with the binaries of several components: hard links, so that it costs nothing."""

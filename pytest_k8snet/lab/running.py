@@ -63,6 +63,11 @@ class RunningLab:
         return self._state.settings.ingress != "none"
 
     @property
+    def has_policy(self) -> bool:
+        """Whether something enforces NetworkPolicies."""
+        return self._state.settings.policy != "none"
+
+    @property
     def nodes(self) -> Sequence[FaultyNode]:
         """All nodes."""
         return [FaultyNode(node.name, node.address, node.pod_cidr) for node in self._plan.nodes]

@@ -16,11 +16,13 @@ ProxyMode = Literal["ipvs", "iptables", "nftables", "none"]
 NodeKernelKind = Literal["uml", "qemu"]
 NodeKernelChoice = Literal["auto", "uml", "qemu"]
 IngressKind = Literal["none", "nginx"]
+PolicyKind = Literal["none", "kube-router"]
 NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp"]
 
 PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
 NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 INGRESS_KINDS: tuple[IngressKind, ...] = get_args(IngressKind)
+POLICY_KINDS: tuple[PolicyKind, ...] = get_args(PolicyKind)
 NODE_KERNEL_CHOICES: tuple[NodeKernelChoice, ...] = get_args(NodeKernelChoice)
 
 NOT_ON_UML: tuple[ProxyMode, ...] = ("nftables",)
@@ -61,6 +63,8 @@ class LabSettings:
     """Flannel encapsulates only what goes to nodes of another segment."""
     node_kernel: NodeKernelChoice = "auto"
     ingress: IngressKind = "none"
+    policy: PolicyKind = "none"
+    """What enforces NetworkPolicies."""
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -15,6 +15,7 @@ from pytest_k8snet.plan import OMIT_S, TAKE_S
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Access
     from pytest_k8snet.access.probe_ingresses import ProbeIngress
+    from pytest_k8snet.access.probe_policies import PolicyPod
     from pytest_k8snet.access.probe_services import GroupService, ProbeService
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.ingress import Route
@@ -62,6 +63,16 @@ class DnsWishes:
     slow_ms: float = 50.0  # answers that take longer are asked for again
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyTools:
+    """What a NetworkPolicy is measured with."""
+
+    pods: Callable[[], Sequence[PolicyPod]]  # that it selects; waits until they run
+    make: Callable[[], None]
+    remove: Callable[[], None]
+    settle_s: float = 30.0  # for so long enforcing it may take
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureContext:
     """What a measurement may use."""
@@ -83,6 +94,7 @@ class MeasureContext:
     propagation_s: float = 30.0  # for so long a change of endpoints may take
     routes: Sequence[Route] = ()  # ways into the cluster that the profile names
     probe_ingresses: Callable[[], Sequence[ProbeIngress]] = tuple  # the same
+    policy: PolicyTools | None = None  # None where nobody is known to enforce NetworkPolicies
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
@@ -128,6 +140,7 @@ DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
+POLICY_CHECKS = ("NET-POLICY-001",)
 BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
 
 MEASUREMENTS: Mapping[str, Measurement] = {
@@ -143,6 +156,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("balance", "node", "probe", module="pytest_k8snet.measure.balance", last=BALANCE_CHECKS),
         Measurement("scale", "node", "probe", module="pytest_k8snet.measure.scale", last=SCALE_CHECKS),
         Measurement("idle", "node", "probe", module="pytest_k8snet.measure.idle", last=IDLE_CHECKS),
+        Measurement("policy", "node", "probe", module="pytest_k8snet.measure.policy", last=POLICY_CHECKS),
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),

@@ -37,6 +37,7 @@ PROFILES = "profiles.json"
 LEASE = "lease.json"
 SERVICES = "services.json"
 INGRESSES = "ingresses.json"
+POLICY_PODS = "policy_pods.json"
 CLUSTER_FILE = "cluster/cluster.json"
 
 _LONGEST_NAME = 200  # bytes; file systems take 255

@@ -18,6 +18,7 @@ MARK = "part"
 PARTS: Mapping[str, str] = {
     **{str(kind): f"the network {kind}, healthy and with its faults" for kind in NETWORK_KINDS if kind not in ("native", "vxlan")},
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
+    "policy": "NetworkPolicies that kube-router enforces",
     "packets": "what the checks that send packets say where nobody serves Services",
     "ingress-shut": "the fault of the ingress whose proof takes waiting",
     "shards": "three shards measured by a Job in the cluster",

@@ -42,6 +42,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-LATENCY-002",  # no profile names a point
         "NET-NODE-003",
         "NET-NODE-004",
+        "NET-POLICY-001",  # nothing enforces NetworkPolicies
         "NET-PROXY-009",
         "NET-REACH-005",  # no profile says
         "NET-SERVICE-008",  # nobody asks for many Services
@@ -50,6 +51,7 @@ NOTHING_TO_JUDGE = frozenset(
 )
 Verdicts = dict[Case, str]
 INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
+NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ class Lab:
         """Return every object of a kind that runs make which carries the label of one and is not on its way out."""
         api = self.client.api
         selector = "app.kubernetes.io/managed-by=pytest-k8snet"
-        paths = ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services", INGRESSES, "/apis/scheduling.k8s.io/v1/priorityclasses", LEASES)
+        core = ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services")
+        paths = (*core, INGRESSES, NETWORK_POLICIES, "/apis/scheduling.k8s.io/v1/priorityclasses", LEASES)
         found = [item["metadata"] for path in paths for item in api.list(path, labelSelector=selector)]
         return [metadata["name"] for metadata in found if not metadata.get("deletionTimestamp")]
 

@@ -16,6 +16,7 @@ from tests.lab.test_ipvs_native import TOGETHER
 from tests.lab.test_networks import NETWORKS
 from tests.lab.test_nftables import TOGETHER as TOGETHER_ON_NFTABLES
 from tests.lab.test_no_proxy import LEFT_OVER
+from tests.lab.test_policy import TOGETHER as TOGETHER_OF_POLICIES
 
 HERE = Path(__file__).parent
 FILES = ("run", "plan", "probes", "profiles")
@@ -36,6 +37,8 @@ def keep(results: Path) -> None:
     keep_one(results / "test_no_proxy" / "+".join(LEFT_OVER), "left-over", LEFT_OVER)
     keep_one(results / "test_nftables/healthy", "nftables")
     keep_one(results / "test_nftables" / "+".join(TOGETHER_ON_NFTABLES), "nftables-faults-1", TOGETHER_ON_NFTABLES)
+    keep_one(results / "test_policy/healthy", "ipvs-policy")
+    keep_one(results / "test_policy" / "+".join(TOGETHER_OF_POLICIES), "ipvs-faults-policy", TOGETHER_OF_POLICIES)
     for kind, network in NETWORKS.items():
         keep_one(results / "test_networks" / kind / "healthy", kind)
         for number, broken in enumerate(network.faults, start=1):

@@ -28,6 +28,7 @@ AREAS = {
     "mtu",
     "node",
     "pods",
+    "policy",
     "proxy",
     "reach",
     "service",

@@ -76,11 +76,13 @@ def raw(
 
 INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
 HTTP_ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
+POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 OLD = (
     "/api/v1/namespaces/team/pods/host-b",
     "/api/v1/namespaces/team/services/probe-2",
     "/apis/networking.k8s.io/v1/namespaces/team/ingresses/ingress-1",
     "/apis/gateway.networking.k8s.io/v1/namespaces/team/httproutes/ingress-2",
+    "/apis/networking.k8s.io/v1/namespaces/team/networkpolicies/policy",
 )
 
 
@@ -97,6 +99,7 @@ def server() -> Iterator[FakeApiServer]:
         server.items("/api/v1/services", raw("probe-1", namespace="k8snet-r1"), raw("probe-2", namespace="team"))
         server.items(INGRESSES, raw("ingress-1", namespace="k8snet-r1"), raw("ingress-1", namespace="team"))
         server.items(HTTP_ROUTES, raw("ingress-2", namespace="team"))
+        server.items(POLICIES, raw("policy", namespace="k8snet-r1"), raw("policy", namespace="team"))
         server.items(PRIORITY_CLASSES, raw("k8snet-r1", expires="nonsense"))
         for path in (*OLD, "/api/v1/namespaces/k8snet-r1"):
             server.routes["DELETE", path] = (200, {})
@@ -117,6 +120,7 @@ def test_command(server: FakeApiServer, tmp_path: Path) -> None:
         "removed Service team/probe-2 (run r1, made 2020-01-01 00:00 UTC)",
         "removed Ingress team/ingress-1 (run r1, made 2020-01-01 00:00 UTC)",
         "removed HTTPRoute team/ingress-2 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed NetworkPolicy team/policy (run r1, made 2020-01-01 00:00 UTC)",
         "kept 3 that are younger; --older-than or --all removes more",
     ]
     assert server.asked("DELETE") == ["/api/v1/namespaces/k8snet-r1", *OLD]
@@ -125,7 +129,7 @@ def test_command(server: FakeApiServer, tmp_path: Path) -> None:
 def test_dry_run(server: FakeApiServer, tmp_path: Path) -> None:
     ran = cleanup(server, tmp_path, "--dry-run", "--all")
     assert ran.exit_code == 0
-    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 8
+    assert len([line for line in ran.output.splitlines() if line.startswith("would remove ")]) == 9
     assert server.asked("DELETE") == []
 
 
@@ -160,7 +164,8 @@ def test_a_lease_of_somebody_elses_is_left_alone(server: FakeApiServer, tmp_path
 
 def test_nothing_there(tmp_path: Path) -> None:
     with fake_api() as server:
-        server.routes["GET", INGRESSES] = status(403, "Forbidden", "may not list them")
+        for path in (INGRESSES, POLICIES):
+            server.routes["GET", path] = status(403, "Forbidden", "may not list them")
         for path in ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services"):
             server.items(path)
         server.routes["GET", PRIORITY_CLASSES] = status(403, "Forbidden", "may not list them")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from pytest_k8snet.access.base import Deadline, run
 from pytest_k8snet.access.pod import PodAccess
-from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, regroup, start_probes
+from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, make_policy, regroup, remove_policy, start_probes
 from pytest_k8snet.cleanup import find
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
@@ -147,6 +147,9 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     with suppress(ApiError):
         regroup(api, running["node-1"], "r1", member=False)
     probes.make_ingresses("node-1", ROUTES)
+    probes.make_policy_pods(["node-1"], Deadline.after(5))
+    make_policy(api, probes.namespace, "r1")
+    remove_policy(api, probes.namespace)
     probes.delete()
     cell_of_lease = LeaseCell(server)
     lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))
@@ -160,6 +163,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
             "/api/v1/services",
             f"{INGRESSES}/ingresses",
             f"{HTTP_ROUTES}/httproutes",
+            f"{INGRESSES}/networkpolicies",
             PRIORITY_CLASSES,
         ):
             server.items(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access.probe_policies import CHOSEN_PORT, OPEN_PORT
+
 if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster
 
@@ -18,7 +20,17 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
     if op == "traffic.stop":
         return None
     source = fake.pod_ip(node) if role == "pod" else fake.nodes[node].internal_ip
-    return {target["key"]: answered(owner(fake, target), source) for target in params["targets"]}
+    return {target["key"]: policed(fake, node, target) or answered(owner(fake, target), source) for target in params["targets"]}
+
+
+def policed(fake: FakeCluster, node: str, target: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the answer of a pod that was made for a NetworkPolicy, None when it is none."""
+    name = next((name for name in fake.nodes if target["address"] == fake.policy_address(name)), None)
+    if name is None:
+        return None
+    opened = {OPEN_PORT, *([CHOSEN_PORT] if node in [*fake.probed][::2] else ())}
+    shut = fake.kept.get("traffic: whether there is a NetworkPolicy") and target["port"] not in opened
+    return answered(None if shut else f"policy-{name}", fake.pod_ip(node))
 
 
 def owner(fake: FakeCluster, target: Mapping[str, Any]) -> str | None:

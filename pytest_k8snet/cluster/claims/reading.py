@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from pytest_k8snet.cluster.claims import antrea, aws, calico, cilium, flannel, kube_proxy, kube_router, lab, ovn, weave
+from pytest_k8snet.cluster.claims import antrea, aws, calico, cilium, flannel, kube_proxy, kube_router, lab, ovn, policy, weave
 from pytest_k8snet.cluster.claims.objects import Found, Object, Objects, Resource
 
 #: Those that carry packets before those that may be there for policies alone: Calico beside Flannel or on EKS, Cilium chained to another.
@@ -73,13 +73,14 @@ def read_claims(objects: Objects, cni: str | None) -> Found:
 
     Keys: ``proxy.mode``, ``proxy.mode_defaulted``, ``proxy.scheduler``, ``proxy.strict_arp``, ``encapsulation`` (of all traffic between
     nodes) or ``encapsulation.cross_subnet`` (only of what leaves the subnet), ``mtu.pod``, ``mtu.uplink``, ``mtu.tunnel``, ``bgp``
-    (``mesh``, ``peers``, ``none``), ``cilium.*``. A claim whose value is None could not be read; its source says why.
+    (``mesh``, ``peers``, ``none``), ``policy.enforced``, ``cilium.*``. A claim whose value is None could not be read; its source says why.
     """
     found = Found()
     kube_proxy.read(objects, found)
     network: Mapping[str, Any] = {module.NAME: module for module in (lab, *CNIS)}
     if cni is not None and cni in network:
         network[cni].read(objects, found)
+    policy.read(objects, found)
     _replaced(objects, found)
     return found
 

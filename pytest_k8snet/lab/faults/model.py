@@ -50,6 +50,10 @@ class FaultyLab(Protocol):
         """Whether it was started with an ingress."""
 
     @property
+    def has_policy(self) -> bool:
+        """Whether it was started with something that enforces NetworkPolicies."""
+
+    @property
     def nodes(self) -> Sequence[FaultyNode]:
         """All nodes, in the order of their names."""
 
@@ -102,4 +106,5 @@ class Fault:
     proxy_modes: tuple[str, ...] = ANY_PROXY_MODE
     networks: tuple[str, ...] = ANY_NETWORK
     with_ingress: bool = False
+    with_policy: bool = False
     """The labs in which the declared cases turn."""

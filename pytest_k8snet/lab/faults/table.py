@@ -19,6 +19,7 @@ from pytest_k8snet.lab.faults import (
     packets,
     paths,
     pods,
+    policy,
     reach,
     service_proxy,
     services,
@@ -41,6 +42,7 @@ FAULTS: tuple[Fault, ...] = (
     *packets.FAULTS,
     *services.FAULTS,
     *ingress.FAULTS,
+    *policy.FAULTS,
 )
 
 
@@ -76,6 +78,7 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
         "proxy_modes": list(known.proxy_modes),
         "networks": list(known.networks),
         "with_ingress": known.with_ingress,
+        "with_policy": known.with_policy,
         "turns": [
             {"check": turns.check, "subject": subject, "verdict": turns.verdict}
             for turns in known.turns
@@ -140,10 +143,10 @@ def labs_of(known: Fault) -> str:
     """Return in words which labs a fault is for."""
     modes = "any proxy mode" if known.proxy_modes == ANY_PROXY_MODE else f"proxy mode {' or '.join(known.proxy_modes)}"
     network = "" if known.networks == ANY_NETWORK else f", network {' or '.join(known.networks)}"
-    return f"{modes}{network}{', --ingress nginx' * known.with_ingress}"
+    return f"{modes}{network}{', --ingress nginx' * known.with_ingress}{', --policy kube-router' * known.with_policy}"
 
 
-def unfit(known: Fault, proxy_mode: str, network: str, *, has_ingress: bool) -> str | None:
+def unfit(known: Fault, proxy_mode: str, network: str, *, has_ingress: bool, has_policy: bool) -> str | None:
     """Return which labs a fault is for when it is not for such a lab, None when it is."""
-    fits = proxy_mode in known.proxy_modes and network in known.networks and (has_ingress or not known.with_ingress)
-    return None if fits else labs_of(known)
+    has_all = (has_ingress or not known.with_ingress) and (has_policy or not known.with_policy)
+    return None if has_all and proxy_mode in known.proxy_modes and network in known.networks else labs_of(known)

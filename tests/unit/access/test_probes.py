@@ -10,24 +10,27 @@ import pytest
 from pytest_k8snet.access import probes as probes_module
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.probe_ingresses import ProbeIngress
+from pytest_k8snet.access.probe_policies import CHOSEN, SELECTED, PolicyPod
 from pytest_k8snet.access.probe_services import GROUP, SERVED, SPREAD, STICKY, GroupService, ProbeService
 from pytest_k8snet.access.probes import (
     Probe,
     ProbeSettings,
     RunningProbes,
     make_frontends,
+    make_policy,
     newest_event,
     planned_objects,
     pod_name,
     pod_state,
     regroup,
+    remove_policy,
     start_probes,
 )
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
-from pytest_k8snet.errors import ConfigurationError, ProbeError
+from pytest_k8snet.errors import ClusterError, ConfigurationError, ProbeError
 from tests.unit.fakeapi import FakeApiServer, status
 
 NAMESPACE = "/api/v1/namespaces/k8snet-r1"
@@ -75,6 +78,9 @@ class Cell:
             server.routes["DELETE", path.replace("/api/v1", INGRESSES) + f"/ingresses/ingress-{number}"] = (200, {})
         server.routes["POST", path.replace("/api/v1", HTTP_ROUTES) + "/httproutes"] = self._create_ingress
         server.routes["DELETE", path.replace("/api/v1", HTTP_ROUTES) + "/httproutes/ingress-3"] = (200, {})
+        policies = path.replace("/api/v1", INGRESSES) + "/networkpolicies"
+        server.routes["POST", policies] = self._create_ingress
+        server.routes["DELETE", f"{policies}/policy"] = (200, {})
         server.items(f"{path}/events")
 
     def _create(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
@@ -353,12 +359,78 @@ def test_an_ingress_that_is_refused(server: FakeApiServer, api: Api, name: str, 
 
 
 @pytest.mark.parametrize("namespace", [None, "net"])
+def test_a_network_policy_selects_pods_that_are_made_for_it(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+    place = namespace or "k8snet-r1"
+    cell = Cell(server, place)
+    probes = start(api, *(node(f"node-{number}") for number in (1, 2, 3)), namespace=namespace)
+    made = probes.make_policy_pods(["node-1", "node-2", "node-3"], Deadline.after(5))
+    assert [(pod.node, pod.namespace, pod.name, pod.chosen, pod.error) for pod in made] == [
+        (f"node-{number}", place, f"policy-node-{number}", number != 2, None) for number in (1, 2, 3)
+    ]
+    assert all(pod.address for pod in made)
+    assert [PolicyPod.from_json(json.loads(json.dumps(pod.to_json()))) for pod in made] == made
+    make_policy(api, place, "r1")
+    (policy,) = (body for _, path, _, body in server.requests if path.endswith("/networkpolicies"))
+    assert policy["spec"] == {
+        "podSelector": {"matchLabels": {SELECTED: "r1"}},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {"ports": [{"protocol": "TCP", "port": 8722}]},
+            {"from": [{"podSelector": {"matchLabels": {CHOSEN: "r1"}}}], "ports": [{"protocol": "TCP", "port": 8724}]},
+        ],
+    }
+    assert policy["metadata"]["labels"] == {MANAGED_BY: MANAGER, RUN_ID: "r1"}
+    assert EXPIRES in policy["metadata"]["annotations"]
+    selected = {name for name, pod in cell.pods.items() if pod["metadata"]["labels"].get(SELECTED) == "r1"}
+    assert selected == {f"policy-node-{number}" for number in (1, 2, 3)}, "nothing that other checks use"
+    chosen = {name for name, pod in cell.pods.items() if pod["metadata"]["labels"].get(CHOSEN) == "r1"}
+    assert chosen == {"probe-node-1", "probe-node-3"}
+    remove_policy(api, place)
+    removed = f"{INGRESSES}/namespaces/{place}/networkpolicies/policy"
+    probes.delete()
+    # What a killed worker has left goes with the namespace, or by its name.
+    assert server.asked("DELETE").count(removed) == (1 if namespace is None else 2)
+    assert probes.make_policy_pods(["node-1"], Deadline.after(5)) == [], "not after the end"
+
+
+def test_pods_for_a_network_policy_that_do_not_run(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    cell.refuse["policy-node-1"] = status(403, "Forbidden", "exceeded quota: pods")
+    cell.statuses["policy-node-2"] = waiting("ImagePullBackOff", "no such image")
+    cell.statuses["policy-node-3"] = {"phase": "Pending"}
+    gone = replace(node("node-4"), ready=False)
+    probes = start(api, *(node(f"node-{number}") for number in (1, 2, 3)), gone)
+    made = probes.make_policy_pods(["node-1", "node-2", "node-3", "node-4"], Deadline.after(0.1))
+    errors = {pod.node: pod.error or "" for pod in made}
+    assert set(errors) == {"node-1", "node-2", "node-3"}, "of a node that has no probe pods nothing is made"
+    assert "pod k8snet-r1/policy-node-1 could not be made: " in errors["node-1"]
+    assert "exceeded quota" in errors["node-1"]
+    assert errors["node-2"] == "node-2: pod k8snet-r1/policy-node-2: ImagePullBackOff: no such image"
+    assert errors["node-3"] == "node-3: pod k8snet-r1/policy-node-3: does not run yet: its status says no reason"
+
+
+@pytest.mark.parametrize("code", [403, 500])
+def test_who_may_not_remove_policies_has_made_none(server: FakeApiServer, api: Api, code: int) -> None:
+    Cell(server, "net")
+    probes = start(api, node("node-1"), namespace="net")
+    probes.make_policy_pods(["node-1"], Deadline.after(5))
+    server.routes["DELETE", f"{INGRESSES}/namespaces/net/networkpolicies/policy"] = status(code, "Failure", "not so")
+    if code == 403:
+        probes.delete()
+    else:
+        with pytest.raises(ClusterError, match="not so"):
+            probes.delete()
+
+
+@pytest.mark.parametrize("namespace", [None, "net"])
 def test_what_is_planned_is_what_is_made(server: FakeApiServer, api: Api, namespace: str | None) -> None:
     Cell(server, namespace or "k8snet-r1")
     probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
     probes.make_services(["node-1", "node-2"])
     probes.make_groups()
     probes.make_ingresses("node-1", ROUTES)
+    probes.make_policy_pods(["node-1", "node-2"], Deadline.after(5))
+    make_policy(api, probes.namespace, "r1")
     probes.delete()
     made: dict[tuple[str, str, str | None], list[Any]] = {}
     for body in (body for method, _, _, body in server.requests if method == "POST"):
@@ -366,7 +438,7 @@ def test_what_is_planned_is_what_is_made(server: FakeApiServer, api: Api, namesp
         name = re.sub("node-[12]", "<node>", metadata["name"])
         name = re.sub("-[123]$", "-<number>", name) if body["kind"] in ("Service", "Ingress", "HTTPRoute") else name
         made.setdefault((body["kind"], name, metadata.get("namespace")), []).append(body)
-    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2, services=True, routes=ROUTES)
+    planned = planned_objects(ProbeSettings(run_id="r1", namespace=namespace), 2, services=True, routes=ROUTES, policies=True)
     assert {(item.kind, item.name, item.namespace): item.number for item in planned} == {key: len(bodies) for key, bodies in made.items()}
     for item in planned:
         if item.kind == "Pod":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.claims import calico, cilium, kube_proxy
+from pytest_k8snet.cluster.claims import calico, cilium, kube_proxy, policy
 from pytest_k8snet.cluster.claims.objects import Found, Objects
 from pytest_k8snet.cluster.claims.reading import all_config_maps, read_claims, recognise_cni, wanted_config_maps, wanted_resources
 from pytest_k8snet.cluster.inventory import kube_proxies, read_cluster
@@ -37,11 +37,12 @@ def network(cni: str, **objects: Any) -> Found:
 
 
 def values(found: Found) -> dict[str, Any]:
-    return {key: claim.value for key, claim in found.claims.items()}
+    """Return all claims but who enforces NetworkPolicies, which test_claims_policy.py looks at."""
+    return {key: claim.value for key, claim in found.claims.items() if key != policy.KEY}
 
 
 def sources(found: Found) -> dict[str, str]:
-    return {key: claim.source for key, claim in found.claims.items()}
+    return {key: claim.source for key, claim in found.claims.items() if key != policy.KEY}
 
 
 # ---- kube-proxy

@@ -52,7 +52,11 @@ def test_a_namespace_of_the_runs_own() -> None:
         *((verb, "pods/exec", None) for verb in ("create", "get")),
         ("list", "events", None),
     }
-    assert granted("probe") - granted("read") == {("create", "services", None), ("patch", "pods", None)}
+    assert granted("probe") - granted("read") == {
+        ("create", "services", None),
+        ("patch", "pods", None),
+        *((verb, "networkpolicies.networking.k8s.io", None) for verb in ("create", "delete", "list")),
+    }
 
 
 def test_a_namespace_that_is_there() -> None:
@@ -65,6 +69,7 @@ def test_a_namespace_that_is_there() -> None:
     assert granted("probe", namespace="net") - granted("read", namespace="net") == {
         *((verb, "services", "net") for verb in ("create", "delete")),
         ("patch", "pods", "net"),
+        *((verb, "networkpolicies.networking.k8s.io", "net") for verb in ("create", "delete")),
     }
 
 

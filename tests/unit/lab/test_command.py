@@ -180,7 +180,7 @@ def test_faults_as_json() -> None:
     listed = json.loads(lab("fault", "list", "--json").stdout)
     assert [item["name"] for item in listed] == [known.name for known in table.FAULTS]
     for item in listed:
-        assert set(item) == {"name", "area", "summary", "proxy_modes", "networks", "with_ingress", "turns"}
+        assert set(item) == {"name", "area", "summary", "proxy_modes", "networks", "with_ingress", "with_policy", "turns"}
         assert item["turns"], item["name"]
         for turn in item["turns"]:
             assert set(turn) == {"check", "subject", "verdict"}
@@ -234,6 +234,15 @@ def test_the_page_of_faults_is_written(tmp_path: Path) -> None:
             (
                 "fault ingress-without-hsts is for labs with proxy mode ipvs or iptables or nftables, --ingress nginx; "
                 "lab mine has proxy mode ipvs, network native, and no ingress\n"
+            ),
+        ),
+        (
+            "ipvs",
+            "policies-not-enforced",
+            "node-1",
+            (
+                "fault policies-not-enforced is for labs with any proxy mode, --policy kube-router; "
+                "lab mine has proxy mode ipvs, network native, and nothing that enforces NetworkPolicies\n"
             ),
         ),
         (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, FLANNEL, FLANNEL_CNI, KUBERNETES, PAUSE, Component
+from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, FLANNEL, FLANNEL_CNI, KUBE_ROUTER, KUBERNETES, PAUSE, Component
 from pytest_k8snet.lab.gobuild import GoToolchain, build
 from pytest_k8snet.lab.progress import SilentProgress
 
@@ -52,7 +52,7 @@ def test_flannel_is_linked_statically_with_its_c_and_is_called_flanneld(tmp_path
     assert asked["module"] == ["go.mod", "go.sum", "stand-in/go.mod", "stand-in/v20170312/vpc.go"]
 
 
-@pytest.mark.parametrize("component", [KUBERNETES, CNI_PLUGINS, FLANNEL_CNI, PAUSE], ids=lambda component: component.name)
+@pytest.mark.parametrize("component", [KUBERNETES, CNI_PLUGINS, FLANNEL_CNI, KUBE_ROUTER, PAUSE], ids=lambda component: component.name)
 def test_others_need_no_compiler_and_have_their_names(component: Component, tmp_path: Path) -> None:
     asked, binaries = built(component, tmp_path)
     assert asked["cgo"] == "0"

@@ -88,7 +88,7 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
     monkeypatch.setattr(images, "TOOL_PACKAGES", ("tool",))
     program = tmp_path / "program"
     program.write_bytes(b"program")
-    made = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=program)
+    made = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=program, kube_router=program)
     images.write_archive(tmp_path / "images.tar", made)
     with tarfile.open(tmp_path / "images.tar") as archive:
         names = archive.getnames()
@@ -102,17 +102,18 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
         ["k8snet.local/ingress:1"],
         ["k8snet.local/kube-proxy:1"],
         ["k8snet.local/flannel:1"],
+        ["k8snet.local/kube-router:1"],
     ]
     for entry in manifest:
         assert entry["Config"] == f"{hashlib.sha256(contents[entry['Config']]).hexdigest()}.json"
         config = json.loads(contents[entry["Config"]])
         assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(contents[layer]).hexdigest()}" for layer in entry["Layers"]]
-    probe, nginx, proxy, flannel = (entry["Layers"] for entry in manifest[2:])
-    assert [layers[:-1] for layers in (nginx, proxy, flannel)] == [probe] * 3
+    probe, nginx, proxy, flannel, router = (entry["Layers"] for entry in manifest[2:])
+    assert [layers[:-1] for layers in (nginx, proxy, flannel, router)] == [probe] * 4
     with tarfile.open(fileobj=io.BytesIO(contents[nginx[1]])) as layer:
         assert [member.name for member in layer.getmembers() if member.isfile()] == ["usr/bin/tool", "usr/lib/library.so", "usr/sbin/nginx"]
-    without = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=None)
-    assert [image.references for image in without] == [image.references for image in made[:-1]]
+    without = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=None, kube_router=None)
+    assert [image.references for image in without] == [image.references for image in made[:-2]]
     with tarfile.open(fileobj=io.BytesIO(contents[proxy[1]])) as layer:
         assert layer.getnames() == ["usr", "usr/local", "usr/local/bin", "usr/local/bin/kube-proxy"]
         assert layer.getmember("usr/local/bin/kube-proxy").mode == 0o755

@@ -14,6 +14,7 @@ from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.reading import read_claims, recognise_cni
 from pytest_k8snet.cluster.inventory import kube_proxies
 from pytest_k8snet.expect.profile import load_profiles
+from pytest_k8snet.lab import kube_router
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.client import path
 from pytest_k8snet.lab.faults.service_proxy import CONFIG_MAP, DAEMON_SET
@@ -140,6 +141,25 @@ def test_flannel_is_told_its_backend_and_asks_no_service() -> None:
     assert environment["KUBERNETES_SERVICE_HOST"] == "10.199.0.1"
     assert not [item for item in found if item["metadata"]["name"] == "k8snet-lab-network"], "flannel's own objects are the claim"
     assert not [item for item in objects(LabSettings()) if "flannel" in item["metadata"]["name"]]
+
+
+def test_policies_are_enforced_when_it_is_asked_for() -> None:
+    found = objects(LabSettings(policy="kube-router"))
+    pod = one(found, "DaemonSet", "kube-router")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (container["image"], pod["hostNetwork"]) == (IMAGES["kube-router"], True)
+    assert {"--run-firewall=true", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false"} < {*container["args"]}
+    assert "--service-cluster-ip-range=10.96.0.0/16" in container["args"], "what goes to Services is no pod's own"
+    environment = {item["name"]: item.get("value") for item in container["env"]}
+    assert environment["KUBERNETES_SERVICE_HOST"] == AddressPlan.of(LabSettings()).api_address
+    (rules,) = (item["rules"] for item in found if item["kind"] == "ClusterRole" and item["metadata"]["name"] == "kube-router")
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [{"key": kube_router.ELSEWHERE, "operator": "DoesNotExist"}]
+    daemonset = {**copy.deepcopy(dict(one(found, "DaemonSet", "kube-router"))), "status": {"desiredNumberScheduled": 3}}
+    claims = read_claims(Objects(daemonsets=[daemonset]), None).claims
+    assert claims["policy.enforced"].value is True
+    assert not [item for item in objects(LabSettings()) if "kube-router" in item["metadata"]["name"]]
 
 
 def test_an_ingress_is_there_when_it_is_asked_for() -> None:

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_k8snet.judge import policy
+from pytest_k8snet.record.policy import PolicyRecord
+
+
+@pytest.mark.k8snet_check(id="NET-POLICY-001", level="probe", title="NetworkPolicies deny and allow as they are written, on every node")
+def test_enforced(node, expect, verdict):
+    """What a NetworkPolicy denies to a pod of the node is denied, and what it allows passes.
+
+    Why
+        A NetworkPolicy is an object like any other: the API server takes it whether or not anything enforces it. Where the agent
+        that should has died, has lost the API server, or was never there on one node, everything that relies on it is open there.
+    How it is measured
+        On every node the run makes a small pod of its own that answers on three ports, and a NetworkPolicy that selects those
+        pods alone: one port it opens to all, one to the probe pods of every second node, one to nobody. The probe pods of the
+        same node and of two others connect to all ports: before there is the policy (the control), again and again while
+        there is, until all is as written twice in a row or policy.settle_s is over, and after it is gone. Which pod
+        answers is told by its name. No other pod is selected, so that nothing else is shut.
+    Expected
+        With the policy the open port is answered, the shut one is not, the third by whom it is opened to; within
+        policy.settle_s (30 s) of the profile. When it is gone everything is answered again, as fast. What was not answered before
+        proves nothing: inconclusive. Skipped where nobody is known to enforce policies and the profile's policy.enforced does
+        not say that somebody does; nothing is made then. Without the right to create NetworkPolicies it is skipped as well.
+    Fix
+        Look at the CNI's agent on the node (calico-node, cilium, antrea-agent, kube-router, aws-node): its log, and whether it
+        reaches the API server. On the same node alone: net.bridge.bridge-nf-call-iptables = 1 and the module br_netfilter, where
+        pods are on a bridge. Refused although allowed: other policies select pods of all namespaces
+        (GlobalNetworkPolicy, CiliumClusterwideNetworkPolicy, AdminNetworkPolicy).
+    References
+        kubernetes networking.k8s.io/v1 NetworkPolicy. Egress rules, ipBlock, namespaceSelector, UDP, and connections that are open
+        when a policy is made are not looked at; nor is traffic of the node itself, which a policy may not shut.
+    """
+    verdict(policy.enforced(PolicyRecord.from_document(node.document("policy")), expect.policy))

@@ -1,0 +1,93 @@
+"""Faults of NetworkPolicies: a node on which nobody enforces them, one that loses what they allow, one that does not see all packets."""
+
+from __future__ import annotations
+
+from pytest_k8snet.access.probe_policies import OPEN_PORT
+from pytest_k8snet.lab import kube_router
+from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.networks import NETWORKS
+
+BRIDGED = tuple(kind for kind, network in NETWORKS.items() if network.interfaces_by != "ptp")
+
+# kube-router's own chains, and what leads to them. Its process has ended by then: nobody writes them again.
+_FLUSH = "iptables-legacy-save -t filter | grep -vE 'KUBE-(ROUTER|POD-FW|NWPLCY)-' | iptables-legacy-restore -w"
+_COUNT = "iptables-legacy -w -S FORWARD | grep -c KUBE-ROUTER-FORWARD || true"
+_ENDED = "pgrep -x kube-router || true"
+_SYSCTL = "net.bridge.bridge-nf-call-iptables"
+
+# What kube-router calls to write all its rules at once; the link leads to the program of one of iptables' two back ends.
+_RESTORE = "/proc/$(pgrep -xo kube-router)/root/usr/sbin/iptables-restore"
+_LOSING = f"""#!/bin/sh
+grep -v -- '--dport {OPEN_PORT} ' | exec /usr/sbin/iptables-legacy-restore "$@"
+"""
+_LOSE = f'mv "{_RESTORE}" "{_RESTORE}.whole"; cat >"{_RESTORE}"; chmod 755 "{_RESTORE}"'
+_KEEP = f'mv -f "{_RESTORE}.whole" "{_RESTORE}"'
+
+
+def _said(lab: FaultyLab, node: FaultyNode, script: str, *, stdin: str | None = None) -> str:
+    return lab.run(node.name, ["sh", "-ec", script], stdin=stdin).stdout.strip()
+
+
+def _end(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.label_node(node.name, kube_router.ELSEWHERE, "true")
+    wait_until(lambda: not _said(lab, node, _ENDED), f"kube-router to end on {node.name}")
+    _said(lab, node, _FLUSH)
+
+
+def _begin(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.label_node(node.name, kube_router.ELSEWHERE, None)
+    wait_until(lambda: _said(lab, node, _COUNT) == "1" and _is_ready(lab), f"kube-router to enforce policies on {node.name} again")
+
+
+def _is_ready(lab: FaultyLab) -> bool:
+    status = lab.read_object(kube_router.daemon_set())["status"]
+    return bool(status.get("numberReady") == status.get("desiredNumberScheduled") == len(lab.nodes))
+
+
+def _lose(lab: FaultyLab, node: FaultyNode) -> None:
+    _said(lab, node, _LOSE, stdin=_LOSING)
+
+
+def _keep(lab: FaultyLab, node: FaultyNode) -> None:
+    _said(lab, node, _KEEP)
+
+
+def _unfilter(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["sysctl", "-w", f"{_SYSCTL}=0"])
+
+
+def _filter(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["sysctl", "-w", f"{_SYSCTL}=1"])
+
+
+FAULTS = (
+    Fault(
+        "policies-not-enforced",
+        area="policy",
+        summary="kube-router runs no more on the node, and its rules are gone: NetworkPolicies are objects alone there",
+        turns=(Turns("NET-POLICY-001"),),
+        apply=_end,
+        revert=_begin,
+        with_policy=True,
+    ),
+    Fault(
+        "policy-rules-lost",
+        area="policy",
+        summary=f"of what kube-router writes on the node the rules that open port {OPEN_PORT} are lost: allowed, and shut",
+        turns=(Turns("NET-POLICY-001"),),
+        apply=_lose,
+        revert=_keep,
+        with_policy=True,
+    ),
+    Fault(
+        "bridge-unfiltered",
+        area="policy",
+        summary=f"{_SYSCTL} is 0 on the node: what its pods send to each other passes no rule, answers of Services among it",
+        turns=(Turns("NET-POLICY-001"), Turns("NET-KERNEL-007"), Turns("NET-DNS-004")),
+        apply=_unfilter,
+        revert=_filter,
+        networks=BRIDGED,
+        with_policy=True,
+    ),
+)

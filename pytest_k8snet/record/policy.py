@@ -1,0 +1,89 @@
+"""Typed view of the ``policy`` document of a node: what connections to a pod there became of, with and without a NetworkPolicy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a connection; with `failed` it could not be tried."""
+
+    answered: bool
+    error: str | None
+    failed: str | None
+    waited_s: float  # how long there had been the policy, or none any more
+
+    @property
+    def what(self) -> str:
+        """What became of it, in words."""
+        return self.failed or ("answered" if self.answered else self.error or "no answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A port of the pod, asked from the pod of `source`."""
+
+    source: str
+    port: int
+    allowed: bool  # by the policy
+    before: Answer | None
+    during: Answer | None
+    after: Answer | None
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it was answered before there was a policy."""
+        return self.before is not None and self.before.answered
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """What was asked of one node's pod; without `pod` nothing was."""
+
+    node: str
+    pod: str | None
+    policy: str | None
+    refused: str | None  # why the run may make no NetworkPolicy
+    pod_error: str | None
+    asked: tuple[Asked, ...]
+
+    @classmethod
+    def from_document(cls, document: Document) -> PolicyRecord:
+        """Read the typed view of a ``policy`` document.
+
+        Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
+        """
+        if document.values is None:
+            raise document.no_values("connections with a NetworkPolicy")
+        data = document.values
+        try:
+            return cls(
+                node=document.subject,
+                pod=data["pod"],
+                policy=data["policy"],
+                refused=data["refused"],
+                pod_error=data["pod_error"],
+                asked=tuple(
+                    Asked(
+                        source=item["source"],
+                        port=item["port"],
+                        allowed=item["allowed"],
+                        before=_answer(item["before"]),
+                        during=_answer(item["during"]),
+                        after=_answer(item["after"]),
+                    )
+                    for item in data["asked"]
+                ),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the policy document is damaged: {error!r}") from error
+
+
+def _answer(data: Mapping[str, Any] | None) -> Answer | None:
+    return None if data is None else Answer(data["answered"], data["error"], data["failed"], float(data["waited_s"]))
