@@ -23,7 +23,8 @@ def test_enforced(node, expect, verdict):
         With the policy the open port is answered, the shut one is not, the third by whom it is opened to; within
         policy.settle_s (30 s) of the profile. When it is gone everything is answered again, as fast. What was not answered before
         proves nothing: inconclusive. Skipped where nobody is known to enforce policies and the profile's policy.enforced does
-        not say that somebody does; nothing is made then. Without the right to create NetworkPolicies it is skipped as well.
+        not say that somebody does; nothing is made then. So it is with the agent of the AWS VPC CNI, which leaves pods without an
+        owner, such as these, alone. Without the right to create NetworkPolicies it is skipped as well.
     Fix
         Look at the CNI's agent on the node (calico-node, cilium, antrea-agent, kube-router, aws-node): its log, and whether it
         reaches the API server. On the same node alone: net.bridge.bridge-nf-call-iptables = 1 and the module br_netfilter, where

@@ -23,9 +23,12 @@ _WEAVE_CONTAINER = "weave-npc"
 
 
 def read(objects: Objects, found: Found) -> None:
-    """Claim that NetworkPolicies are enforced where one says so; that they are not where all who could say that they do not."""
-    said = [*_always(objects), *_told(objects)]
-    for enforced in (True, False):
+    """Claim that NetworkPolicies are enforced where one says so; that they are not where all who could say that they do not.
+
+    None is a claim that says nothing of pods such as those of a run.
+    """
+    said: list[tuple[bool | None, str]] = [*_always(objects), *_told(objects)]
+    for enforced in (True, None, False):
         for claimed, source in said:
             if claimed is enforced:
                 found.claim(KEY, enforced, source)
@@ -39,9 +42,9 @@ def _always(objects: Objects) -> Iterator[tuple[bool, str]]:
             yield True, f"DaemonSet {name_of(item)} ({who} enforces them)"
 
 
-def _told(objects: Objects) -> Iterator[tuple[bool, str]]:
+def _told(objects: Objects) -> Iterator[tuple[bool | None, str]]:
     """Yield what those say that have a setting for it."""
-    settings: Sequence[tuple[tuple[str, ...], Callable[[Objects, Object], tuple[bool, str]]]] = (
+    settings: Sequence[tuple[tuple[str, ...], Callable[[Objects, Object], tuple[bool | None, str]]]] = (
         (cilium.DAEMONSETS, _cilium),
         (kube_router.DAEMONSETS, _kube_router),
         (weave.DAEMONSETS, _weave),
@@ -58,10 +61,12 @@ def _is_scheduled(item: Object) -> bool:
 
 
 def _cilium(objects: Objects, item: Object) -> tuple[bool, str]:
-    """Cilium enforces by default; in mode ``never`` nothing, and it may leave Kubernetes' own kind alone."""
+    """Cilium enforces by default; in mode ``never`` nothing, in audit mode it only tells, and it may leave Kubernetes' own kind alone."""
     for source, data in objects.maps(*cilium.CONFIG_MAPS):
         if str(data.get("enable-policy", "")).lower() == "never":
             return False, f"{source} enable-policy"
+        if is_true(data.get("policy-audit-mode")):
+            return False, f"{source} policy-audit-mode"
         if "enable-k8s-networkpolicy" in data and not is_true(data["enable-k8s-networkpolicy"]):
             return False, f"{source} enable-k8s-networkpolicy"
         if "enable-policy" in data:
@@ -85,9 +90,11 @@ def _weave(objects: Objects, item: Object) -> tuple[bool, str]:
     )
 
 
-def _aws(objects: Objects, item: Object) -> tuple[bool, str]:
-    """Read what the agent of the AWS VPC CNI is told."""
+def _aws(objects: Objects, item: Object) -> tuple[bool | None, str]:
+    """Read what the agent of the AWS VPC CNI is told. Those of a run are pods that it leaves alone (aws-network-policy-agent#327)."""
     del objects
     given = flags([word for container in containers(item) for word in words(container)])
     told = "--enable-network-policy" + ("" if "enable-network-policy" in given else " (false is the default)")
-    return is_true(given.get("enable-network-policy")), f"DaemonSet {name_of(item)} {told}"
+    if is_true(given.get("enable-network-policy")):
+        return None, f"DaemonSet {name_of(item)} {told}: for pods that have an owner, and those of a run have none"
+    return False, f"DaemonSet {name_of(item)} {told}"

@@ -13,7 +13,7 @@ from tests.unit.cluster.samples import daemonset
 CONFIG = ("kube-system", "cilium-config")
 
 
-def claimed(*daemonsets: dict[str, Any], config: dict[str, str] | None = None) -> tuple[bool, str] | None:
+def claimed(*daemonsets: dict[str, Any], config: dict[str, str] | None = None) -> tuple[bool | None, str] | None:
     maps = {} if config is None else {CONFIG: config}
     claim = read_claims(Objects(daemonsets=daemonsets, config_maps=maps), None).claims.get(policy.KEY)
     return None if claim is None else (claim.value, claim.source)
@@ -45,6 +45,7 @@ def test_nobody_says_anything() -> None:
         ({}, (True, "DaemonSet kube-system/cilium (Cilium enforces them unless it is told not to)")),
         ({"enable-policy": "default"}, (True, "ConfigMap kube-system/cilium-config enable-policy")),
         ({"enable-policy": "always"}, (True, "ConfigMap kube-system/cilium-config enable-policy")),
+        ({"enable-policy": "default", "policy-audit-mode": "true"}, (False, "ConfigMap kube-system/cilium-config policy-audit-mode")),
         ({"enable-policy": "never"}, (False, "ConfigMap kube-system/cilium-config enable-policy")),
         (
             {"enable-policy": "default", "enable-k8s-networkpolicy": "false"},
@@ -52,7 +53,7 @@ def test_nobody_says_anything() -> None:
         ),
     ],
 )
-def test_cilium(config: dict[str, str] | None, wanted: tuple[bool, str]) -> None:
+def test_cilium(config: dict[str, str] | None, wanted: tuple[bool | None, str]) -> None:
     assert claimed(daemonset("cilium"), config=config) == wanted
 
 
@@ -63,10 +64,17 @@ def test_cilium(config: dict[str, str] | None, wanted: tuple[bool, str]) -> None
         ("kube-router", ["--run-firewall=true"], (True, "DaemonSet kube-system/kube-router --run-firewall")),
         ("kube-router", ["--run-firewall=false"], (False, "DaemonSet kube-system/kube-router --run-firewall")),
         ("aws-node", [], (False, "DaemonSet kube-system/aws-node --enable-network-policy (false is the default)")),
-        ("aws-node", ["--enable-network-policy=true"], (True, "DaemonSet kube-system/aws-node --enable-network-policy")),
+        (
+            "aws-node",
+            ["--enable-network-policy=true"],
+            (
+                None,
+                "DaemonSet kube-system/aws-node --enable-network-policy: for pods that have an owner, and those of a run have none",
+            ),
+        ),
     ],
 )
-def test_those_that_have_a_flag(name: str, arguments: Sequence[str], wanted: tuple[bool, str]) -> None:
+def test_those_that_have_a_flag(name: str, arguments: Sequence[str], wanted: tuple[bool | None, str]) -> None:
     assert claimed(daemonset(name, args=[*arguments])) == wanted
 
 
