@@ -199,7 +199,7 @@ def test_container_that_ended_and_whose_pod_does_not_say_so_yet(access: PodAcces
     server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": {"phase": "Running"}})
     server.exec = lost
     with pytest.raises(ProbeError, match=r"the probe pod OOMKilled \(exit status 137\)"):
-        access.host("node-1").request("facts", timeout_s=5)
+        access.host("node-1").request("facts", timeout_s=30)
     assert server.asked("GET").count(EXEC) == 3
 
 
