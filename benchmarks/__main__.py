@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import scale, startup
+from benchmarks import reach, scale, startup
 from benchmarks.scale import Scale
 from benchmarks.table import Row, as_page, as_text, machine
 
@@ -46,6 +46,7 @@ def _rows(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
         from benchmarks import lab
 
         yield from lab.rows(given.lab, folder, max(1, given.times // 3))
+    yield from reach.rows()
     yield from scale.rows([SCALES[name] for name in given.scale or SCALES])
 
 

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from benchmarks import reach
 from benchmarks.cluster import VERSION, SimulatedCluster
 from pytest_k8snet.access.probes import NODE
 
@@ -84,7 +85,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if url.path.startswith("/agents/"):
                 _, _, node, role, op = url.path.split("/")
-                answer = self.server.answers[unquote(node), role, op]
+                if op.startswith("traffic."):
+                    answer = json.dumps(reach.answer(self.server.cluster, unquote(node), role, op, json.loads(body))).encode()
+                else:
+                    answer = self.server.answers[unquote(node), role, op]
             elif self.command == "POST":
                 answer = self.server.create(url.path, json.loads(body))
             elif self.command == "DELETE":

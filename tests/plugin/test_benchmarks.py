@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import reach
 from benchmarks.faults import FAULTS
 from benchmarks.scale import Scale, simulate
 
@@ -19,6 +20,11 @@ def test_exactly_the_faulty_nodes_are_found(tmp_path: Path, workers: int) -> Non
     outcome = simulate(Scale(34, times=2, workers=workers), tmp_path, faulty=len(QUICK))
     assert (outcome.missed, outcome.wrong) == (set(), set())
     assert outcome.cases > 34 * 30
+
+
+def test_the_one_way_that_is_broken_is_found(tmp_path: Path) -> None:
+    outcome = reach.simulate(12, tmp_path)
+    assert outcome.red == outcome.expected
 
 
 def test_every_fault_turns_a_check_of_its_own() -> None:
