@@ -133,10 +133,12 @@ class Controller:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
-        collected = set() if self.collection is None or not self._run.started else self.collection.subjects("load")
-        pairs = [pair for pair in self._run.plan.load_pairs if pair in collected] if collected else []
-        line = None if self._run.plan_only else summary.load_line(self._run, pairs)
-        return [] if line is None else [f"k8snet: {line}"]
+        if self.collection is None or not self._run.started or self._run.plan_only or self._run.recorded is not None:
+            return []
+        collected = self.collection.subjects("load")
+        load = summary.load_line(self._run, [pair for pair in self._run.plan.load_pairs if pair in collected])
+        small = summary.small_line(self._run) if self._run.settings.makes_pods and self.collection.subjects("probe") else None
+        return [f"k8snet: {line}" for line in (small, load) if line is not None]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:

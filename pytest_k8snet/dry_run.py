@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.plan import OMIT_S, TAKE_S, Load, some
-from pytest_k8snet.summary import counted, load_line
+from pytest_k8snet.summary import counted, load_line, small_line
 
 if TYPE_CHECKING:
     from pytest_k8snet.cases import Check, Collection
@@ -31,7 +31,13 @@ def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     routes = run.routes if collection.sends("ingress") else []
     policies = collection.sends("policy") and run.policies_enforced
     objects = _objects(run, load, services="service" in collection.areas, routes=routes, policies=policies)
-    parts = (_nodes(run), _pairs(run, load), objects, _rights(run, ingresses=bool(routes)), _time(run, load))
+    parts = (
+        _nodes(run),
+        _pairs(run, load, small=bool(collection.subjects("probe"))),
+        objects,
+        _rights(run, ingresses=bool(routes)),
+        _time(run, load),
+    )
     return lines + [line for part in parts for line in ("", *part)]
 
 
@@ -59,9 +65,11 @@ def _nodes(run: ControllerRun) -> Iterator[str]:
         yield f"  left out: {some([item.node for item in plan.left_out if item.reason == reason])}: {reason}"
 
 
-def _pairs(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
+def _pairs(run: ControllerRun, load: Sequence[str], *, small: bool) -> Iterator[str]:
     settings = run.settings
     yield f"Pairs of nodes for checks that send little ({settings.pairs}): {some(run.plan.pairs) or 'none'}"
+    if small and settings.makes_pods:
+        yield f"  {small_line(run)}"
     yield f"Pairs of nodes under load ({settings.load_pairs}): {some(load) or 'none'}"
     if load:
         yield f"  {load_line(run, load)}"

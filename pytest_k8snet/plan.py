@@ -17,6 +17,7 @@ HOST_TAKES = 2  # where there are no pods to compare with: never more
 TAKE_S = 3
 OMIT_S = 1
 WIRE_PACKETS = 1000  # of a stream from pod to pod
+PAIR_BYTES, NODE_BYTES = 500_000, 500_000  # that checks of level probe send between two nodes, and from one by itself: estimates
 FEW = 12  # names listed before the rest is counted
 
 

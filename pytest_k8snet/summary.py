@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import FEW, MOST_TAKES, OMIT_S, TAKE_S, Load, matches, some
+from pytest_k8snet.plan import FEW, MOST_TAKES, NODE_BYTES, OMIT_S, PAIR_BYTES, TAKE_S, Load, matches, some
 from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
     from pytest_k8snet.cases import Result
     from pytest_k8snet.controller import Controller
+    from pytest_k8snet.options import Settings
     from pytest_k8snet.run import ControllerRun, Run
 
 _SUBJECT = "\0"  # stands for a case's own subject, where cases are compared
@@ -61,7 +62,9 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
         lines.append(f"k8snet: admission webhooks decide about the probe pods: {told}")
     lines += [f"k8snet: {note}" for note in plan.notes]
     lines.append(f"k8snet: {_settings(run)}")
-    if load and run.settings.allows("load") and _has_load(run.settings.checks):
+    if load and run.recorded is None and run.settings.makes_pods and _has("probe", run.settings):
+        lines.append(f"k8snet: {small_line(run)}")
+    if load and _has("load", run.settings):
         line = load_line(run, run.plan.load_pairs)
         lines += [] if line is None else [f"k8snet: {line}"]
     if run.recording:
@@ -87,10 +90,16 @@ def load_line(run: Run, pairs: Sequence[str]) -> str | None:
     return f"{line}, at most {_size(load.most_bytes(rate.value))} at the line rate"
 
 
-def _has_load(patterns: Sequence[str]) -> bool:
+def small_line(run: Run) -> str:
+    """Return what checks of level probe send."""
+    pairs, nodes = len(run.plan.pairs), len(run.plan.nodes)
+    return f"small packets: {counted(pairs, 'pair')} of nodes, about {_size(pairs * PAIR_BYTES + nodes * NODE_BYTES)} in all"
+
+
+def _has(level: str, settings: Settings) -> bool:
     from pytest_k8snet.catalogue import checks
 
-    return any(check.level == "load" and matches(check.id, patterns) for check in checks())
+    return settings.allows(level) and any(check.level == level and matches(check.id, settings.checks) for check in checks())
 
 
 class Shown:

@@ -19,6 +19,7 @@ def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
     ran = bench.run(CHECKS, "--k8snet-level=probe", *workers)
     assert ran.status == 0, ran.out
     assert len(ran.cases) == 13 * 3
+    assert ran.line("k8snet: small packets:") == "k8snet: small packets: 6 pairs of nodes, about 4 MB in all"
     asked_for = {f"NET-SERVICE-00{check}[node-{n}]" for check in (8, 9) for n in (1, 2, 3)}
     assert {name for name, verdict in ran.verdicts.items() if verdict != "pass"} == asked_for
     assert {ran.verdicts[name] for name in asked_for} == {"skip"}
@@ -168,6 +169,7 @@ def test_numbers_of_services_that_are_none(bench: Bench, value: str) -> None:
 
 def test_the_dry_run_tells_of_services(bench: Bench) -> None:
     ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-SERVICE-001")
+    assert "\n  small packets: 6 pairs of nodes, about 4 MB in all\n" in ran.out
     assert "3 Services probe-<number> in k8snet-<run id>: of type NodePort for one of those pods, TCP" in ran.out
     ran = bench.run("--k8snet-dry-run", "--k8snet-checks=NET-SERVICE-008", "--k8snet-service-scale=10,1000")
     assert (
