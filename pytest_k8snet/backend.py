@@ -82,6 +82,9 @@ class Backend(Protocol):
     def make_frontends(self, probe: Probe, run_id: str, number: int, ports: int) -> str:
         """Make a Service of so many ports for a probe pod; return its ClusterIP."""
 
+    def lead_ingress(self, probe: Probe) -> None:
+        """Lead the Service behind Ingresses to a probe pod."""
+
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Make the NetworkPolicy of the run."""
 
@@ -170,6 +173,12 @@ class ApiBackend:
         from pytest_k8snet.access.probes import make_frontends
 
         return make_frontends(self._api, probe, run_id, number, ports)
+
+    def lead_ingress(self, probe: Probe) -> None:
+        """Change what the Service selects."""
+        from pytest_k8snet.access.probes import lead_ingress
+
+        lead_ingress(self._api, probe)
 
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Ask the API server for it."""

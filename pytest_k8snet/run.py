@@ -269,6 +269,10 @@ class Run:
             raise ProbeError(answer["error"])
         return [ProbeIngress.from_json(item) for item in answer["ingresses"]]
 
+    def lead_ingress(self, node: str) -> None:
+        """Lead the Service behind those to the node's probe pod."""
+        self.backend.lead_ingress(self.probes[node])
+
     @property
     def policies_enforced(self) -> bool:
         """Whether somebody is known to enforce NetworkPolicies: only then one is made."""
@@ -383,7 +387,7 @@ class Run:
 
         if beside != "facts":
             return
-        wanted = {case.id for case in self._read_collection().cases.values()}
+        wanted = self._collected_checks()
         for measurement in MEASUREMENTS.values():
             if measurement.early and wanted.intersection(measurement.last):
                 thread = threading.Thread(target=self._take_early, args=(measurement.kind,), name=f"k8snet-{measurement.kind}", daemon=True)
@@ -435,7 +439,7 @@ class Run:
     def _context(self) -> MeasureContext:
         from pytest_k8snet.access.base import Deadline
         from pytest_k8snet.cluster.serving import is_served
-        from pytest_k8snet.measure.registry import DnsWishes, MeasureContext, MeasureSettings
+        from pytest_k8snet.measure.registry import RESTART_CHECK, DnsWishes, MeasureContext, MeasureSettings
         from pytest_k8snet.record.ipvs import SYNC_PERIOD_S, SYNC_SLACK_S
 
         probes = self.probes
@@ -460,6 +464,7 @@ class Run:
             propagation_s=self.expectations.common.service.propagation_s.value,
             routes=self.routes,
             probe_ingresses=self.probe_ingresses,
+            lead_ingress=self.lead_ingress if RESTART_CHECK in self._collected_checks() else None,
             policy=self._policy_tools(),
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
@@ -488,6 +493,9 @@ class Run:
             yield document
         if problem is not None:
             raise MeasurementError(problem)
+
+    def _collected_checks(self) -> set[str]:
+        return {case.id for case in self._read_collection().cases.values()}
 
     def _read_collection(self) -> Collection:
         return Collection.from_json(self.folder.read_json(COLLECTION))

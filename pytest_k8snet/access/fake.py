@@ -255,6 +255,7 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
 
 SCALED = "balance: node whose pod Services of many ports lead to"
 APART = "balance: pods that no Service of several leads to"
+LED = "ingress: node that the Service behind Ingresses leads to"
 POLICED = "traffic: whether there is a NetworkPolicy"
 
 
@@ -410,6 +411,10 @@ class FakeCluster:
         self.on_create(f"service {scale_name(number)}")
         self.kept[SCALED] = probe.node
         return f"10.96.3.{number}"
+
+    def lead_ingress(self, probe: Probe) -> None:
+        """Lead the Service behind Ingresses to a pod."""
+        self.kept[LED] = probe.node
 
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Pretend to make a NetworkPolicy, and to enforce it."""

@@ -641,6 +641,12 @@ def make_frontends(api: Api, probe: Probe, run_id: str, number: int, ports: int)
     return str(made["spec"]["clusterIP"])
 
 
+def lead_ingress(api: Api, probe: Probe) -> None:
+    """Let the Service behind Ingresses select a probe pod, and no other."""
+    patch = {"spec": {"selector": {SERVED: probe.pod}}}
+    api.merge(f"/api/v1/namespaces/{probe.namespace}/services/{probe_ingresses.SERVICE}", patch)
+
+
 def make_policy(api: Api, namespace: str, run_id: str) -> None:
     """Make the NetworkPolicy for the pods that were made for it."""
     metadata = _metadata(probe_policies.NAME, run_id, namespace, {}, DEADLINE_S)

@@ -97,6 +97,10 @@ class ReplayBackend:
         """Nothing is measured."""
         raise NotImplementedError
 
+    def lead_ingress(self, probe: Probe) -> None:
+        """Nothing is measured."""
+        del probe
+
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Nothing is measured."""
         del namespace, run_id

@@ -11,6 +11,9 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   of an answer), ``timeout_s``, ``max_s``; sends requests one after the other over one connection, and over a new one when it is closed.
   Gives ``asked``, ``answered`` (by such a server, with the token), ``opened`` connections, ``closed_after`` (how many requests were
   answered on each connection that was closed), ``others`` (what else came of requests, to count), ``hsts`` (of the last answer), ``ms``
+- ``stream``: ``series`` (each what ``ask`` takes, but ``requests`` and ``max_s``, and a ``key``), ``every_s``, ``for_s``; sends requests at
+  that pace, in all series at the same time, whatever comes of them. Gives for each key ``asked``, ``answered`` and ``others`` like ``ask``,
+  and ``failed_s``: when requests were sent that were not answered, in seconds
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import socket
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, InThread, said
+from pytest_k8snet.agent.agent import Failed, InThread, in_threads, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -338,4 +341,24 @@ def ask(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATIONS = {"serve": serve, "seen": seen, "stop": stop, "ask": ask}
+def stream(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``stream``."""
+    return in_threads([*params["series"]], lambda series: streamed(series, float(params["every_s"]), float(params["for_s"])))
+
+
+def streamed(series: Mapping[str, Any], every_s: float, for_s: float) -> dict[str, Any]:
+    """Send requests at a steady pace."""
+    asking = Asking(series)
+    start = time.monotonic()
+    failed_s = []
+    while (sent_s := time.monotonic() - start) < for_s:
+        before = asking.answered
+        asking.one()
+        if asking.answered == before:
+            failed_s.append(round(sent_s, 2))
+        time.sleep(max(0.0, sent_s + every_s - (time.monotonic() - start)))
+    asking.close()
+    return {"asked": asking.asked, "answered": asking.answered, "others": asking.others, "failed_s": failed_s}
+
+
+OPERATIONS = {"serve": serve, "seen": seen, "stop": stop, "ask": ask, "stream": stream}

@@ -11,6 +11,7 @@ from typing import Any
 
 NGINX = "k8s.io/ingress-nginx"
 SERVED_WITHIN_S = 60  # in which a controller serves what is new, where nobody says otherwise
+DRAIN_S = 10  # that a pod goes on to answer when it is replaced, where nobody says otherwise
 DOMAIN = "k8snet.invalid"
 """That no DNS has (RFC 6761), so that nothing which follows names of Ingresses publishes them."""
 
@@ -81,6 +82,7 @@ class Route:
     tls: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
     served_within_s: int = SERVED_WITHIN_S
+    drain_s: int = DRAIN_S
     header_bytes: int
 
     @property

@@ -251,9 +251,17 @@ def _probe_ingresses(namespace: str | None, run_namespace: str) -> list[Right]:
         )
         for resource, group in kinds.items()
     ]
+    replaced = Right(
+        verbs=("patch",),
+        resource="services",
+        namespace=namespace or run_namespace,
+        everywhere=namespace is None,
+        optional=True,
+        why="Which pod the run's own Service behind them leads to; without it NET-INGRESS-009 is skipped.",
+    )
     why = "Only for k8snet cleanup."
     listed = [Right(verbs=("list",), resource=resource, group=group, optional=True, why=why) for resource, group in kinds.items()]
-    return [*made, *(listed if namespace is None else [])]
+    return [*made, replaced, *(listed if namespace is None else [])]
 
 
 def _probe_policies(namespace: str | None, run_namespace: str) -> list[Right]:

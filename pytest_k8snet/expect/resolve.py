@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_k8snet.cluster.ingress import DOMAIN, SERVED_WITHIN_S, Route
+from pytest_k8snet.cluster.ingress import DOMAIN, DRAIN_S, SERVED_WITHIN_S, Route
 from pytest_k8snet.cluster.model import pair_nodes
 from pytest_k8snet.expect.model import (
     CROSS_SUBNET,
@@ -294,6 +294,7 @@ def _route(profile: Profile, index: int, item: RouteModel) -> RouteExpectation:
             tls=item.tls,
             annotations=dict(item.annotations),
             served_within_s=item.served_within_s or SERVED_WITHIN_S,
+            drain_s=item.drain_s or DRAIN_S,
             header_bytes=header_bytes.value,
         ),
         requests_per_connection=wanted("requests_per_connection", item.requests_per_connection)

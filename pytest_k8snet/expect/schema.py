@@ -368,6 +368,9 @@ class RouteModel(_Section):
     served_within_s: Annotated[int, Field(ge=1, le=600, strict=True)] | None = Field(
         default=None, description="Seconds in which the controller serves what is new; 60 without it."
     )
+    drain_s: Annotated[int, Field(ge=1, le=120, strict=True)] | None = Field(
+        default=None, description="Seconds that a pod goes on to answer when it is replaced, as by a preStop hook; 10 without it."
+    )
     requests_per_connection: Annotated[int, Field(ge=1, le=200, strict=True)] | None = Field(
         default=None, description="Least requests of one client that a connection to a pod carries, on average; 20 without it."
     )

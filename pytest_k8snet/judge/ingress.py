@@ -16,6 +16,7 @@ from pytest_k8snet.cluster.nginx_keys import JUDGED, KEYS, MEANT
 from pytest_k8snet.expect.model import IngressExpectation, RouteExpectation, SysctlWant
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.ingress import IngressRecord, RouteRecord, Series
+from pytest_k8snet.record.restart import Restart
 
 #: Implementations of the Gateway API by the beginning of their controllerName.
 GATEWAYS = {
@@ -294,6 +295,50 @@ def hsts(record: IngressRecord, expect: IngressExpectation) -> Judgement:
         )
 
     return _each(record, expect, "HSTS in answers over TLS", judge)
+
+
+def restarted(record: IngressRecord, expect: IngressExpectation) -> Judgement:
+    """Judge that no request fails while another pod takes over from the one behind an ingress."""
+    restart = record.restart
+    if expect.routes and record.absent is None:
+        if restart is None:
+            unreached = bool(record.routes) and all(route.through is None for route in record.routes)
+            reason = "no request gets through: NET-INGRESS-004 judges that" if unreached else "no pod was replaced when this was measured"
+            return Judgement.skipped(reason) if unreached else Judgement.beyond_reach(reason)
+        if restart.new is None:
+            return Judgement.skipped("there is one probe pod alone, and none that could take over from it")
+        if restart.refused is not None:
+            return Judgement.beyond_reach(f"the run may not change what its own Service leads to: {restart.refused}")
+
+    def judge(judgement: Judgement, want: RouteExpectation, route: RouteRecord) -> None:
+        assert restart is not None
+        stream = restart.routes.get(route.name)
+        if stream is None or route.through is None or not route.through.answered:
+            return
+        judgement.evidence[want.route.name] = {"answered": f"{stream.answered} of {stream.asked}", "by the new pod": stream.seen}
+        if restart.control is None or restart.control.answered < restart.control.asked:
+            judgement.inconclusive(f"{want.route.name}: not even straight to the pod on {record.backend} all requests were answered")
+            return
+        failed_s = [sent_s for sent_s in stream.failed_s if sent_s >= restart.changed_s]
+        if not failed_s and not stream.seen:
+            judgement.inconclusive(f"{want.route.name}: the pod on {restart.new} was to take over, and got no request")
+            return
+        if len(failed_s) < len(stream.failed_s):
+            judgement.remark(f"{want.route.name}: {len(stream.failed_s) - len(failed_s)} requests failed before anything was changed")
+        span = f", {_after(failed_s[0], restart)} to {_after(failed_s[-1], restart)} after it was led there" if failed_s else ""
+        judgement.check(
+            not failed_s,
+            f"{want.route.name}: {route.url}: {len(failed_s)} of {stream.asked} requests failed while the pod on {restart.new} took over "
+            f"from that on {record.backend}{span}: {_counted(stream.others)}; the old one went on for {restart.drain_s:g} s",
+            measured=_counted(stream.others),
+            command=_curl(route),
+        )
+
+    return _each(record, expect, "no request fails while pods take turns", judge)
+
+
+def _after(sent_s: float, restart: Restart) -> str:
+    return f"{sent_s - restart.changed_s:.1f} s"
 
 
 _JudgeRoute = Callable[[Judgement, RouteExpectation, RouteRecord], None]

@@ -135,6 +135,31 @@ def _is_host(name: str | None) -> bool:
     return re.fullmatch(r"[a-z0-9.-]+", name or "") is not None
 
 
+class Endpoints:
+    """EndpointSlices as nginx is told of them: late, when a setting says so, as by a controller that has much to do."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Mapping[str, Any]] = {}
+        self._due: dict[str, float] = {}  # what has changed, and when nginx is told of it
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something that nginx is not told yet."""
+        return bool(self._due)
+
+    def take(self, slices: Objects, delay_s: float, now: float) -> Objects:
+        """Take in what is there at the time `now`; endpoints where there were none are told at once."""
+        self.told = {key: item for key, item in self.told.items() if key in slices}
+        for key, item in slices.items():
+            known = (self.told.get(key) or {}).get("endpoints")
+            if known and known != item.get("endpoints") and now < self._due.setdefault(key, now + delay_s):
+                continue
+            self.told[key] = item
+            self._due.pop(key, None)
+        self._due = {key: at for key, at in self._due.items() if key in slices}
+        return self.told
+
+
 def _endpoints(slices: Objects, namespace: str, service: str, port: str | int) -> Iterator[str]:
     """Yield address:port of the ready endpoints; the only port of a slice is that of the Service, whatever its number."""
     for item in slices.values():
@@ -183,15 +208,17 @@ def main() -> None:
     for watch in (ingresses, routes, slices, maps):
         watch.known.wait()
     nginx: subprocess.Popen[bytes] | None = None
+    endpoints = Endpoints()
     before = ""
     while nginx is None or nginx.poll() is None:
-        if not changed.wait(AGAIN_S):
+        if not changed.wait(AGAIN_S) and not endpoints.pending:
             continue
         time.sleep(QUIET_S)
         changed.clear()
         settings = maps.objects.get(f"{namespace}/{settings_map}", {}).get("data") or {}
         rules = [*rules_of_ingresses(ingresses.objects, ingress_class), *rules_of_routes(routes.objects, gateway)]
-        wanted = configuration(rules, slices.objects, settings)
+        told = endpoints.take(slices.objects, float(settings.get("endpoints-delay", "0")), time.monotonic())
+        wanted = configuration(rules, told, settings)
         if wanted == before:
             continue
         CONFIGURATION.write_text(wanted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.access.probe_services import INGRESS_TARGET_PORT
 from pytest_k8snet.errors import AccessError, MeasurementError
 from pytest_k8snet.measure.answering import address_of
+from pytest_k8snet.measure.restart import restarted, successor
 from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
@@ -64,10 +65,24 @@ def _measure(context: MeasureContext) -> dict[str, Any]:
         ways = {route.name: Target(addresses[route.name], route.port, route.tls, ingresses[route.name].host) for route in context.routes}
         waited = {route.name: _wait(context, asking, ways[route.name], route.served_within_s) for route in context.routes}
         routes = [_route(asking, straight, route, ways[route.name], *waited[route.name]) for route in context.routes]
+        reached = {name: way for name, way in ways.items() if waited[name][1] is None}
+        restart = _restart(context, reached, straight, usable, client, backend, server["number"])
     finally:
         with suppress(AccessError):  # it ends by itself
             answering.request("ingress.stop", {"number": server["number"]}, timeout_s=_SHORT_S)
-    return {"absent": None, "client": client, "backend": backend, "routes": routes}
+    return {"absent": None, "client": client, "backend": backend, "routes": routes, "restart": restart}
+
+
+def _restart(
+    context: MeasureContext, ways: Mapping[str, Target], straight: Target, usable: Sequence[str], client: str, backend: str, number: int
+) -> dict[str, Any] | None:
+    """Replace the pod that answers while requests go on; None where no check asks for that, or nothing gets through."""
+    if context.lead_ingress is None or not ways:
+        return None
+    new = successor(usable, backend)
+    if new is None:
+        return {"new": None}
+    return restarted(context, ways, straight, client=client, old=backend, new=new, number=number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ class MeasureContext:
     propagation_s: float = 30.0  # for so long a change of endpoints may take
     routes: Sequence[Route] = ()  # ways into the cluster that the profile names
     probe_ingresses: Callable[[], Sequence[ProbeIngress]] = tuple  # the same
+    lead_ingress: Callable[[str], None] | None = None  # leads what they lead to to a node's probe pod; None: nobody asks for that
     policy: PolicyTools | None = None  # None where nobody is known to enforce NetworkPolicies
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
@@ -140,6 +141,7 @@ DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
+RESTART_CHECK = "NET-INGRESS-009"
 POLICY_CHECKS = ("NET-POLICY-001",)
 BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.restart import Restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class IngressRecord:
     client: str  # node of the pod that asked
     backend: str  # node of the pod that answered
     routes: tuple[RouteRecord, ...]
+    restart: Restart | None = None  # None where it was not measured
 
     @classmethod
     def from_document(cls, document: Document) -> IngressRecord:
@@ -91,7 +93,8 @@ class IngressRecord:
             values = document.values
             if values["absent"] is not None:
                 return cls(str(values["absent"]), bool(values["beyond"]), "", "", ())
-            return cls(None, False, values["client"], values["backend"], tuple(map(_route, values["routes"])))
+            restart = None if values.get("restart") is None else Restart.from_json(values["restart"])
+            return cls(None, False, values["client"], values["backend"], tuple(map(_route, values["routes"])), restart)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"the ingress document is damaged: {error!r}") from error
 

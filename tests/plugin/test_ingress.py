@@ -9,10 +9,10 @@ from tests.plugin.bench import Bench
 PROFILE = """
 ingress:
   routes:
-    - {name: plain, ingress_class: nginx, address: 198.51.100.7}
-    - {name: tls, ingress_class: nginx, address: 198.51.100.7, tls: true, hsts_max_age: 31536000}
+    - {name: plain, ingress_class: nginx, address: 198.51.100.7, drain_s: 1}
+    - {name: tls, ingress_class: nginx, address: 198.51.100.7, tls: true, hsts_max_age: 31536000, drain_s: 1}
 """
-CHECKS = "--k8snet-checks=" + ",".join(f"NET-INGRESS-00{number}" for number in range(4, 9))
+CHECKS = "--k8snet-checks=" + ",".join(f"NET-INGRESS-00{number}" for number in range(4, 10))
 ROUTES = "--k8snet-profile=routes.yaml"
 MADE = ["+ service ingress", "+ ingress ingress-1", "+ ingress ingress-2"]
 
@@ -29,11 +29,12 @@ def made(bench: Bench) -> list[str]:
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_a_healthy_cluster(bench: Bench, workers: tuple[str, ...]) -> None:
     ran = bench.run(CHECKS, ROUTES, "--k8snet-level=probe", *workers)
-    assert (ran.status, set(ran.verdicts.values()), len(ran.cases)) == (0, {"pass"}, 5), ran.out
+    assert (ran.status, set(ran.verdicts.values()), len(ran.cases)) == (0, {"pass"}, 6), ran.out
     assert made(bench) == MADE
     bench.assert_removed()
     asked = [line for line in bench.requests() if "ingress." in line]
     assert asked.count("node-1 pod ingress.serve") == 1, "measured once, however many workers judge"
+    assert asked.count("node-2 pod ingress.stream") == 2, "once straight, and once while a pod takes over"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from pytest_k8snet.access.base import Deadline, run
 from pytest_k8snet.access.pod import PodAccess
-from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, make_policy, regroup, remove_policy, start_probes
+from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, lead_ingress, make_policy, regroup, remove_policy, start_probes
 from pytest_k8snet.cleanup import find
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
@@ -88,14 +88,16 @@ def test_with_a_namespace_nothing_but_reading_is_cluster_wide() -> None:
 def test_ingresses_are_made_with_rights_that_are_asked_for() -> None:
     text = printed("--level", "probe", "--ingress")
     assert set(granted(text)) - set(granted(printed("--level", "probe"))) == {
-        (verb, resource, None) for verb in ("create", "list") for resource in WAYS
+        *((verb, resource, None) for verb in ("create", "list") for resource in WAYS),
+        ("patch", "services", None),
     }
     assert "# What a run needs with --k8snet-level=probe, --k8snet-access=pod, ingress.routes in the profile:\n" in text
     assert "#   k8snet manifests rbac --level probe --ingress | kubectl apply -f -\n" in text
     assert set(granted(printed("--level", "read", "--ingress"))) == set(granted(printed("--level", "read")))
     in_one = set(granted(printed("--level", "probe", "--ingress", "--namespace", "net")))
     assert in_one - set(granted(printed("--level", "probe", "--namespace", "net"))) == {
-        (verb, resource, "net") for verb in ("create", "delete") for resource in WAYS
+        *((verb, resource, "net") for verb in ("create", "delete") for resource in WAYS),
+        ("patch", "services", "net"),
     }
 
 
@@ -147,6 +149,8 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     with suppress(ApiError):
         regroup(api, running["node-1"], "r1", member=False)
     probes.make_ingresses("node-1", ROUTES)
+    with suppress(ApiError):
+        lead_ingress(api, running["node-2"])
     probes.make_policy_pods(["node-1"], Deadline.after(5))
     make_policy(api, probes.namespace, "r1")
     remove_policy(api, probes.namespace)

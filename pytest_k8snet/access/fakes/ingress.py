@@ -10,6 +10,7 @@ from pytest_k8snet.errors import AccessError
 if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster, Role
 
+STREAMED = 340
 HSTS = "max-age=31536000; includeSubDomains"
 
 
@@ -22,6 +23,10 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
     if op == "ingress.ask":
         fake.kept[params["token"]] = params
         return answered(params)
+    if op == "ingress.stream":
+        for series in params["series"]:
+            fake.kept[series["token"]] = {**series, "requests": STREAMED}
+        return {series["key"]: streamed() for series in params["series"]}
     if op == "ingress.seen":
         return seen(fake.kept[params["token"]])
     raise AccessError(f"{node}: {op}: the fake has no answer; give one with FakeCluster.answer({node!r}, {op!r}, ..., role={role!r})")
@@ -32,6 +37,11 @@ def answered(params: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     count = params["requests"]
     healthy = {"asked": count, "answered": count, "opened": 1, "closed_after": [], "others": {}, "hsts": None, "ms": 0.8 * count}
     return healthy | ({"hsts": HSTS} if params["tls"] else {}) | changes
+
+
+def streamed(**changes: Any) -> dict[str, Any]:
+    """Return what comes of requests at a steady pace."""
+    return {"asked": STREAMED, "answered": STREAMED, "others": {}, "failed_s": []} | changes
 
 
 def seen(params: Mapping[str, Any], **changes: Any) -> dict[str, Any]:

@@ -71,5 +71,11 @@ FAULTS = (
         large_client_header_buffers=None,
         proxy_buffer_size=None,
     ),
+    _setting(
+        "ingress-endpoints-late",
+        "NET-INGRESS-009",
+        "the controller takes in a minute late that other pods are behind a Service",
+        endpoints_delay="60",
+    ),
     _setting("ingress-without-hsts", "NET-INGRESS-008", "nginx adds no Strict-Transport-Security", hsts_max_age=None),
 )

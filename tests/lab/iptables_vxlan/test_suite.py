@@ -25,6 +25,7 @@ TOGETHER = {
         "ingress-closing-clients": "node-1",
         "ingress-small-buffers": "node-1",
         "ingress-without-hsts": "node-1",
+        "ingress-endpoints-late": "node-1",
     },
     "ingress-shut": {"ingress-of-one-namespace": "node-1"},
 }
@@ -43,7 +44,7 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
     assert {*(tmp_path / "connections").read_text().split()} == {"127.0.0.1"}, "the API server's address, and no other"
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
-    of_ingress = {f"NET-INGRESS-00{number}" for number in range(3, 9)}
+    of_ingress = {f"NET-INGRESS-00{number}" for number in range(3, 10)}
     assert outcome.skipped_checks == (NOTHING_TO_JUDGE - of_ingress) | {
         "NET-ABSENCE-001",
         "NET-ABSENCE-002",

@@ -16,6 +16,7 @@ from pytest_k8snet.access.probes import (
     Probe,
     ProbeSettings,
     RunningProbes,
+    lead_ingress,
     make_frontends,
     make_policy,
     newest_event,
@@ -356,6 +357,14 @@ def test_an_ingress_that_is_refused(server: FakeApiServer, api: Api, name: str, 
     probes = start(api, node("node-1"))
     with pytest.raises(ProbeError, match=words):
         probes.make_ingresses("node-1", ROUTES)
+
+
+def test_the_service_behind_ingresses_is_led_to_another_pod(server: FakeApiServer, api: Api) -> None:
+    Cell(server)
+    server.routes["PATCH", f"{NAMESPACE}/services/ingress"] = lambda path, query, body: (200, body)
+    lead_ingress(api, Probe("node-2", "k8snet-r1", "host-node-2", "probe-node-2", "10.244.2.5"))
+    asked = [body for method, _, _, body in server.requests if method == "PATCH"]
+    assert asked == [{"spec": {"selector": {SERVED: "probe-node-2"}}}], "and no other is selected any more"
 
 
 @pytest.mark.parametrize("namespace", [None, "net"])

@@ -202,6 +202,21 @@ def test_servers_end_by_themselves() -> None:
     assert ask(served["port"])["others"] == {"Connection refused": 1}
 
 
+def test_a_stream_goes_on_whatever_comes(server: dict[str, Any]) -> None:
+    other = ingress.serve({"port": 0, "max_s": 30})
+    where = {"address": "127.0.0.1", "tls": False, "host": HOST, "send_bytes": 0, "return_bytes": 0, "timeout_s": 2.0}
+    series = [{**where, "key": str(item["port"]), "port": item["port"], "token": "s"} for item in (server, other)]
+    threading.Timer(0.3, ingress.stop, [other]).start()
+    found = ingress.stream({"series": series, "every_s": 0.02, "for_s": 0.9})
+    whole, broken = found[str(server["port"])], found[str(other["port"])]
+    assert 0 < whole["asked"] == whole["answered"] <= 46
+    assert (whole["others"], whole["failed_s"]) == ({}, [])
+    assert set(broken["others"]) <= {"Connection refused", "the connection was closed without an answer", "Connection reset by peer"}
+    assert len(broken["failed_s"]) == sum(broken["others"].values()) == broken["asked"] - broken["answered"] > 3
+    assert broken["failed_s"][0] > 0.2
+    assert ingress.seen({"number": server["number"], "token": "s"})["requests"] == whole["asked"]
+
+
 def test_as_a_program_of_the_agent() -> None:
     agent = LocalAgent()
     with agent.process:

@@ -189,7 +189,7 @@ def test_ways_into_the_cluster(tmp_path: Path) -> None:
         "ingress:\n  routes:\n"
         "    - {name: plain, ingress_class: nginx, service: a/b}\n"
         "    - name: edge\n      ingress_class: haproxy\n      address: 198.51.100.7\n      tls: true\n      hsts_max_age: 60\n"
-        "      header_bytes: 8000\n      served_within_s: 300\n      annotations: {example.org/x: y}\n"
+        "      header_bytes: 8000\n      served_within_s: 300\n      drain_s: 30\n      annotations: {example.org/x: y}\n"
         "    - {name: gate, gateway: infra/edge, listener: http, domain: apps.test., service: a/b}\n"
     )
     plain, edge, gate = resolve(load_profiles([str(path)]), cluster()).common.ingress.routes
@@ -204,6 +204,7 @@ def test_ways_into_the_cluster(tmp_path: Path) -> None:
         tls=True,
         annotations={"example.org/x": "y"},
         served_within_s=300,
+        drain_s=30,
         header_bytes=8000,
     )
     assert (str(edge.hsts_max_age), str(edge.header_bytes)) == ("60 (profile p.yaml:8)", "8000 (profile p.yaml:9)")

@@ -15,6 +15,7 @@ from pytest_k8snet.judge import ingress
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.ingress import IngressRecord, RouteRecord, Series
+from pytest_k8snet.record.restart import Restart, Stream
 from tests.unit.judge.builder import outcome, told
 
 ROUTE = Route(name="edge", ingress_class="nginx", service="ingress/ingress", port=443, tls=True, header_bytes=12288)
@@ -28,7 +29,7 @@ WANT = RouteExpectation(
 EXPECT = IngressExpectation(routes=(WANT,))
 URL, HOST = "https://10.96.0.80:443/", "ingress-1-r1.k8snet.invalid"
 CURL = f"(curl -vk --resolve {HOST}:443:10.96.0.80 https://{HOST}:443/)"
-JUDGES = (ingress.reached, ingress.kept_to_pods, ingress.kept_for_clients, ingress.headers, ingress.hsts)
+JUDGES = (ingress.reached, ingress.kept_to_pods, ingress.kept_for_clients, ingress.headers, ingress.hsts, ingress.restarted)
 
 
 def series(count: int = 200, **changes: Any) -> Series:
@@ -66,8 +67,15 @@ def route(**changes: Any) -> RouteRecord:
     return RouteRecord(**{**healthy, **changes})
 
 
-def record(*routes: RouteRecord) -> IngressRecord:
-    return IngressRecord(None, False, "node-2", "node-1", routes)
+def stream(count: int = 300, **changes: Any) -> Stream:
+    return replace(Stream(count, count, {}, (), count // 2), **changes)
+
+
+RESTART = Restart("node-3", 10.0, 2.0, None, stream(10, seen=0), {"edge": stream(), "other": stream()})
+
+
+def record(*routes: RouteRecord, restart: Restart | None = RESTART) -> IngressRecord:
+    return IngressRecord(None, False, "node-2", "node-1", routes, restart)
 
 
 @pytest.mark.parametrize("judge", JUDGES)
@@ -292,6 +300,54 @@ def test_hsts_is_judged_where_it_is_wanted_alone() -> None:
     both = IngressExpectation(routes=(replace(WANT, route=replace(ROUTE, name="plain"), hsts_max_age=None), WANT))
     judgement = ingress.hsts(record(route(name="plain", through=series(hsts=None)), route()), both)
     assert (outcome(judgement), judgement.checked, told(judgement, "remark")) == (("pass", ""), 1, [])
+
+
+def restarted(restart: Restart | None, *routes: RouteRecord) -> Judgement:
+    return ingress.restarted(record(*(routes or (route(),)), restart=restart), EXPECT)
+
+
+def taken(found: Stream, **changes: Any) -> Restart:
+    return replace(RESTART, routes={"edge": found}, **changes)
+
+
+def test_requests_that_fail_while_a_pod_takes_over() -> None:
+    failing = stream(answered=297, others={"502": 2, "timed out": 1}, failed_s=(12.1, 12.2, 14.05))
+    message = (
+        f"edge: {URL}: 3 of 300 requests failed while the pod on node-3 took over from that on node-1, 10.1 s to 12.1 s after it was led "
+        f"there: 502 (2), timed out (1); the old one went on for 10 s {CURL}"
+    )
+    assert outcome(restarted(taken(failing))) == ("fail", message)
+    assert restarted(RESTART).evidence["edge"] == {"answered": "300 of 300", "by the new pod": 150}
+
+
+def test_what_failed_before_is_nothing_of_the_restart() -> None:
+    before = restarted(taken(stream(answered=299, others={"502": 1}, failed_s=(0.4,))))
+    assert outcome(before) == ("pass", "")
+    assert told(before, "remark") == ["edge: 1 requests failed before anything was changed"]
+
+
+def test_a_pod_that_never_took_over() -> None:
+    silent = "edge: the pod on node-3 was to take over, and got no request"
+    assert outcome(restarted(taken(stream(seen=0)))) == ("inconclusive", silent)
+    late = taken(stream(answered=100, others={"502": 200}, failed_s=tuple(12 + number / 100 for number in range(200)), seen=0))
+    assert outcome(restarted(late))[0] == "fail", "that nobody answers is seen all the same"
+
+
+def test_a_restart_without_a_control() -> None:
+    words = "edge: not even straight to the pod on node-1 all requests were answered"
+    assert outcome(restarted(replace(RESTART, control=stream(10, answered=9)))) == ("inconclusive", words)
+    assert outcome(restarted(replace(RESTART, control=None))) == ("inconclusive", words)
+
+
+def test_where_no_pod_takes_over() -> None:
+    older = restarted(None)
+    assert (outcome(older), older.unsupported) == (("skip", "no pod was replaced when this was measured"), True)
+    assert outcome(restarted(None, route(**UNREACHED))) == ("skip", "no request gets through: NET-INGRESS-004 judges that")
+    alone = restarted(replace(RESTART, new=None, routes={}))
+    assert (outcome(alone), alone.unsupported) == (("skip", "there is one probe pod alone, and none that could take over from it"), False)
+    refused = restarted(replace(RESTART, refused="PATCH: HTTP 403", routes={}))
+    assert outcome(refused) == ("skip", "the run may not change what its own Service leads to: PATCH: HTTP 403")
+    assert refused.unsupported
 
 
 def test_documents_that_are_damaged_or_empty() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_k8snet.lab.ingress import CLASS, TUNED
-from pytest_k8snet.lab.ingress_controller import configuration, rules_of_ingresses, rules_of_routes
+from pytest_k8snet.lab.ingress_controller import Endpoints, configuration, rules_of_ingresses, rules_of_routes
 
 
 def ingress(name: str, host: str, *, namespace: str = "ns", ingress_class: str = CLASS) -> dict[str, Any]:
@@ -72,3 +72,16 @@ def test_only_routes_of_the_gateway() -> None:
     }
     assert [*rules_of_routes(found, "ingress/nginx")] == [("ns", "a.test", "web", 80)]
     assert [*rules_of_routes(found, "ns/nginx")] == [("ns", "b.test", "web", 80)]
+
+
+def test_changed_endpoints_may_be_told_late() -> None:
+    first, second = {"ns/web-1": web(("10.0.0.1", True))}, {"ns/web-1": web(("10.0.0.2", True))}
+    at_once, late = Endpoints(), Endpoints()
+    assert (at_once.take(first, 0.0, 1.0), at_once.take(second, 0.0, 2.0), at_once.pending) == (first, second, False)
+    assert late.take({"ns/web-1": web()}, 60.0, 1.0) == {"ns/web-1": web()}
+    assert late.take(first, 60.0, 2.0) == first, "what nobody was told of is no change"
+    assert (late.take(second, 60.0, 3.0), late.pending) == (first, True)
+    assert (late.take(second, 60.0, 62.9), late.pending) == (first, True)
+    assert (late.take(second, 60.0, 63.1), late.pending) == (second, False)
+    assert (late.take(first, 60.0, 64.0), late.pending) == (second, True)
+    assert (late.take(second, 60.0, 65.0), late.take({}, 60.0, 66.0), late.pending) == (second, {}, False)

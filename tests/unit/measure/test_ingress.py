@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.access.fakes import ingress as fakes
 from pytest_k8snet.access.probe_ingresses import ProbeIngress
+from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.errors import AccessError, ProbeError
-from pytest_k8snet.measure import ingress
+from pytest_k8snet.measure import ingress, restart
 from pytest_k8snet.measure.registry import MEASUREMENTS, MeasureContext
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.ingress import IngressRecord
@@ -22,7 +23,7 @@ TLS = Route(name="tls", ingress_class="nginx", service="ingress/ingress", port=4
 SERVICE = {"metadata": {"namespace": "ingress", "name": "ingress"}, "spec": {"clusterIP": "10.96.0.80"}}
 
 
-def measure(fake: FakeCluster, *routes: Route, refused: Exception | None = None) -> Document:
+def measure(fake: FakeCluster, *routes: Route, refused: Exception | None = None, lead: Callable[[str], None] | None = None) -> Document:
     cluster = fake.read_cluster()
     probing = fake.start_probes(cluster, [*fake.nodes], "1")
     probes = probing.wait(Deadline.after(1))
@@ -35,14 +36,20 @@ def measure(fake: FakeCluster, *routes: Route, refused: Exception | None = None)
 
     access = fake.open_access(cluster, probes)
     context = MeasureContext(
-        cluster=cluster, access=access, probes=probes, services=fake.services, routes=routes, probe_ingresses=ingresses
+        cluster=cluster,
+        access=access,
+        probes=probes,
+        services=fake.services,
+        routes=routes,
+        probe_ingresses=ingresses,
+        lead_ingress=lead,
     )
     (document,) = MEASUREMENTS["ingress"].take(context, ["cluster"])
     return document
 
 
-def record(fake: FakeCluster, *routes: Route) -> IngressRecord:
-    return IngressRecord.from_document(measure(fake, *routes))
+def record(fake: FakeCluster, *routes: Route, lead: Callable[[str], None] | None = None) -> IngressRecord:
+    return IngressRecord.from_document(measure(fake, *routes, lead=lead))
 
 
 def test_one_pod_asks_through_every_route_and_straight_and_another_counts() -> None:
@@ -152,6 +159,48 @@ def test_one_that_never_serves_is_not_asked_on() -> None:
     (route,) = record(fake, replace(PLAIN, served_within_s=0)).routes
     assert (route.first, route.through, route.sent, route.returned) == ("503", None, None, None)
     assert route.control.complete
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "BEFORE_S", 0.0)
+
+
+QUICK = replace(PLAIN, drain_s=0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_pod_takes_over_and_the_old_one_ends() -> None:
+    fake = FakeCluster(services=[SERVICE])
+    led: list[str] = []
+    found = record(fake, QUICK, replace(TLS, drain_s=0), lead=led.append).restart
+    assert found is not None
+    assert (found.new, found.refused, found.control is not None) == ("node-3", None, True)
+    assert led == ["node-1", "node-3"], "where it leads already at first: that shows whether the run may"
+    assert set(found.routes) == {"plain", "tls"}
+    for stream in found.routes.values():
+        assert stream.asked == stream.answered == stream.seen == fakes.STREAMED
+    ops = [(node, op) for node, _, op in fake.requests if op in ("ingress.serve", "ingress.stop", "ingress.stream")]
+    assert ops.count(("node-2", "ingress.stream")) == 2
+    assert ops.index(("node-3", "ingress.serve")) < ops.index(("node-1", "ingress.stop")) < ops.index(("node-3", "ingress.stop"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_no_pod_can_take_over() -> None:
+    def forbid(node: str) -> None:
+        raise ApiError("PATCH: HTTP 403: User cannot patch", status=403)
+
+    def fail(node: str) -> None:
+        raise ApiError("PATCH: HTTP 500: no", status=500)
+
+    found = record(FakeCluster(), QUICK, lead=forbid).restart
+    assert found is not None
+    assert (found.refused, found.routes) == ("PATCH: HTTP 403: User cannot patch", {})
+    assert measure(FakeCluster(), QUICK, lead=fail).reason == "PATCH: HTTP 500: no"
+    alone = record(FakeCluster(["node-1"]), QUICK, lead=lambda node: None).restart
+    assert alone is not None
+    assert alone.new is None
+    assert record(FakeCluster(), QUICK).restart is None, "nobody asks for it"
 
 
 def test_nothing_is_done_without_a_route() -> None:
