@@ -16,13 +16,13 @@ _COUNT = "iptables-legacy -w -S FORWARD | grep -c KUBE-ROUTER-FORWARD || true"
 _ENDED = "pgrep -x kube-router || true"
 _SYSCTL = "net.bridge.bridge-nf-call-iptables"
 
-# What kube-router calls to write all its rules at once; the link leads to the program of one of iptables' two back ends.
-_RESTORE = "/proc/$(pgrep -xo kube-router)/root/usr/sbin/iptables-restore"
+# kube-router writes all its rules by the first iptables-restore of its PATH, which it looks for each time.
+_RESTORE = "/proc/$(pgrep -xo kube-router)/root/usr/local/bin/iptables-restore"
 _LOSING = f"""#!/bin/sh
-grep -v -- '--dport {OPEN_PORT} ' | exec /usr/sbin/iptables-legacy-restore "$@"
+grep -v -- '--dport {OPEN_PORT} ' | exec /usr/sbin/iptables-restore "$@"
 """
-_LOSE = f'mv "{_RESTORE}" "{_RESTORE}.whole"; cat >"{_RESTORE}"; chmod 755 "{_RESTORE}"'
-_KEEP = f'mv -f "{_RESTORE}.whole" "{_RESTORE}"'
+_LOSE = f'cat >"{_RESTORE}"; chmod 755 "{_RESTORE}"'
+_KEEP = f'rm "{_RESTORE}"'
 
 
 def _said(lab: FaultyLab, node: FaultyNode, script: str, *, stdin: str | None = None) -> str:
