@@ -15,7 +15,15 @@ import click
 
 from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab.progress import open_progress
-from pytest_k8snet.lab.settings import INGRESS_KINDS, NETWORK_KINDS, NODE_KERNEL_CHOICES, POLICY_KINDS, PROXY_MODES, LabSettings
+from pytest_k8snet.lab.settings import (
+    INGRESS_KINDS,
+    NETWORK_KINDS,
+    NODE_KERNEL_CHOICES,
+    POLICY_KINDS,
+    PROXY_MODES,
+    LabSettings,
+    proxy_mode_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,13 +91,13 @@ def prepare(components: Path | None) -> None:
 @command.command("up")
 @_name_option
 @click.option("--nodes", type=int, default=_DEFAULT.nodes, show_default=True, metavar="N", help="How many nodes: node-1, node-2, ...")
-@click.option("--proxy-mode", type=click.Choice(PROXY_MODES), default=_DEFAULT.proxy_mode, show_default=True, help="Mode of kube-proxy.")
+@click.option("--proxy-mode", type=click.Choice(PROXY_MODES), help="Mode of kube-proxy; by default ipvs, and none with Cilium.")
 @click.option(
     "--network",
     type=click.Choice(NETWORK_KINDS),
     default=_DEFAULT.network,
     show_default=True,
-    help="How pods of different nodes reach each other: by plain routes or in VXLAN that the lab lays, by flannel, or by BGP (BIRD).",
+    help="How pods of different nodes reach each other: by plain routes or in VXLAN that the lab lays, by flannel, BGP (BIRD) or Cilium.",
 )
 @click.option("--line-rate", metavar="RATE", help="Speed of every node's wire, such as 50mbit; by default as fast as it goes.")
 @click.option("--pod-cidr", default=_DEFAULT.pod_cidr, show_default=True, metavar="RANGE", help="Addresses of pods; each node gets a /24.")
@@ -128,7 +136,7 @@ def prepare(components: Path | None) -> None:
 def up(components: Path | None, **values: Any) -> None:
     """Start a lab, and return when its nodes are Ready and its own pods run."""
     with _told(), open_progress() as progress:
-        settings = LabSettings(**values)
+        settings = LabSettings(**{**values, "proxy_mode": values["proxy_mode"] or proxy_mode_for(values["network"])})
         from pytest_k8snet.lab.cluster import up as start
 
         folder = start(settings, components_dir=components, progress=progress)

@@ -52,11 +52,11 @@ def up(settings: LabSettings, *, components_dir: Path | None, progress: Progress
     Raises an error when the lab runs already or cannot be started; what was started is stopped then, its logs stay until `down`.
     """
     require_host()
-    with_flannel = NETWORKS[settings.network].routes_by == "flannel"
+    routes_by = NETWORKS[settings.network].routes_by
     prepared = prepare(
         components_dir=components_dir,
         progress=progress,
-        with_flannel=with_flannel,
+        network_of=routes_by if routes_by in ("flannel", "cilium") else None,
         with_kube_router=settings.policy == "kube-router",
         node_kernel=settings.kernel,
     )
@@ -140,7 +140,7 @@ class Start:
                 self._create(client, manifest)
         with self._progress.step(f"lab {name}: nodes Ready") as step:
             self._wait(lambda: _is_done(step, _unready_nodes(client, len(self._plan.nodes))), "every node to be Ready", _READY_S)
-        with self._progress.step(f"lab {name}: kube-proxy and CoreDNS" if self._has_proxy else f"lab {name}: CoreDNS") as step:
+        with self._progress.step(f"lab {name}: {' and '.join(self._pods)}") as step:
             self._wait(lambda: _is_done(step, _unready_pods(client)), "the pods of the system to be ready", _READY_S)
         if self._network.routes_by == "bird":
             with self._progress.step(f"lab {name}: BGP sessions") as step:
@@ -149,8 +149,11 @@ class Start:
         self._recorder.update(phase="running", images=dict(self._prepared.images))
 
     @property
-    def _has_proxy(self) -> bool:
-        return self._settings.proxy_mode != "none"
+    def _pods(self) -> tuple[str, ...]:
+        """Whose pods the lab waits for."""
+        if self._network.routes_by == "cilium":
+            return "Cilium", "CoreDNS"
+        return ("CoreDNS",) if self._settings.proxy_mode == "none" else ("kube-proxy", "CoreDNS")
 
     @property
     def _network(self) -> Network:

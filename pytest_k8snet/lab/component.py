@@ -34,6 +34,14 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleFolder:
+    """A folder of a Go module that programs built from it read when they run."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """One thing to get: its binaries come from one build."""
 
@@ -42,7 +50,9 @@ class Component:
     version: str
     binaries: tuple[str, ...]
     packages: tuple[str, ...]
-    """Go packages to build, each to a binary of its last path element."""
+    """Go packages to build, one for each binary."""
+    tags: tuple[str, ...] = ()
+    """Go build tags."""
     version_flags: tuple[str, ...] = ()
     """Go variables set at link time, NAME=VALUE."""
     release: Release | None = None
@@ -50,6 +60,8 @@ class Component:
     """All binaries are one program, built once, that looks at the name it was called by."""
     with_cgo: bool = False
     """Some of it is written in C: it needs gcc, and is linked statically, so that it runs below any libc."""
+    module_folder: ModuleFolder | None = None
+    """What it needs beside its binaries, kept with them."""
     build_minutes: float = 1.0
     """With a cold build cache on two cores: for what is said before it starts."""
 
@@ -70,7 +82,9 @@ class Component:
                 digests += [name, hashlib.sha256(content).hexdigest()]
         if self.with_cgo:
             digests.append("cgo")
-        return key_of(RECIPE, self.name, self.version, *self.binaries, *self.packages, *self.version_flags, *digests)
+        if self.module_folder is not None:
+            digests.append(self.module_folder.name)
+        return key_of(RECIPE, self.name, self.version, *self.binaries, *self.packages, *self.version_flags, *self.tags, *digests)
 
     def module_files(self) -> dict[str, bytes]:
         """Give the module's files by their paths in it."""
@@ -197,9 +211,24 @@ KUBE_ROUTER = Component(
 )
 """What enforces NetworkPolicies in labs that are asked for that."""
 
+_CILIUM = "github.com/cilium/cilium"
+CILIUM = Component(
+    name="cilium",
+    version="v1.15.19",
+    binaries=("cilium-agent", "cilium-operator-generic", "cilium-cni"),
+    packages=_packages(_CILIUM, "daemon", "operator", "plugins/cilium-cni"),
+    version_flags=(f"{_CILIUM}/pkg/version.ciliumVersion=1.15.19",),
+    tags=("ipam_provider_operator",),
+    module_folder=ModuleFolder(_CILIUM, "bpf"),
+    build_minutes=6.5,
+)
+"""The agent compiles its BPF programs on the node, from its module's sources; later versions need modules that not every proxy serves."""
+
 PAUSE = Component(name="pause", version="v1", binaries=("pause",), packages=(".",), build_minutes=0.1)
 
 COMPONENTS: tuple[Component, ...] = (PAUSE, ETCD, CONTAINERD, CNI_PLUGINS, COREDNS, KUBERNETES)
 """What every lab needs, the quickest to build first, so that what needs only those can go on early."""
 FLANNEL_COMPONENTS: tuple[Component, ...] = (FLANNEL_CNI, FLANNEL)
 """What labs with flannel need beside."""
+CILIUM_COMPONENTS: tuple[Component, ...] = (CILIUM,)
+"""What labs with Cilium need beside."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.errors import LabError
@@ -17,7 +18,6 @@ from pytest_k8snet.lab.namespace import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pytest_k8snet.lab.progress import Progress, Step
 
@@ -31,6 +31,32 @@ KERNEL_PACKAGE = "user-mode-linux"
 
 QEMU_KERNEL_PACKAGES = ("linux-image-amd64", "busybox-static")
 """The kernel of QEMU nodes (the flavour for clouds lacks 9p), and all that its initramfs has beside modules."""
+
+BPF_COMPILER_PACKAGES = ("bpftool", "clang-14")
+"""What Cilium's agent makes its programs with. Later versions of clang refuse Cilium's sources (-Wshorten-64-to-32)."""
+
+BPF_COMPILER_PROGRAMS = ("usr/lib/llvm-14/bin/clang", "usr/sbin/bpftool")
+# Of these programs alone: the packages bring all that C and C++ are compiled with besides.
+BPF_COMPILER_LIBRARIES = (
+    "bsd",
+    "cap",
+    "clang-cpp",
+    "edit",
+    "elf",
+    "ffi",
+    "gcc_s",
+    "icudata",
+    "icuuc",
+    "LLVM-14",
+    "lzma",
+    "md",
+    "stdc++",
+    "tinfo",
+    "xml2",
+    "z",
+    "z3",
+    "zstd",
+)
 
 NODE_PACKAGES = (
     "bird2",
@@ -79,6 +105,7 @@ TOOLS_FOR_QEMU = {"qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod"}
 TOOLS_WITHOUT_ROOT = {"newuidmap": "uidmap"}
 """What a user without root needs as well."""
 
+_LIBRARIES = "x86_64-linux-gnu"
 _KEYRING_PACKAGE = "debian-archive-keyring"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Most of the kernel's size, and nothing that a node without any such device could use.
@@ -150,6 +177,31 @@ def make_qemu_kernel(target: Path, step: Step) -> None:
     busybox = next(path for path in (tree / "usr/bin/busybox", tree / "bin/busybox") if path.is_file())
     initramfs.write(target / "initramfs", busybox, library / release)
     library.rename(target / "modules")
+    shutil.rmtree(tree)
+
+
+def make_bpf_compiler(target: Path, step: Step) -> None:
+    """Fill the folder with `root`: clang and bpftool at the paths that they are installed at, and the libraries they need."""
+    tree, root = target / "package", target / "root"
+    _bootstrap(tree, variant="extract", packages=BPF_COMPILER_PACKAGES, step=step)
+    wanted = [tree / name for name in BPF_COMPILER_PROGRAMS]
+    for name in BPF_COMPILER_LIBRARIES:
+        found = [path for folder in ("usr/lib", "lib") for path in (tree / folder / _LIBRARIES).glob(f"lib{name}[.-]*so*")]
+        if not found:
+            raise LabError(f"{', '.join(BPF_COMPILER_PACKAGES)}: Debian's packages bring no lib{name}.so; Cilium's agent cannot compile")
+        wanted += found
+    for path in [*wanted]:
+        if path.is_symlink():
+            wanted.append(path.parent / path.readlink())
+    for path in dict.fromkeys(Path(os.path.normpath(path)) for path in wanted):
+        relative = path.relative_to(tree)
+        if not path.is_symlink() and not path.exists():
+            raise LabError(f"{', '.join(BPF_COMPILER_PACKAGES)}: Debian's packages bring no {relative}; Cilium's agent cannot compile")
+        place = root / (relative if relative.parts[0] == "usr" else Path("usr") / relative)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    (root / "usr/bin").mkdir(exist_ok=True)
+    (root / "usr/bin/clang").symlink_to("../lib/llvm-14/bin/clang")
     shutil.rmtree(tree)
 
 

@@ -15,8 +15,10 @@ from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.cache import key_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_k8snet.lab.cache import Cache
-    from pytest_k8snet.lab.component import Component
+    from pytest_k8snet.lab.component import Component, ModuleFolder
     from pytest_k8snet.lab.progress import Step
 
 NEEDED_GO = (1, 26)
@@ -72,7 +74,8 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
     flags = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "800", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     flags["CGO_ENABLED"] = "1" if component.with_cgo else "0"
     # Names are looked up by Go itself: what libc does for that cannot be linked statically.
-    tags = ["-tags", "netgo,osusergo"] if component.with_cgo else []
+    named = (*component.tags, *(("netgo", "osusergo") if component.with_cgo else ()))
+    tags = ["-tags", ",".join(named)] if named else []
     static = ["-linkmode external -extldflags -static"] if component.with_cgo else []
     link = " ".join(["-s -w", *static, *(f"-X {flag}" for flag in component.version_flags)])
     out = target / "out"
@@ -120,6 +123,8 @@ def build(component: Component, go: GoToolchain, target: Path, step: Step) -> No
         )
         raise LabError(message)
     _place(component, out, target)
+    if component.module_folder is not None:
+        _copy_module_folder(component.module_folder, go, module, {**os.environ, **flags}, target)
     shutil.rmtree(module)
 
 
@@ -135,9 +140,23 @@ def _place(component: Component, out: Path, target: Path) -> None:
         for name in component.binaries:
             (target / name).symlink_to(component.name)
     else:
-        for name in component.binaries:
-            (out / name).rename(target / name)
+        built = component.binaries if len(component.packages) == 1 else [package.rsplit("/", 1)[-1] for package in component.packages]
+        for name, binary in zip(built, component.binaries, strict=True):
+            (out / name).rename(target / binary)
     out.rmdir()
+
+
+def _copy_module_folder(wanted: ModuleFolder, go: GoToolchain, module: Path, environment: Mapping[str, str], target: Path) -> None:
+    """Copy a folder out of a module that the build has fetched, and by that checked."""
+    command = [str(go.program), "list", "-m", "-f", "{{.Dir}}", wanted.module]
+    done = subprocess.run(command, cwd=module, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    source = Path(done.stdout.strip()) / wanted.name
+    if done.returncode != 0 or not source.is_dir():
+        raise LabError(f"{wanted.module}: no folder {wanted.name} in {source.parent} {done.stderr.strip()}; is it another version?")
+    shutil.copytree(source, target / wanted.name)
+    # Go keeps modules read-only.
+    for path in (target / wanted.name, *(target / wanted.name).rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _install_go(target: Path) -> None:

@@ -27,6 +27,8 @@ PAUSE = "k8snet.local/pause:1"
 COREDNS = "k8snet.local/coredns:1"
 KUBE_PROXY = "k8snet.local/kube-proxy:1"
 FLANNEL = "k8snet.local/flannel:1"
+CILIUM = "k8snet.local/cilium:1"
+CILIUM_OPERATOR = "k8snet.local/cilium-operator:1"
 PROBE = "k8snet.local/probe:1"
 INGRESS = "k8snet.local/ingress:1"
 KUBE_ROUTER = "k8snet.local/kube-router:1"
@@ -51,6 +53,8 @@ TOOL_PACKAGES = (
     "tcpdump",
 )
 """What the layer shared by the probe, kube-proxy and the ingress holds, with all that these depend on."""
+
+_PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 _NOT_NEEDED = frozenset(
     {
@@ -105,30 +109,55 @@ class Image:
 
 def references() -> dict[str, str]:
     """Give role to image reference."""
-    known = {"pause": PAUSE, "coredns": COREDNS, "kube-proxy": KUBE_PROXY, "probe": PROBE, "flannel": FLANNEL, "ingress": INGRESS}
-    return {**known, "kube-router": KUBE_ROUTER}
+    return {
+        "pause": PAUSE,
+        "coredns": COREDNS,
+        "kube-proxy": KUBE_PROXY,
+        "probe": PROBE,
+        "flannel": FLANNEL,
+        "cilium": CILIUM,
+        "cilium-operator": CILIUM_OPERATOR,
+        "ingress": INGRESS,
+        "kube-router": KUBE_ROUTER,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class CiliumFiles:
+    """What Cilium's images are made of."""
+
+    programs: Path
+    """Folder of agent, operator and the BPF sources."""
+    compiler: Path
+    """Root with clang and bpftool."""
 
 
 def lab_images(
-    node_root: Path, *, kube_proxy: Path, coredns: Path, pause: Path, flanneld: Path | None, kube_router: Path | None
+    node_root: Path,
+    *,
+    kube_proxy: Path,
+    coredns: Path,
+    pause: Path,
+    flanneld: Path | None = None,
+    kube_router: Path | None = None,
+    cilium: CiliumFiles | None = None,
 ) -> tuple[Image, ...]:
-    """Give the images of the lab, those of flannel and kube-router when there is such a program.
+    """Give the images of the lab, and those of flannel, kube-router and Cilium when there are such programs.
 
     The probe has the reference a run uses by default as well, so that it needs no option on a lab.
     """
     tools = Layer("tools", lambda tar: _add_packages(tar, node_root, TOOL_PACKAGES))
     nginx = Layer("nginx", lambda tar: _add_packages(tar, node_root, ("nginx",), below=TOOL_PACKAGES))
-    path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    made = (
+    made: tuple[Image, ...] = (
         Image((PAUSE,), (Layer("pause", lambda tar: _add_program(tar, pause, "pause")),), ("/pause",)),
         Image((COREDNS,), (Layer("coredns", lambda tar: _add_program(tar, coredns, "coredns")),), ("/coredns",)),
-        Image((PROBE, DEFAULT_IMAGE), (tools,), ("/bin/sh",), path),
-        Image((INGRESS,), (tools, nginx), ("/usr/sbin/nginx",), path),
+        Image((PROBE, DEFAULT_IMAGE), (tools,), ("/bin/sh",), _PATH),
+        Image((INGRESS,), (tools, nginx), ("/usr/sbin/nginx",), _PATH),
         Image(
             (KUBE_PROXY,),
             (tools, Layer("kube-proxy", lambda tar: _add_program(tar, kube_proxy, "usr/local/bin/kube-proxy"))),
             ("/usr/local/bin/kube-proxy",),
-            path,
+            _PATH,
         ),
     )
     asked = [
@@ -136,13 +165,27 @@ def lab_images(
         (KUBE_ROUTER, "kube-router", kube_router, "usr/local/bin/kube-router"),
     ]
     others = [(reference, title, program, place) for reference, title, program, place in asked if program is not None]
-    return (*made, *(_with_program(tools, path, *given) for given in others))
+    made += tuple(_with_program(tools, _PATH, *given) for given in others)
+    return made if cilium is None else made + _cilium_images(tools, cilium)
 
 
 def _with_program(tools: Layer, environment: Mapping[str, str], reference: str, title: str, program: Path, place: str) -> Image:
     """Give an image of the tools and one program beside."""
     layer = Layer(title, lambda tar: _add_program(tar, program, place))
     return Image((reference,), (tools, layer), (f"/{place}",), environment)
+
+
+def _cilium_images(tools: Layer, files: CiliumFiles) -> tuple[Image, ...]:
+    compiler = Layer("bpf-compiler", lambda tar: _add_folder(tar, files.compiler, ""))
+    agent = Layer("cilium", lambda tar: _add_program(tar, files.programs / "cilium-agent", "usr/bin/cilium-agent"))
+    sources = Layer("cilium-bpf", lambda tar: _add_folder(tar, files.programs / "bpf", "var/lib/cilium/bpf"))
+    operator = Layer(
+        "cilium-operator", lambda tar: _add_program(tar, files.programs / "cilium-operator-generic", "usr/bin/cilium-operator-generic")
+    )
+    return (
+        Image((CILIUM,), (tools, compiler, agent, sources), ("/usr/bin/cilium-agent",), _PATH),
+        Image((CILIUM_OPERATOR,), (operator,), ("/usr/bin/cilium-operator-generic",), _PATH),
+    )
 
 
 def write_archive(place: Path, images: Iterable[Image]) -> None:
@@ -202,6 +245,17 @@ def _add_program(tar: tarfile.TarFile, program: Path, name: str) -> None:
         info = tarfile.TarInfo(name)
         info.size, info.mode = os.fstat(content.fileno()).st_size, 0o755
         tar.addfile(info, content)
+
+
+def _add_folder(tar: tarfile.TarFile, folder: Path, name: str) -> None:
+    """Add everything below a folder, and the folders that its new name is in."""
+    tar.dereference = False
+    for parent in reversed((Path(name) / "x").parents[:-1]):
+        info = tarfile.TarInfo(str(parent))
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(info)
+    for path in sorted(folder.rglob("*")):
+        _add(tar, path, str(Path(name) / path.relative_to(folder)))
 
 
 def _add_packages(tar: tarfile.TarFile, root: Path, packages: Sequence[str], *, below: Sequence[str] = ()) -> None:

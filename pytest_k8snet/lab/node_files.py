@@ -122,6 +122,8 @@ class NodeWriter:
     def _fstab(self) -> Iterator[str]:
         yield "sysfs /sys sysfs defaults 0 0"
         yield "cgroup2 /sys/fs/cgroup cgroup2 defaults 0 0"
+        if self._network.routes_by == "cilium":
+            yield "bpffs /sys/fs/bpf bpf mode=700 0 0"
         yield "devtmpfs /dev devtmpfs defaults 0 0"
         yield "devpts /dev/pts devpts mode=620,ptmxmode=666,X-mount.mkdir 0 0"
         for place, mode in _IN_MEMORY.items():
@@ -164,7 +166,7 @@ class NodeWriter:
         sysctls = "".join(f"{key} = {value}\n" for key, value in SYSCTLS.items())
         hosts = "".join(f"{known.address} {known.name}\n" for known in self.plan.nodes)
         own = {}
-        if self._network.interfaces_by != "flannel":  # flannel's DaemonSet brings its own
+        if self._network.interfaces_by not in ("flannel", "cilium-cni"):  # their DaemonSets bring their own
             own[CNI_CONFIGURATION.lstrip("/")] = json.dumps(self._cni(node), indent=2) + "\n"
         if self._network.routes_by == "bird":
             own[BIRD_CONFIGURATION.lstrip("/")] = "\n".join(self._bird(node)) + "\n"
@@ -207,7 +209,7 @@ class NodeWriter:
 
     def _kubelet(self) -> Mapping[str, Any]:
         # Without a Service path pods ask the only CoreDNS there is, at its node's address.
-        dns = self.plan.nodes[0].address if self.settings.proxy_mode == "none" else self.plan.dns_service_address
+        dns = self.plan.nodes[0].address if not self.settings.has_services else self.plan.dns_service_address
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",

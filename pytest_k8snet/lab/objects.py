@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.lab import flannel, ingress, kube_router
+from pytest_k8snet.lab import cilium, flannel, ingress, kube_router
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 
@@ -57,6 +57,8 @@ def manifests(settings: LabSettings, plan: AddressPlan, images: Mapping[str, str
         }
     if NETWORKS[settings.network].routes_by == "flannel":
         yield from flannel.manifests(settings, plan, images["flannel"])
+    elif NETWORKS[settings.network].routes_by == "cilium":
+        yield from cilium.manifests(settings, plan, images)
     else:
         yield _network(settings)
     if settings.proxy_mode != "none":
@@ -156,7 +158,7 @@ def _kube_proxy(settings: LabSettings, plan: AddressPlan, image: str) -> Iterato
 
 
 def _core_dns(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[Manifest]:
-    has_services = settings.proxy_mode != "none"
+    has_services = settings.has_services
     rules = [
         {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},

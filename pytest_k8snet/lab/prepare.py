@@ -16,12 +16,14 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.lab import content, debian, images, initramfs, sources, xstate
 from pytest_k8snet.lab.cache import Cache, cache_folder, key_of
 from pytest_k8snet.lab.component import (
+    CILIUM,
+    CILIUM_COMPONENTS,
     CNI_PLUGINS,
     COMPONENTS,
     CONTAINERD,
@@ -34,6 +36,7 @@ from pytest_k8snet.lab.component import (
     KUBERNETES,
     PAUSE,
 )
+from pytest_k8snet.lab.images import CiliumFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
     from pytest_k8snet.lab.progress import Progress
     from pytest_k8snet.lab.settings import NodeKernelKind
 
+NetworkMaker = Literal["flannel", "cilium"]
+"""Networks with programs of their own."""
+
+_COMPONENTS_OF: Mapping[NetworkMaker, tuple[Component, ...]] = {"flannel": FLANNEL_COMPONENTS, "cilium": CILIUM_COMPONENTS}
 _COLD_SPACE_BYTES = 3_000_000_000
 _IN_CONTENT = (KUBERNETES, COREDNS, PAUSE, CONTAINERD)
 _ON_NODES = (KUBERNETES, ETCD, CONTAINERD)
@@ -64,23 +71,23 @@ class Prepared:
     binaries: Path
     """Folder with etcd, kube-{apiserver,controller-manager,scheduler,proxy}, kubelet, containerd, containerd-shim-runc-v2 and ctr."""
     cni: Path
-    """Folder with bridge, host-local, loopback, portmap, ptp, tuning, and flannel where it was asked for."""
+    """Folder with bridge, host-local, loopback, portmap, ptp, tuning, and the plugin of the network where it has its own."""
     content: Path
     """Every image, imported and unpacked: `root`, for nodes at /k8snet/content/root, and `seed`, to be copied to /var/lib/containerd."""
     images: Mapping[str, str]
-    """Role (pause, probe, coredns, kube-proxy, flannel, ingress, kube-router) to image reference."""
+    """Role (pause, probe, coredns, kube-proxy, flannel, cilium, cilium-operator, ingress, kube-router) to image reference."""
 
 
 def prepare(
     *,
     components_dir: Path | None = None,
     progress: Progress,
-    with_flannel: bool = False,
+    network_of: NetworkMaker | None = None,
     with_kube_router: bool = False,
     node_kernel: NodeKernelKind = "uml",
 ) -> Prepared:
     """Give everything a lab needs, making what is not in the cache yet; what only some labs need when it is asked for."""
-    asked: tuple[Component, ...] = (*(FLANNEL_COMPONENTS if with_flannel else ()), *((KUBE_ROUTER,) if with_kube_router else ()))
+    asked = (*(_COMPONENTS_OF[network_of] if network_of else ()), *((KUBE_ROUTER,) if with_kube_router else ()))
     return Preparation(Cache(cache_folder()), components_dir, progress, asked=asked, node_kernel=node_kernel).run()
 
 
@@ -167,15 +174,26 @@ class Preparation:
         with self._progress.step("node kernel (Debian's, for QEMU)") as step:
             return self._cache.piece(name, key, lambda target: debian.make_qemu_kernel(target, step))
 
+    def _bpf_compiler(self) -> Path:
+        """Give the root of what Cilium's agent compiles with."""
+        files = (*debian.BPF_COMPILER_PROGRAMS, *debian.BPF_COMPILER_LIBRARIES)
+        key = key_of(debian.RECIPE, debian.SUITE, *debian.BPF_COMPILER_PACKAGES, *files)
+        found = self._cache.find("bpf-compiler", key)
+        if found is None:
+            with self._progress.step("compiler for BPF (Debian's clang)") as step:
+                found = self._cache.piece("bpf-compiler", key, lambda target: debian.make_bpf_compiler(target, step))
+        return found / "root"
+
     def _xstate(self) -> Path:
         return self._cache.piece("xstate", key_of(xstate.SOURCE.read_bytes()), xstate.build) / "xstate.so"
 
     def _content(self, folders: Mapping[str, Path], node_root: Path) -> Path:
         """Give the images, imported; made again when what they hold or how they are made has changed."""
         recipe = [Path(module.__file__ or "").read_bytes() for module in (images, content)]
-        inside = [*_IN_CONTENT, *(component for component in (FLANNEL, KUBE_ROUTER) if component in self._asked)]
+        inside = [*_IN_CONTENT, *(component for component in (FLANNEL, CILIUM, KUBE_ROUTER) if component in self._asked)]
         inputs = [node_root.parent.name, *(folders[component.name].name for component in inside), DEFAULT_IMAGE]
-        key = key_of(*recipe, *inputs)
+        compiler = self._bpf_compiler() if CILIUM in self._asked else None
+        key = key_of(*recipe, *inputs, *((compiler.parent.name,) if compiler else ()))
         if found := self._cache.find("content", key):
             return found
         made = images.lab_images(
@@ -185,14 +203,16 @@ class Preparation:
             pause=folders[PAUSE.name] / "pause",
             flanneld=folders[FLANNEL.name] / "flanneld" if FLANNEL in self._asked else None,
             kube_router=folders[KUBE_ROUTER.name] / "kube-router" if KUBE_ROUTER in self._asked else None,
+            cilium=CiliumFiles(folders[CILIUM.name], compiler) if compiler else None,
         )
         with self._progress.step("images") as step:
             return self._cache.piece("content", key, lambda target: content.make_content(target, made, folders[CONTAINERD.name], step))
 
     def _cni(self, folders: Mapping[str, Path]) -> Path:
-        """Give the folder of the CNI plugins, with that of flannel where it was asked for."""
+        """Give the folder of the CNI plugins, with that of flannel or Cilium where it was asked for."""
         own = folders[CNI_PLUGINS.name]
-        return self._joined("cni", [own, folders[FLANNEL_CNI.name]]) if FLANNEL_CNI in self._asked else own
+        of_network = [component for component in (FLANNEL_CNI, CILIUM) if component in self._asked]
+        return self._joined("cni", [own, *(folders[component.name] for component in of_network)]) if of_network else own
 
     def _joined(self, piece: str, folders: Iterable[Path]) -> Path:
         """Give one folder with the binaries of several components: hard links, so that it costs nothing."""
@@ -201,6 +221,8 @@ class Preparation:
         def make(target: Path) -> None:
             for folder in folders:
                 for path in folder.iterdir():
+                    if path.is_dir():
+                        continue  # sources that go with it
                     if path.is_symlink():
                         (target / path.name).symlink_to(path.readlink())
                     else:

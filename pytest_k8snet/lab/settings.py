@@ -17,7 +17,7 @@ NodeKernelKind = Literal["uml", "qemu"]
 NodeKernelChoice = Literal["auto", "uml", "qemu"]
 IngressKind = Literal["none", "nginx"]
 PolicyKind = Literal["none", "kube-router"]
-NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp"]
+NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp", "cilium", "cilium-vxlan"]
 
 PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
 NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
@@ -28,7 +28,10 @@ NODE_KERNEL_CHOICES: tuple[NodeKernelChoice, ...] = get_args(NodeKernelChoice)
 NOT_ON_UML: tuple[ProxyMode, ...] = ("nftables",)
 """Proxy modes that User-Mode Linux cannot run: it has no nf_tables for IPv4 and IPv6."""
 
-ONE_SUBNET: tuple[NetworkKind, ...] = ("flannel-host-gw", "bgp")
+CILIUM: tuple[NetworkKind, ...] = ("cilium", "cilium-vxlan")
+"""Networks that serve Services themselves, without a kube-proxy, by programs that User-Mode Linux cannot load (no perf events)."""
+
+ONE_SUBNET: tuple[NetworkKind, ...] = ("flannel-host-gw", "bgp", "cilium")
 """Networks whose nodes are each other's next hop."""
 DIRECT_ROUTING: tuple[NetworkKind, ...] = ("flannel-vxlan", "flannel-ipip")
 """Networks that may encapsulate only what a router is to carry."""
@@ -79,7 +82,8 @@ class LabSettings:
         if nodes.overlaps(pods):
             raise LabError(f"--node-subnet {nodes} and --pod-cidr {pods} overlap; choose ranges that do not")
         self._check_subnets(nodes, pods)
-        if self.ingress != "none" and self.proxy_mode == "none":
+        self._check_cilium()
+        if self.ingress != "none" and not self.has_services:
             raise LabError(f"--ingress {self.ingress}: with --proxy-mode none nothing leads to its Service; choose another --proxy-mode")
         if self.node_kernel == "uml" and self.proxy_mode in NOT_ON_UML:
             raise LabError(
@@ -108,12 +112,30 @@ class LabSettings:
                 f"--node-subnet {nodes}: the second segment would be {second}, which is no range of its own; choose another --node-subnet"
             )
 
+    def _check_cilium(self) -> None:
+        if self.network not in CILIUM:
+            return
+        if self.proxy_mode != "none":
+            raise LabError(
+                f"--proxy-mode {self.proxy_mode}: --network {self.network} takes the place of kube-proxy; leave --proxy-mode out"
+            )
+        if self.node_kernel == "uml":
+            raise LabError(
+                f"--node-kernel uml: User-Mode Linux lacks what --network {self.network} needs (BPF with perf events); "
+                "use --node-kernel qemu or auto"
+            )
+
+    @property
+    def has_services(self) -> bool:
+        """Whether somebody leads from a Service's address to its pods."""
+        return self.proxy_mode != "none" or self.network in CILIUM
+
     @property
     def kernel(self) -> NodeKernelKind:
         """The kind of kernel that the nodes run on: User-Mode Linux wherever it can do what is asked for."""
         if self.node_kernel != "auto":
             return self.node_kernel
-        return "qemu" if self.proxy_mode in NOT_ON_UML else "uml"
+        return "qemu" if self.proxy_mode in NOT_ON_UML or self.network in CILIUM else "uml"
 
     def to_json(self) -> dict[str, Any]:
         """Give the settings as JSON values."""
@@ -123,6 +145,11 @@ class LabSettings:
     def from_json(values: Mapping[str, Any]) -> LabSettings:
         """Read what `to_json` gave."""
         return LabSettings(**values)
+
+
+def proxy_mode_for(network: NetworkKind) -> ProxyMode:
+    """Give the proxy mode of a lab that was told none."""
+    return "none" if network in CILIUM else "ipvs"
 
 
 def second_subnet(first: IPv4Network) -> IPv4Network:

@@ -41,6 +41,9 @@ def own_binaries(component: Component, folder: Path) -> dict[str, Path] | None:
             f"{folder}: has {', '.join(found)} but not {', '.join(missing)}; {component.name} is used whole: put all of them there, or none"
         )
         raise LabError(message)
+    if (needed := component.module_folder) is not None and not (folder / needed.name).is_dir():
+        message = f"{folder}: has {', '.join(found)} but no folder {needed.name}; copy that of {needed.module} of the same version to it"
+        raise LabError(message)
     if unusable := [name for name, path in found.items() if not os.access(path, os.X_OK)]:
         message = f"{folder / unusable[0]}: not executable; run chmod +x on it"
         raise LabError(message)
@@ -57,7 +60,7 @@ def find(component: Component, cache: Cache, components_dir: Path | None) -> Pat
 def get(component: Component, cache: Cache, components_dir: Path | None, progress: Progress) -> Path:
     """Give the folder with the component's binaries."""
     if components_dir is not None and (own := own_binaries(component, components_dir)):
-        return cache.piece(component.name, _own_key(component, own), lambda target: _copy(own, target))
+        return cache.piece(component.name, _own_key(component, own), lambda target: _copy_own(component, components_dir, own, target))
 
     def make(target: Path) -> None:
         if component.release is not None and is_reachable(component.release):
@@ -74,6 +77,12 @@ def _own_key(component: Component, own: dict[str, Path]) -> str:
     """Give the key of the user's own binaries: where they are and when they were last written."""
     states = ((path.absolute(), path.stat()) for path in own.values())
     return key_of("own", component.name, *(f"{path} {state.st_size} {state.st_mtime_ns}" for path, state in states))
+
+
+def _copy_own(component: Component, folder: Path, own: dict[str, Path], target: Path) -> None:
+    _copy(own, target)
+    if component.module_folder is not None:
+        shutil.copytree(folder / component.module_folder.name, target / component.module_folder.name)
 
 
 def _copy(own: dict[str, Path], target: Path) -> None:

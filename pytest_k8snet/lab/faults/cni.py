@@ -11,7 +11,7 @@ from pytest_k8snet.lab.flannel import CONFIG_MAP, NAMESPACE, SUBNET_FILE
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, TUNNEL, UPLINK, bird_protocol
 
-VXLAN = tuple(kind for kind, network in NETWORKS.items() if network.encapsulation == "vxlan")
+VXLAN = tuple(kind for kind, network in NETWORKS.items() if network.encapsulation == "vxlan" and network.routes_by != "cilium")
 FLANNEL_DEVICES = {"flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip"}
 CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}}
 IPIP = "k8snet-fault"

@@ -9,7 +9,7 @@ from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import UPLINK
 
-WITH_BRIDGE = tuple(kind for kind, network in NETWORKS.items() if network.interfaces_by != "ptp")
+WITH_BRIDGE = tuple(kind for kind, network in NETWORKS.items() if network.interfaces_by in ("bridge", "flannel"))
 BRIDGE = "cni0"
 ORIGINAL_MTU = "k8snetOriginalMtu"  # kept in the CNI configuration, which ignores keys it does not know
 TUNNEL = "k8snet-fault"

@@ -11,7 +11,8 @@ from pytest_k8snet.lab.processes import ProcessRef, boot_id, reference
 from pytest_k8snet.lab.settings import LabSettings
 from pytest_k8snet.lab.state import LabFolder, LabState
 
-IMAGES = {role: f"k8snet.lab/{role}:1" for role in ("pause", "probe", "coredns", "kube-proxy", "flannel", "ingress", "kube-router")}
+ROLES = ("pause", "probe", "coredns", "kube-proxy", "flannel", "cilium", "cilium-operator", "ingress", "kube-router")
+IMAGES = {role: f"k8snet.lab/{role}:1" for role in ROLES}
 
 
 def prepared(cache: Path, *, preload: Path | None = None, on_qemu: bool = False) -> Prepared:

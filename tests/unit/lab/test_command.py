@@ -62,6 +62,7 @@ def test_an_unknown_lab_is_an_error_that_names_those_there_are(labs: Path, argv:
         (("up", "--nodes", "0"), 1, "--nodes 0: a lab has 1 to 50 nodes"),
         (("up", "--nodes", "many"), 2, "'many' is not a valid integer"),
         (("up", "--proxy-mode", "ebpf"), 2, "'ebpf' is not one of 'ipvs', 'iptables', 'nftables', 'none'"),
+        (("up", "--network", "cilium", "--proxy-mode", "ipvs"), 1, "leave --proxy-mode out"),
         (("up", "--node-kernel", "kvm"), 2, "'kvm' is not one of 'auto', 'uml', 'qemu'"),
         (("up", "--network", "ipip"), 2, "'ipip' is not one of 'native', 'vxlan'"),
         (("up", "--line-rate", "fast"), 1, "--line-rate fast: not a speed"),

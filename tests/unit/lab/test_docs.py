@@ -11,7 +11,7 @@ import pytest
 
 from pytest_k8snet.commands.lab import command
 from pytest_k8snet.lab.addresses import AddressPlan
-from pytest_k8snet.lab.component import COMPONENTS, FLANNEL, PAUSE
+from pytest_k8snet.lab.component import CILIUM, COMPONENTS, FLANNEL, PAUSE
 from pytest_k8snet.lab.debian import SUITE, TOOLS, TOOLS_FOR_XSTATE, TOOLS_WITHOUT_ROOT
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, SERVICE_CIDR, LabSettings
@@ -52,7 +52,7 @@ def test_figures_are_those_of_the_code() -> None:
     plan = AddressPlan.of(LabSettings())
     wanted = [
         f"{'CNI plugins' if item.name == 'cni-plugins' else item.name} {item.version}"
-        for item in (*COMPONENTS, FLANNEL)
+        for item in (*COMPONENTS, FLANNEL, CILIUM)
         if item is not PAUSE
     ]
     wanted += [

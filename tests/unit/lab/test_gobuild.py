@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.component import CNI_PLUGINS, COMPONENTS, FLANNEL, FLANNEL_CNI, KUBE_ROUTER, KUBERNETES, PAUSE, Component
+from pytest_k8snet.lab.component import CILIUM, CNI_PLUGINS, COMPONENTS, FLANNEL, FLANNEL_CNI, KUBE_ROUTER, KUBERNETES, PAUSE, Component
 from pytest_k8snet.lab.gobuild import GoToolchain, build
 from pytest_k8snet.lab.progress import SilentProgress
 
 GO = f"""#!{sys.executable}
 import json, os, pathlib, sys
+if sys.argv[1] == "list":
+    print(os.environ["FAKE_GO_MODULE"])
+    sys.exit()
 asked = pathlib.Path(__file__).with_name("asked.json")
 module = sorted(str(path.relative_to(".")) for path in pathlib.Path(".").rglob("*") if path.is_file())
 asked.write_text(json.dumps({{"argv": sys.argv[1:], "cgo": os.environ["CGO_ENABLED"], "module": module}}))
@@ -59,6 +62,29 @@ def test_others_need_no_compiler_and_have_their_names(component: Component, tmp_
     assert "-tags" not in asked["argv"]
     extra = {component.name} if component.called_by_name else set()
     assert set(binaries) == {*component.binaries, *extra}
+
+
+def test_cilium_has_its_sources_beside_and_programs_by_the_names_they_are_called_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "module"
+    (module / "bpf/lib").mkdir(parents=True)
+    (module / "bpf/lib/common.h").write_text("struct lb4_key;")
+    (module / "bpf/lib/common.h").chmod(0o444)
+    monkeypatch.setenv("FAKE_GO_MODULE", str(module))
+    asked, binaries = built(CILIUM, tmp_path)
+    assert binaries == ["bpf", "cilium-agent", "cilium-cni", "cilium-operator-generic"]
+    assert asked["argv"][asked["argv"].index("-tags") + 1] == "ipam_provider_operator"
+    assert asked["cgo"] == "0"
+    source = tmp_path / "target/bpf/lib/common.h"
+    assert source.read_text() == "struct lb4_key;"
+    assert source.stat().st_mode & 0o777 == 0o644, "the cache can be removed"
+
+
+def test_a_module_without_the_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_GO_MODULE", str(tmp_path / "nothing"))
+    with pytest.raises(LabError, match=r"github\.com/cilium/cilium: no folder bpf in .*nothing"):
+        built(CILIUM, tmp_path)
 
 
 def test_a_build_that_fails_says_what_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

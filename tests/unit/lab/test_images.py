@@ -112,8 +112,28 @@ def test_an_archive_holds_what_docker_save_would(tmp_path: Path, root: Path, mon
     assert [layers[:-1] for layers in (nginx, proxy, flannel, router)] == [probe] * 4
     with tarfile.open(fileobj=io.BytesIO(contents[nginx[1]])) as layer:
         assert [member.name for member in layer.getmembers() if member.isfile()] == ["usr/bin/tool", "usr/lib/library.so", "usr/sbin/nginx"]
-    without = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, flanneld=None, kube_router=None)
+    without = images.lab_images(root, kube_proxy=program, coredns=program, pause=program)
     assert [image.references for image in without] == [image.references for image in made[:-2]]
+    folder = tmp_path / "compiler"
+    (folder / "usr/bin").mkdir(parents=True)
+    (folder / "usr/bin/clang").write_text("clang")
+    programs = tmp_path / "cilium"
+    (programs / "bpf/lib").mkdir(parents=True)
+    (programs / "bpf/lib/common.h").write_text("source")
+    for name in ("cilium-agent", "cilium-operator-generic"):
+        (programs / name).write_text("program")
+    files = images.CiliumFiles(programs, folder)
+    with_cilium = images.lab_images(root, kube_proxy=program, coredns=program, pause=program, cilium=files)
+    agent, operator = with_cilium[-2:]
+    assert [image.references for image in (agent, operator)] == [("k8snet.local/cilium:1",), ("k8snet.local/cilium-operator:1",)]
+    assert [layer.name for layer in agent.layers] == ["tools", "bpf-compiler", "cilium", "cilium-bpf"]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as layer:
+        agent.layers[1].write(layer)
+        agent.layers[3].write(layer)
+    with tarfile.open(fileobj=io.BytesIO(content.getvalue())) as layer:
+        inside = [member.name for member in layer.getmembers() if member.isfile()]
+    assert inside == ["usr/bin/clang", "var/lib/cilium/bpf/lib/common.h"]
     with tarfile.open(fileobj=io.BytesIO(contents[proxy[1]])) as layer:
         assert layer.getnames() == ["usr", "usr/local", "usr/local/bin", "usr/local/bin/kube-proxy"]
         assert layer.getmember("usr/local/bin/kube-proxy").mode == 0o755

@@ -24,7 +24,7 @@ from pytest_k8snet.lab.control_plane import Identities
 from pytest_k8snet.lab.kernel import UserModeLinux
 from pytest_k8snet.lab.node_files import BIRD_CONFIGURATION, CNI_CONFIGURATION, POD_SYSCTLS, SYSCTLS, TUNING, NodeWriter
 from pytest_k8snet.lab.pki import Authority
-from pytest_k8snet.lab.settings import LabSettings, NetworkKind, ProxyMode
+from pytest_k8snet.lab.settings import LabSettings, NetworkKind, ProxyMode, proxy_mode_for
 from tests.unit.lab.samples import IMAGES, prepared
 
 CACHE = Path("/c")
@@ -123,9 +123,9 @@ def test_bgp_nodes_are_told_the_ways_by_bird(tmp_path: Path) -> None:
     assert plugins["ptp"]["ipam"]["ranges"] == [[{"subnet": "10.200.2.0/24", "gateway": "10.200.2.1"}]]
 
 
-@pytest.mark.parametrize("network", ["flannel-vxlan", "flannel-host-gw", "flannel-ipip"])
-def test_flannel_brings_its_ways_and_its_cni_configuration_itself(tmp_path: Path, network: NetworkKind) -> None:
-    folder = write(tmp_path / "node", LabSettings(network=network))
+@pytest.mark.parametrize("network", ["flannel-vxlan", "flannel-host-gw", "flannel-ipip", "cilium", "cilium-vxlan"])
+def test_flannel_and_cilium_bring_their_ways_and_cni_configuration_themselves(tmp_path: Path, network: NetworkKind) -> None:
+    folder = write(tmp_path / "node", LabSettings(network=network, proxy_mode=proxy_mode_for(network)))
     assert lines(folder / "links") == [
         "link set lo up",
         "link set eth0 address 02:6b:38:00:00:02 mtu 1500 up",
@@ -146,6 +146,7 @@ def test_flannel_brings_its_ways_and_its_cni_configuration_itself(tmp_path: Path
         ("ipvs", "native", {"ip_vs", "ip_vs_rr", "dummy"}, {"vxlan"}),
         ("iptables", "vxlan", {"vxlan"}, {"ip_vs"}),
         ("none", "native", {"tcp_bbr", "sch_fq", "br_netfilter"}, {"ip_vs", "vxlan"}),
+        ("none", "cilium", {"cls_bpf", "sch_ingress", "xt_socket"}, {"ip_vs", "vxlan"}),
     ],
 )
 def test_modules(tmp_path: Path, proxy_mode: ProxyMode, network: NetworkKind, there: set[str], not_there: set[str]) -> None:
@@ -166,6 +167,14 @@ def test_fstab_mounts_what_the_lab_brings(native: Path) -> None:
     for place in places:
         above = [other for other in places if place.startswith(f"{other}/")]
         assert all(places.index(other) < places.index(place) for other in above), f"{place} would be hidden by what is mounted above it"
+
+
+def test_cilium_finds_the_file_system_of_bpf_and_pods_their_dns_service(tmp_path: Path, native: Path) -> None:
+    folder = write(tmp_path / "node", LabSettings(network="cilium", proxy_mode="none"))
+    assert "bpffs /sys/fs/bpf bpf mode=700 0 0" in lines(folder / "fstab")
+    assert not [line for line in lines(native / "fstab") if "bpf" in line]
+    kubelet = json.loads((folder / "root/etc/kubernetes/kubelet.yaml").read_text())
+    assert kubelet["clusterDNS"] == ["10.96.0.10"], "Cilium leads from Services to pods"
 
 
 def test_nodes_are_tuned_as_the_profile_asks(native: Path) -> None:

@@ -24,6 +24,7 @@ from tests.unit.lab.samples import IMAGES
 
 NATIVE = {"encapsulation": "none", "mtu.pod": 1500, "mtu.uplink": 1500}
 VXLAN = {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.uplink": 1500, "mtu.tunnel": 1450}
+CILIUM = {"proxy.mode": "none", "cilium.devices": "eth0"}
 IPVS = {"proxy.mode": "ipvs", "proxy.scheduler": "rr", "proxy.strict_arp": True}
 
 
@@ -47,6 +48,8 @@ def one(found: list[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, An
         ("ipvs", "flannel-vxlan", {"encapsulation": "vxlan"} | IPVS),
         ("iptables", "flannel-host-gw", {"encapsulation": "none", "proxy.mode": "iptables"}),
         ("none", "flannel-ipip", {"encapsulation": "ipip"}),
+        ("none", "cilium", CILIUM | {"encapsulation": "none", "mtu.pod": 1500}),
+        ("none", "cilium-vxlan", CILIUM | {"encapsulation": "vxlan", "mtu.pod": 1450}),
     ],
 )
 def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, claims: dict[str, Any]) -> None:
@@ -62,7 +65,9 @@ def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, cl
     assert read.mistakes == []
 
 
-@pytest.mark.parametrize(("proxy_mode", "network"), [("ipvs", "native"), ("iptables", "flannel-vxlan"), ("none", "bgp")])
+@pytest.mark.parametrize(
+    ("proxy_mode", "network"), [("ipvs", "native"), ("iptables", "flannel-vxlan"), ("none", "bgp"), ("none", "cilium")]
+)
 def test_every_object_is_named_once_and_stands_on_what_was_made_before(proxy_mode: ProxyMode, network: NetworkKind) -> None:
     found = objects(LabSettings(proxy_mode=proxy_mode, network=network))
     paths = [path(item) for item in found]
@@ -160,6 +165,25 @@ def test_policies_are_enforced_when_it_is_asked_for() -> None:
     claims = read_claims(Objects(daemonsets=[daemonset]), None).claims
     assert claims["policy.enforced"].value is True
     assert not [item for item in objects(LabSettings()) if "kube-router" in item["metadata"]["name"]]
+
+
+def test_cilium_has_services_and_asks_none() -> None:
+    found = objects(LabSettings(network="cilium", proxy_mode="none", pod_cidr="10.32.0.0/16"))
+    data = one(found, "ConfigMap", "cilium-config")["data"]
+    assert data["routing-mode"] == "native"
+    assert data["ipv4-native-routing-cidr"] == "10.32.0.0/16"
+    template = json.loads(one(found, "ConfigMap", "cni-configuration")["data"]["cni-config"])
+    assert [plugin["type"] for plugin in template["plugins"]] == ["cilium-cni", "tuning"]
+    for kind, name in (("DaemonSet", "cilium"), ("Deployment", "cilium-operator")):
+        pod = one(found, kind, name)["spec"]["template"]["spec"]
+        assert {"name": "KUBERNETES_SERVICE_HOST", "value": "10.199.0.1"} in pod["containers"][0]["env"], "nobody serves Services yet"
+        folders = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert pod["containers"][0]["args"] == [f"--config-dir={folders['cilium-config']}"]
+        assert {volume["name"] for volume in pod["volumes"]} == folders.keys()
+    assert "hostNetwork" not in one(found, "Deployment", "coredns")["spec"]["template"]["spec"], "CoreDNS has its Service"
+    tunnel = one(objects(LabSettings(network="cilium-vxlan", proxy_mode="none")), "ConfigMap", "cilium-config")["data"]
+    assert (tunnel["routing-mode"], tunnel["tunnel-protocol"]) == ("tunnel", "vxlan")
+    assert "auto-direct-node-routes" not in tunnel
 
 
 def test_an_ingress_is_there_when_it_is_asked_for() -> None:

@@ -61,6 +61,15 @@ from pytest_k8snet.lab.settings import MAX_NODES, LabSettings
             {"ingress": "nginx", "proxy_mode": "none"},
             "--ingress nginx: with --proxy-mode none nothing leads to its Service; choose another --proxy-mode",
         ),
+        (
+            {"network": "cilium"},
+            "--proxy-mode ipvs: --network cilium takes the place of kube-proxy; leave --proxy-mode out",
+        ),
+        (
+            {"network": "cilium-vxlan", "proxy_mode": "none", "node_kernel": "uml"},
+            "--node-kernel uml: User-Mode Linux lacks what --network cilium-vxlan needs (BPF with perf events); use ",
+        ),
+        ({"subnets": 2, "network": "cilium", "proxy_mode": "none"}, "--subnets 2: --network cilium needs nodes that reach each other"),
         ({"direct_routing": True}, "--direct-routing: --network native has no such choice; flannel-vxlan and flannel-ipip have"),
         ({"pod_cidr": "10.200.0.0/22", "nodes": 4}, "--pod-cidr 10.200.0.0/22 is too small for 4 nodes"),
     ],
@@ -86,6 +95,7 @@ def test_refusals(values: dict[str, Any], message: str) -> None:
         {"proxy_mode": "none", "network": "vxlan"},
         {"network": "flannel-ipip", "subnets": 2, "direct_routing": True},
         {"ingress": "nginx", "proxy_mode": "iptables"},
+        {"network": "cilium-vxlan", "proxy_mode": "none", "ingress": "nginx", "subnets": 2},
     ],
     ids=str,
 )
@@ -102,6 +112,7 @@ def test_what_is_possible_survives_json(values: dict[str, Any]) -> None:
         ({"proxy_mode": "nftables", "node_kernel": "qemu"}, "qemu"),
         ({"node_kernel": "qemu"}, "qemu"),
         ({"node_kernel": "uml", "proxy_mode": "none"}, "uml"),
+        ({"network": "cilium", "proxy_mode": "none"}, "qemu"),
     ],
 )
 def test_nodes_run_on_user_mode_linux_wherever_it_can_do_what_is_asked_for(values: dict[str, Any], kernel: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import sources
 from pytest_k8snet.lab.cache import Cache
-from pytest_k8snet.lab.component import COMPONENTS, ETCD, KUBERNETES, Release
+from pytest_k8snet.lab.component import CILIUM, COMPONENTS, ETCD, KUBERNETES, Release
 from pytest_k8snet.lab.gobuild import go_version
 from pytest_k8snet.lab.progress import SilentProgress
 
@@ -91,6 +91,18 @@ def test_half_a_component_in_the_users_folder_is_an_error(tmp_path: Path) -> Non
     own(tmp_path / "own", "kubelet", "kube-proxy")
     with pytest.raises(LabError, match=r"has kubelet, kube-proxy but not kube-apiserver, .* whole"):
         sources.own_binaries(KUBERNETES, tmp_path / "own")
+
+
+def test_cilium_of_the_users_needs_the_sources_that_it_was_built_from(tmp_path: Path) -> None:
+    own(tmp_path / "own", *CILIUM.binaries)
+    with pytest.raises(
+        LabError, match=r"has cilium-agent, .* but no folder bpf; copy that of github\.com/cilium/cilium of the same version"
+    ):
+        sources.own_binaries(CILIUM, tmp_path / "own")
+    (tmp_path / "own/bpf").mkdir()
+    (tmp_path / "own/bpf/bpf_lxc.c").write_text("source")
+    folder = sources.get(CILIUM, Cache(tmp_path / "cache"), tmp_path / "own", SilentProgress())
+    assert (folder / "bpf/bpf_lxc.c").read_text() == "source"
 
 
 def test_an_own_binary_that_cannot_run_is_an_error(tmp_path: Path) -> None:
