@@ -76,6 +76,7 @@ KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_to
 ARP_CACHE = "/proc/net/stat/arp_cache"
 BIRD_SOCKETS = ("/run/calico/bird.ctl", "/run/bird/bird.ctl", "/run/bird.ctl")
 FLANNEL_FILE = "/run/flannel/subnet.env"
+CILIUM_SOCKET = "/run/cilium/cilium.sock"
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs", "conntrack", "linux")
 # Of which the facts tell whether they are there; hundreds of others are nobody's concern.
 NETWORK_MODULES = (
@@ -506,6 +507,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "forwarding": part("forwarding", lambda: forwarding(own["links"]), {}),
         "bgp": part("bgp", bgp, None),
         "flannel": read_or_none(HOST_ROOT + FLANNEL_FILE),
+        "cilium": part("cilium", cilium, None),
         "kernel": os.uname().release,
         "errors": errors,
     }
@@ -817,6 +819,31 @@ def bgp() -> dict[str, Any] | None:
     return None
 
 
+def cilium() -> dict[str, Any] | None:
+    """Return what Cilium's agent says of itself, None where it has no socket. Asking changes nothing there."""
+    if not os.path.exists(HOST_ROOT + CILIUM_SOCKET):
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(10.0)
+        try:
+            sock.connect(HOST_ROOT + CILIUM_SOCKET)
+            # It lists the agent's controllers, some for every pod of the node.
+            answer = asked_http(sock, "/v1/healthz", 10.0, most_bytes=1 << 24)
+        except OSError as error:
+            raise Failed("failed", f"Cilium's agent at {CILIUM_SOCKET}: {error.strerror or error}") from error
+    return read_cilium(*answer)
+
+
+def read_cilium(status: int, body: str) -> dict[str, Any]:
+    """Return what checks need of the agent's /v1/healthz."""
+    if status != 200:
+        raise Failed("failed", f"Cilium's agent at {CILIUM_SOCKET}: HTTP {status}")
+    told = json.loads(body)
+    own = told.get("cilium") or {}
+    replacement = (told.get("kube-proxy-replacement") or {}).get("mode")
+    return {"state": own.get("state"), "message": str(own.get("msg") or "")[:200], "replacement": replacement}
+
+
 def ask_bird(path: str, command: str, timeout_s: float = 5.0) -> str:
     """Return BIRD's answer to a command: lines after a code each, of which the last one ends its list."""
     until = time.monotonic() + timeout_s
@@ -944,14 +971,19 @@ def dotted(key: str) -> str:
 def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tuple[int, str]:
     """Return status and body; http.client would cost a slow node a second to import."""
     with socket.create_connection((address, port), timeout_s) as sock:
-        sock.sendall((f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").encode())
-        data = b""
-        until = time.monotonic() + timeout_s
-        while len(data) < 1 << 20 and time.monotonic() < until:
-            chunk = sock.recv(65536)
-            if not chunk:
-                break
-            data += chunk
+        return asked_http(sock, path, timeout_s)
+
+
+def asked_http(sock: socket.socket, path: str, timeout_s: float, most_bytes: int = 1 << 20) -> tuple[int, str]:
+    """Ask over a connection; return status and body."""
+    sock.sendall((f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").encode())
+    data = b""
+    until = time.monotonic() + timeout_s
+    while len(data) < most_bytes and time.monotonic() < until:
+        chunk = sock.recv(65536)
+        if not chunk:
+            break
+        data += chunk
     return read_http(data)
 
 

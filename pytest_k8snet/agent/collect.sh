@@ -9,7 +9,7 @@
 #   sysctl_dirs folders of sysctl.d
 #   tools       programs to look for
 #   peers       addresses to ask the route to
-#   bird_sockets, flannel_file  files of networks' daemons
+#   bird_sockets, flannel_file, cilium_socket  files of networks' daemons
 #   pods        how many running pods to look into
 #   skip        a namespace whose pods are left out, or nothing
 #
@@ -262,6 +262,7 @@ networks() {
         [ ! -e "$path" ] || section "bird $path" birdc -s "$path" show protocols
     done
     [ ! -e "$flannel_file" ] || section flannel lines_of "$flannel_file"
+    [ ! -e "$cilium_socket" ] || section cilium curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/healthz
 }
 
 # Lines "NAME PID NAMESPACE" of the pods that have a network namespace of their own, sorted by name. NAME is namespace/name when there are

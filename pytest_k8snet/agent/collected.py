@@ -100,6 +100,7 @@ def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
         "pods": str(int(params.get("existing_pods", 0))),
         "bird_sockets": " ".join(agent.BIRD_SOCKETS),
         "flannel_file": agent.FLANNEL_FILE,
+        "cilium_socket": agent.CILIUM_SOCKET,
         "skip": params.get("skip_namespace") or "",
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
@@ -169,6 +170,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "forwarding": part("forwarding", lambda: _forwarding(found), {}),
         "bgp": part("bgp", lambda: _bgp(found), None),
         "flannel": files_of_networks.get(agent.FLANNEL_FILE, "") + "\n" if agent.FLANNEL_FILE in files_of_networks else None,
+        "cilium": part("cilium", lambda: _cilium(found), None),
         "existing_pods_running": len({name for name, _, _ in running}),
         "kernel": files["/proc/sys/kernel/osrelease"],
         "errors": errors,
@@ -237,6 +239,17 @@ def _bgp(found: Collected) -> dict[str, Any] | None:
         if found.get(f"bird {path}") is not None:
             return {"socket": path, "sessions": agent.bgp_sessions(found.output(f"bird {path}", f"birdc -s {path} show protocols"))}
     return None
+
+
+def _cilium(found: Collected) -> dict[str, Any] | None:
+    section = found.get("cilium")
+    if section is None:
+        return None
+    if section.status == _NOT_FOUND:
+        raise Failed("tool", "curl: not on the node, so Cilium's agent was not asked")
+    if not section.out.startswith("HTTP/"):
+        raise Failed("failed", f"Cilium's agent at {agent.CILIUM_SOCKET}: curl: exit status {section.status}")
+    return agent.read_cilium(*agent.read_http(section.out.encode()))
 
 
 def _physical(found: Collected, uplink: str | None) -> list[str]:

@@ -32,10 +32,13 @@ class Backend:
     entry: str
     destination: str
     local_falls_back: bool  # whether a node without endpoints of its own serves a Local policy with all others
+    takes_hints: bool = True  # whether it prefers endpoints that topology hints name for the node
+    healer: str = "kube-proxy"  # what mends a table that differs
 
 
 IPVS = Backend("virtual server", "real server", local_falls_back=True)
 NFTABLES = Backend("entry", "destination", local_falls_back=False)
+CILIUM = Backend("frontend", "backend", local_falls_back=False, takes_hints=False, healer="Cilium's agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,8 @@ class _Port:
         """Yield what the node has to have for it."""
         # UsesClusterEndpoints (pkg/proxy/serviceport.go): a Service that is only internal and Local has no other endpoints to fall back to.
         cluster = not self.internal_local or self.node_port or self.outside
-        everywhere = _cluster_endpoints(self.candidates, node, zone) if cluster else frozenset()
+        hinted = (node, zone) if backend.takes_hints else ("", None)
+        everywhere = _cluster_endpoints(self.candidates, *hinted) if cluster else frozenset()
         own = _local_endpoints(self.candidates, node)
         own_or_all = (own or everywhere) if backend.local_falls_back else own
         internal = own_or_all if self.internal_local else everywhere

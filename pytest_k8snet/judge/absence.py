@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from pytest_k8snet.cluster import virtual_servers
 from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation, Wanted
+from pytest_k8snet.judge import tables
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.tables import few
+from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.ipvs import IpvsRecord
 
 #: Chains that kube-proxy makes in table nat, in any of its modes (pkg/proxy/iptables/proxier.go, pkg/proxy/ipvs/proxier.go). What is
 #: not here is not kube-proxy's: KUBE-FIREWALL, KUBE-KUBELET-CANARY, KUBE-IPTABLES-HINT, KUBE-MARK-* and KUBE-POSTROUTING are kubelet's
@@ -28,6 +31,14 @@ PROXY_CHAINS = (
     "KUBE-LOAD-BALANCER",
     "KUBE-PROXY-",
 )
+
+
+CILIUM = "cilium"
+CILIUM_SOCKET = "/run/cilium/cilium.sock"
+
+_ASK_CILIUM = f"curl --unix-socket {CILIUM_SOCKET} http://localhost/v1/healthz"
+_READ_CILIUM = "cilium-dbg bpf lb list"
+_IN_PART = ("partial", "probe")
 
 
 def processes(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
@@ -59,6 +70,69 @@ def processes(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
         else:
             judgement.inconclusive(told, command="curl http://127.0.0.1:10249/proxyMode")
     return judgement
+
+
+def replacement(facts: NodeFacts, expect: ProxyExpectation, cni: str | None) -> Judgement:
+    """Judge that Cilium's agent says of itself that it replaces kube-proxy: it runs with what it read at its start.
+
+    Modes are those of its API, `True` and `Strict` (until 1.13) for all of kube-proxy.
+    """
+    wanted = _wanted(expect)
+    if isinstance(wanted, Judgement):
+        return wanted
+    if cni != CILIUM:
+        return Judgement.skipped(f"the cluster's network is {cni or 'unknown'}, not Cilium's")
+    judgement = Judgement(want=f"kube-proxy replacement on, mode {wanted}")
+    cilium = facts.cilium
+    if cilium is None:
+        why = facts.why("cilium") or f": there is no {CILIUM_SOCKET} on the node"
+        judgement.error(f"{facts.node}: Cilium's agent does not tell whether it replaces kube-proxy{why}", command=_ASK_CILIUM)
+        return judgement
+    if cilium.replacement is None:
+        judgement.error(f"{facts.node}: Cilium's agent says nothing of kube-proxy replacement", command=_ASK_CILIUM)
+        return judgement
+    if cilium.replacement.lower() in _IN_PART:
+        judgement.inconclusive(
+            f"{facts.node}: Cilium's agent replaces kube-proxy in part ({cilium.replacement}), want all of it ({wanted.origin})",
+            command=_ASK_CILIUM,
+        )
+        return judgement
+    judgement.check(
+        cilium.replaces_kube_proxy,
+        f"{facts.node}: Cilium's agent runs with kube-proxy replacement {cilium.replacement}, want True ({wanted.origin})",
+        measured=cilium.replacement,
+        wanted="True",
+        command=_ASK_CILIUM,
+    )
+    if cilium.state not in (None, "Ok"):
+        judgement.remark(f"{facts.node}: Cilium's agent is in state {cilium.state}: {cilium.message}", command=_ASK_CILIUM)
+    return judgement
+
+
+def _not_replaced(facts: NodeFacts, cni: str | None) -> str | None:
+    """Return why nothing is to be expected of Cilium's maps of Services on the node, None when they serve there."""
+    if cni != CILIUM:
+        return f"the cluster's network is {cni or 'unknown'}, not Cilium's"
+    cilium = facts.cilium
+    if cilium is not None and cilium.replacement is not None and not cilium.replaces_kube_proxy:
+        return f"Cilium's agent does not replace all of kube-proxy here ({cilium.replacement})"
+    return None
+
+
+def cilium_map_matches(document: Document, facts: NodeFacts, cni: str | None, internal_ip: str | None) -> Judgement:
+    """Judge that Cilium's maps of Services are what Services and EndpointSlices ask for, in the manner of `table_matches`.
+
+    Raises `RecordError` when Cilium replaces kube-proxy on the node and its maps were not recorded.
+    """
+    if reason := _not_replaced(facts, cni):
+        return Judgement.skipped(reason)
+    record = IpvsRecord.from_document(document, "Cilium's map of Services")
+    judgement = Judgement(want="a frontend for every Service port that leads to its endpoints and to nothing else")
+    if not record.readings or record.readings[-1].cilium is None:
+        judgement.error(f"{record.node}: Cilium has no maps of Services in /sys/fs/bpf/tc/globals", command=_READ_CILIUM)
+        return judgement
+    judgement.evidence["lost_slots"] = sum(frontend["lost_slots"] for frontend in record.readings[-1].cilium)
+    return tables.compared(record, internal_ip, tables.differing_in_cilium, judgement, _READ_CILIUM, healer=virtual_servers.CILIUM.healer)
 
 
 def workloads(cluster: Cluster, expect: ProxyExpectation) -> Judgement:
@@ -100,7 +174,7 @@ def iptables_chains(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
         reachable = backend.reachable.of(PROXY_CHAINS)
         judgement.check(
             not reachable,
-            f"{facts.node}: {len(reachable)} chains of kube-proxy are in force in iptables-{name} ({_few(reachable.names)}), want none "
+            f"{facts.node}: {len(reachable)} chains of kube-proxy are in force in iptables-{name} ({few(reachable.names)}), want none "
             f"({wanted.origin})",
             measured=len(reachable),
             wanted=0,
@@ -110,7 +184,7 @@ def iptables_chains(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
             idle = chains.less(reachable)
             judgement.remark(
                 f"{facts.node}: {len(idle)} chains of kube-proxy are left over in iptables-{name}, no packet reaches them "
-                f"({_few(idle.names)})",
+                f"({few(idle.names)})",
                 command=command,
             )
     return judgement
@@ -163,7 +237,7 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
         return judgement
     judgement.check(
         not servers,
-        f"{facts.node}: {len(servers)} virtual servers in the IPVS table ({_few([str(server.key) for server in servers])}), want none "
+        f"{facts.node}: {len(servers)} virtual servers in the IPVS table ({few([str(server.key) for server in servers])}), want none "
         f"({wanted.origin})",
         measured=len(servers),
         wanted=0,
@@ -179,7 +253,3 @@ def _wanted(expect: ProxyExpectation) -> Wanted[str] | Judgement:
     if expect.mode.value != "none":
         return Judgement.skipped(f"kube-proxy is wanted, in mode {expect.mode}")
     return expect.mode
-
-
-def _few(items: Sequence[str]) -> str:
-    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

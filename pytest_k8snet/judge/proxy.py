@@ -5,14 +5,17 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.model import Claim, Cluster
-from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, Backend, differences, is_excluded
+from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, is_excluded
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation
+from pytest_k8snet.judge import tables
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.tables import FEW, few
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import KubeProxy, NodeFacts
 from pytest_k8snet.record.ipvs import IpvsRecord
@@ -31,10 +34,6 @@ IPVS_SYSCTLS = {
     "net.ipv4.vs.expire_nodest_conn": "1",
     "net.ipv4.vs.expire_quiescent_template": "1",
 }
-
-#: Differences of one table that are told one by one; the rest is counted.
-_TOLD = 10
-_FEW = 3  # examples in a message
 
 _WANT_SERVERS = "a virtual server for every Service port, a real server of weight 1 for every endpoint"
 
@@ -336,7 +335,8 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
         judgement = Judgement(want=_WANT_SERVERS)
         judgement.error(f"{record.node}: the IPVS table was not read", command=_READ_TABLE)
         return judgement
-    return _compared(record, internal_ip, IPVS, Judgement(want=_WANT_SERVERS), _READ_TABLE, exclude=facts.kube_proxy.exclude_cidrs)
+    differing = partial(tables.differing, IPVS, facts.kube_proxy.exclude_cidrs)
+    return tables.compared(record, internal_ip, differing, Judgement(want=_WANT_SERVERS), _READ_TABLE)
 
 
 def nft_table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
@@ -352,66 +352,7 @@ def nft_table_matches(document: Document, facts: NodeFacts, expect: ProxyExpecta
     if not record.readings or record.readings[-1].node_port_addresses is None:
         judgement.error(f"{record.node}: kube-proxy's nftables table was not read", command=_READ_NFT)
         return judgement
-    return _compared(record, internal_ip, NFTABLES, judgement, _READ_NFT)
-
-
-def _compared(
-    record: IpvsRecord,
-    internal_ip: str | None,
-    backend: Backend,
-    judgement: Judgement,
-    command: str,
-    *,
-    exclude: Sequence[str] = (),
-) -> Judgement:
-    addresses = record.node_ips or ((internal_ip,) if internal_ip else ())
-    if not addresses:
-        judgement.error(f"{record.node}: the node has no InternalIP, so its NodePorts are not known")
-        return judgement
-    found = [
-        {
-            difference.message
-            for difference in differences(
-                reading.servers,
-                reading.services,
-                reading.endpoint_slices,
-                reading.changed,
-                node=record.node,
-                node_ips=addresses,
-                zone=record.zone,
-                exclude=exclude,
-                backend=backend,
-            )
-            if not (difference.node_port and reading.node_port_addresses == ())
-        }
-        for reading in record.readings
-    ]
-    last = record.readings[-1]
-    judgement.evidence.update(
-        virtual_servers=len(last.servers), real_servers=sum(len(server.real) for server in last.servers), readings=len(record.readings)
-    )
-    judgement.checked = max(1, len(last.servers))
-    if last.changed:
-        judgement.remark(f"{record.node}: {len(last.changed)} objects changed during the reading and are not judged: {_few(last.changed)}")
-    span_s = (last.at - record.readings[0].at).total_seconds()
-    lasting = sorted(found[0] & found[-1])
-    young = sorted(found[-1] - found[0])
-    if span_s >= record.sync_period_s:
-        for message in lasting[:_TOLD]:
-            judgement.check(False, f"{record.node}: {message}, for {span_s:.0f} s", command=command)
-        if len(lasting) > _TOLD:
-            judgement.check(False, f"{record.node}: and {len(lasting) - _TOLD} more differences", command=command)
-    else:
-        young = sorted(found[-1])
-    if young and span_s >= record.sync_period_s:
-        judgement.remark(f"{record.node}: younger than one sync period ({record.sync_period_s:.0f} s), not judged: {_few(young)}")
-    elif young:
-        judgement.inconclusive(
-            f"{record.node}: seen over {span_s:.0f} s only, kube-proxy has one sync period ({record.sync_period_s:.0f} s) to heal it: "
-            f"{_few(young)}",
-            command=command,
-        )
-    return judgement
+    return tables.compared(record, internal_ip, partial(tables.differing, NFTABLES, ()), judgement, _READ_NFT)
 
 
 def _no_proxy_wanted(expect: ProxyExpectation) -> str | None:
@@ -464,13 +405,13 @@ def _service_chains(judgement: Judgement, facts: NodeFacts, mode: str) -> None:
             judgement.check(
                 False,
                 f"{facts.node}: {len(reachable)} chains of iptables mode are still in force beside mode {mode} "
-                f"(iptables-{name}: {_few(reachable.names)}), want none",
+                f"(iptables-{name}: {few(reachable.names)}), want none",
                 command=command,
             )
         if unreferenced:
             judgement.remark(
                 f"{facts.node}: {len(unreferenced)} chains of iptables mode are left over, no packet reaches them "
-                f"(iptables-{name}: {_few(unreferenced.names)})",
+                f"(iptables-{name}: {few(unreferenced.names)})",
                 command=command,
             )
 
@@ -495,10 +436,10 @@ def _odd_ones(judgement: Judgement, modes: Mapping[str, str]) -> None:
     count = Counter(modes.values())
     (usual, most), *rest = count.most_common()
     if rest and rest[0][1] == most:
-        told = "; ".join(f"{mode} on {_few((name for name in sorted(modes) if modes[name] == mode), _NAMED)}" for mode in sorted(count))
+        told = "; ".join(f"{mode} on {few((name for name in sorted(modes) if modes[name] == mode), _NAMED)}" for mode in sorted(count))
         judgement.check(False, f"equal nodes run kube-proxy in different modes: {told}", command=_ASK_MODE)
         return
-    others = _few((name for name in sorted(modes) if modes[name] == usual), _NAMED)
+    others = few((name for name in sorted(modes) if modes[name] == usual), _NAMED)
     for name, mode in sorted(modes.items()):
         judgement.check(
             mode == usual,
@@ -510,13 +451,8 @@ def _odd_ones(judgement: Judgement, modes: Mapping[str, str]) -> None:
 
 
 def _examples(servers: Sequence[VirtualServer]) -> str:
-    first = heapq.nsmallest(_FEW + 1, (server.key for server in servers))  # of a thousand there is no need to sort all
-    return _few([str(key) for key in first])
-
-
-def _few(items: Iterable[str], limit: int = _FEW) -> str:
-    items = list(items)
-    return ", ".join(items[:limit]) + (", ..." if len(items) > limit else "")
+    first = heapq.nsmallest(FEW + 1, (server.key for server in servers))  # of a thousand there is no need to sort all
+    return few([str(key) for key in first])
 
 
 def _minor(version: str) -> int:

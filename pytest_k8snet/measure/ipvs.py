@@ -1,4 +1,4 @@
-"""Tables of kube-proxy (IPVS, or its own of nftables) beside the Services and EndpointSlices they are made from.
+"""Tables of kube-proxy (IPVS, or its own of nftables) and of Cilium beside the Services and EndpointSlices they are made from.
 
 A table that differs is read again until a sync must have mended it.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.cluster import nft_table
+from pytest_k8snet.cluster import cilium_map, nft_table
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, differences
 from pytest_k8snet.errors import RecordError
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SLACK_S = 5.0  # that an answer takes, besides the command
 NFTABLES_MODE = "nftables"
 
+CNI = "cilium"
+
+_JUDGED_ANNOTATIONS = ("kubernetes.io", "cilium.io", "io.cilium")  # by the end of their group
 _POLL_S = 2.0
 _LONGEST_POLL_S = 10.0
 _TOGETHER = 100  # nodes that are read between two lists of the objects
@@ -108,6 +111,8 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
             table.retried = cut or table.retried
             nft = _nft(agent(table.node.name), table.node.addresses) if answer.get("mode") == NFTABLES_MODE else None
             table.answer = answer if nft is None else {**answer, "nft": nft}
+            if context.cluster.cni == CNI:
+                table.answer["cilium"] = _cilium(agent(table.node.name))
         except MEASURE_ERRORS as error:
             table.error, table.settled = error, True
 
@@ -122,14 +127,15 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
     for table in tables:
         if table.error is not None or table.answer is None:
             continue
-        nft = table.answer.get("nft")
-        if not table.answer["loaded"] and nft is None:
+        others = {name: found for name in ("nft", "cilium") if (found := table.answer.get(name)) is not None}
+        if not table.answer["loaded"] and not others:
             table.settled = True
             continue
         reading = {"at": at, "table": table.answer["table"], "services": shared[0], "endpoint_slices": shared[1], "changed": changed}
-        table.readings[1:] = [reading if nft is None else {**reading, "nft": nft}]
+        table.readings[1:] = [{**reading, **others}]
         # Of a proxy in another mode nobody expects a table.
-        differs = table.answer.get("mode") in ("ipvs", NFTABLES_MODE) and _differs(table, services, slices, changed)
+        is_asked = "cilium" in others or table.answer.get("mode") in ("ipvs", NFTABLES_MODE)
+        differs = is_asked and _differs(table, services, slices, changed)
         table.settled = not differs or table.node.name in late
         if table.deadline is None:
             table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SYNC_SLACK_S)
@@ -151,14 +157,27 @@ def _nft(agent: Agent, addresses: Sequence[str]) -> list[dict[str, Any]]:
     return tables
 
 
+def _cilium(agent: Agent) -> list[dict[str, Any]] | None:
+    """Read Cilium's maps of Services; None on a node that has none.
+
+    Raises an error when they cannot be read, and when they are laid out as nobody here knows.
+    """
+    answer = agent.request("cilium.maps", {}, timeout_s=_TIMEOUT_S)
+    return cilium_map.frontends(answer) if answer["4"] is not None or answer["6"] is not None else None
+
+
 def _differs(table: _Table, services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]], changed: Sequence[str]) -> bool:
+    node = table.node
+    answer = table.answer or {}
+    if (frontends := answer.get("cilium")) is not None:
+        return bool(
+            cilium_map.differences(frontends, services, slices, changed, node=node.name, node_ips=[*node.addresses], zone=node.zone)
+        )
     try:
-        servers = _servers(table.answer or {})
+        servers = _servers(answer)
     except RecordError as error:
         table.error = error
         return False
-    node = table.node
-    answer = table.answer or {}
     backend = IPVS if answer.get("nft") is None else NFTABLES
     found = differences(
         servers,
@@ -198,7 +217,7 @@ def trimmed(item: Mapping[str, Any]) -> dict[str, Any]:
     annotations = {
         key: value
         for key, value in (item["metadata"].get("annotations") or {}).items()
-        if key.split("/")[0].endswith("kubernetes.io") and key != "kubectl.kubernetes.io/last-applied-configuration"
+        if key.split("/")[0].endswith(_JUDGED_ANNOTATIONS) and key != "kubectl.kubernetes.io/last-applied-configuration"
     }
     if annotations:
         metadata["annotations"] = annotations

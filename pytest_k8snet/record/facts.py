@@ -266,6 +266,25 @@ class Bgp:
         return cls(data["socket"], tuple(BgpSession(item["name"], item["state"], item["info"]) for item in data["sessions"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Cilium:
+    """What a node's Cilium agent says of itself."""
+
+    state: str | None  # Ok, Warning, Failure, Disabled
+    message: str
+    replacement: str | None  # of kube-proxy: True, False; until 1.13 Strict, Partial, Probe, Disabled. None: it does not say
+
+    @property
+    def replaces_kube_proxy(self) -> bool:
+        """Whether it serves everything that kube-proxy would."""
+        return (self.replacement or "").lower() in ("true", "strict")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Cilium | None:
+        """Read the part ``cilium`` of the facts."""
+        return None if data is None else cls(data["state"], data["message"], data["replacement"])
+
+
 def flannel_mtu(text: str | None) -> int | None:
     """Return the MTU (bytes) that flanneld has written for new pods, from the text of /run/flannel/subnet.env."""
     for line in (text or "").splitlines():
@@ -345,6 +364,7 @@ class NodeFacts:
     forwarding: Mapping[str, Mapping[str, Sequence[str]]]  # vxlan device that has to be told: next hop to addresses of nodes
     bgp: Bgp | None
     flannel_mtu: int | None  # what flanneld gives new pods; None where there is no flannel
+    cilium: Cilium | None  # None where it has no socket, and when it could not be asked
     kernel: str
     agent: str  # what read them on the node: python, or shell where there is no python3
     tools: Mapping[str, Tool | None]  # by name; None is one that is missing
@@ -413,6 +433,7 @@ class NodeFacts:
                 forwarding=dict(data.get("forwarding") or {}),
                 bgp=Bgp.from_json(data.get("bgp")),
                 flannel_mtu=flannel_mtu(data.get("flannel")),
+                cilium=Cilium.from_json(data.get("cilium")),
                 kernel=data["kernel"],
                 agent=data.get("agent", "python"),
                 tools={

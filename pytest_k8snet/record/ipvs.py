@@ -1,4 +1,7 @@
-"""Typed view of the ``ipvs`` document of a node: readings of kube-proxy's table, IPVS or nftables, beside the objects it is made from."""
+"""Typed view of the ``ipvs`` document of a node: readings of its table of Services beside the objects it is made from.
+
+The table is kube-proxy's, IPVS or nftables, or Cilium's.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.cluster import nft_table
+from pytest_k8snet.cluster import cilium_map, nft_table
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
@@ -28,6 +31,7 @@ class IpvsReading:
     services: Sequence[Mapping[str, Any]]
     endpoint_slices: Sequence[Mapping[str, Any]]
     node_port_addresses: tuple[str, ...] | None  # where nftables mode serves NodePorts
+    cilium: Sequence[Mapping[str, Any]] | None  # frontends of Cilium's maps; None where there are none
     changed: tuple[str, ...]  # objects that changed between the list before and the list after the reading
 
 
@@ -65,6 +69,7 @@ class IpvsRecord:
                         services=reading["services"],
                         endpoint_slices=reading["endpoint_slices"],
                         node_port_addresses=_node_port_addresses(reading),
+                        cilium=reading.get("cilium"),
                         changed=tuple(reading["changed"]),
                     )
                     for reading in data["readings"]
@@ -77,6 +82,8 @@ class IpvsRecord:
 
 
 def _servers(reading: Mapping[str, Any]) -> tuple[VirtualServer, ...]:
+    if (frontends := reading.get("cilium")) is not None:
+        return cilium_map.servers(frontends, reading["services"])
     tables = reading.get("nft")
     return parse_table(reading["table"]) if tables is None else nft_table.servers(tables)
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from pytest_k8snet.lab.settings import NETWORK_KINDS
-
 VARIABLE = "K8SNET_TEST_LAB"
 """Environment: the parts that run beside what always does, separated by commas, or all."""
 
@@ -16,7 +14,8 @@ MARK = "part"
 """The marker of a test of such a part: its one argument names it."""
 
 PARTS: Mapping[str, str] = {
-    **{str(kind): f"the network {kind}, healthy and with its faults" for kind in NETWORK_KINDS if kind not in ("native", "vxlan")},
+    **{kind: f"the network {kind}, healthy and with its faults" for kind in ("flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp")},
+    "cilium": "Cilium in place of kube-proxy, on nodes in QEMU",
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",
     "packets": "what the checks that send packets say where nobody serves Services",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_k8snet.lab.faults.table import FAULTS
-from pytest_k8snet.lab.settings import NETWORK_KINDS
+from pytest_k8snet.lab.settings import CILIUM, NETWORK_KINDS
 from tests.lab.parts import MARK
 from tests.lab.suite import Lab, running_lab, turned_on
 
@@ -113,4 +113,4 @@ def test_every_fault_of_these_networks_is_applied() -> None:
 
 
 def test_every_network_has_its_place() -> None:
-    assert {*NETWORKS, "native", "vxlan"} == set(NETWORK_KINDS)
+    assert {*NETWORKS, *CILIUM, "native", "vxlan"} == set(NETWORK_KINDS)

@@ -8,6 +8,7 @@ from typing import Any
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults import (
     absence,
+    cilium,
     cni,
     conntrack,
     crossing,
@@ -30,6 +31,7 @@ FAULTS: tuple[Fault, ...] = (
     *service_proxy.FAULTS,
     *nftables.FAULTS,
     *absence.FAULTS,
+    *cilium.FAULTS,
     *network.FAULTS,
     *paths.FAULTS,
     *cni.FAULTS,

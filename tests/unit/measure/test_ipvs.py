@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Sequence
@@ -164,3 +165,40 @@ def test_in_other_modes_nft_is_not_asked() -> None:
     (document,) = ipvs.take(context(fake), ["node-1"])
     assert document.values is not None
     assert [op for _, _, op in fake.requests] == ["ipvs"]
+
+
+def in_cilium(maps: dict[str, Any]) -> Document:
+    fake = FakeCluster(["node-1"])
+    fake.answer("node-1", "ipvs", {**IN_NFTABLES_MODE, "mode": None})
+    fake.answer("node-1", "cilium.maps", maps)
+    given = context(fake)
+    given.stopped.set()
+    (document,) = ipvs.take(replace(given, cluster=replace(given.cluster, cni="cilium")), ["node-1"])
+    return document
+
+
+def test_where_the_network_is_ciliums_its_maps_are_read() -> None:
+    head, slot = bytes([10, 96, 0, 1, 1, 187, 0, 0, 0, 0, 0, 0]), bytes([10, 96, 0, 1, 1, 187, 1, 0, 0, 0, 0, 0])
+    services = head + bytes([0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0]) + slot + bytes([7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0])
+    backends = bytes([7, 0, 0, 0, 10, 199, 0, 1, 25, 43, 0, 0, 0, 0, 0, 0])
+    maps = {
+        "services": {"key_bytes": 12, "value_bytes": 12, "entries": base64.b64encode(services).decode()},
+        "backends": {"key_bytes": 4, "value_bytes": 12, "entries": base64.b64encode(backends).decode()},
+    }
+    values = in_cilium({"big_endian": False, "4": maps, "6": None}).values
+    assert values is not None
+    (frontend,) = values["readings"][0]["cilium"]
+    assert (frontend["address"], frontend["port"], frontend["backends"]) == ("10.96.0.1", 443, ["10.199.0.1:6443"])
+
+
+def test_a_node_that_has_no_maps_of_cilium() -> None:
+    values = in_cilium({"big_endian": False, "4": None, "6": None}).values
+    assert values is not None
+    assert values["readings"] == []
+
+
+def test_maps_of_an_unknown_layout_are_no_finding() -> None:
+    table = {"key_bytes": 4, "value_bytes": 4, "entries": ""}
+    document = in_cilium({"big_endian": False, "4": {"services": table, "backends": {**table, "value_bytes": 12}}, "6": None})
+    assert document.values is None
+    assert "has keys of 4 and values of 4 bytes" in (document.reason or "")

@@ -1,0 +1,185 @@
+"""Faults of Cilium in place of kube-proxy: what the kernel's maps of Services lack, and an agent that runs with another configuration."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address
+from typing import Any
+
+from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.cilium import CONFIG_MAP, NAMESPACE
+from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.settings import CILIUM, SERVICE_CIDR
+
+SERVICES, BACKENDS = (f"/sys/fs/bpf/tc/globals/{name}" for name in ("cilium_lb4_services_v2", "cilium_lb4_backends_v3"))
+PORT = 9153
+"""That of CoreDNS' metrics: nobody asks there but the faults."""
+KEPT = "/run/k8snet-fault-cilium"
+STRANGER = IPv4Address("10.255.255.254")
+SETTING = "kube-proxy-replacement"
+CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}}
+
+_ASK = """
+import socket
+answer = b""
+with socket.socket(socket.AF_UNIX) as sock:
+    sock.settimeout(10)
+    sock.connect("/run/cilium/cilium.sock")
+    sock.sendall(b"GET /v1/healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n")
+    while chunk := sock.recv(65536):
+        answer += chunk
+print(answer.partition(b"\\r\\n\\r\\n")[2].decode())
+"""
+_READ_SETTING = f"grep -h . /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/{CONFIG_MAP}/{SETTING}"
+
+_READY_S = 900.0
+"""Until an agent has compiled its programs again, on an emulated processor."""
+
+
+def _bpftool(lab: FaultyLab, node: FaultyNode, *words: str) -> str:
+    """Run bpftool where it is: in the container of the node's agent."""
+    script = 'exec nsenter --mount --pid --target "$(pgrep -o -x cilium-agent)" -- bpftool "$@"'
+    return lab.run(node.name, ["sh", "-c", script, "sh", *words]).stdout
+
+
+def _key(slot: int) -> list[str]:
+    """Give the key of a slot of the frontend of CoreDNS' metrics, as bpftool takes it."""
+    return _hex(SERVICE_CIDR[10].packed + PORT.to_bytes(2, "big") + slot.to_bytes(2, "little") + bytes(4))
+
+
+def _hex(content: bytes) -> list[str]:
+    return ["hex", *(f"{byte:02x}" for byte in content)]
+
+
+def _value(lab: FaultyLab, node: FaultyNode, table: str, key: list[str]) -> bytes:
+    told: dict[str, Any] = json.loads(_bpftool(lab, node, "-j", "map", "lookup", "pinned", table, "key", *key))
+    return bytes(int(byte, 16) for byte in told["value"])
+
+
+def _keep(lab: FaultyLab, node: FaultyNode, table: str, key: list[str], value: bytes) -> None:
+    """Write down what the fault takes away."""
+    lab.run(node.name, ["tee", KEPT], stdin=json.dumps({"table": table, "key": key, "value": _hex(value)}))
+
+
+def _restore(lab: FaultyLab, node: FaultyNode) -> None:
+    kept = json.loads(lab.run(node.name, ["cat", KEPT]).stdout)
+    _bpftool(lab, node, "map", "update", "pinned", kept["table"], "key", *kept["key"], "value", *kept["value"])
+    lab.run(node.name, ["rm", KEPT])
+
+
+def _drop_frontend(lab: FaultyLab, node: FaultyNode) -> None:
+    key = _key(0)
+    _keep(lab, node, SERVICES, key, _value(lab, node, SERVICES, key))
+    _bpftool(lab, node, "map", "delete", "pinned", SERVICES, "key", *key)
+
+
+def _backend(lab: FaultyLab, node: FaultyNode) -> list[str]:
+    """Give the key of the frontend's first backend."""
+    return _hex(_value(lab, node, SERVICES, _key(1))[:4])
+
+
+def _drop_backend(lab: FaultyLab, node: FaultyNode) -> None:
+    key = _backend(lab, node)
+    _keep(lab, node, BACKENDS, key, _value(lab, node, BACKENDS, key))
+    _bpftool(lab, node, "map", "delete", "pinned", BACKENDS, "key", *key)
+
+
+def _lead_astray(lab: FaultyLab, node: FaultyNode) -> None:
+    """Put an address that no pod has into a backend."""
+    key = _backend(lab, node)
+    value = _value(lab, node, BACKENDS, key)
+    _keep(lab, node, BACKENDS, key, value)
+    _bpftool(lab, node, "map", "update", "pinned", BACKENDS, "key", *key, "value", *_hex(STRANGER.packed + value[4:]))
+
+
+def _configure(lab: FaultyLab, value: str) -> None:
+    found = lab.read_object(CONFIGURATION)
+    lab.apply_object({**CONFIGURATION, "data": {**found["data"], SETTING: value}})
+
+
+def _wait_for_kubelet(lab: FaultyLab, node: FaultyNode, value: str) -> None:
+    """Return when the kubelet has written a change of the ConfigMap where the pods of the node see it, which takes it up to two minutes."""
+    wait_until(
+        lambda: set(lab.run(node.name, ["sh", "-c", _READ_SETTING]).stdout.split()) == {value},
+        f"the kubelet of {node.name} to write {SETTING} {value} for Cilium's agent",
+        timeout_s=300,
+    )
+
+
+def _agent(lab: FaultyLab, node: FaultyNode) -> dict[str, Any]:
+    """Ask the node's agent of itself; an empty answer while it does not run."""
+    try:
+        told = json.loads(lab.run(node.name, ["python3", "-c", _ASK]).stdout)
+    except (LabError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _restart(lab: FaultyLab, node: FaultyNode, mode: str) -> None:
+    """End the node's agent; its DaemonSet brings another one, which reads the ConfigMap anew."""
+    lab.run(node.name, ["sh", "-c", 'kill "$(pgrep -o -x cilium-agent)"'])
+    wait_until(
+        lambda: (_agent(lab, node).get("kube-proxy-replacement") or {}).get("mode") == mode,
+        f"Cilium's agent on {node.name} to run with {SETTING} {mode}",
+        timeout_s=_READY_S,
+    )
+
+
+def _replace_nothing(lab: FaultyLab, node: FaultyNode) -> None:
+    """Let the agent start while the ConfigMap says false; then the ConfigMap says true again, and the agent does not read it."""
+    _configure(lab, "false")
+    try:
+        _wait_for_kubelet(lab, node, "false")
+        _restart(lab, node, "False")
+    finally:
+        _configure(lab, "true")
+
+
+def _replace(lab: FaultyLab, node: FaultyNode) -> None:
+    _wait_for_kubelet(lab, node, "true")
+    _restart(lab, node, "True")
+
+
+FAULTS = (
+    Fault(
+        "cilium-frontend-missing",
+        area="absence",
+        summary="the kernel's map has no frontend for a Service port any more, though Cilium's agent lists it",
+        turns=(Turns("NET-ABSENCE-007"),),
+        apply=_drop_frontend,
+        revert=_restore,
+        proxy_modes=("none",),
+        networks=CILIUM,
+    ),
+    Fault(
+        "cilium-backend-missing",
+        area="absence",
+        summary="a backend is gone from the kernel's map: a share of a Service's connections is dropped",
+        turns=(Turns("NET-ABSENCE-007"),),
+        apply=_drop_backend,
+        revert=_restore,
+        proxy_modes=("none",),
+        networks=CILIUM,
+    ),
+    Fault(
+        "cilium-backend-stale",
+        area="absence",
+        summary="a backend in the kernel's map has the address of a pod that is gone",
+        turns=(Turns("NET-ABSENCE-007"),),
+        apply=_lead_astray,
+        revert=_restore,
+        proxy_modes=("none",),
+        networks=CILIUM,
+    ),
+    Fault(
+        "cilium-replacement-off",
+        area="absence",
+        summary="Cilium's agent on the node was started when the ConfigMap said kube-proxy-replacement false; it says true again",
+        turns=(Turns("NET-ABSENCE-006"),),
+        apply=_replace_nothing,
+        revert=_replace,
+        proxy_modes=("none",),
+        networks=CILIUM,
+    ),
+)

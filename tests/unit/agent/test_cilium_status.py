@@ -1,0 +1,94 @@
+"""What Cilium's agent says of itself, asked at its socket, and by curl where there is no python3."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_k8snet.agent import agent, collected
+from pytest_k8snet.agent.agent import Failed
+from pytest_k8snet.record.facts import Cilium
+from tests.unit.agent.test_collected import sections
+
+HEALTH = {
+    "cilium": {"msg": "1.15.19 (v1.15.19)", "state": "Ok"},
+    "controllers": [{"name": f"sync-policymap-{number}"} for number in range(10_000)],
+    "kube-proxy-replacement": {"devices": ["eth0"], "features": {}, "mode": "True"},
+}
+KEPT = {"state": "Ok", "message": "1.15.19 (v1.15.19)", "replacement": "True"}
+HEAD = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    monkeypatch.setattr(agent, "CILIUM_SOCKET", "/c.sock")
+    given: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "c.sock"))
+        listening.listen()
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                given.append(connection.recv(65536))
+                connection.sendall(given[0])
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield given
+        thread.join(10)
+
+
+def test_the_agent_is_asked_at_its_socket(answers: list[bytes]) -> None:
+    answers.append((HEAD + json.dumps(HEALTH)).encode())
+    assert len(answers[0]) > 1 << 18, "it tells of controllers for every pod"
+    assert agent.cilium() == KEPT
+    assert answers[1].startswith(b"GET /v1/healthz HTTP/1.0\r\n")
+
+
+def test_an_answer_of_another_kind_is_an_error(answers: list[bytes]) -> None:
+    answers.append(b"HTTP/1.0 503 Service Unavailable\r\n\r\n")
+    with pytest.raises(Failed, match=r"Cilium's agent at /c\.sock: HTTP 503"):
+        agent.cilium()
+
+
+def test_a_node_without_the_socket_has_no_cilium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    assert agent.cilium() is None
+
+
+def test_a_socket_that_an_agent_left_behind_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    monkeypatch.setattr(agent, "CILIUM_SOCKET", "/c.sock")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "c.sock"))
+    with pytest.raises(Failed, match=r"Cilium's agent at /c\.sock: Connection refused"):
+        agent.cilium()
+
+
+def test_an_agent_that_says_nothing_of_replacement() -> None:
+    assert agent.read_cilium(200, json.dumps({"cilium": {"state": "Ok"}})) == {"state": "Ok", "message": "", "replacement": None}
+
+
+def test_by_shell_it_is_the_same() -> None:
+    assert collected._cilium(sections(cilium=(HEAD + json.dumps(HEALTH), 0, ""))) == KEPT
+    assert collected._cilium(sections()) is None
+    with pytest.raises(Failed, match="curl: not on the node, so Cilium's agent was not asked"):
+        collected._cilium(sections(cilium=("", 127, "sh: curl: not found")))
+    with pytest.raises(Failed, match="curl: exit status 7"):
+        collected._cilium(sections(cilium=("", 7, "")))
+
+
+def test_typed() -> None:
+    assert Cilium.from_json(None) is None
+    assert Cilium.from_json(KEPT) == Cilium("Ok", "1.15.19 (v1.15.19)", "True")
+    assert [Cilium(None, "", mode).replaces_kube_proxy for mode in ("True", "Strict", "False", "Partial", None)] == [
+        True,
+        True,
+        *[False] * 3,
+    ]
