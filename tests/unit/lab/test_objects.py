@@ -24,7 +24,7 @@ from tests.unit.lab.samples import IMAGES
 
 NATIVE = {"encapsulation": "none", "mtu.pod": 1500, "mtu.uplink": 1500}
 VXLAN = {"encapsulation": "vxlan", "mtu.pod": 1450, "mtu.uplink": 1500, "mtu.tunnel": 1450}
-CILIUM = {"proxy.mode": "none", "cilium.devices": "eth0"}
+CILIUM = {"proxy.mode": "none", "cilium.devices": "eth0", "policy.enforced": True}
 IPVS = {"proxy.mode": "ipvs", "proxy.scheduler": "rr", "proxy.strict_arp": True}
 
 
