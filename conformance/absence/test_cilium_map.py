@@ -21,7 +21,8 @@ def test_cilium_map(cluster, node, verdict):
         A frontend for every port at every address of the Service, NodePorts at addresses of the node that have any, with the ready
         endpoints, else serving and terminating ones; Local policies take the node's own. Topology hints may be heeded or
         not. Not judged: hostPorts of pods, what a CiliumLocalRedirectPolicy leads elsewhere, Services with endpoints in other
-        clusters of a mesh. Until Cilium 1.17 maps hold no protocols: one address and port is the same for TCP and UDP.
+        clusters of a mesh, for some nodes alone (service.cilium.io/node) or without an EndpointSlice.
+        Until Cilium 1.17 maps hold no protocols: one address and port is the same for TCP and UDP.
         Skipped where Cilium does not replace kube-proxy. Maps that are laid out otherwise than in Cilium 1.13 to 1.18 are an
         error, and nodes without python3 cannot be asked.
     Fix

@@ -26,6 +26,9 @@ _EXTERNAL = 0
 _GLOBAL = ("service.cilium.io/global", "io.cilium/global-service")
 """Annotations of Services that other clusters of a mesh have endpoints of, too."""
 
+_OF_SOME = ("service.cilium.io/node", "service.cilium.io/node-selector", "service.cilium.io/type")
+"""Annotations of Services that only some nodes, or only some kinds of addresses, serve."""
+
 _NO_BACKEND = 0
 _HOST_PORT, _AFFINITY = 1 << 3, 1 << 4  # of the first flags
 _LOCAL_REDIRECT, _L7 = 1 << 0, 1 << 2  # of the second ones
@@ -82,11 +85,13 @@ def differences(
 ) -> tuple[virtual_servers.Difference, ...]:
     """Return how the frontends differ from what Services and EndpointSlices ask for; see `virtual_servers.differences`.
 
-    Not judged are frontends that something of Cilium's leads elsewhere on purpose, and Services that also have endpoints in other
-    clusters. Topology hints may be heeded (``enable-service-topology``) or not.
+    Not judged are frontends that something of Cilium's leads elsewhere on purpose, Services that also have endpoints in other clusters or
+    are for some nodes alone, and those that nobody has given an EndpointSlice: Cilium waits for one (``correlateEndpoints``,
+    pkg/k8s/service_cache.go). Topology hints may be heeded (``enable-service-topology``) or not.
     """
     elsewhere = redirected(known)
-    unsettled = [*changed, *(f"Service {_name(service)}" for service in services if _is_global(service))]
+    owners = {_owner(item) for item in endpoint_slices}
+    unsettled = [*changed, *(f"Service {name}" for service in services if (name := _name(service)) not in owners or _is_special(service))]
     table = servers(known, services)
     found: list[tuple[virtual_servers.Difference, ...]] = []
     for backend in (virtual_servers.CILIUM, replace(virtual_servers.CILIUM, takes_hints=True)):
@@ -175,9 +180,14 @@ def _protocols(services: Iterable[Mapping[str, Any]]) -> dict[tuple[str | None, 
     return asked
 
 
-def _is_global(service: Mapping[str, Any]) -> bool:
+def _is_special(service: Mapping[str, Any]) -> bool:
     annotations = service["metadata"].get("annotations") or {}
-    return any(str(annotations.get(name)).lower() == "true" for name in _GLOBAL)
+    return any(str(annotations.get(name)).lower() == "true" for name in _GLOBAL) or any(name in annotations for name in _OF_SOME)
+
+
+def _owner(endpoint_slice: Mapping[str, Any]) -> str:
+    metadata = endpoint_slice["metadata"]
+    return f"{metadata['namespace']}/{(metadata.get('labels') or {}).get(virtual_servers.SERVICE_NAME)}"
 
 
 def _name(service: Mapping[str, Any]) -> str:

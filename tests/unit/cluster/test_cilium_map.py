@@ -180,6 +180,17 @@ def test_services_of_a_mesh_have_endpoints_elsewhere(annotation: str) -> None:
     assert found(TWO, BACKENDS, [shared], endpoint_slice("web", 8080, "10.200.1.5")) == []
 
 
+def test_services_that_some_nodes_serve_are_not_judged() -> None:
+    some = service("web", "10.96.7.7", {"port": 80}, annotations={"service.cilium.io/node": "edge"})
+    assert found([], [], [some], endpoint_slice("web", 8080, "10.200.1.5")) == []
+
+
+def test_cilium_waits_for_a_first_endpoint_slice() -> None:
+    assert found([], [], [WEB]) == []
+    assert found([], [], [WEB], endpoint_slice("web", 8080)) == ["TCP 10.96.7.7:80: no frontend, Service default/web port 80 wants one"]
+    assert found([service_entry("10.96.7.7", 80, 0)], [], [WEB], endpoint_slice("web", 8080)) == []
+
+
 def test_what_is_led_elsewhere_on_purpose_is_not_judged() -> None:
     redirected = [service_entry("10.96.7.7", 80, 0, count=1, flags2=LOCAL_REDIRECT), TWO[1]]
     assert found(redirected, BACKENDS, [WEB], endpoint_slice("web", 8080, "10.200.2.6")) == []

@@ -50,3 +50,48 @@ def test_qemu_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPat
 def test_programs_of_system_folders_are_found_with_a_users_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert debian._search_path() == f"{tmp_path}:/usr/sbin:/sbin"
+
+
+def extracted(target: Path, missing: str | None = None) -> None:
+    """Lay out what mmdebstrap extracts of clang and bpftool, and of what C is compiled with besides."""
+    library = target / "usr/lib/x86_64-linux-gnu"
+    for path in (*debian.BPF_COMPILER_PROGRAMS, "usr/lib/gcc/x86_64-linux-gnu/12/cc1", "usr/lib/x86_64-linux-gnu/libasan.so.8"):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_text(path)
+    for name in debian.BPF_COMPILER_LIBRARIES:
+        if name == missing:
+            continue
+        if name == "clang-cpp":  # the real one is in a folder of LLVM's own
+            (target / "usr/lib/llvm-14/lib").mkdir()
+            (target / "usr/lib/llvm-14/lib/libclang-cpp.so.14").write_text(name)
+            (library / "libclang-cpp.so.14").symlink_to("../llvm-14/lib/libclang-cpp.so.14")
+        elif name == "elf":  # the version is in its name, and the folder is one that /usr was merged with
+            (target / "lib/x86_64-linux-gnu").mkdir(parents=True)
+            (target / "lib/x86_64-linux-gnu/libelf-0.188.so").write_text(name)
+            (target / "lib/x86_64-linux-gnu/libelf.so.1").symlink_to("libelf-0.188.so")
+        else:
+            (library / f"lib{name}.so.1").write_text(name)
+
+
+def test_of_the_compiler_s_packages_programs_and_their_libraries_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "_bootstrap", lambda target, **_: extracted(target))
+    with SilentProgress().step("compiler") as step:
+        debian.make_bpf_compiler(tmp_path, step)
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+    root = tmp_path / "root"
+    assert (root / "usr/bin/clang").read_text() == "usr/lib/llvm-14/bin/clang"
+    library = root / "usr/lib/x86_64-linux-gnu"
+    assert (library / "libclang-cpp.so.14").read_text() == "clang-cpp"
+    assert (library / "libelf.so.1").read_text() == "elf"
+    assert not [path for path in root.rglob("*") if path.is_symlink() and not path.exists()], "links that lead nowhere"
+    assert not (library / "libasan.so.8").exists()
+    assert not (root / "usr/lib/gcc").exists()
+
+
+def test_a_compiler_without_one_of_its_libraries_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "_bootstrap", lambda target, **_: extracted(target, "z3"))
+    with (
+        SilentProgress().step("compiler") as step,
+        pytest.raises(LabError, match=r"clang-14: Debian's packages bring no libz3\.so"),
+    ):
+        debian.make_bpf_compiler(tmp_path, step)
