@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from pytest_k8snet.judge import policy
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.policy import Answer, Asked, PolicyRecord
+from pytest_k8snet.record.store import RunFolder
 from tests.unit.judge.builder import outcome
 
+RECORDINGS = Path(__file__).parents[2] / "recordings"
 OPEN, SHUT, CHOSEN = 8722, 8723, 8724
 WANTED = PolicyExpectation(enforced=Wanted(True, "claim DaemonSet kube-system/calico-node"))
 
@@ -158,6 +161,33 @@ def test_where_it_does_not_apply() -> None:
     older = judged(record(pod=None))
     assert outcome(older) == ("skip", "nobody was known to enforce NetworkPolicies when this was measured: none was made")
     assert (refused.unsupported, older.unsupported) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("recording", "expected"),
+    [
+        ("ipvs-policy", {}),
+        (
+            "ipvs-faults-policy",
+            {
+                "node-1": {"keeps the pods of node-1, node-2 away from port 8723", "keeps the pod of node-2 away from port 8724"},
+                "node-2": {"to the pod of node-1, and", "keeps the pod of node-2 away", "not enforced between pods of this node"},
+            },
+        ),
+    ],
+)
+def test_what_a_real_lab_gave(recording: str, expected: dict[str, set[str]]) -> None:
+    folder = RunFolder(RECORDINGS / recording)
+    found: dict[str, set[str]] = {}
+    for name in ("node-1", "node-2"):
+        document = folder.get("policy", name)
+        assert document is not None
+        verdict, message = outcome(judged(PolicyRecord.from_document(document)))
+        if verdict != "pass":
+            assert verdict == "fail"
+            wanted = expected.get(name, set())
+            found[name] = {words for words in wanted if words in message} or {message}
+    assert found == expected
 
 
 def document(values: Any, reason: str | None = None) -> Document:
