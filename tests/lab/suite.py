@@ -28,9 +28,11 @@ from tests.junit import without_times
 BIN = Path(sys.executable).parent
 Case = tuple[str, str]
 
-#: Checks that have nothing to judge in labs without flannel, BIRD, ingress controllers and nftables mode.
+#: Checks that have nothing to judge in labs without flannel, BIRD, Cilium, ingress controllers and nftables mode.
 NOTHING_TO_JUDGE = frozenset(
     {
+        "NET-ABSENCE-006",
+        "NET-ABSENCE-007",  # of Cilium
         "NET-CONTROL-007",
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
         "NET-INGRESS-001",

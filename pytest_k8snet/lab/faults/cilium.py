@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -141,6 +142,13 @@ def _replace(lab: FaultyLab, node: FaultyNode) -> None:
     _restart(lab, node, "True")
 
 
+def _filter(value: int) -> Callable[[FaultyLab, FaultyNode], None]:
+    def change(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.run(node.name, ["sysctl", "--write", f"net.ipv4.conf.cilium_host.rp_filter={value}"])
+
+    return change
+
+
 FAULTS = (
     Fault(
         "cilium-frontend-missing",
@@ -179,6 +187,16 @@ FAULTS = (
         turns=(Turns("NET-ABSENCE-006"),),
         apply=_replace_nothing,
         revert=_replace,
+        proxy_modes=("none",),
+        networks=CILIUM,
+    ),
+    Fault(
+        "cilium-host-strict",
+        area="kernel",
+        summary="the reverse path filter of the node's cilium_host is strict, as a sysctl.d file for all devices leaves it",
+        turns=(Turns("NET-KERNEL-009"),),
+        apply=_filter(1),
+        revert=_filter(0),
         proxy_modes=("none",),
         networks=CILIUM,
     ),

@@ -92,7 +92,6 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
 #: Checks whose failing cases rest on documents alone, and why no lab can have the real thing.
 WITHOUT_FAULT = {
     "NET-KERNEL-006": "the CNI's bridge plugin turns forwarding on again with the next pod that it makes, a probe pod included",
-    "NET-KERNEL-009": "it takes Cilium or the AWS VPC CNI; the lab's own networks route symmetrically",
     "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
     "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
     "NET-NODE-004": "the lab's network devices are virtual and tell no speed",
@@ -102,7 +101,7 @@ _HEAD = """# Faults
 
 What `k8snet lab fault apply NAME --node NODE` breaks, and every case of the suite that is then neither pass nor skip: on such a lab with
 `--line-rate 50mbit`, with the profiles `lab`, `tuned-node` and those of the lab's proxy mode and network. The project's lab tests apply
-each (on ipvs and native, where a lab may be any; those of flannel and BGP on the networks that `K8SNET_TEST_LAB` names; several at
+each (on ipvs and native, where a lab may be any; those of other networks where `K8SNET_TEST_LAB` names them; several at
 a time), run the suite and compare, exactly, at the level of the checks that are to turn: a fault of what is read may turn checks that send
 packets as well.
 `k8snet lab fault revert` mends it again.
