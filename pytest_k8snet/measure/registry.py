@@ -135,6 +135,9 @@ class Measurement:
 #: Checks of what the kernels have counted during the run.
 ACTIVITY_CHECKS = ("NET-CONNTRACK-002", "NET-NODE-001", "NET-NODE-002")
 
+#: Checks of tables of Services, which may have to wait until the cluster has mended itself.
+TABLE_CHECKS = ("NET-PROXY-006", "NET-PROXY-009", "NET-ABSENCE-007")
+
 #: Checks of what a proxy that has just begun does not do yet: what others measure meanwhile is the time it is given.
 API_CHECKS = ("NET-CONTROL-008",)
 DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
@@ -149,7 +152,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     measurement.kind: measurement
     for measurement in (
         Measurement("facts", "node", "read", module="pytest_k8snet.measure.facts"),
-        Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=("NET-PROXY-006", "NET-PROXY-009"), early=True),
+        Measurement("ipvs", "node", "read", module="pytest_k8snet.measure.ipvs", last=TABLE_CHECKS, early=True),
         Measurement("activity", "node", "read", module="pytest_k8snet.measure.activity", last=ACTIVITY_CHECKS),
         Measurement("reach", "node", "probe", module="pytest_k8snet.measure.reach"),
         Measurement("wire", "node", "probe", module="pytest_k8snet.measure.wire"),
