@@ -217,4 +217,4 @@ def naming(backend: str, lines: Sequence[str], destination: str) -> list[dict[st
     return found
 
 
-OPERATIONS = {"connect": connect, "counted": counted, "hold": hold, "held": held}
+OPERATIONS = {"connect": connect, "counted": counted, "hold": hold, "held": held, "remembered": remembered}
