@@ -13,7 +13,8 @@ from pytest_k8snet.lab.faults.table import fault, turned
 from tests.junit import without_times
 from tests.plugin.bench import Bench
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
+ROOT = Path(__file__).parent.parent.parent
+RECORDINGS = ROOT / "tests" / "recordings"
 NAMES = sorted(path.parent.name for path in RECORDINGS.glob("*/recording.json"))
 
 
@@ -22,7 +23,8 @@ def test_recording(bench: Bench, name: str) -> None:
     place = RECORDINGS / name
     about = json.loads((place / "recording.json").read_text())
     profiles = json.loads((place / "run.json").read_text())["settings"]["profile"]["value"].split(", ")
-    today = [f"--k8snet-profile={profile}" for profile in profiles]  # as this version ships them, not as they were then
+    # As this version has them, not as they were then.
+    today = [f"--k8snet-profile={ROOT / profile if profile.startswith('tests/') else profile}" for profile in profiles]
     ran = bench.run(f"--k8snet-replay={place}", *today, "--k8snet-save-bundle=b.tar.zst", fake=False)
     pairs = [json.loads(path.read_text())["subject"] for path in (place / "throughput").glob("*.json")]
     nodes = sorted(path.stem for path in (place / "facts").glob("*.json"))

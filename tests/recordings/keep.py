@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from tests.lab.test_no_proxy import LEFT_OVER
 from tests.lab.test_policy import TOGETHER as TOGETHER_OF_POLICIES
 
 HERE = Path(__file__).parent
+OWN_PROFILE = re.compile(r"/[^\s\"]*/(tests/lab/\w+\.yaml)")  # of the lab tests, wherever they were run
 FILES = ("run", "plan", "probes", "profiles")
 KINDS = (*sorted(MEASUREMENTS), "cluster", "shared")
 
@@ -56,7 +58,7 @@ def keep_one(run: Path, name: str, faults: Mapping[str, str] | None = None) -> N
         shutil.rmtree(place)
     sources = [run / f"{file}.json" for file in FILES] + [source for kind in KINDS for source in sorted((run / kind).glob("*.json"))]
     for source in sources:
-        content = json.loads(source.read_text())
+        content = json.loads(OWN_PROFILE.sub(r"\1", source.read_text()))
         if source.parent.name == "cluster":
             content["method"] = "API of a lab"
         if source.name == RUN:

@@ -300,7 +300,7 @@ def test_nodes_that_differ_are_told_apart() -> None:
 
 
 def test_init_from_a_bundle_and_from_a_folder() -> None:
-    folder = RECORDINGS / "ipvs-faults-1"
+    folder = RECORDINGS / "ipvs-faults-services"
     write_bundle(RunFolder(folder), Path("b.tar.zst"), run_id="r1")
     begun = profile("init", "b.tar.zst")
     assert begun.exit_code == 0, begun.output
@@ -310,8 +310,8 @@ def test_init_from_a_bundle_and_from_a_folder() -> None:
     at = lines.index("proxy:")
     assert lines[at + 1 : at + 4] == [
         "  # nodes disagree about mode; take one, or make them agree",
-        "  # mode: ipvs  # node-1, node-3",
-        "  # mode: iptables  # node-2; the cluster claims ipvs (ConfigMap kube-system/kube-proxy config.conf mode)",
+        "  # mode: ipvs  # node-1, node-2",
+        "  # mode: iptables  # node-3; the cluster claims ipvs (ConfigMap kube-system/kube-proxy config.conf mode)",
     ]
     assert "  pod: 1500  # node-1, node-2, node-3" in lines
     assert "      net.netfilter.nf_conntrack_max: 131072  # node-1, node-2, node-3" in lines
