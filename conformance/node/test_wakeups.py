@@ -15,7 +15,7 @@ def test_wakeups(k8snet_node, documents, expect, verdict):
         waiting as well: they are late and arrive in bursts. Steal is not told by every hypervisor; a clock tells.
     How it is measured
         For one second the node sleeps 1 ms again and again and looks how late it wakes. Wake-ups that come 10 ms or more too
-        late are gaps; where they make more than 2 % of the time, it is taken again, up to three times: the best take counts. The
+        late are gaps; where they make more than 2 % of the time, it is taken again 1, 3 and 6 s later: the best take counts. The
         processors' time by use, steal among it, is read before and after.
     Expected
         Less than node.late of the profile (0.1) of the time in gaps; from a quarter of that on it is advice. Without a profile's

@@ -90,7 +90,8 @@ def late(*gaps: float) -> dict[str, Any]:
     return {"late_ms": sorted([0.1] * 500 + [*gaps]), "processor": {"user": 1, "idle": 99, "steal": 0}}
 
 
-def test_late_wakeups_are_looked_at_again() -> None:
+def test_late_wakeups_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wakeups, "PAUSES_S", (0.0, 0.001, 0.002))
     fake = FakeCluster(["node-1", "node-2", "node-3"])
     answers = iter([late(70.0, 80.0), late(12.0)])
     fake.answer("node-1", "latency.wakeups", lambda _: next(answers))
@@ -103,5 +104,5 @@ def test_late_wakeups_are_looked_at_again() -> None:
         (0.15, 2, [70.0, 80.0]),
         (0.012, 1, [12.0]),
     ]
-    assert [item["late_share"] for item in found["node-2"]["takes"]] == [0.15] * 3
+    assert [item["late_share"] for item in found["node-2"]["takes"]] == [0.15] * 4, "as often as there are pauses, and once"
     assert [item["late_share"] for item in found["node-3"]["takes"]] == [0.0]
