@@ -31,7 +31,7 @@ from pytest_k8snet.agent.agent import Failed, in_threads, line_of, nft_tables, o
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 IPVS_TABLE, IPVS_CONNECTIONS = "/proc/net/ip_vs", "/proc/net/ip_vs_conn"
@@ -118,10 +118,8 @@ def remembered(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def expires_s(table: str, address: str, port: int, client: str, source_port: int) -> int | None:
     """Return after how many seconds a connection in the text of /proc/net/ip_vs_conn is forgotten."""
-    want = [f"{source_port:04X}", f"{port:04X}"]
-    for line in table.splitlines()[1:]:
-        words = line.split()
-        if len(words) > 8 and words[0] == "TCP" and [words[2], words[4]] == want and same(words[1], client) and same(words[3], address):
+    for words in connections_of(table, address, port):
+        if len(words) > 8 and int(words[2], 16) == source_port and same(words[1], client):
             return int(words[8])
     return None
 
@@ -163,15 +161,20 @@ def scheduler_of(table: str, address: str, port: int) -> str | None:
 def ipvs_connections(table: str, address: str, port: int, clients: set[str]) -> list[list[Any]]:
     """Return a virtual server's connections from `clients` in the text of /proc/net/ip_vs_conn."""
     found = []
-    number = f"{port:04X}"
-    for line in table.splitlines()[1:]:
-        words = line.split()
-        if len(words) < 8 or words[0] != "TCP" or words[4] != number or not same(words[3], address):
-            continue
+    for words in connections_of(table, address, port):
         client = plain(words[1])
         if client in clients and words[2] != "0000":  # port 0 is the template of an affinity
             found.append([client, int(words[2], 16), plain(words[5]), int(words[6], 16)])
     return found
+
+
+def connections_of(table: str, address: str, port: int) -> Iterator[list[str]]:
+    """Yield the words of the lines of /proc/net/ip_vs_conn that are of a virtual server."""
+    number = f"{port:04X}"
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) >= 8 and words[0] == "TCP" and words[4] == number and same(words[3], address):
+            yield words
 
 
 def same(written: str, address: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.errors import AccessError, MeasurementError, UnsupportedError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ Place = Literal["host", "pod"]
 PORT = 5201  # iperf3's: the one that a firewall between nodes is most likely to let through
 SERVE_S = 300.0  # after which a server ends by itself
 _SHORT_S = 30.0
+_REQUEST_S = 60.0
 
 
 def agent_of(context: MeasureContext, node: str, place: Place) -> Agent:
@@ -82,6 +83,57 @@ def documents_of(kind: str, method: str, measure: Callable[[], Outcomes]) -> Ite
     duration_s = round(time.monotonic() - start, 3)
     for subject, answer in answers.items():
         yield replace(take_document(kind, subject, method, partial(given, answer)), started=started, duration_s=duration_s)
+
+
+def by_pods(
+    kind: str, method: str, context: MeasureContext, subjects: Sequence[str], measure: Callable[[MeasureContext, Sequence[str]], Outcomes]
+) -> Iterator[Document]:
+    """Yield the documents of what probe pods measure together: what keeps `measure` from it is the reason of each."""
+
+    def measured() -> Outcomes:
+        try:
+            without_pods(context, subjects)
+            return measure(context, subjects)
+        except MEASURE_ERRORS as error:
+            return dict.fromkeys(subjects, error)
+
+    yield from documents_of(kind, method, measured)
+
+
+def without_pods(context: MeasureContext, subjects: Sequence[str]) -> None:
+    """Raise what says that this way to the nodes has no pods at all, before anything is waited for."""
+    for name in subjects[:1]:
+        try:
+            context.access.pod(name)
+        except UnsupportedError:
+            raise
+        except AccessError:
+            pass  # that node's alone
+
+
+@contextmanager
+def listening(
+    context: MeasureContext, nodes: Sequence[str], ports: Sequence[int], for_s: float
+) -> Iterator[tuple[Mapping[str, str], Mapping[str, str]]]:
+    """Let the probe pods of `nodes` answer connections (``traffic.serve``); give the addresses of those that do, and why others do not."""
+
+    def start(node: str) -> None:
+        for port in ports:
+            params = {"name": node, "port": port, "max_s": for_s, "connection_s": for_s}
+            numbers[node].append(context.access.pod(node).request("traffic.serve", params, timeout_s=_REQUEST_S)["number"])
+
+    def stop(node: str) -> None:
+        for number in numbers[node]:
+            with suppress(AccessError):  # it ends by itself
+                context.access.pod(node).request("traffic.stop", {"number": number}, timeout_s=_REQUEST_S)
+
+    numbers: dict[str, list[int]] = {node: [] for node in nodes}
+    broken = {node: str(outcome) for node, outcome in at_once(context, nodes, start).items() if outcome is not None}
+    endpoints = {node: context.probes[node].pod_ip or "" for node in nodes if node not in broken}
+    try:
+        yield endpoints, broken
+    finally:
+        at_once(context, nodes, stop)
 
 
 def connections(

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, PORT, SPREAD, STICKY, GroupService
 from pytest_k8snet.cluster.serving import is_served
-from pytest_k8snet.errors import AccessError, MeasurementError
+from pytest_k8snet.errors import MeasurementError
 from pytest_k8snet.measure import moving
-from pytest_k8snet.measure.answering import Outcomes, at_once, connections, documents_of
-from pytest_k8snet.measure.service import MADE_S, without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
+from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods, connections, listening
+from pytest_k8snet.measure.service import MADE_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -36,16 +33,7 @@ OF_SERVICES = "-A KUBE-SERVICES "
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Connect from the probe pods of `subjects`, all at the same time."""
     method = f"{CONNECTIONS} TCP connections to one Service, by the agent of the probe pod; tables of the node by that of the node"
-    yield from documents_of("balance", method, partial(_measured, context, subjects))
-
-
-def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
-    try:
-        for name in subjects[:1]:  # before anything is waited for
-            without_pods(context, name)
-        return _outcomes(context, subjects)
-    except MEASURE_ERRORS as error:
-        return dict.fromkeys(subjects, error)
+    yield from by_pods("balance", method, context, subjects, _outcomes)
 
 
 def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
@@ -55,7 +43,7 @@ def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     def connect(node: str) -> dict[str, Any]:
         return {"spread": _spread(context, node, spread, endpoints), "sticky": _sticky(context, node, sticky)}
 
-    with _serving(context, spread.nodes) as (endpoints, broken):
+    with listening(context, spread.nodes, [*GROUP_TARGET_PORTS.values()], SERVE_S) as (endpoints, broken):
         if not endpoints:
             raise MeasurementError(f"no endpoint of Service {spread.namespace}/{spread.name} answers: {'; '.join(broken.values())}")
         found = at_once(context, subjects, connect)
@@ -65,29 +53,6 @@ def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     return {
         node: outcome if isinstance(outcome, Exception) else {**shared, **outcome, "moved": moved[node]} for node, outcome in found.items()
     }
-
-
-@contextmanager
-def _serving(context: MeasureContext, nodes: Sequence[str]) -> Iterator[tuple[Mapping[str, str], Mapping[str, str]]]:
-    """Let the probe pods of `nodes` answer; give the addresses of those that do, and why the others do not."""
-
-    def start(node: str) -> None:
-        for port in GROUP_TARGET_PORTS.values():
-            params = {"name": node, "port": port, "max_s": SERVE_S, "connection_s": SERVE_S}
-            numbers[node].append(context.access.pod(node).request("traffic.serve", params, timeout_s=REQUEST_S)["number"])
-
-    def stop(node: str) -> None:
-        for number in numbers[node]:
-            with suppress(AccessError):  # it ends by itself
-                context.access.pod(node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S)
-
-    numbers: dict[str, list[int]] = {node: [] for node in nodes}
-    broken = {node: str(outcome) for node, outcome in at_once(context, nodes, start).items() if outcome is not None}
-    endpoints = {node: context.probes[node].pod_ip or "" for node in nodes if node not in broken}
-    try:
-        yield endpoints, broken
-    finally:
-        at_once(context, nodes, stop)
 
 
 def _spread(context: MeasureContext, node: str, service: GroupService, endpoints: Mapping[str, str]) -> dict[str, Any]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import IDLE_PORT, IDLE_TARGET_PORT, SPREAD, GroupService
-from pytest_k8snet.errors import AccessError, MeasurementError
-from pytest_k8snet.measure.answering import Outcomes, at_once, documents_of
-from pytest_k8snet.measure.service import MADE_S, without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
+from pytest_k8snet.errors import MeasurementError
+from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods, listening
+from pytest_k8snet.measure.service import MADE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,40 +29,15 @@ _BETWEEN_S = 1.0
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Leave connections of the probe pods of `subjects` idle, all at the same time; nothing where it was not asked for."""
     method = f"two TCP connections to one endpoint of a Service, by the agent of the probe pod; one is used every {USED_EVERY_S:g} s"
-    yield from documents_of("idle", method, partial(_measured, context, subjects))
-
-
-def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
-    try:
-        for name in subjects[:1]:  # before anything is waited for
-            without_pods(context, name)
-        if not context.idle_s:
-            return {name: {"asked_s": 0, "service": None, "endpoint": None, "not_serving": {}, "opened": None} for name in subjects}
-        return _left_idle(context, subjects)
-    except MEASURE_ERRORS as error:
-        return dict.fromkeys(subjects, error)
+    yield from by_pods("idle", method, context, subjects, _left_idle)
 
 
 def _left_idle(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+    if not context.idle_s:
+        return {name: {"asked_s": 0, "service": None, "endpoint": None, "not_serving": {}, "opened": None} for name in subjects}
     service = next(group for group in context.probe_groups() if group.name == SPREAD)
-    life_s = context.idle_s + SPARE_S
-    params = {"port": IDLE_TARGET_PORT, "max_s": life_s, "connection_s": life_s}
-    servers = at_once(
-        context,
-        service.nodes,
-        lambda node: context.access.pod(node).request("traffic.serve", {**params, "name": node}, timeout_s=REQUEST_S)["number"],
-    )
-    broken = {node: str(number) for node, number in servers.items() if isinstance(number, Exception)}
-    endpoints = [node for node in service.nodes if node not in broken]
-
-    def stop(node: str) -> None:
-        with suppress(AccessError):  # it ends by itself
-            context.access.pod(node).request("traffic.stop", {"number": servers[node]}, timeout_s=REQUEST_S)
-
-    try:
-        found = at_once(context, subjects, lambda node: _node(context, node, service, endpoints), together=TOGETHER)
-    finally:
-        at_once(context, endpoints, stop)
+    with listening(context, service.nodes, (IDLE_TARGET_PORT,), context.idle_s + SPARE_S) as (endpoints, broken):
+        found = at_once(context, subjects, lambda node: _node(context, node, service, [*endpoints]), together=TOGETHER)
     shared = {"asked_s": context.idle_s, "service": f"{service.namespace}/{service.name}", "not_serving": broken}
     return {node: outcome if isinstance(outcome, Exception) else {**shared, **outcome} for node, outcome in found.items()}
 

@@ -11,15 +11,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_policies import CHOSEN_PORT, NAME, OPEN_PORT, PORTS, PolicyPod
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.errors import ClusterError
-from pytest_k8snet.measure.answering import Outcomes, at_once, documents_of
-from pytest_k8snet.measure.service import MADE_S, without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
+from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods
+from pytest_k8snet.measure.service import MADE_S
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext, PolicyTools
@@ -55,21 +53,13 @@ class _Asked:
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Ask the pods of `subjects`; nothing is made where nobody is known to enforce NetworkPolicies."""
     method = "TCP connections to a pod that a NetworkPolicy selects, before, while and after there is one, by agents of probe pods"
-    yield from documents_of("policy", method, partial(_measured, context, subjects))
+    yield from by_pods("policy", method, context, subjects, _measure)
 
 
-def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
-    try:
-        for name in subjects[:1]:  # before anything is waited for
-            without_pods(context, name)
-        if context.policy is None:
-            return {name: {"pod": None, "policy": None, "refused": None, "pod_error": None, "asked": []} for name in subjects}
-        return _measure(context, subjects, context.policy)
-    except MEASURE_ERRORS as error:
-        return dict.fromkeys(subjects, error)
-
-
-def _measure(context: MeasureContext, subjects: Sequence[str], tools: PolicyTools) -> Outcomes:
+def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+    tools = context.policy
+    if tools is None:
+        return {name: {"pod": None, "policy": None, "refused": None, "pod_error": None, "asked": []} for name in subjects}
     pods = {pod.node: pod for pod in tools.pods() if pod.node in context.probes and context.probes[pod.node].error is None}
     asked = [item for name in subjects if name in pods for item in _plan(context, pods, name)]
     refused = _in_phases(context, asked, tools)

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PER_SERVICE, SCALE_TARGET_PORT
 from pytest_k8snet.errors import AccessError, MeasurementError
-from pytest_k8snet.measure.answering import Outcomes, at_once, connections, documents_of
-from pytest_k8snet.measure.service import without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
+from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods, connections
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -33,21 +31,12 @@ _BETWEEN_S = 0.5
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Make Services, more and more, and connect from the probe pods of `subjects`; nothing where none were asked for."""
     method = f"{CONNECTIONS} TCP connections to the last of many frontends of Services, by the agent of the probe pod"
-    yield from documents_of("scale", method, partial(_measured, context, subjects))
+    yield from by_pods("scale", method, context, subjects, _measure)
 
 
-def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
-    try:
-        for name in subjects[:1]:  # before anything is waited for
-            without_pods(context, name)
-        if not context.service_scale:
-            return {name: {"endpoint": None, "sizes": ()} for name in subjects}
-        return _measure(context, subjects)
-    except MEASURE_ERRORS as error:
-        return dict.fromkeys(subjects, error)
-
-
-def _measure(context: MeasureContext, subjects: Sequence[str]) -> dict[str, Mapping[str, Any] | Exception]:
+def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+    if not context.service_scale:
+        return {name: {"endpoint": None, "sizes": ()} for name in subjects}
     assert context.make_frontends is not None
     _check_room(context)
     endpoint = next((name for name in reversed(subjects) if context.probes[name].error is None), None)

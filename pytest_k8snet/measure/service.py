@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PORT, TARGET_PORT, ProbeService
-from pytest_k8snet.errors import AccessError, K8sNetError, UnsupportedError
+from pytest_k8snet.errors import AccessError, K8sNetError
+from pytest_k8snet.measure.answering import without_pods
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         return take_document("service", subject, method, values)
 
     try:
-        for name in subjects[:1]:  # before anything is waited for
-            without_pods(context, name)
+        without_pods(context, subjects)
         services = [service for service in context.probe_services() if service.node in context.probes]
     except MEASURE_ERRORS as error:
         yield from (document(subject, error) for subject in subjects)
@@ -93,16 +93,6 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
                 if isinstance(number, int):
                     with suppress(AccessError):
                         context.access.pod(service.node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S)
-
-
-def without_pods(context: MeasureContext, name: str) -> None:
-    """Raise what says that this way to the nodes has no pods at all."""
-    try:
-        context.access.pod(name)
-    except UnsupportedError:
-        raise
-    except AccessError:
-        pass  # that node's alone
 
 
 def _serve(context: MeasureContext, node: str) -> int | K8sNetError:
