@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.access import fakes
 from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.fakes.balance import APART, SCALED
+from pytest_k8snet.access.fakes.traffic import POLICED
 from pytest_k8snet.access.probe_ingresses import SERVICE, ProbeIngress, ingress_host, ingress_name
 from pytest_k8snet.access.probe_policies import NAME as POLICY
 from pytest_k8snet.access.probe_policies import PolicyPod
@@ -253,12 +255,6 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
     }
 
 
-SCALED = "balance: node whose pod Services of many ports lead to"
-APART = "balance: pods that no Service of several leads to"
-LED = "ingress: node that the Service behind Ingresses leads to"
-POLICED = "traffic: whether there is a NetworkPolicy"
-
-
 class FakeCluster:
     """A healthy cluster, until it is changed. Implements what a run needs of a cluster (`pytest_k8snet.backend.Backend`).
 
@@ -413,8 +409,8 @@ class FakeCluster:
         return f"10.96.3.{number}"
 
     def lead_ingress(self, probe: Probe) -> None:
-        """Lead the Service behind Ingresses to a pod."""
-        self.kept[LED] = probe.node
+        """Pretend to lead the Service behind Ingresses to a pod: whichever is asked answers for all."""
+        del probe
 
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Pretend to make a NetworkPolicy, and to enforce it."""

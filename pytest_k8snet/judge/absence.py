@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_k8snet.cluster import virtual_servers
+from pytest_k8snet.cluster.claims.cilium import NAME as CILIUM
 from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import RecordError
@@ -33,7 +34,6 @@ PROXY_CHAINS = (
 )
 
 
-CILIUM = "cilium"
 CILIUM_SOCKET = "/run/cilium/cilium.sock"
 
 _ASK_CILIUM = f"curl --unix-socket {CILIUM_SOCKET} http://localhost/v1/healthz"

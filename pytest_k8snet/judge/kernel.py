@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
+from pytest_k8snet.cluster.claims.cilium import NAME as CILIUM
 from pytest_k8snet.cluster.model import Node
 from pytest_k8snet.expect.model import KernelExpectation, SysctlWant
 from pytest_k8snet.expect.namespaces import reach
@@ -320,7 +321,7 @@ def reverse_path(facts: NodeFacts, cni: str | None) -> Judgement:
 
 def _asymmetric(facts: NodeFacts, cni: str | None) -> dict[str, str]:
     """Return the devices by which a CNI lets packets come in whose answers leave by others, and why."""
-    if cni == "cilium" and facts.host.link("cilium_host") is not None:
+    if cni == CILIUM and facts.host.link("cilium_host") is not None:
         return {"cilium_host": "Cilium brings packets to it that the routing table would send elsewhere (claim CNI cilium)"}
     if cni == "aws-vpc-cni" and facts.uplink is not None:
         return {facts.uplink: "pods with addresses of other network interfaces answer NodePorts by it (claim CNI aws-vpc-cni)"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.lab.accounts import account
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 from pytest_k8snet.lab.node_files import TUNING, UPLINK
@@ -64,8 +65,8 @@ def manifests(settings: LabSettings, plan: AddressPlan, images: Mapping[str, str
     Unlike the chart's the CNI configuration gives pods the lab's sysctls, the CNI plugin is on nodes already, nodes mount what agents
     need of their file systems themselves, and maps are small.
     """
-    yield from _account("cilium", _AGENT_RULES)
-    yield from _account("cilium-operator", _OPERATOR_RULES)
+    yield from account(NAMESPACE, "cilium", _AGENT_RULES)
+    yield from account(NAMESPACE, "cilium-operator", _OPERATOR_RULES)
     yield _object("v1", "ConfigMap", CONFIG_MAP, data=configuration(settings))
     cni = {"cniVersion": "0.3.1", "name": "cilium", "plugins": [{"type": "cilium-cni"}, TUNING]}
     yield _object("v1", "ConfigMap", CNI_CONFIG_MAP, data={_CNI_TEMPLATE: json.dumps(cni, indent=2)})
@@ -114,19 +115,6 @@ def configuration(settings: LabSettings) -> dict[str, str]:
 
 def _object(api_version: str, kind: str, name: str, **content: Any) -> dict[str, Any]:
     return {"apiVersion": api_version, "kind": kind, "metadata": {"namespace": NAMESPACE, "name": name}, **content}
-
-
-def _account(name: str, rules: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    api = "rbac.authorization.k8s.io"
-    yield _object("v1", "ServiceAccount", name)
-    yield {"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
-    yield {
-        "apiVersion": f"{api}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
-    }
 
 
 def _environment(plan: AddressPlan) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.lab.accounts import account
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import TUNING
@@ -29,24 +30,12 @@ def manifests(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[
     """
     labels = {"k8s-app": "flannel", "pod-security.kubernetes.io/enforce": "privileged"}
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    yield {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "flannel"},
-        "rules": [
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
-            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
-        ],
-    }
-    yield {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "flannel"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "flannel"},
-        "subjects": [{"kind": "ServiceAccount", "name": "flannel", "namespace": NAMESPACE}],
-    }
-    yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": NAMESPACE, "name": "flannel"}}
+    rules = [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
+    ]
+    yield from account(NAMESPACE, "flannel", rules)
     yield {
         "apiVersion": "v1",
         "kind": "ConfigMap",

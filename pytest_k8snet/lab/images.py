@@ -160,19 +160,17 @@ def lab_images(
             _PATH,
         ),
     )
-    asked = [
-        (FLANNEL, "flannel", flanneld, "opt/bin/flanneld"),
-        (KUBE_ROUTER, "kube-router", kube_router, "usr/local/bin/kube-router"),
-    ]
-    others = [(reference, title, program, place) for reference, title, program, place in asked if program is not None]
-    made += tuple(_with_program(tools, _PATH, *given) for given in others)
+    if flanneld is not None:
+        made += (_with_program(tools, FLANNEL, "flannel", flanneld, "opt/bin/flanneld"),)
+    if kube_router is not None:
+        made += (_with_program(tools, KUBE_ROUTER, "kube-router", kube_router, "usr/local/bin/kube-router"),)
     return made if cilium is None else made + _cilium_images(tools, cilium)
 
 
-def _with_program(tools: Layer, environment: Mapping[str, str], reference: str, title: str, program: Path, place: str) -> Image:
+def _with_program(tools: Layer, reference: str, title: str, program: Path, place: str) -> Image:
     """Give an image of the tools and one program beside."""
     layer = Layer(title, lambda tar: _add_program(tar, program, place))
-    return Image((reference,), (tools, layer), (f"/{place}",), environment)
+    return Image((reference,), (tools, layer), (f"/{place}",), _PATH)
 
 
 def _cilium_images(tools: Layer, files: CiliumFiles) -> tuple[Image, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.lab import ingress_controller
+from pytest_k8snet.lab.accounts import account
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.pki import Authority
 
@@ -41,7 +42,6 @@ TUNED = {
 
 def manifests(plan: AddressPlan, image: str) -> Iterator[Mapping[str, Any]]:
     """Give the objects, in an order in which they can be made."""
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME}
     rules = [
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["list", "watch"]},
         {"apiGroups": [GATEWAY_GROUP], "resources": ["httproutes"], "verbs": ["list", "watch"]},
@@ -50,15 +50,7 @@ def manifests(plan: AddressPlan, image: str) -> Iterator[Mapping[str, Any]]:
     ]
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     yield from (_definition(kind, plural) for kind, plural in GATEWAY_KINDS.items())
-    yield {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": NAME}, "rules": rules}
-    yield {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": NAME},
-        "roleRef": role,
-        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
-    }
-    yield _object("v1", "ServiceAccount", NAME)
+    yield from account(NAMESPACE, NAME, rules)
     yield _object("v1", "ConfigMap", PROGRAM, data={"controller.py": Path(ingress_controller.__file__).read_text()})
     yield settings(TUNED)
     pair = Authority("ingress of the lab").issue("ingress", dns=["*.k8snet.invalid"])

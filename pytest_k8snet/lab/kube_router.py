@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.lab.accounts import account
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.settings import SERVICE_CIDR
 
@@ -39,15 +40,7 @@ def manifests(plan: AddressPlan, image: str) -> Iterator[Mapping[str, Any]]:
         {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": watched},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": watched},
     ]
-    yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": NAMESPACE, "name": NAME}}
-    yield {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": NAME}, "rules": rules}
-    yield {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": NAME},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
-        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
-    }
+    yield from account(NAMESPACE, NAME, rules)
     yield _daemon_set(plan, image)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.lab import cilium, flannel, ingress, kube_router
+from pytest_k8snet.lab.accounts import role_binding
 from pytest_k8snet.lab.addresses import API_PORT
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 
@@ -112,7 +113,7 @@ def _kube_proxy(settings: LabSettings, plan: AddressPlan, image: str) -> Iterato
         "users": [{"name": "default", "user": {"tokenFile": f"{_TOKEN}/token"}}],
     }
     yield _object("v1", "ServiceAccount", "kube-proxy")
-    yield _role_binding("kubeadm:node-proxier", "system:node-proxier", "kube-proxy")
+    yield role_binding("kubeadm:node-proxier", "system:node-proxier", SYSTEM, "kube-proxy")
     data = {"config.conf": json.dumps(configuration, indent=2), "kubeconfig.conf": json.dumps(credentials, indent=2)}  # JSON is YAML
     yield _object("v1", "ConfigMap", "kube-proxy", labels={"app": "kube-proxy"}, data=data)
     container = {
@@ -166,7 +167,7 @@ def _core_dns(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[
     yield _object("v1", "ServiceAccount", "coredns")
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "system:coredns"}, "rules": rules}
     yield role
-    yield _role_binding("system:coredns", "system:coredns", "coredns")
+    yield role_binding("system:coredns", "system:coredns", SYSTEM, "coredns")
     yield _object("v1", "ConfigMap", "coredns", data={"Corefile": _COREFILE})
     ports = [
         {"name": "dns", "containerPort": 53, "protocol": "UDP"},
@@ -228,13 +229,3 @@ def _core_dns(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[
             ],
         },
     )
-
-
-def _role_binding(name: str, role: str, account: str) -> Manifest:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": SYSTEM}],
-    }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.cluster import cilium_map, nft_table
+from pytest_k8snet.cluster.claims import cilium
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, differences
 from pytest_k8snet.errors import RecordError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 SLACK_S = 5.0  # that an answer takes, besides the command
 NFTABLES_MODE = "nftables"
-
-CNI = "cilium"
 
 _JUDGED_ANNOTATIONS = ("kubernetes.io", "cilium.io", "io.cilium")  # by the end of their group
 _POLL_S = 2.0
@@ -111,7 +110,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
             table.retried = cut or table.retried
             nft = _nft(agent(table.node.name), table.node.addresses) if answer.get("mode") == NFTABLES_MODE else None
             table.answer = answer if nft is None else {**answer, "nft": nft}
-            if context.cluster.cni == CNI:
+            if context.cluster.cni == cilium.NAME:
                 table.answer["cilium"] = _cilium(agent(table.node.name))
         except MEASURE_ERRORS as error:
             table.error, table.settled = error, True

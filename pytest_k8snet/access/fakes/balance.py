@@ -10,6 +10,9 @@ from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD, STIC
 if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster
 
+SCALED = "balance: node whose pod Services of many ports lead to"
+APART = "balance: pods that no Service of several leads to"
+
 
 def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[str, Any]) -> Any:
     """Answer like the program would."""
@@ -23,12 +26,12 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
     client = fake.pod_ip(node)
     opened: list[tuple[int, str]] = fake.kept.setdefault(f"balance {node} {params['address']}", [])
     if op == "balance.connect":
-        apart = fake.kept.get("balance: pods that no Service of several leads to", ())
+        apart = fake.kept.get(APART, ())
         members = grouped([name for name in fake.probed if fake.nodes[name].ready])
         nodes = [name for name in members if fake.probed[name] is None and name not in apart]
         kept = params["address"] == fake.group_address(STICKY)
         if params["address"].startswith("10.96.3."):
-            nodes = [fake.kept["balance: node whose pod Services of many ports lead to"]]
+            nodes = [fake.kept[SCALED]]
         new = [(20000 + len(opened) + number, nodes[0 if kept else number % len(nodes)]) for number in range(params["count"])]
         opened += new
         return {

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster
 
 PORT = 40000
+POLICED = "traffic: whether there is a NetworkPolicy"
 
 
 def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[str, Any]) -> Any:
@@ -29,7 +30,7 @@ def policed(fake: FakeCluster, node: str, target: Mapping[str, Any]) -> dict[str
     if name is None:
         return None
     opened = {OPEN_PORT, *([CHOSEN_PORT] if node in [*fake.probed][::2] else ())}
-    shut = fake.kept.get("traffic: whether there is a NetworkPolicy") and target["port"] not in opened
+    shut = fake.kept.get(POLICED) and target["port"] not in opened
     return answered(None if shut else f"policy-{name}", fake.pod_ip(node))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.cilium import CONFIG_MAP, NAMESPACE
+from pytest_k8snet.lab.faults.kernel import sysctl
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.settings import CILIUM, SERVICE_CIDR
@@ -142,11 +142,7 @@ def _replace(lab: FaultyLab, node: FaultyNode) -> None:
     _restart(lab, node, "True")
 
 
-def _filter(value: int) -> Callable[[FaultyLab, FaultyNode], None]:
-    def change(lab: FaultyLab, node: FaultyNode) -> None:
-        lab.run(node.name, ["sysctl", "--write", f"net.ipv4.conf.cilium_host.rp_filter={value}"])
-
-    return change
+_FILTER = "net.ipv4.conf.cilium_host.rp_filter"
 
 
 FAULTS = (
@@ -195,8 +191,8 @@ FAULTS = (
         area="kernel",
         summary="the reverse path filter of the node's cilium_host is strict, as a sysctl.d file for all devices leaves it",
         turns=(Turns("NET-KERNEL-009"),),
-        apply=_filter(1),
-        revert=_filter(0),
+        apply=sysctl(f"{_FILTER}=1"),
+        revert=sysctl(f"{_FILTER}=0"),
         proxy_modes=("none",),
         networks=CILIUM,
     ),

@@ -14,9 +14,11 @@ LATER_FILE = "/etc/sysctl.d/99-k8snet-fault.conf"
 Action = Callable[[FaultyLab, FaultyNode], None]
 
 
-def _sysctl(assignment: str) -> Action:
+def sysctl(*assignments: str) -> Action:
+    """Return what gives sysctls of the node other values until it starts again."""
+
     def act(lab: FaultyLab, node: FaultyNode) -> None:
-        lab.run(node.name, ["sysctl", "-q", "-w", assignment])
+        lab.run(node.name, ["sysctl", "-q", "-w", *assignments])
 
     return act
 
@@ -83,7 +85,7 @@ FAULTS = (
         area="kernel",
         summary="net.ipv4.tcp_tw_reuse of the host is back at 0",
         turns=(Turns("NET-KERNEL-001"),),
-        apply=_sysctl("net.ipv4.tcp_tw_reuse=0"),
+        apply=sysctl("net.ipv4.tcp_tw_reuse=0"),
         revert=_as_tuned,
     ),
     Fault(
@@ -91,7 +93,7 @@ FAULTS = (
         area="kernel",
         summary="nf_conntrack_max is 16384",
         turns=(Turns("NET-KERNEL-005"), Turns("NET-CONNTRACK-003")),
-        apply=_sysctl("net.netfilter.nf_conntrack_max=16384"),
+        apply=sysctl("net.netfilter.nf_conntrack_max=16384"),
         revert=_as_tuned,
         proxy_modes=tuple(mode for mode in ANY_PROXY_MODE if mode != "none"),
     ),
@@ -108,7 +110,7 @@ FAULTS = (
         area="kernel",
         summary="new connections of the host use cubic",
         turns=(Turns("NET-KERNEL-004"),),
-        apply=_sysctl("net.ipv4.tcp_congestion_control=cubic"),
+        apply=sysctl("net.ipv4.tcp_congestion_control=cubic"),
         revert=_as_tuned,
     ),
     Fault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_k8snet.access.probe_policies import OPEN_PORT
 from pytest_k8snet.lab import kube_router
+from pytest_k8snet.lab.faults.kernel import sysctl
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.networks import NETWORKS
@@ -53,14 +54,6 @@ def _keep(lab: FaultyLab, node: FaultyNode) -> None:
     _said(lab, node, _KEEP)
 
 
-def _unfilter(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["sysctl", "-w", f"{_SYSCTL}=0"])
-
-
-def _filter(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["sysctl", "-w", f"{_SYSCTL}=1"])
-
-
 FAULTS = (
     Fault(
         "policies-not-enforced",
@@ -85,8 +78,8 @@ FAULTS = (
         area="policy",
         summary=f"{_SYSCTL} is 0 on the node: what its pods send to each other passes no rule, answers of Services among it",
         turns=(Turns("NET-POLICY-001"), Turns("NET-KERNEL-007"), Turns("NET-DNS-004")),
-        apply=_unfilter,
-        revert=_filter,
+        apply=sysctl(f"{_SYSCTL}=0"),
+        revert=sysctl(f"{_SYSCTL}=1"),
         networks=BRIDGED,
         with_policy=True,
     ),

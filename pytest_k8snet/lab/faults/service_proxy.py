@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.faults.kernel import Action, sysctl
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.rules import flush
@@ -208,19 +209,15 @@ def _fresh_endpoint(lab: FaultyLab, node: FaultyNode) -> None:
     wait_until(lambda: f" {cluster_ip}:80 " not in _table(lab, node.name), f"kube-proxy on {node.name} to catch up with the API server")
 
 
-def _strict_arp(value: tuple[int, int]) -> Any:
-    def act(lab: FaultyLab, node: FaultyNode) -> None:
-        ignore, announce = value
-        lab.run(node.name, ["sysctl", "-w", f"net.ipv4.conf.all.arp_ignore={ignore}", f"net.ipv4.conf.all.arp_announce={announce}"])
-
-    return act
+def _arp(ignore: int, announce: int) -> Action:
+    return sysctl(f"net.ipv4.conf.all.arp_ignore={ignore}", f"net.ipv4.conf.all.arp_announce={announce}")
 
 
 USUAL_TIMEOUT_S = 900  # IPVS_TCP_S_ESTABLISHED of the kernel (net/netfilter/ipvs/ip_vs_proto_tcp.c)
 SHORT_TIMEOUT_S = 15
 
 
-def _timeout(seconds: int) -> Any:
+def _timeout(seconds: int) -> Action:
     def act(lab: FaultyLab, node: FaultyNode) -> None:
         lab.run(node.name, ["ipvsadm", "--set", str(seconds), "0", "0"])
 
@@ -273,8 +270,8 @@ FAULTS = (
         area="proxy",
         summary="arp_ignore and arp_announce are 0: the node answers ARP for every Service address",
         turns=(Turns("NET-PROXY-005"),),
-        apply=_strict_arp((0, 0)),
-        revert=_strict_arp((1, 2)),
+        apply=_arp(0, 0),
+        revert=_arp(1, 2),
         proxy_modes=("ipvs",),
     ),
     Fault(
