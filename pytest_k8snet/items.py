@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import pluggy
 import pytest
 
 from pytest_k8snet.cases import Case, Check
@@ -27,7 +28,7 @@ from pytest_k8snet.suite import area_of
 _BUILT_IN = frozenset({"request", "pytestconfig"})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shared:
     """What all cases of a check have in common."""
 
@@ -35,7 +36,7 @@ class Shared:
     function: Callable[..., object]
     check: Check
     fixture: str  # the one that gives the subject
-    fixtures: Mapping[str, Callable[..., object]]
+    fixtures: Mapping[str, tuple[Callable[..., object], tuple[str, ...]]]  # with the names of what they ask for
     fixturenames: tuple[str, ...]
     arguments: tuple[str, ...]
     markers: list[pytest.Mark]
@@ -43,6 +44,7 @@ class Shared:
     reported: Mapping[str, Literal[1]]  # the keywords as reports have them
     file: str  # from the root folder
     line: int
+    hooks: pluggy.HookRelay | None = None
 
 
 class CheckItem(pytest.Item):
@@ -56,6 +58,15 @@ class CheckItem(pytest.Item):
         self.keywords = shared.keywords
 
     # ---- what pytest asks
+
+    @property
+    def ihook(self) -> pluggy.HookRelay:  # pytest looks up the folder's conftest files anew, eight times for every item
+        """The hooks of this place; they are settled once everything is collected."""
+        if not self.session.testscollected:
+            return super().ihook
+        if self.shared.hooks is None:
+            self.shared.hooks = super().ihook
+        return self.shared.hooks
 
     def setup(self) -> None:
         """Get the arguments of the check."""
@@ -147,8 +158,8 @@ class CheckItem(pytest.Item):
         if name in _BUILT_IN:
             return self if name == "request" else self.config
         if name not in self._values:
-            function = self.shared.fixtures[name]
-            self._values[name] = function(**{wanted: self.getfixturevalue(wanted) for wanted in _parameters(function)})
+            function, wanted = self.shared.fixtures[name]
+            self._values[name] = function(**{other: self.getfixturevalue(other) for other in wanted})
         return self._values[name]
 
 
@@ -201,7 +212,7 @@ def _shared(module: pytest.Module, name: str, function: Callable[..., object]) -
         function=function,
         check=check,
         fixture=fixture,
-        fixtures=fixtures,
+        fixtures={wanted: (function, _parameters(function)) for wanted, function in fixtures.items()},
         fixturenames=tuple(info.names_closure),
         arguments=tuple(info.argnames),
         markers=marks,

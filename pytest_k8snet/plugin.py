@@ -190,7 +190,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     from pytest_k8snet.items import by_subject
     from pytest_k8snet.measure.registry import MEASUREMENTS
     from pytest_k8snet.plan import matches
-    from pytest_k8snet.run import KEPT_FACTS
+    from pytest_k8snet.run import KEPT
 
     settings = run.settings
     kept, by_check, by_level, by_shard = [], [], [], []
@@ -211,7 +211,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[COUNTING] = False
             config.hook.pytest_deselected(items=left_out)
             config.stash[COUNTING] = True
-    by_subject(kept, [check for measurement in MEASUREMENTS.values() for check in measurement.last], KEPT_FACTS)
+    by_subject(kept, [check for measurement in MEASUREMENTS.values() for check in measurement.last], KEPT)
     items[:] = kept
 
 

@@ -69,7 +69,7 @@ _POLL_S = 0.05
 _CREATE_S = 90.0
 _SAY_S = 90.0  # more than the controller's last request takes
 _END_S = 10.0  # what a measurement is given to end when the run does
-KEPT_FACTS = 16  # parsed facts held in memory: they are a megabyte each on a cluster of a thousand nodes
+KEPT = 16  # subjects whose facts and documents are held in memory: parsed facts are a megabyte each on a cluster of a thousand nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,8 @@ class Run:
         self.on_wait: Callable[[], None] | None = None  # called by the thread that waits for another run, again and again
         self._access: Access | None = None
         self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
+        self._read: dict[str, OrderedDict[str, Document]] = {}  # the last ones, by kind
+        self._reading = threading.Lock()
         self._early: list[threading.Thread] = []
         self._settled: Deadline | None = None  # from the first measurement on
         self._stopped = threading.Event()
@@ -338,7 +340,7 @@ class Run:
         """Return a document. When it is not there yet, it is taken with all planned ones of its kind."""
         from pytest_k8snet.measure.registry import MEASUREMENTS
 
-        document = self.folder.get(kind, subject)
+        document = self._recorded_document(kind, subject)
         if document is not None:
             return document
         measurement = MEASUREMENTS.get(kind)
@@ -381,6 +383,21 @@ class Run:
             raise MeasurementError(f"{subject}: no {kind}: it is not a subject of this run")
         return document
 
+    def _recorded_document(self, kind: str, subject: str) -> Document | None:
+        """Return a document of the record, None when there is none yet. The last few stay in memory: a node's checks follow one another."""
+        with self._reading:
+            read = self._read.setdefault(kind, OrderedDict())
+            if subject in read:
+                read.move_to_end(subject)
+                return read[subject]
+        document = self.folder.get(kind, subject)
+        if document is not None and kind != "facts":  # those are kept parsed
+            with self._reading:
+                read[subject] = document
+                if len(read) > KEPT:
+                    read.popitem(last=False)
+        return document
+
     def _begin_early(self, *, beside: str) -> None:
         """Take beside the facts what may have to wait until the cluster has mended itself; the checks of that come last."""
         from pytest_k8snet.measure.registry import MEASUREMENTS
@@ -414,7 +431,7 @@ class Run:
 
         if node not in self._facts:
             self._facts[node] = NodeFacts.from_document(self.document("facts", node))
-            if len(self._facts) > KEPT_FACTS:
+            if len(self._facts) > KEPT:
                 self._facts.popitem(last=False)
         self._facts.move_to_end(node)
         return self._facts[node]

@@ -18,10 +18,11 @@ PARTS: Mapping[str, str] = {
     "cilium": "Cilium in place of kube-proxy, on nodes in QEMU",
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",
+    "measured": "the faults that only packets show: of reach, loss, path MTU, latency and DNS",
     "packets": "what the checks that send packets say where nobody serves Services",
     "ingress-shut": "the fault of the ingress whose proof takes waiting",
     "shards": "three shards measured by a Job in the cluster",
-    "survival": "a slow API server, a node that stands still or is switched off, a probe pod out of memory",
+    "survival": "a slow API server, a kubelet that restarts, a node that stands still or is switched off, no memory, another run's load",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.run import KEPT_FACTS
+from pytest_k8snet.run import KEPT
 from tests.plugin.bench import Bench
 
 MTU = ("--k8snet-profile=flat-l2", "--k8snet-checks=NET-MTU-001")
@@ -65,12 +65,12 @@ def test_they_are_found_by_id_subject_and_function(bench: Bench, expression: str
 
 def test_cases_of_a_few_nodes_come_one_after_the_other_check_by_check(bench: Bench) -> None:
     """So the facts of each node are read once, and the modules of checks set up once for these nodes."""
-    names = tuple(f"node-{number:02}" for number in range(1, KEPT_FACTS + 4))
+    names = tuple(f"node-{number:02}" for number in range(1, KEPT + 4))
     bench.cluster(nodes=names)
     ran = bench.run("--k8snet-profile=flat-l2", "--k8snet-checks=NET-MTU-*")
     cases = [(name[:11], name.partition("[")[2].rstrip("]")) for name in ran.cases]
     checks = sorted({check for check, _ in cases})
-    together = (names[:KEPT_FACTS], names[KEPT_FACTS:])
+    together = (names[:KEPT], names[KEPT:])
     # JUnit has them by their names, the terminal as they ran.
     assert sorted(cases) == sorted((check, node) for check in checks for node in names)
     shown = [line for line in ran.out.splitlines() if "test_pod_mtu.py" in line]

@@ -100,6 +100,7 @@ def test_in_a_namespace_that_is_there_few_rights_are_cluster_wide(lab: Lab, tmp_
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("survival")
 def test_runs_that_measure_load_take_turns(lab: Lab, tmp_path: Path) -> None:
     """While one run measures load the other one waits; both with the least rights."""
     account = least_rights(lab, tmp_path, "--level", "load")

@@ -33,6 +33,7 @@ def test_api_server_that_restarts_under_load(lab: Lab) -> None:
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("survival")
 def test_kubelet_that_restarts_under_load(lab: Lab) -> None:
     with lab.started_suite("kubelet-restart", *LOADED) as run:
         wait_until(lambda: has_begun(lab, "kubelet-restart"), "the throughput to be measured")
