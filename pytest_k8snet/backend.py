@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.kubeconfig import Learn
     from pytest_k8snet.cluster.lease import Leases
     from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.cluster.policies.reading import Policies
     from pytest_k8snet.measure.registry import ServiceSource
     from pytest_k8snet.options import Settings
 
@@ -90,6 +91,9 @@ class Backend(Protocol):
 
     def remove_policy(self, namespace: str) -> None:
         """Remove it."""
+
+    def read_policies(self, namespace: str) -> Policies:
+        """Read the policies that may concern pods of a namespace."""
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Return how `nodes` are reached, for the header; None when there is nothing to say."""
@@ -191,6 +195,12 @@ class ApiBackend:
         from pytest_k8snet.access.probes import remove_policy
 
         remove_policy(self._api, namespace)
+
+    def read_policies(self, namespace: str) -> Policies:
+        """Ask the API server for them."""
+        from pytest_k8snet.cluster.policies.reading import read_policies
+
+        return read_policies(self._api, namespace)
 
     def close(self) -> None:
         """Close the API client."""

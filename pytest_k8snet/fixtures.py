@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_k8snet.errors import ConfigurationError
+from pytest_k8snet.markers import RESERVED, case_of
 from pytest_k8snet.outcome import JUDGEMENT, VerdictOutcome
 from pytest_k8snet.state import RUN
 
@@ -28,6 +29,18 @@ def _run(config: pytest.Config) -> Run:
     if run is None:
         raise ConfigurationError("no cluster to test: name one with --k8snet-kubeconfig=FILE")
     return run
+
+
+def _doubted(request: pytest.FixtureRequest, judgement: Judgement) -> Judgement:
+    """Return the judgement of a check of ours, with the policies that may be why nothing was answered."""
+    case = case_of(request.node)
+    if case is None or not case.id.startswith(RESERVED) or judgement.verdict in ("pass", "skip"):
+        return judgement
+    from pytest_k8snet.judge import blocked
+
+    if not blocked.concerns(case.id, judgement.verdict) or (record := _run(request.config).blocking()) is None:
+        return judgement
+    return blocked.doubted(judgement, case.id, record)
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +126,7 @@ def k8snet_verdict(request: pytest.FixtureRequest) -> Callable[[Judgement], None
 
     def verdict(judgement: Judgement) -> None:
         __tracebackhide__ = True
+        judgement = _doubted(request, judgement)
         request.node.stash[JUDGEMENT] = judgement
         if judgement.verdict != "pass":
             raise VerdictOutcome(judgement.verdict, judgement.message)

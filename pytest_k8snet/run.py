@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.expect.profile import Profile
     from pytest_k8snet.expect.resolve import Expectations
     from pytest_k8snet.measure.registry import MeasureContext, Measurement, PolicyTools
+    from pytest_k8snet.record.blocking import BlockingRecord
     from pytest_k8snet.record.facts import NodeFacts
     from pytest_k8snet.record.recording import Recorded
     from pytest_k8snet.record.redact import Redactor
@@ -281,6 +282,24 @@ class Run:
         enforced = self.expectations.common.policy.enforced
         return enforced is not None and enforced.value
 
+    def blocking(self) -> BlockingRecord | None:
+        """Return which policies may keep the run's packets away; None where none is enforced, or that is not known.
+
+        They are read when this is first asked for. A record that has none was of a run in which nobody asked.
+        """
+        from pytest_k8snet.record.blocking import BlockingRecord
+
+        enforced = self.expectations.common.policy.enforced
+        if enforced is not None and not enforced.value:
+            return None
+        document = self.folder.get("blocking", "cluster")
+        if document is None and self.recorded is not None:
+            return None
+        try:
+            return BlockingRecord.from_document(document or self.document("blocking", "cluster"))
+        except K8sNetError:
+            return None
+
     def policy_pods(self) -> list[PolicyPod]:
         """Return the pods for a NetworkPolicy, once they run. Raises `ProbeError` when they could not be made."""
         from pytest_k8snet.access.probe_policies import PolicyPod
@@ -483,6 +502,7 @@ class Run:
             probe_ingresses=self.probe_ingresses,
             lead_ingress=self.lead_ingress if RESTART_CHECK in self._collected_checks() else None,
             policy=self._policy_tools(),
+            policies=self.backend.read_policies,
             settings=MeasureSettings(max_parallel=self.settings.max_parallel),
             settled=self._settled,
             stopped=self._stopped,

@@ -22,8 +22,8 @@ def test_pods_reach_pods(node, verdict):
         An answer from the right pod to each; built in. An answer at the second try only is advice.
     Fix
         `ip route get` the named address on the named node, then NET-ENCAP-001 and NET-LOSS-001: they say where packets go and
-        where they end. Where nothing at all is reached, look for policies that deny by default in every namespace (Calico
-        GlobalNetworkPolicy, CiliumClusterwideNetworkPolicy): they block the probe pods, too.
+        where they end. Where a policy blocks the probe pods, it is named and the verdict is inconclusive: allow what
+        the message says, or let the run use another namespace.
     References
         Kubernetes documentation, The Kubernetes network model: pods can communicate with all other pods.
     """

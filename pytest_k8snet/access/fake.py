@@ -40,6 +40,7 @@ from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
 from pytest_k8snet.cluster.ingress import Ingress, Route
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
+from pytest_k8snet.cluster.policies.reading import Policies
 from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
 
@@ -284,6 +285,7 @@ class FakeCluster:
         self.cni = cni
         self.dns = dns or healthy_dns(list(self.nodes))
         self.webhooks: tuple[Webhook, ...] = ()
+        self.policies = Policies()
         self.kube_proxy_daemonsets = kube_proxy_daemonsets
         self.objects = FakeObjects(services, endpoint_slices)
         self.labels: dict[str, dict[str, str]] = {}
@@ -423,6 +425,11 @@ class FakeCluster:
         del namespace
         self.on_delete(f"networkpolicy {POLICY}")
         self.kept[POLICED] = False
+
+    def read_policies(self, namespace: str) -> Policies:
+        """Return what a test says."""
+        del namespace
+        return self.policies
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is nothing to say of it."""

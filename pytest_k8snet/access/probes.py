@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access import probe_ingresses, probe_policies
 from pytest_k8snet.access.base import Deadline
+from pytest_k8snet.access.hindrance import MESH_ANNOTATIONS, MESH_LABELS, explained, in_a_mesh, is_limit_range
 from pytest_k8snet.access.image import DEFAULT_IMAGE
 from pytest_k8snet.access.probe_ingresses import ProbeIngress, ingress_host, ingress_name, ingress_path
 from pytest_k8snet.access.probe_policies import CHOSEN, SELECTED, PolicyPod, policy_path
@@ -282,7 +284,8 @@ class RunningProbes:
                 try:
                     self._post_pod(self._pod_body(name, node, host=False, labels=labels, command=probe_policies.command(name)))
                 except ClusterError as error:
-                    found = replace(found, error=f"{node}: pod {self.namespace}/{name} could not be made: {error}")
+                    told = self._explained(str(error))
+                    found = replace(found, error=f"{node}: pod {self.namespace}/{name} could not be made: {told}")
             made.append(found)
         while not self._deleted and any(item.address is None and item.error is None for item in made):
             selector = f"{RUN_ID}={self._settings.run_id},{SELECTED}"
@@ -303,7 +306,9 @@ class RunningProbes:
             except ClusterError as error:
                 lacking = body["kind"] in ("Ingress", "HTTPRoute") and "cannot create resource" in str(error)
                 hint = "; `k8snet manifests rbac --ingress` prints a role that has this right" if lacking else ""
-                raise ProbeError(f"{body['kind']} {self.namespace}/{name} could not be made: {error}{hint}") from error
+                raise ProbeError(
+                    f"{body['kind']} {self.namespace}/{name} could not be made: {self._explained(str(error))}{hint}"
+                ) from error
         return made
 
     def delete(self) -> None:
@@ -372,7 +377,7 @@ class RunningProbes:
         body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": self._metadata(self.namespace, labels={**labels, "istio-injection": "disabled"}),
+            "metadata": self._metadata(self.namespace, labels={**labels, "istio-injection": "disabled", "istio.io/dataplane-mode": "none"}),
         }
         body["metadata"]["annotations"]["linkerd.io/inject"] = "disabled"
         self._made_namespace = True  # before the answer: it may be lost
@@ -417,19 +422,22 @@ class RunningProbes:
         probe = self._probes[node.name]
         for name, host in ((probe.host_pod, True), (probe.pod, False)):
             try:
-                self._post_pod(self._pod(name, node.name, host=host))
+                made = self._post_pod(self._pod(name, node.name, host=host))
             except ApiError as error:
                 self._fail(node.name, f"{node.name}: pod {self.namespace}/{name} was refused: {error}")
                 return
             except ClusterError as error:
                 self._fail(node.name, f"{node.name}: pod {self.namespace}/{name} could not be made: {error}")
                 return
+            if (mesh := in_a_mesh(made)) is not None:
+                self._fail(node.name, f"{node.name}: pod {self.namespace}/{name}: {mesh}")
+                return
 
-    def _post_pod(self, body: Mapping[str, Any]) -> None:
+    def _post_pod(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         deadline = Deadline.after(10.0)
         while True:
             try:
-                self._api.post(self._pods_path, body)
+                made: Mapping[str, Any] = self._api.post(self._pods_path, body)
             except ApiError as error:
                 # The service account or the priority class has not reached admission's cache yet.
                 early = (
@@ -439,7 +447,7 @@ class RunningProbes:
                     raise
                 time.sleep(0.2)
             else:
-                return
+                return made
 
     def _pod(self, name: str, node: str, *, host: bool) -> dict[str, Any]:
         """Return one of the two probe pods of a node."""
@@ -463,15 +471,8 @@ class RunningProbes:
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
         )
-        metadata = self._metadata(name, namespace=self.namespace, labels={"sidecar.istio.io/inject": "false", **labels})
-        metadata["annotations"].update(
-            {
-                NODE: node,
-                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
-                "sidecar.istio.io/inject": "false",
-                "linkerd.io/inject": "disabled",
-            }
-        )
+        metadata = self._metadata(name, namespace=self.namespace, labels={**MESH_LABELS, **labels})
+        metadata["annotations"].update({NODE: node, "cluster-autoscaler.kubernetes.io/safe-to-evict": "true", **MESH_ANNOTATIONS})
         spec: dict[str, Any] = {
             "restartPolicy": "Never",
             "hostNetwork": host,
@@ -515,7 +516,15 @@ class RunningProbes:
                 event = newest_event(self._events(), name, state.uid)
                 if event and event not in message:
                     message = f"{message}: {event}"
-        self._probes[node] = replace(self._probes[node], error=message)
+        self._probes[node] = replace(self._probes[node], error=self._explained(message))
+
+    def _explained(self, message: str) -> str:
+        """Return a message with who stands in the way, and what to do."""
+        ranges: list[str] = []
+        if is_limit_range(message):
+            with suppress(ClusterError):  # names only make the message better
+                ranges = [item["metadata"]["name"] for item in self._api.list(f"/api/v1/namespaces/{self.namespace}/limitranges")]
+        return explained(message, self.namespace, ranges)
 
     def _fail_by_events(self, unsettled: Iterable[tuple[Probe, str]], pods: Mapping[str, Any]) -> None:
         """Give up on pods whose events say that making them keeps failing."""
@@ -629,7 +638,7 @@ def start_probes(api: Api, cluster: Cluster, settings: ProbeSettings, *, nodes: 
         except K8sNetError as second:
             error.add_note(f"and the probe pods could not be removed: {second}; k8snet cleanup does it later")
         if isinstance(error, ApiError) and not isinstance(error, ProbeError):
-            raise ProbeError(f"probe pods: {error}") from error
+            raise ProbeError(f"probe pods: {explained(str(error), probes.namespace)}") from error
         raise
     return probes
 

@@ -12,6 +12,7 @@ from pytest_k8snet.access.probe_services import GroupService, ProbeService
 from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.policies.reading import Policies
 from pytest_k8snet.errors import AccessError, ClusterError, ConfigurationError, ProbeError, RecordError
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.store import CLUSTER_FILE, PROBES
@@ -100,6 +101,11 @@ class ReplayBackend:
     def lead_ingress(self, probe: Probe) -> None:
         """Nothing is measured."""
         del probe
+
+    def read_policies(self, namespace: str) -> Policies:
+        """Nothing is asked: those that mattered are recorded."""
+        del namespace
+        return Policies()
 
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Nothing is measured."""

@@ -290,7 +290,7 @@ class Api:
             )
         if status == 429:
             return ApiError(f"{text}. The API server limits this client or is overloaded; try again later", status=status, reason=reason)
-        if status >= 500:
+        if status >= 500 and "failed calling webhook" not in message:
             return ApiError(f"{text}. The API server itself is in trouble; is its etcd well?", status=status, reason=reason)
         if status == 403 and _is_rbac(message):
             return ApiRefusedError(f"{text}. {self.hint(method, path)}", status=status, reason=reason)

@@ -9,6 +9,7 @@ from typing import Any
 from pytest_k8snet.cluster import dns, lease
 from pytest_k8snet.cluster.claims import ingress, reading
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
+from pytest_k8snet.cluster.policies import reading as policies
 
 SYSTEM = "kube-system"
 SOME_NAMESPACE = "k8snet-<run id>"  # the probe pods' when the settings name none
@@ -212,6 +213,14 @@ def _probe_pods(verbs: tuple[str, ...], namespace: str, *, everywhere: bool) -> 
             optional=True,
             why="Why a pod does not start; without it the pod's status has to tell.",
         ),
+        Right(
+            verbs=("list",),
+            resource="limitranges",
+            namespace=namespace,
+            everywhere=everywhere,
+            optional=True,
+            why="Which LimitRange refuses a pod; without it the message names none.",
+        ),
     ]
 
 
@@ -274,7 +283,23 @@ def _probe_policies(namespace: str | None, run_namespace: str) -> list[Right]:
         why="A NetworkPolicy for pods of the run alone, where something enforces them; without it NET-POLICY-001 is skipped.",
         **where,
     )
-    return [made, *([Right(verbs=("list",), why="Only for k8snet cleanup.", **where)] if namespace is None else [])]
+    why = "Which policies block what the run sends; without it none is named where nothing answers."
+    if namespace is None:
+        listed = Right(verbs=("list",), why=f"{why} For k8snet cleanup, too.", **where)
+        labels = Right(
+            verbs=("get",), resource="namespaces", namespace=run_namespace, everywhere=True, optional=True, why="Its labels, likewise."
+        )
+        return [made, listed, labels, *_other_policies()]
+    return [made, Right(verbs=("list",), namespace=namespace, why=why, **where), *_other_policies()]
+
+
+def _other_policies() -> Iterator[Right]:
+    """Kinds of the whole cluster and of CNIs."""
+    why = "Those of the whole cluster and of CNIs, likewise."
+    for resource in policies.RESOURCES:
+        for group, _ in resource.groups:
+            yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
+            why = ""
 
 
 def _lease() -> list[Right]:

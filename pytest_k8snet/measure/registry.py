@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.access.probes import Probe
     from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.cluster.model import Cluster
+    from pytest_k8snet.cluster.policies.reading import Policies
     from pytest_k8snet.record.document import Document
 
 
@@ -96,6 +97,7 @@ class MeasureContext:
     probe_ingresses: Callable[[], Sequence[ProbeIngress]] = tuple  # the same
     lead_ingress: Callable[[str], None] | None = None  # leads what they lead to to a node's probe pod; None: nobody asks for that
     policy: PolicyTools | None = None  # None where nobody is known to enforce NetworkPolicies
+    policies: Callable[[str], Policies] | None = None  # reads those that may concern pods of a namespace
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
@@ -162,6 +164,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("scale", "node", "probe", module="pytest_k8snet.measure.scale", last=SCALE_CHECKS),
         Measurement("idle", "node", "probe", module="pytest_k8snet.measure.idle", last=IDLE_CHECKS),
         Measurement("policy", "node", "probe", module="pytest_k8snet.measure.policy", last=POLICY_CHECKS),
+        Measurement("blocking", "cluster", "probe", module="pytest_k8snet.measure.blocking"),
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),

@@ -59,3 +59,15 @@ def test_in_a_namespace_that_exists_nothing_stays(lab: Lab) -> None:
     outcome = lab.run_suite("namespace", *PROFILES, PROBE, "--k8snet-checks=NET-POLICY-*", "--k8snet-namespace=net")
     assert (outcome.exit_status, set(outcome.verdicts.values())) == (0, {"pass"}), outcome.output
     assert_nothing_is_left(lab)
+
+
+def test_what_a_policy_blocks_is_not_broken(lab: Lab) -> None:
+    lab.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    deny = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    policy = {"kind": "NetworkPolicy", "metadata": {"name": "default-deny", "namespace": "shop"}, "spec": deny}
+    lab.client.apply({"apiVersion": "networking.k8s.io/v1", **policy})
+    checks = ("NET-REACH-001", "NET-REACH-002", "NET-DNS-004", "NET-CONTROL-008", "NET-LOSS-001")
+    outcome = lab.run_suite("blocked", *PROFILES, PROBE, f"--k8snet-checks={','.join(checks)}", "--k8snet-namespace=shop")
+    assert outcome.exit_status == 1, outcome.output
+    assert outcome.verdicts == {(check, name): "inconclusive" for check in checks for name in NODES}, outcome.output
+    assert all("blocked by NetworkPolicy shop/default-deny" in message for message in outcome.messages.values()), outcome.output

@@ -20,6 +20,7 @@ from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.claims.reading import CNIS
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.lease import ApiLeases, LoadLease, Timing
+from pytest_k8snet.cluster.policies.reading import read_policies
 from tests.unit.access.test_probes import HTTP_ROUTES, INGRESSES, ROUTES, Cell, cluster, node, waiting
 from tests.unit.cluster.samples import daemonset
 from tests.unit.cluster.test_lease import wait_for
@@ -139,6 +140,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     api.services()
     api.endpoint_slices()
     cell.statuses["host-node-2"] = waiting("ImagePullBackOff")  # whose events say more
+    cell.refuse["policy-node-1"] = status(403, "Forbidden", "minimum memory usage per Container is 64Mi")
     probes = start_probes(api, cluster(node("node-1"), node("node-2")), ProbeSettings(run_id="r1", namespace=namespace))
     running = probes.wait(Deadline.after(5))
     access = PodAccess(api, running)
@@ -153,6 +155,7 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
         lead_ingress(api, running["node-2"])
     probes.make_policy_pods(["node-1"], Deadline.after(5))
     make_policy(api, probes.namespace, "r1")
+    read_policies(api, probes.namespace)
     remove_policy(api, probes.namespace)
     probes.delete()
     cell_of_lease = LeaseCell(server)

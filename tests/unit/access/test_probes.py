@@ -63,6 +63,7 @@ class Cell:
         self.pods: dict[str, dict[str, Any]] = {}
         self.statuses: dict[str, dict[str, Any]] = {}
         self.refuse: dict[str, tuple[int, Any]] = {}
+        self.injected: dict[str, str] = {}  # containers that a webhook adds, by pod
         server.routes["POST", "/apis/scheduling.k8s.io/v1/priorityclasses"] = lambda path, query, body: (201, body)
         server.routes["DELETE", "/apis/scheduling.k8s.io/v1/priorityclasses/k8snet-r1"] = (200, {})
         server.routes["POST", "/api/v1/namespaces"] = lambda path, query, body: (201, body)
@@ -89,7 +90,8 @@ class Cell:
         if name in self.refuse:
             return self.refuse[name]
         self.pods[name] = body
-        return 201, body
+        more = [{"name": self.injected[name]}] if name in self.injected else []
+        return 201, {**body, "spec": {**body["spec"], "containers": [*body["spec"]["containers"], *more]}}
 
     def _create_service(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         if body["metadata"]["name"] in self.refuse:
@@ -333,7 +335,11 @@ def test_ingresses_lead_to_a_probe_pod_and_go_with_it(server: FakeApiServer, api
 @pytest.mark.parametrize(
     ("name", "reason", "words"),
     [
-        ("ingress", "exceeded quota: services", "Service k8snet-r1/ingress could not be made: .*exceeded quota: services$"),
+        (
+            "ingress",
+            "exceeded quota: services",
+            "Service k8snet-r1/ingress could not be made: .*exceeded quota: services; ResourceQuota k8snet-r1/services has no room",
+        ),
         (
             "ingress-2",
             'ingresses.networking.k8s.io is forbidden: User "k8snet" cannot create resource "ingresses"',
@@ -347,7 +353,7 @@ def test_ingresses_lead_to_a_probe_pod_and_go_with_it(server: FakeApiServer, api
         (
             "ingress-1",
             'admission webhook "validate.nginx.ingress.kubernetes.io" denied the request',
-            "Ingress k8snet-r1/ingress-1 could not be made: .*denied the request$",
+            "Ingress k8snet-r1/ingress-1 could not be made: .*; the admission webhook validate.nginx.ingress.kubernetes.io refuses it",
         ),
     ],
 )
@@ -475,9 +481,13 @@ CASES = {
     "sandbox": (
         {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]},
         [("FailedCreatePodSandBox", "plugin type=calico failed: no IPs available")],
-        "FailedCreatePodSandBox: plugin type=calico failed: no IPs available",
+        "FailedCreatePodSandBox: plugin type=calico failed: no IPs available; the addresses .* are used up .*",
     ),
-    "out-of-pods": ({"phase": "Failed", "reason": "OutOfpods", "message": "Node has 110 pods"}, [], "OutOfpods: Node has 110 pods"),
+    "out-of-pods": (
+        {"phase": "Failed", "reason": "OutOfpods", "message": "Node has 110 pods"},
+        [],
+        "OutOfpods: Node has 110 pods; the node is full: .*",
+    ),
     "ended": (
         {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "Error", "exitCode": 127}}}]},
         [],
@@ -521,21 +531,45 @@ def test_deadline_names_the_last_event(server: FakeApiServer, api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "told"),
     [
-        'pods "probe-node-1" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=10, limited: pods=10',
-        'admission webhook "validate.kyverno.svc-fail" denied the request: hostNetwork is not allowed',
-        'pods "probe-node-1" is forbidden: violates PodSecurity "baseline:latest": privileged',
+        (
+            'pods "probe-node-1" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=10, limited: pods=10',
+            "ResourceQuota k8snet-r1/compute has no room for what the run makes: raise it",
+        ),
+        (
+            'admission webhook "validate.kyverno.svc-fail" denied the request: hostNetwork is not allowed',
+            "the admission webhook validate.kyverno.svc-fail refuses it: except the namespace from its policy",
+        ),
+        (
+            'pods "probe-node-1" is forbidden: violates PodSecurity "baseline:latest": privileged',
+            "label namespace k8snet-r1 pod-security.kubernetes.io/enforce=privileged",
+        ),
+        (
+            'pods "probe-node-1" is forbidden: minimum memory usage per Container is 64Mi, but request is 32Mi',
+            "LimitRange k8snet-r1/at-least takes no pods as small as the probe pods, or no pods without limits: change it",
+        ),
     ],
-    ids=["quota", "webhook", "pod-security"],
+    ids=["quota", "webhook", "pod-security", "limit-range"],
 )
-def test_pod_that_is_refused(server: FakeApiServer, api: Api, message: str) -> None:
+def test_pod_that_is_refused(server: FakeApiServer, api: Api, message: str, told: str) -> None:
     cell = Cell(server)
+    server.items(f"{NAMESPACE}/limitranges", {"metadata": {"name": "at-least"}})
     cell.refuse["probe-node-1"] = status(403, "Forbidden", message)
     found = start(api, node("node-1"), node("node-2")).wait(Deadline.after(5))
     assert found["node-1"].error == (
-        f"node-1: pod k8snet-r1/probe-node-1 was refused: POST /api/v1/namespaces/k8snet-r1/pods: HTTP 403: {message}"
+        f"node-1: pod k8snet-r1/probe-node-1 was refused: POST /api/v1/namespaces/k8snet-r1/pods: HTTP 403: {message}; "
+        f"{told}, or let the run use another namespace (--k8snet-namespace)"
     )
+    assert found["node-2"].error is None
+
+
+def test_pod_that_a_mesh_takes_in(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server)
+    cell.injected = {"probe-node-1": "istio-proxy"}
+    found = start(api, node("node-1"), node("node-2")).wait(Deadline.after(5))
+    assert found["node-1"].error is not None
+    assert found["node-1"].error.startswith("node-1: pod k8snet-r1/probe-node-1: Istio has put istio-proxy into it, though labels")
     assert found["node-2"].error is None
 
 

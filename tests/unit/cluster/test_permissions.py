@@ -6,6 +6,7 @@ from pytest_k8snet.cluster.claims.ingress import RESOURCES
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
 from pytest_k8snet.cluster.claims.reading import WEBHOOKS, all_resources
 from pytest_k8snet.cluster.permissions import Question, Right, by_place, command, in_words, questions, rights
+from pytest_k8snet.cluster.policies.reading import RESOURCES as OF_POLICIES
 
 PODS = Right(verbs=("create", "deletecollection", "list"), resource="pods", namespace="x", why="")
 SLICES = Right(verbs=("list",), resource="endpointslices", group="discovery.k8s.io", why="")
@@ -33,6 +34,8 @@ READING = {
     ),
 }
 
+POLICIES = {("list", f"{resource.plural}.{group}", None) for resource in OF_POLICIES for group, _ in resource.groups}
+
 
 @pytest.mark.parametrize("level", ["read", "probe", "load"])
 def test_ways_without_pods_only_read(level: str) -> None:
@@ -51,11 +54,14 @@ def test_a_namespace_of_the_runs_own() -> None:
         *((verb, "pods", None) for verb in ("create", "list")),
         *((verb, "pods/exec", None) for verb in ("create", "get")),
         ("list", "events", None),
+        ("list", "limitranges", None),
     }
     assert granted("probe") - granted("read") == {
         ("create", "services", None),
         ("patch", "pods", None),
         *((verb, "networkpolicies.networking.k8s.io", None) for verb in ("create", "delete", "list")),
+        ("get", "namespaces", None),
+        *POLICIES,
     }
 
 
@@ -65,11 +71,13 @@ def test_a_namespace_that_is_there() -> None:
         *((verb, "pods", "net") for verb in ("create", "deletecollection", "list")),
         *((verb, "pods/exec", "net") for verb in ("create", "get")),
         ("list", "events", "net"),
+        ("list", "limitranges", "net"),
     }
     assert granted("probe", namespace="net") - granted("read", namespace="net") == {
         *((verb, "services", "net") for verb in ("create", "delete")),
         ("patch", "pods", "net"),
-        *((verb, "networkpolicies.networking.k8s.io", "net") for verb in ("create", "delete")),
+        *((verb, "networkpolicies.networking.k8s.io", "net") for verb in ("create", "delete", "list")),
+        *POLICIES,
     }
 
 
