@@ -196,7 +196,7 @@ def place(node: Node, expect: NodeExpectation) -> Judgement:
 
 
 def _told(patterns: Wanted[tuple[str, ...]]) -> str:
-    return f"{' or '.join(patterns.value)} ({patterns.origin})"
+    return f"{' or '.join('any' if pattern == '*' else pattern for pattern in patterns.value)} ({patterns.origin})"
 
 
 def wakeups(record: WakeupsRecord, documents: Mapping[str, Document], expect: NodeExpectation) -> Judgement:

@@ -46,6 +46,7 @@ def test_shipped(name: str) -> None:
         ("ipvs", "ipvs", None),
         ("kube-proxy-free", "none", None),
         ("lab", None, None),
+        ("low-latency-region", None, None),
         ("native", None, "none"),
         ("nftables", "nftables", None),
         ("tuned-node", None, None),
@@ -58,6 +59,17 @@ def test_what_shipped_ones_want(name: str, mode: str | None, encapsulation: str 
     assert (model.mtu.pod is not None) == (name == "flat-l2")  # of others the CNI and the uplink decide
     assert bool(model.kernel.sysctl.host) == (name == "tuned-node")
     assert (model.throughput.line_rate is not None) == (name == "lab")
+
+
+def test_a_region_is_narrowed_by_a_profile_that_extends_it(tmp_path: Path) -> None:
+    shipped = load_profiles(["low-latency-region"]).model
+    assert (shipped.regions, shipped.zones, shipped.latency.points, shipped.dns.p99_ms) == (["*"], None, None, 20)
+    point = "{ name: exchange, address: 198.51.100.7, port: 443, max_p50_ms: 2 }"
+    path = write(tmp_path, "ours.yaml", f"extends: low-latency-region\nregions: [eu-central-1]\nlatency: {{ points: [{point}] }}\n")
+    ours = load_profiles([path]).model
+    assert ours.regions == ["eu-central-1"]
+    assert ours.latency.slack_ms == shipped.latency.slack_ms
+    assert [(item.name, item.max_p50_ms) for item in ours.latency.points or ()] == [("exchange", 2)]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/profiles.md"])
