@@ -138,7 +138,8 @@ class Controller:
         collected = self.collection.subjects("load")
         load = summary.load_line(self._run, [pair for pair in self._run.plan.load_pairs if pair in collected])
         small = summary.small_line(self._run) if self._run.settings.makes_pods and self.collection.subjects("probe") else None
-        return [f"k8snet: {line}" for line in (small, load) if line is not None]
+        burst = summary.burst_line(self._run) if self.collection.sends("conntrack") else None
+        return [f"k8snet: {line}" for line in (small, burst, load) if line is not None]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:

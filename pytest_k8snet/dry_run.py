@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_k8snet.plan import OMIT_S, TAKE_S, Load, some
-from pytest_k8snet.summary import counted, load_line, small_line
+from pytest_k8snet.summary import burst_line, counted, load_line, small_line
 
 if TYPE_CHECKING:
     from pytest_k8snet.cases import Check, Collection
@@ -33,7 +33,7 @@ def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     objects = _objects(run, load, services="service" in collection.areas, routes=routes, policies=policies)
     parts = (
         _nodes(run),
-        _pairs(run, load, small=bool(collection.subjects("probe"))),
+        _pairs(run, load, small=bool(collection.subjects("probe")), burst=collection.sends("conntrack")),
         objects,
         _rights(run, ingresses=bool(routes)),
         _time(run, load),
@@ -65,11 +65,13 @@ def _nodes(run: ControllerRun) -> Iterator[str]:
         yield f"  left out: {some([item.node for item in plan.left_out if item.reason == reason])}: {reason}"
 
 
-def _pairs(run: ControllerRun, load: Sequence[str], *, small: bool) -> Iterator[str]:
+def _pairs(run: ControllerRun, load: Sequence[str], *, small: bool, burst: bool) -> Iterator[str]:
     settings = run.settings
     yield f"Pairs of nodes for checks that send little ({settings.pairs}): {some(run.plan.pairs) or 'none'}"
     if small and settings.makes_pods:
         yield f"  {small_line(run)}"
+    if burst and (line := burst_line(run)) is not None:
+        yield f"  {line}"
     yield f"Pairs of nodes under load ({settings.load_pairs}): {some(load) or 'none'}"
     if load:
         yield f"  {load_line(run, load)}"

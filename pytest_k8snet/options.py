@@ -44,7 +44,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     metavar: str | None = None
-    most: int | None = None  # of a number of seconds
+    most: int | None = None  # of a number
 
     @property
     def option(self) -> str:
@@ -116,6 +116,7 @@ class Shard:
 
 MOST_FRONTENDS = 10_000  # of Services that a run may make
 MOST_IDLE_S = 2400  # the probe pods live for an hour
+MOST_BURST = 50_000  # connections, toward one address and port: there are no more ports
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
@@ -173,6 +174,16 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="SECONDS",
         most=MOST_IDLE_S,
     ),
+    Setting(
+        "conntrack-burst",
+        "number",
+        0,
+        "short connections that every node's pod opens to a pod of another node, to see what the connection table makes of them (2000); "
+        "none without it",
+        metavar="N",
+        most=MOST_BURST,
+    ),
+    Setting("conntrack-burst-anyway", "flag", False, "send that burst also where it takes more than half of the free entries of a table"),
     Setting("max-parallel", "number", 4, "pairs under load at the same time, none of them with a node of another", metavar="N"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
@@ -216,6 +227,8 @@ class Settings:
     load_pairs: PairChoice = PairChoice("sample", 4)
     service_scale: tuple[int, ...] = ()
     idle: int = 0
+    conntrack_burst: int = 0
+    conntrack_burst_anyway: bool = False
     max_parallel: int = 4
     shard: Shard | None = None
     lock_wait: int = 300
@@ -398,9 +411,10 @@ def _read_flag(_setting: Setting, given: Any) -> bool:
     raise ValueError("yes or no")
 
 
-def _read_number(_setting: Setting, given: Any) -> int:
-    if not re.fullmatch(r"\d+", str(given).strip()) or int(given) < 1:
-        raise ValueError("a whole number of at least 1")
+def _read_number(setting: Setting, given: Any) -> int:
+    few = "" if setting.most is None else f" and at most {setting.most}"
+    if not re.fullmatch(r"\d{1,9}", str(given).strip()) or int(given) < 1 or (setting.most is not None and int(given) > setting.most):
+        raise ValueError(f"a whole number of at least 1{few}")
     return int(given)
 
 

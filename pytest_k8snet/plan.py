@@ -18,6 +18,7 @@ TAKE_S = 3
 OMIT_S = 1
 WIRE_PACKETS = 1000  # of a stream from pod to pod
 PAIR_BYTES, NODE_BYTES = 500_000, 500_000  # that checks of level probe send between two nodes, and from one by itself: estimates
+CONNECTION_BYTES = 900  # of one that is opened, told a line and closed: an estimate
 FEW = 12  # names listed before the rest is counted
 
 

@@ -377,7 +377,7 @@ class Run:
         context = self._context()
         if measurement.load:
             self.load_problem()  # another run is waited for here, not where nobody else can measure
-        with measuring(self.folder.locks, kind, load=measurement.load):
+        with measuring(self.folder.locks, kind, alone=measurement.exclusive):
             document = self.folder.get(kind, subject)
             if document is None:
                 self._begin_early(beside=kind)
@@ -475,7 +475,7 @@ class Run:
     def _context(self) -> MeasureContext:
         from pytest_k8snet.access.base import Deadline
         from pytest_k8snet.cluster.serving import is_served
-        from pytest_k8snet.measure.registry import RESTART_CHECK, DnsWishes, MeasureContext, MeasureSettings
+        from pytest_k8snet.measure.registry import RESTART_CHECK, BurstWishes, DnsWishes, MeasureContext, MeasureSettings
         from pytest_k8snet.record.ipvs import SYNC_PERIOD_S, SYNC_SLACK_S
 
         probes = self.probes
@@ -496,6 +496,7 @@ class Run:
             regroup=self.regroup,
             service_scale=self.settings.service_scale,
             idle_s=self.settings.idle,
+            burst=BurstWishes(self.settings.conntrack_burst, self.settings.conntrack_burst_anyway),
             make_frontends=self.make_frontends,
             propagation_s=self.expectations.common.service.propagation_s.value,
             routes=self.routes,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import FEW, MOST_TAKES, NODE_BYTES, OMIT_S, PAIR_BYTES, TAKE_S, Load, matches, some
+from pytest_k8snet.plan import CONNECTION_BYTES, FEW, MOST_TAKES, NODE_BYTES, OMIT_S, PAIR_BYTES, TAKE_S, Load, matches, some
 from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     lines.append(f"k8snet: {_settings(run)}")
     if load and run.recorded is None and run.settings.makes_pods and _has("probe", run.settings):
         lines.append(f"k8snet: {small_line(run)}")
+        lines += [] if (line := burst_line(run)) is None or not _asks_for_burst(run.settings) else [f"k8snet: {line}"]
     if load and _has("load", run.settings):
         line = load_line(run, run.plan.load_pairs)
         lines += [] if line is None else [f"k8snet: {line}"]
@@ -94,6 +95,21 @@ def small_line(run: Run) -> str:
     """Return what checks of level probe send."""
     pairs, nodes = len(run.plan.pairs), len(run.plan.nodes)
     return f"small packets: {counted(pairs, 'pair')} of nodes, about {_size(pairs * PAIR_BYTES + nodes * NODE_BYTES)} in all"
+
+
+def _asks_for_burst(settings: Settings) -> bool:
+    from pytest_k8snet.measure.registry import BURST_CHECKS
+
+    return any(matches(check, settings.checks) for check in BURST_CHECKS)
+
+
+def burst_line(run: Run) -> str | None:
+    """Return what a burst of connections comes to, None when there is none."""
+    count, nodes = run.settings.conntrack_burst, len(run.plan.nodes)
+    if not count or nodes < 2 or not run.settings.makes_pods or run.recorded is not None:
+        return None
+    each = f"{count} connections from the pod of each of {counted(nodes, 'node')} to that of the next one"
+    return f"burst: {each}, about {_size(nodes * count * CONNECTION_BYTES)} in all, {2 * count} entries in each connection table"
 
 
 def _has(level: str, settings: Settings) -> bool:

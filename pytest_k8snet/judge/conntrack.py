@@ -1,21 +1,35 @@
-"""Judge the connection table of a node: room in it, what it lost during the run, and who decides how large it is."""
+"""Judge the connection table of a node: room in it, what it lost during the run and under a burst, and who decides how large it is."""
 
 from __future__ import annotations
+
+import math
 
 from pytest_k8snet.expect.model import ConntrackExpectation, KernelExpectation
 from pytest_k8snet.judge.counters import OLDER, RESTARTED, percent
 from pytest_k8snet.judge.kernel import holds, release_of
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.record.activity import Grown, Log
+from pytest_k8snet.record.activity import Activity, Grown, Log
+from pytest_k8snet.record.burst import Again, BurstRecord, Opened, Table
 from pytest_k8snet.record.conntrack import RAISES_ONLY_SINCE
 from pytest_k8snet.record.facts import NodeFacts
 
 MAX = "net.netfilter.nf_conntrack_max"
 NOT_IN_USE = "connection tracking is not in use on this node"
 
+NOT_ASKED = "a burst of connections is sent only when --k8snet-conntrack-burst asks for it"
+NO_PORT = "EADDRNOTAVAIL"
+_MEANING = {
+    NO_PORT: "no source port toward this address and port is left",
+    "ETIMEDOUT": "no answer",
+    "ECONNREFUSED": "refused",
+    "closed": "closed by the other side",
+}
+_FEW = 2  # packets that anybody on the node may lose in the time of a burst
+
 SILENCE_S = 6.0  # net_ratelimit's 5 s, and what it takes to read both
 
 _COUNTERS = "cat /proc/net/stat/nf_conntrack"
+_REUSE = "sysctl net.ipv4.tcp_tw_reuse net.ipv4.tcp_timestamps"
 _LOG = "dmesg | grep 'table full'"
 
 
@@ -191,3 +205,145 @@ def _other_owner(facts: NodeFacts) -> str:
     if assigned is not None and assigned.value == str(facts.conntrack.get("max")):
         return f"{assigned.file}:{assigned.line}"
     return "the kernel, or from somebody who set it while it ran"
+
+
+def burst(record: BurstRecord, first: Activity | None, expect: ConntrackExpectation) -> Judgement:
+    """Judge that the connections of a burst were all opened, and that the node's table lost nothing meanwhile.
+
+    `first` is an earlier reading of the counters: what others lose is not held against the burst.
+    """
+    if not record.asked:
+        return Judgement.skipped(NOT_ASKED)
+    found = record.found
+    if found is None:
+        judgement = Judgement.skipped(f"no probe pod on another node than {record.node} answers: there is nothing to connect to")
+        if record.node in record.not_serving:
+            judgement.error(f"{record.node}: its probe pod could not be made to answer: {record.not_serving[record.node]}")
+        return judgement
+    judgement = Judgement(want=f"{record.asked} short connections, none lost, and nothing lost to the connection table")
+    what = f"{record.node}: connections of its pod to the pod on {record.endpoint}"
+    if not found.opened.opened:
+        judgement.inconclusive(
+            f"{what}: none of {found.opened.tried} could be opened ({_failures(found.opened)}): what the connection table would make "
+            "of them is not seen (NET-REACH-001 says more)"
+        )
+        return judgement
+    _connections(judgement, what, record.asked, found.opened)
+    _tracked(judgement, record.node, found.opened, found.table)
+    if found.table is not None:
+        _counted(judgement, record.node, found.grown, first, found.opened.opened, expect)
+    _used_again(judgement, what, record.endpoint, found.again)
+    return judgement
+
+
+def _failures(found: Opened) -> str:
+    return ", ".join(f"{count} {name}: {_MEANING.get(name, 'see errno(3)')}" for name, count in sorted(found.failed.items()))
+
+
+def _connections(judgement: Judgement, what: str, asked: int, found: Opened) -> None:
+    judgement.evidence.update(asked=asked, tried=found.tried, opened=found.opened, failed=dict(found.failed), late=found.late)
+    judgement.evidence.update(seconds=found.seconds, ports=None if found.ports is None else list(found.ports))
+    ports = "" if found.range is None else f"; the pod may use the ports {found.range[0]} to {found.range[1]}"
+    judgement.check(
+        not found.failed,
+        f"{what}: {sum(found.failed.values())} of {found.tried} failed ({_failures(found)}){ports if NO_PORT in found.failed else ''}",
+        measured=sum(found.failed.values()),
+        wanted=0,
+        command="connect(2)",
+    )
+    if found.tried < asked:
+        judgement.inconclusive(f"{what}: {found.tried} of {asked} were tried in {found.seconds:.0f} s, not the others")
+    if found.late:
+        judgement.remark(f"{what}: {found.late} of {found.opened} took a second or more: their first packet, or the answer to it, was lost")
+    if found.range is not None and found.ports is not None:
+        judgement.check(
+            found.range[0] <= found.ports[0] and found.ports[1] <= found.range[1],
+            f"{what}: came from the ports {found.ports[0]} to {found.ports[1]}{ports}",
+            measured=found.ports,
+            wanted=found.range,
+            command="sysctl net.ipv4.ip_local_port_range",
+        )
+
+
+def _tracked(judgement: Judgement, node: str, found: Opened, table: Table | None) -> None:
+    if table is None:
+        judgement.remark(f"{node}: connections are not tracked on this node: only what became of the connections is judged")
+        return
+    judgement.evidence["table"] = {"max": table.max, "before": table.before, "peak": table.peak, "after": table.after}
+    if table.peak - table.before < found.opened / 2 and table.peak < table.max:
+        judgement.inconclusive(
+            f"{node}: {found.opened} connections were opened, and the entries of the connection table only grew from {table.before} to "
+            f"{table.peak}: the node does not track them (eBPF, notrack), and its counters say nothing of them",
+            measured=table.peak - table.before,
+            wanted=found.opened,
+            command="sysctl net.netfilter.nf_conntrack_count",
+        )
+
+
+def _counted(judgement: Judgement, node: str, grown: Grown, first: Activity | None, opened: int, expect: ConntrackExpectation) -> None:
+    if grown.restarted:
+        judgement.error(f"{node}: {RESTARTED}")
+        return
+    counted = grown.of("conntrack")
+    _log(judgement, node, grown)
+    if counted is None:
+        judgement.remark(f"{node}: this kernel tells no counters of the connection table (CONFIG_NF_CONNTRACK_PROCFS)")
+        return
+    evicted = counted.get("early_drop", 0)
+    judgement.check(
+        evicted == 0,
+        f"{node}: the connection table was full: {evicted} connections were evicted (early_drop) in the {grown.seconds:.0f} s of the burst",
+        measured=evicted,
+        wanted=0,
+        command=_COUNTERS,
+    )
+    for name in ("insert_failed", "drop"):
+        lost = counted.get(name, 0)
+        judgement.evidence[name] = lost
+        most, why = _most(name, grown, first, opened, expect)
+        judgement.check(
+            lost <= most,
+            f"{node}: {lost} packets were lost to the connection table ({name}) in the {grown.seconds:.0f} s of the burst, "
+            f"want {most} at most ({why})",
+            measured=lost,
+            wanted=most,
+            command=_COUNTERS,
+        )
+
+
+def _most(name: str, grown: Grown, first: Activity | None, opened: int, expect: ConntrackExpectation) -> tuple[int, str]:
+    """Return how many packets may be lost in the time of a burst, and who says so."""
+    if expect.losses is not None:
+        return expect.losses.value, expect.losses.origin
+    before = None if first is None else Grown(first, grown.first)
+    lost = 0 if before is None else (before.of("conntrack") or {}).get(name, 0)
+    usual = lost * grown.seconds / before.seconds if before is not None and before.seconds > 0 else 0.0
+    # What comes by chance is spread by the root of its number; four times that is next to never.
+    return math.ceil(usual + 4 * math.sqrt(usual)) + max(_FEW, opened // 1000), "built-in, with what was lost before"
+
+
+def _used_again(judgement: Judgement, what: str, endpoint: str | None, found: Again | str) -> None:
+    if isinstance(found, str):
+        judgement.remark(f"{what}: whether source ports are used again was not seen: {found}")
+        return
+    judgement.evidence["again"] = {name: getattr(found, name) for name in Again.__slots__}
+    if found.over != NO_PORT or not found.held:
+        so = "one more could be opened" if found.over is None else f"one more failed with {found.over}, not with {NO_PORT}"
+        judgement.inconclusive(
+            f"{what}: with few ports left {found.held} were held, and {so}: whether source ports are used again is not seen"
+        )
+        return
+    told = f"{found.reused} of {found.held} source ports could be used again {found.waited_s:g} s after their connections"
+    if found.tcp_tw_reuse != "1":
+        judgement.remark(f"{what}: {told}: net.ipv4.tcp_tw_reuse of the pod is {found.tcp_tw_reuse}", command=_REUSE)
+    elif not found.timestamps and found.tcp_timestamps != "0":
+        judgement.remark(f"{what}: {told}: the pod on {endpoint} does without TCP timestamps, and tcp_tw_reuse needs them", command=_REUSE)
+    else:
+        why = "; without net.ipv4.tcp_timestamps, which is 0, it has no effect" if found.tcp_timestamps == "0" else ""
+        judgement.check(
+            found.reused == found.held,
+            f"{what}: {told}, want all: net.ipv4.tcp_tw_reuse of the pod is 1{why}",
+            measured=found.reused,
+            wanted=found.held,
+            command=_REUSE,
+        )

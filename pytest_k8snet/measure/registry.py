@@ -65,6 +65,14 @@ class DnsWishes:
 
 
 @dataclass(frozen=True, slots=True)
+class BurstWishes:
+    """What is asked for of a burst of connections."""
+
+    connections: int = 0  # of every node's pod; 0: none
+    forced: bool = False  # whatever room there is for them
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyTools:
     """What a NetworkPolicy is measured with."""
 
@@ -91,6 +99,7 @@ class MeasureContext:
     regroup: Regroup | None = None  # how a node's probe pod is made an endpoint of those, or no more
     service_scale: Sequence[int] = ()  # so many frontends of Services are made
     idle_s: int = 0  # for so long connections are left idle
+    burst: BurstWishes = field(default_factory=BurstWishes)
     make_frontends: Callable[[str, int, int], str] | None = None  # by a node, a number and so many ports; gives the ClusterIP
     propagation_s: float = 30.0  # for so long a change of endpoints may take
     routes: Sequence[Route] = ()  # ways into the cluster that the profile names
@@ -121,7 +130,13 @@ class Measurement:
     level: Literal["read", "probe", "load"]  # what it does to the cluster
     module: str
     last: tuple[str, ...] = ()  # checks that come last: of what is better the later it is looked at
+    alone: bool = False  # whether nothing else may be measured beside it, although it is no load
     early: bool = False  # whether it is begun beside the first checks, as it may wait until the cluster has mended itself
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether nothing else may be measured beside it."""
+        return self.load or self.alone
 
     @property
     def load(self) -> bool:
@@ -146,6 +161,7 @@ DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
+BURST_CHECKS = ("NET-CONNTRACK-004",)
 RESTART_CHECK = "NET-INGRESS-009"
 POLICY_CHECKS = ("NET-POLICY-001",)
 BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
@@ -168,6 +184,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),
+        Measurement("burst", "node", "probe", module="pytest_k8snet.measure.burst", last=BURST_CHECKS, alone=True),
         Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),

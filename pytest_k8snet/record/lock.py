@@ -26,9 +26,9 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def measuring(folder: Path, kind: str, *, load: bool) -> Iterator[None]:
-    """Hold what it takes to measure `kind`: nobody else measures the same, and nobody measures anything beside a load."""
-    with locked(folder / f"{kind}.lock"), locked(folder / "measuring.lock", shared=not load):
+def measuring(folder: Path, kind: str, *, alone: bool) -> Iterator[None]:
+    """Hold what it takes to measure `kind`: nobody else measures the same, and nobody measures anything beside what is to be `alone`."""
+    with locked(folder / f"{kind}.lock"), locked(folder / "measuring.lock", shared=not alone):
         yield
 
 

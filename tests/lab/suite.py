@@ -33,6 +33,7 @@ NOTHING_TO_JUDGE = frozenset(
     {
         "NET-ABSENCE-006",
         "NET-ABSENCE-007",  # of Cilium
+        "NET-CONNTRACK-004",  # nobody asks for a burst of connections
         "NET-CONTROL-007",
         "NET-DNS-003",  # CoreDNS asks the node's resolver, and there is no other pod
         "NET-INGRESS-001",

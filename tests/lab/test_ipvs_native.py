@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_k8snet.catalogue import checks
 from pytest_k8snet.lab.faults.table import FAULTS, unfit
 from tests.lab import by_ssh
 from tests.lab.rights import least_rights
@@ -21,7 +20,7 @@ PROFILES = tuple(f"--k8snet-profile={profile}" for profile in ("lab", "ipvs", "n
 # Each fault is on a node of its own. What it turns names that node, so the exact union says of each what a run of its own would, and the
 # proof takes a third of the time. Faults that use the same means, or that disturb each other's pairs, are apart.
 TOGETHER: dict[str, dict[str, str]] = {
-    "network": {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3"},
+    "network": {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3", "pod-timestamps-off": "node-3"},
     "load": {
         "ipvs-scheduler": "node-1",
         "strict-arp-off": "node-1",
@@ -43,7 +42,6 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pod-untuned": "node-1",
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
-        "processor-hogged": "node-1",
     },
     "crossing": {
         "pods-cut-off-by-tcp": "node-1",
@@ -74,6 +72,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "endpoints-stuck": "node-2",
     },
     "slowness": {"path-narrower": "node-1", "pods-delayed": "node-2"},
+    "hogged": {"processor-hogged": "node-1", "pod-ports-few": "node-3"},
     "lost": {
         "packets-lost-before-uplink": "node-1",
         "packets-lost-after-uplink": "node-2",
@@ -85,9 +84,12 @@ TOGETHER: dict[str, dict[str, str]] = {
 
 #: What takes long, because packets are waited for that never come.
 MEASURED = ("crossing", "answers", "slowness", "lost")
-#: Times between nodes of which one waits for its processor are inconclusive, or are not: only what is read is judged, and that waiting.
-READ = [check.id for check in checks() if check.level == "read"]
-ASKED_FOR = {"services": ("--k8snet-idle=30",), "settings": (f"--k8snet-checks={','.join((*READ, 'NET-NODE-006'))}",)}
+ASKED_FOR = {
+    "network": ("--k8snet-conntrack-burst=600",),
+    "services": ("--k8snet-idle=30",),
+    # Times between nodes of which one waits for its processor are inconclusive, or are not.
+    "hogged": ("--k8snet-checks=NET-NODE-*,NET-KERNEL-002,NET-CONNTRACK-004", "--k8snet-conntrack-burst=600"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     assert f"k8snet: access ssh as root (2), {by_ssh.USER} (1); no object is made in the cluster" in outcome.output
     by_pods, _ = read_junit(lab.results / "healthy.xml")
     podless = {"NET-ENCAP-004", "NET-KERNEL-002", "NET-LOSS-001", "NET-MTU-001", "NET-THROUGHPUT-001", "NET-THROUGHPUT-003"}
-    podless |= {"NET-THROUGHPUT-004"}
+    podless |= {"NET-THROUGHPUT-004", "NET-CONNTRACK-004"}
     podless |= {f"NET-REACH-00{number}" for number in (1, 2, 3, 4, 5)}
     podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 10)}
     podless |= {"NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006"}

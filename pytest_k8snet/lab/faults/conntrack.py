@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pytest_k8snet.lab.faults import background
+from pytest_k8snet.lab.faults.kernel import Action
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
 from pytest_k8snet.lab.faults.polling import wait_until
+from pytest_k8snet.lab.node_files import POD_SYSCTLS
 
 DEVICE = "k8snet-fill"
 NETWORK = "192.0.2.0/24"  # of documentation: nobody's
@@ -86,6 +91,23 @@ def _relieve(lab: FaultyLab, node: FaultyNode) -> None:
     _no_device(lab, node)
 
 
+def _pods_with(sysctls: Mapping[str, str]) -> Action:
+    """Return what lets the CNI's tuning plugin give other sysctls to pods that are made from now on."""
+
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        configuration = read_plugins(lab, node)
+        for plugin in configuration["plugins"]:
+            if plugin["type"] == "tuning":
+                plugin["sysctl"] = {**sysctls}
+        write_plugins(lab, node, configuration)
+
+    return act
+
+
+FEW_PORTS = {"net.ipv4.ip_local_port_range": "50000 50399", "net.ipv4.tcp_tw_reuse": "0"}
+NO_TIMESTAMPS = {**POD_SYSCTLS, "net.ipv4.tcp_timestamps": "0"}
+SEEN = "seen with --k8snet-conntrack-burst=600"
+
 FAULTS = (
     Fault(
         "conntrack-table-nearly-full",
@@ -102,5 +124,25 @@ FAULTS = (
         turns=(Turns("NET-CONNTRACK-002"),),
         apply=_press,
         revert=_relieve,
+    ),
+    Fault(
+        "pod-ports-few",
+        area="conntrack",
+        summary=f"new pods of the node have 400 source ports, each of which waits for a minute before it is used again ({SEEN})",
+        turns=(Turns("NET-KERNEL-002"), Turns("NET-CONNTRACK-004")),
+        apply=_pods_with(FEW_PORTS),
+        revert=_pods_with(POD_SYSCTLS),
+        proxy_modes=("ipvs",),
+        networks=("native",),
+    ),
+    Fault(
+        "pod-timestamps-off",
+        area="conntrack",
+        summary=f"new pods of the node send no TCP timestamps: their tcp_tw_reuse, which is 1, has no effect ({SEEN})",
+        turns=(Turns("NET-CONNTRACK-004"),),
+        apply=_pods_with(NO_TIMESTAMPS),
+        revert=_pods_with(POD_SYSCTLS),
+        proxy_modes=("ipvs",),
+        networks=("native",),
     ),
 )

@@ -23,7 +23,7 @@ class Attempt:
         self._thread.start()
 
     def _work(self, folder: Path, kind: str, load: bool) -> None:
-        with measuring(folder, kind, load=load):
+        with measuring(folder, kind, alone=load):
             self.inside.set()
             self._leave.wait(DEADLINE_S)
 
