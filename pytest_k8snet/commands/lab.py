@@ -17,6 +17,7 @@ from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab.progress import open_progress
 from pytest_k8snet.lab.settings import (
     INGRESS_KINDS,
+    IP_FAMILIES,
     NETWORK_KINDS,
     NODE_KERNEL_CHOICES,
     POLICY_KINDS,
@@ -131,6 +132,13 @@ def prepare(components: Path | None) -> None:
     default=_DEFAULT.policy,
     show_default=True,
     help="kube-router: enforces NetworkPolicies on every node, and does nothing else.",
+)
+@click.option(
+    "--ip-family",
+    type=click.Choice(IP_FAMILIES),
+    default=_DEFAULT.ip_family,
+    show_default=True,
+    help="Addresses of nodes, pods and Services: of one family, or of both. IPv6 takes the network native.",
 )
 @_components_option
 def up(components: Path | None, **values: Any) -> None:

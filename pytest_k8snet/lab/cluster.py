@@ -14,7 +14,7 @@ from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_error import ApiError, ApiUnreachableError
 from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab import control_plane, processes, wire
-from pytest_k8snet.lab.addresses import API_PORT, SSH_PORT, AddressPlan
+from pytest_k8snet.lab.addresses import API_PORT, SSH_PORT, AddressPlan, host_and_port
 from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.kernel import NodeKernel, UserModeLinux
 from pytest_k8snet.lab.kubeconfig import kubeconfig
@@ -203,7 +203,7 @@ class Start:
 
     def _forward(self, namespace: Namespace, identities: control_plane.Identities) -> None:
         """Open the ports on 127.0.0.1 and write the files that name them."""
-        targets = {"api": f"127.0.0.1:{API_PORT}", **{node.name: f"{node.address}:{SSH_PORT}" for node in self._plan.nodes}}
+        targets = {"api": f"127.0.0.1:{API_PORT}", **{node.name: host_and_port(node.address, SSH_PORT) for node in self._plan.nodes}}
         with ExitStack() as opened:
             sockets = {name: opened.enter_context(socket.create_server(("127.0.0.1", 0))) for name in targets}
             ports = {name: int(listening.getsockname()[1]) for name, listening in sockets.items()}

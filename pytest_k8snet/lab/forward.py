@@ -39,6 +39,7 @@ async def _serve(specs: list[str]) -> None:
     for spec in specs:
         number, _, target = spec.partition("=")
         address, _, port = target.rpartition(":")
+        address = address.strip("[]")
         listening = socket.socket(fileno=int(number))
         listening.setblocking(False)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.lab.addresses import API_PORT
+from pytest_k8snet.lab.addresses import API_PORT, host_and_port
 from pytest_k8snet.lab.kubeconfig import kubeconfig
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 from pytest_k8snet.lab.pki import ssh_pair, write_file
+from pytest_k8snet.lab.wire import with_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,6 +48,8 @@ SYSCTLS = {
     "net.ipv4.tcp_tw_reuse": "1",
     "net.netfilter.nf_conntrack_max": "131072",
 }
+SYSCTLS_6 = {"net.bridge.bridge-nf-call-ip6tables": "1", "net.ipv6.conf.all.forwarding": "1"}
+"""Where nodes have IPv6."""
 # A new network namespace starts with the kernel's own values of these.
 POD_SYSCTLS = {"net.ipv4.ip_local_port_range": "1024 65535", "net.ipv4.tcp_tw_reuse": "1"}
 
@@ -87,7 +90,7 @@ class NodeWriter:
         """Fill the folder of a node; give the public line of its SSH host key."""
         (folder / "log").mkdir(parents=True)
         write_file(folder / "boot", files("pytest_k8snet.lab").joinpath("node", "boot").read_bytes(), mode=0o755)
-        write_file(folder / "address", f"{node.address}\n")
+        write_file(folder / "addresses", ",".join(node.addresses) + "\n")
         write_file(folder / "fstab", "".join(f"{line}\n" for line in self._fstab()))
         write_file(folder / "links", "".join(f"{line}\n" for line in self._links(node)))
         write_file(folder / "fdb", "".join(f"{line}\n" for line in self._forwarding(node)))
@@ -100,13 +103,13 @@ class NodeWriter:
         for name, content in self._configuration(node).items():
             write_file(root / name, content)
         pair = self.identities.authority.issue(
-            f"system:node:{node.name}", groups=("system:nodes",), dns=(node.name,), addresses=(node.address,)
+            f"system:node:{node.name}", groups=("system:nodes",), dns=(node.name,), addresses=node.addresses
         )
         pair.write(root / "etc/kubernetes", "kubelet")
         credentials = kubeconfig(
             cluster=self.settings.name,
             user=f"system:node:{node.name}",
-            server=f"https://{self.plan.api_address}:{API_PORT}",
+            server=f"https://{host_and_port(self.plan.api_address, API_PORT)}",
             authority=self.identities.authority.pair.certificate,
             pair=pair,
         )
@@ -134,11 +137,14 @@ class NodeWriter:
         peers = [peer for peer in self.plan.nodes if peer.name != node.name]
         yield "link set lo up"
         yield f"link set {UPLINK} address {node.mac} mtu {MTU} up"
-        yield f"address add {node.address}/{self.plan.node_prefix_length} dev {UPLINK}"
-        yield f"route add default via {node.gateway}"
+        for address, length, gateway in zip(node.addresses, self.plan.node_prefix_lengths, node.gateways, strict=True):
+            yield f"address add {with_length(address, length)} dev {UPLINK}"
+            yield f"route add default via {gateway}"
         if self.settings.network == "native":
             for peer in peers:
-                yield f"route add {peer.pod_cidr} via {peer.address if peer.segment == node.segment else node.gateway}"
+                hops = peer.addresses if peer.segment == node.segment else node.gateways
+                for pods, hop in zip(peer.pod_cidrs, hops, strict=True):
+                    yield f"route add {pods} via {hop}"
         if self.settings.network != "vxlan":
             return
         # As flannel lays it: no learning; neighbours and forwarding entries are given.
@@ -163,8 +169,9 @@ class NodeWriter:
         return (*_MODULES, *_MODULES_OF_PROXY[self.settings.proxy_mode], *self._network.modules)
 
     def _configuration(self, node: NodeAddress) -> dict[str, str]:
-        sysctls = "".join(f"{key} = {value}\n" for key, value in SYSCTLS.items())
-        hosts = "".join(f"{known.address} {known.name}\n" for known in self.plan.nodes)
+        wanted = SYSCTLS | (SYSCTLS_6 if 6 in self.plan.families else {})
+        sysctls = "".join(f"{key} = {value}\n" for key, value in wanted.items())
+        hosts = "".join(f"{address} {known.name}\n" for known in self.plan.nodes for address in known.addresses)
         own = {}
         if self._network.interfaces_by not in ("flannel", "cilium-cni"):  # their DaemonSets bring their own
             own[CNI_CONFIGURATION.lstrip("/")] = json.dumps(self._cni(node), indent=2) + "\n"
@@ -182,8 +189,9 @@ class NodeWriter:
         }
 
     def _cni(self, node: NodeAddress) -> Mapping[str, Any]:
-        ranges = [[{"subnet": node.pod_cidr, "gateway": str(IPv4Network(node.pod_cidr)[1])}]]
-        ipam = {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/run/cni-ipam"}
+        ranges = [[{"subnet": pods, "gateway": str(ip_network(pods)[1])}] for pods in node.pod_cidrs]
+        routes = [{"dst": "::/0" if ":" in pods else "0.0.0.0/0"} for pods in node.pod_cidrs]
+        ipam = {"type": "host-local", "ranges": ranges, "routes": routes, "dataDir": "/run/cni-ipam"}
         interface: dict[str, Any] = {"type": self._network.interfaces_by, "mtu": self._network.pod_mtu, "ipam": ipam}
         if self._network.interfaces_by == "bridge":
             interface |= {"bridge": "cni0", "isGateway": True, "hairpinMode": True}
@@ -209,7 +217,7 @@ class NodeWriter:
 
     def _kubelet(self) -> Mapping[str, Any]:
         # Without a Service path pods ask the only CoreDNS there is, at its node's address.
-        dns = self.plan.nodes[0].address if not self.settings.has_services else self.plan.dns_service_address
+        dns = self.plan.dns_service_addresses if self.settings.has_services else self.plan.nodes[0].addresses
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -217,7 +225,7 @@ class NodeWriter:
             "authorization": {"mode": "Webhook"},
             "tlsCertFile": "/etc/kubernetes/kubelet.crt",
             "tlsPrivateKeyFile": "/etc/kubernetes/kubelet.key",
-            "clusterDNS": [dns],
+            "clusterDNS": [*dns],
             "clusterDomain": "cluster.local",
             "cgroupDriver": "cgroupfs",
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",

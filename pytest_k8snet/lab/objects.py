@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.lab import cilium, flannel, ingress, kube_router
 from pytest_k8snet.lab.accounts import role_binding
-from pytest_k8snet.lab.addresses import API_PORT
+from pytest_k8snet.lab.addresses import API_PORT, host_and_port
 from pytest_k8snet.lab.networks import MTU, NETWORKS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def manifests(settings: LabSettings, plan: AddressPlan, images: Mapping[str, str
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name, REGION_LABEL: REGION}},
-            "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]},
+            "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [*node.pod_cidrs]},
         }
     if NETWORKS[settings.network].routes_by == "flannel":
         yield from flannel.manifests(settings, plan, images["flannel"])
@@ -91,9 +91,9 @@ def _kube_proxy(settings: LabSettings, plan: AddressPlan, image: str) -> Iterato
     configuration = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "bindAddress": "0.0.0.0",  # noqa: S104 - of the node
+        "bindAddress": "0.0.0.0" if plan.families[0] == 4 else "::",  # noqa: S104 - of the node
         "clientConnection": {"kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf"},
-        "clusterCIDR": settings.pod_cidr,
+        "clusterCIDR": ",".join(plan.pod_cidrs),
         "healthzBindAddress": "",
         "ipvs": {"scheduler": "", "strictARP": settings.proxy_mode == "ipvs"},
         "metricsBindAddress": "",
@@ -105,7 +105,10 @@ def _kube_proxy(settings: LabSettings, plan: AddressPlan, image: str) -> Iterato
         "clusters": [
             {
                 "name": "default",
-                "cluster": {"certificate-authority": f"{_TOKEN}/ca.crt", "server": f"https://{plan.proxy_api_address}:{API_PORT}"},
+                "cluster": {
+                    "certificate-authority": f"{_TOKEN}/ca.crt",
+                    "server": f"https://{host_and_port(plan.proxy_api_address, API_PORT)}",
+                },
             }
         ],
         "contexts": [{"name": "default", "context": {"cluster": "default", "namespace": "default", "user": "default"}}],
@@ -222,6 +225,8 @@ def _core_dns(settings: LabSettings, plan: AddressPlan, image: str) -> Iterator[
         spec={
             "selector": DNS_LABELS,
             "clusterIP": plan.dns_service_address,
+            "clusterIPs": [*plan.dns_service_addresses],
+            "ipFamilyPolicy": "SingleStack" if len(plan.families) == 1 else "RequireDualStack",
             "ports": [
                 {"name": "dns", "port": 53, "protocol": "UDP"},
                 {"name": "dns-tcp", "port": 53, "protocol": "TCP"},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.addresses import API_PORT, AddressPlan
+from pytest_k8snet.lab.addresses import API_PORT, AddressPlan, host_and_port
 from pytest_k8snet.lab.client import LabClient
 from pytest_k8snet.lab.faults.model import FaultyNode, Ran
 from pytest_k8snet.lab.namespace import Namespace
@@ -87,7 +87,7 @@ class RunningLab:
     @property
     def node_kubeconfig(self) -> str:
         """The administrator's kubeconfig, with the address that nodes know the API server by."""
-        outside, inside = f"https://127.0.0.1:{self._state.ports['api']}", f"https://{self._plan.api_address}:{API_PORT}"
+        outside, inside = f"https://127.0.0.1:{self._state.ports['api']}", f"https://{host_and_port(self._plan.api_address, API_PORT)}"
         return self._folder.kubeconfig.read_text().replace(outside, inside)
 
     @cached_property

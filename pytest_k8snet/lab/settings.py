@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pytest_k8snet.errors import LabError
@@ -17,12 +17,14 @@ NodeKernelKind = Literal["uml", "qemu"]
 NodeKernelChoice = Literal["auto", "uml", "qemu"]
 IngressKind = Literal["none", "nginx"]
 PolicyKind = Literal["none", "kube-router"]
+IpFamily = Literal["ipv4", "ipv6", "dual"]
 NetworkKind = Literal["native", "vxlan", "flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp", "cilium", "cilium-vxlan"]
 
 PROXY_MODES: tuple[ProxyMode, ...] = get_args(ProxyMode)
 NETWORK_KINDS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 INGRESS_KINDS: tuple[IngressKind, ...] = get_args(IngressKind)
 POLICY_KINDS: tuple[PolicyKind, ...] = get_args(PolicyKind)
+IP_FAMILIES: tuple[IpFamily, ...] = get_args(IpFamily)
 NODE_KERNEL_CHOICES: tuple[NodeKernelChoice, ...] = get_args(NodeKernelChoice)
 
 NOT_ON_UML: tuple[ProxyMode, ...] = ("nftables",)
@@ -38,6 +40,11 @@ DIRECT_ROUTING: tuple[NetworkKind, ...] = ("flannel-vxlan", "flannel-ipip")
 
 SERVICE_CIDR = IPv4Network("10.96.0.0/16")
 POD_PREFIX_LENGTH = 24
+# Unique local addresses (RFC 4193), written so that they read like the IPv4 ones.
+NODE_SUBNET_6 = IPv6Network("fd00:10:199::/64")
+POD_CIDR_6 = IPv6Network("fd00:10:200::/48")
+SERVICE_CIDR_6 = IPv6Network("fd00:10:96::/112")  # the API server takes none larger than a /108
+POD_PREFIX_LENGTH_6 = 64
 FIRST_NODE_HOST = 11
 MAX_NODES = 50
 
@@ -68,6 +75,8 @@ class LabSettings:
     ingress: IngressKind = "none"
     policy: PolicyKind = "none"
     """What enforces NetworkPolicies."""
+    ip_family: IpFamily = "ipv4"
+    """Of which address families nodes, pods and Services have addresses."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -83,6 +92,7 @@ class LabSettings:
             raise LabError(f"--node-subnet {nodes} and --pod-cidr {pods} overlap; choose ranges that do not")
         self._check_subnets(nodes, pods)
         self._check_cilium()
+        self._check_family()
         if self.ingress != "none" and not self.has_services:
             raise LabError(f"--ingress {self.ingress}: with --proxy-mode none nothing leads to its Service; choose another --proxy-mode")
         if self.node_kernel == "uml" and self.proxy_mode in NOT_ON_UML:
@@ -124,6 +134,21 @@ class LabSettings:
                 f"--node-kernel uml: User-Mode Linux lacks what --network {self.network} needs (BPF with perf events); "
                 "use --node-kernel qemu or auto"
             )
+
+    def _check_family(self) -> None:
+        if self.ip_family == "ipv4":
+            return
+        option = f"--ip-family {self.ip_family}"
+        if self.network != "native":
+            raise LabError(f"{option}: --network {self.network} is of IPv4 alone in a lab; use --network native")
+        for given, value in (("--subnets", self.subnets), ("--ingress", self.ingress), ("--policy", self.policy)):
+            if value not in (1, "none"):
+                raise LabError(f"{option}: {given} {value} is of IPv4 alone in a lab; leave {given} out")
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The address families, 4 and 6; the first one is the cluster's own."""
+        return {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}[self.ip_family]
 
     @property
     def has_services(self) -> bool:

@@ -59,7 +59,7 @@ def watched(lab: Lab, out: Path) -> Iterator[Mapping[str, int]]:
     state = LabFolder(lab.name).read()
     plan = AddressPlan.of(state.settings)
     namespace = Namespace(state.processes[0], of_user=os.geteuid() != 0)
-    ranges = [state.settings.node_subnet, state.settings.pod_cidr, plan.service_cidr]
+    ranges = [state.settings.node_subnet, state.settings.pod_cidr, plan.service_cidrs[0]]
     argv = namespace.enter([sys.executable, "-m", "tests.lab.gateway", str(out), *ranges])
     with subprocess.Popen(argv) as watcher:
         try:

@@ -16,6 +16,7 @@ MARK = "part"
 PARTS: Mapping[str, str] = {
     **{kind: f"the network {kind}, healthy and with its faults" for kind in ("flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp")},
     "cilium": "Cilium in place of kube-proxy, on nodes in QEMU",
+    "dual": "clusters whose pods have IPv6, beside IPv4 or alone",
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",
     "measured": "the faults that only packets show: of reach, loss, path MTU, latency and DNS",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import combinations
 
 import pytest
 
-from pytest_k8snet.lab.addresses import AddressPlan
-from pytest_k8snet.lab.settings import MAX_NODES, SERVICE_CIDR, LabSettings
+from pytest_k8snet.lab.addresses import AddressPlan, host_and_port
+from pytest_k8snet.lab.settings import MAX_NODES, NODE_SUBNET_6, POD_CIDR_6, SERVICE_CIDR, SERVICE_CIDR_6, LabSettings
 from pytest_k8snet.lab.wire import BRIDGE, link_commands, shaping_commands
 
 SETTINGS = [
@@ -70,8 +70,8 @@ def test_the_wire_is_a_bridge_with_a_tap_and_a_route_for_every_node() -> None:
 
 def test_two_segments_have_a_bridge_and_a_gateway_each_and_nodes_in_turn() -> None:
     plan = AddressPlan.of(LabSettings(nodes=4, subnets=2))
-    assert plan.gateways == ("10.199.0.1", "10.199.1.1")
-    found = {node.name: (node.address, node.gateway) for node in plan.nodes}
+    assert plan.gateways == (("10.199.0.1",), ("10.199.1.1",))
+    found = {node.name: (node.address, *node.gateways) for node in plan.nodes}
     assert found == {
         "node-1": ("10.199.0.11", "10.199.0.1"),
         "node-2": ("10.199.1.12", "10.199.1.1"),
@@ -84,3 +84,40 @@ def test_two_segments_have_a_bridge_and_a_gateway_each_and_nodes_in_turn() -> No
         [f"tap-node-{number}", "master", bridge] for number, bridge in ((1, BRIDGE), (2, "br-lab-2"), (3, BRIDGE), (4, "br-lab-2"))
     ]
     assert "route add 10.200.2.0/24 via 10.199.1.12" in commands
+
+
+def test_both_families_have_addresses_that_read_alike() -> None:
+    plan = AddressPlan.of(LabSettings(nodes=2, ip_family="dual"))
+    assert plan.families == (4, 6)
+    assert [(node.addresses, node.pod_cidrs, node.gateways) for node in plan.nodes] == [
+        (("10.199.0.11", "fd00:10:199::11"), ("10.200.1.0/24", "fd00:10:200:1::/64"), ("10.199.0.1", "fd00:10:199::1")),
+        (("10.199.0.12", "fd00:10:199::12"), ("10.200.2.0/24", "fd00:10:200:2::/64"), ("10.199.0.1", "fd00:10:199::1")),
+    ]
+    assert (plan.pod_cidrs, plan.service_cidrs) == (("10.200.0.0/16", "fd00:10:200::/48"), ("10.96.0.0/16", "fd00:10:96::/112"))
+    assert plan.dns_service_addresses == ("10.96.0.10", "fd00:10:96::a")
+    assert (plan.api_address, plan.api_service_address) == ("10.199.0.1", "10.96.0.1"), "IPv4 comes first"
+
+
+def test_ipv6_alone_leaves_no_address_of_ipv4() -> None:
+    plan = AddressPlan.of(LabSettings(nodes=MAX_NODES, ip_family="ipv6"))
+    hosts = [plan.api_address, plan.proxy_api_address, *(node.address for node in plan.nodes)]
+    assert len(set(hosts)) == len(hosts)
+    assert {IPv6Address(address) in NODE_SUBNET_6 for address in hosts} == {True}
+    ranges = [IPv6Network(node.pod_cidr) for node in plan.nodes]
+    assert all(known.subnet_of(POD_CIDR_6) for known in ranges)
+    for one, other in combinations([NODE_SUBNET_6, SERVICE_CIDR_6, *ranges], 2):
+        assert not one.overlaps(other), f"{one} overlaps {other}"
+    assert {IPv6Address(address) in SERVICE_CIDR_6 for address in (plan.api_service_address, plan.dns_service_address)} == {True}
+    assert "." not in repr(plan.nodes)
+
+
+def test_a_wire_of_both_families_needs_no_search_for_others_that_have_the_address() -> None:
+    assert [line for line in link_commands(AddressPlan.of(LabSettings(nodes=1, ip_family="dual"))) if "fd00" in line] == [
+        f"address add fd00:10:199::1/64 nodad dev {BRIDGE}",
+        "route add fd00:10:200:1::/64 via fd00:10:199::11",
+    ]
+
+
+@pytest.mark.parametrize(("address", "text"), [("10.199.0.1", "10.199.0.1:6443"), ("fd00:10:199::1", "[fd00:10:199::1]:6443")])
+def test_an_address_with_a_port(address: str, text: str) -> None:
+    assert host_and_port(address, 6443) == text

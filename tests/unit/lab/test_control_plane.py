@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pytest_k8snet.lab.addresses import AddressPlan
 from pytest_k8snet.lab.control_plane import Identities, components, write_identities
 from pytest_k8snet.lab.pki import Authority, Pair, ssh_pair, write_file
-from pytest_k8snet.lab.settings import LabSettings
+from pytest_k8snet.lab.settings import IpFamily, LabSettings
 
 PLAN = AddressPlan.of(LabSettings())
 
@@ -122,3 +122,17 @@ def test_an_ssh_key_is_one_pair() -> None:
     private, line = ssh_pair("k8snet-lab-mine")
     assert line.endswith(" k8snet-lab-mine")
     assert load_ssh_private_key(private, None).public_key() == load_ssh_public_key(line.encode())
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments"),
+    [
+        ("ipv4", {"--bind-address=0.0.0.0", "--advertise-address=10.199.0.1", "--service-cluster-ip-range=10.96.0.0/16"}),
+        ("dual", {"--bind-address=0.0.0.0", "--advertise-address=10.199.0.1", "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112"}),
+        ("ipv6", {"--bind-address=::", "--advertise-address=fd00:10:199::1", "--service-cluster-ip-range=fd00:10:96::/112"}),
+    ],
+)
+def test_the_api_server_is_of_the_families_of_the_lab(family: IpFamily, arguments: set[str]) -> None:
+    plan = AddressPlan.of(LabSettings(ip_family=family))
+    (server,) = (known for known in components(Path("/bin"), Path("/pki"), plan) if known.name == "kube-apiserver")
+    assert arguments <= set(server.argv)

@@ -66,7 +66,38 @@ def test_native_routes_lead_to_the_nodes(native: Path) -> None:
         "route add 10.200.1.0/24 via 10.199.0.11",
         "route add 10.200.3.0/24 via 10.199.0.13",
     ]
-    assert lines(native / "address") == ["10.199.0.12"]
+    assert lines(native / "addresses") == ["10.199.0.12"]
+
+
+def test_nodes_of_both_families_route_both_and_pods_have_both(tmp_path: Path, native: Path) -> None:
+    folder = write(tmp_path / "node", LabSettings(nodes=2, ip_family="dual"))
+    assert lines(folder / "links")[2:] == [
+        "address add 10.199.0.12/24 dev eth0",
+        "route add default via 10.199.0.1",
+        "address add fd00:10:199::12/64 nodad dev eth0",
+        "route add default via fd00:10:199::1",
+        "route add 10.200.1.0/24 via 10.199.0.11",
+        "route add fd00:10:200:1::/64 via fd00:10:199::11",
+    ]
+    assert lines(folder / "addresses") == ["10.199.0.12,fd00:10:199::12"]
+    ipam = cni(folder)["bridge"]["ipam"]
+    assert ipam["ranges"] == [
+        [{"subnet": "10.200.2.0/24", "gateway": "10.200.2.1"}],
+        [{"subnet": "fd00:10:200:2::/64", "gateway": "fd00:10:200:2::1"}],
+    ]
+    assert ipam["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    assert yaml.safe_load((folder / "root/etc/kubernetes/kubelet.yaml").read_text())["clusterDNS"] == ["10.96.0.10", "fd00:10:96::a"]
+    sysctls = "net.bridge.bridge-nf-call-ip6tables = 1\nnet.ipv6.conf.all.forwarding = 1\n"
+    assert (folder / "root/etc/sysctl.d/90-k8snet.conf").read_text().endswith(sysctls)
+    assert "ip6tables" not in (native / "root/etc/sysctl.d/90-k8snet.conf").read_text()
+    assert "fd00:10:199::11 node-1\n" in (folder / "root/etc/hosts").read_text()
+
+
+def test_a_node_of_ipv6_asks_the_api_server_by_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "node", LabSettings(nodes=2, ip_family="ipv6"))
+    credentials = yaml.safe_load((folder / "root/etc/kubernetes/kubelet.kubeconfig").read_text())
+    assert credentials["clusters"][0]["cluster"]["server"] == "https://[fd00:10:199::1]:6443"
+    assert "10.199" not in (folder / "links").read_text()
 
 
 def test_native_routes_to_another_segment_lead_to_the_router(tmp_path: Path) -> None:

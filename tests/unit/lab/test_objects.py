@@ -214,3 +214,21 @@ def test_an_ingress_is_there_when_it_is_asked_for() -> None:
     assert route.listener in [listener["name"] for listener in gateway["spec"]["listeners"]]
     assert str(lab.hsts_max_age) == settings["hsts-max-age"]
     assert not [item for item in objects(LabSettings()) if "ingress" in item["metadata"]["name"]]
+
+
+def test_objects_say_both_families() -> None:
+    found = objects(LabSettings(nodes=1, ip_family="dual"))
+    assert one(found, "Node", "node-1")["spec"] == {"podCIDR": "10.200.1.0/24", "podCIDRs": ["10.200.1.0/24", "fd00:10:200:1::/64"]}
+    dns = one(found, "Service", "kube-dns")["spec"]
+    assert (dns["clusterIPs"], dns["ipFamilyPolicy"]) == (["10.96.0.10", "fd00:10:96::a"], "RequireDualStack")
+    configuration = json.loads(one(found, "ConfigMap", "kube-proxy")["data"]["config.conf"])
+    assert configuration["clusterCIDR"] == "10.200.0.0/16,fd00:10:200::/48"
+    assert configuration["bindAddress"] == "0.0.0.0"  # noqa: S104 - as kubeadm writes it
+
+
+def test_objects_of_ipv6_alone() -> None:
+    found = objects(LabSettings(nodes=1, ip_family="ipv6"))
+    assert one(found, "Service", "kube-dns")["spec"]["ipFamilyPolicy"] == "SingleStack"
+    data = one(found, "ConfigMap", "kube-proxy")["data"]
+    assert json.loads(data["config.conf"])["bindAddress"] == "::"
+    assert json.loads(data["kubeconfig.conf"])["clusters"][0]["cluster"]["server"] == "https://[fd00:10:199::2]:6443"

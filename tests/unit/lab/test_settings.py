@@ -46,6 +46,13 @@ from pytest_k8snet.lab.settings import MAX_NODES, LabSettings
             "--node-subnet 10.199.0.0/28 is too small for 5 nodes: it has 16 addresses, use a /24",
         ),
         ({"pod_cidr": "10.200.0.0/25", "nodes": 1}, "--pod-cidr 10.200.0.0/25 is too small for 1 nodes: each gets a /24 of it, use a /16"),
+        (
+            {"ip_family": "dual", "network": "vxlan"},
+            "--ip-family dual: --network vxlan is of IPv4 alone in a lab; use --network native",
+        ),
+        ({"ip_family": "ipv6", "subnets": 2}, "--ip-family ipv6: --subnets 2 is of IPv4 alone in a lab; leave --subnets out"),
+        ({"ip_family": "dual", "ingress": "nginx"}, "--ip-family dual: --ingress nginx is of IPv4 alone in a lab; leave --ingress out"),
+        ({"ip_family": "dual", "policy": "kube-router"}, "--ip-family dual: --policy kube-router is of IPv4 alone in a lab; leave "),
         ({"subnets": 3}, "--subnets 3: the nodes are in 1 or 2 segments"),
         ({"subnets": 2, "nodes": 1}, "--subnets 2: a lab of one node has one segment; use --nodes 2 or more"),
         (
