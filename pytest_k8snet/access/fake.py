@@ -12,6 +12,7 @@ Use it to test checks of your own, without a cluster. In the conftest.py of thos
 
 and run ``pytest --k8snet-access=fake``. Without changes it is a healthy cluster: kube-proxy in ipvs mode, native routing, MTU 1500,
 every node tuned. `answer` replaces what an agent says, by a value or an error; `fail_probe` makes a node's probe pods not start.
+Nodes are names or `Node`s; `dual_stack` makes one whose pods and Services have addresses of both families.
 """
 
 from __future__ import annotations
@@ -149,6 +150,13 @@ def fake_node(name: str, number: int = 1) -> Node:
     )
 
 
+def dual_stack(node: Node) -> Node:
+    """Return a node of `fake_node` with an IPv6 address and pod range beside those of IPv4."""
+    number = str(node.internal_ip).rpartition(".")[2]
+    ranges = (node.pod_cidrs[0], f"fd00:10:244:{number}::/64")
+    return replace(node, internal_ips=(str(node.internal_ip), f"fd00:192:168::{number}"), pod_cidrs=ranges)
+
+
 def healthy_dns(nodes: Sequence[str]) -> Dns:
     """Return the DNS of a cluster with these nodes: CoreDNS on up to three of them."""
     return Dns(
@@ -193,9 +201,10 @@ def healthy_activity(at_s: float = 1000.0) -> dict[str, Any]:
     }
 
 
-def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> dict[str, Any]:
-    """Return the answer of a node's agent to ``facts``. `peers` are those of the request."""
-    peers = peers or {}
+def healthy_host_facts(
+    peers: Mapping[str, tuple[str, bool]] | None = None, second_peers: Mapping[str, tuple[str, bool]] | None = None
+) -> dict[str, Any]:
+    """Return the answer of a node's agent to ``facts``. `peers` and `second_peers` are those of the request."""
     return {
         "agent": "python",
         "tools": {name: {"path": f"/usr/sbin/{name}", "from": "image"} for name in TOOLS},
@@ -248,8 +257,9 @@ def healthy_host_facts(peers: Mapping[str, tuple[str, bool]] | None = None) -> d
         "virtual": "DMI says fake",
         "peer_routes": [
             {"dev": "eth0", "error": None, "real_pod": real, "peers": {peer: [address, None] for peer, (address, _) in found}}
+            for asked in (peers or {}, second_peers or {})
             for real in (True, False)
-            if (found := [item for item in peers.items() if item[1][1] is real])
+            if (found := [item for item in asked.items() if item[1][1] is real])
         ],
         "kernel": "6.12.0",
         "errors": {},
@@ -499,6 +509,14 @@ class FakeCluster:
         cidrs = self.nodes[node].pod_cidrs
         return cidrs[0].replace(".0/24", ".5") if cidrs else "10.244.255.5"
 
+    def pod_ips(self, node: str) -> tuple[str, ...]:
+        """Return the addresses of a node's probe pod, of every family that its pods have."""
+        return (self.pod_ip(node), *(cidr.replace("::/64", "::5") for cidr in self.nodes[node].pod_cidrs[1:]))
+
+    def addresses_of(self, node: str, role: str) -> tuple[str, ...]:
+        """Return those of the node (``host``) or of its probe pod."""
+        return self.pod_ips(node) if role == "pod" else self.nodes[node].addresses
+
     def policy_address(self, node: str) -> str:
         """Return the address of a node's pod for a NetworkPolicy."""
         return f"10.245.0.{[*self.nodes].index(node) + 1}"
@@ -508,12 +526,19 @@ class FakeCluster:
         number = [*self.nodes].index(node) + 1
         return str(ipaddress.ip_address("10.96.1.0") + number), 30000 + number
 
+    def cluster_ips_of(self, node: str) -> tuple[str, ...]:
+        """Return the ClusterIPs of that Service, of every family that the node's pods have."""
+        number = [*self.nodes].index(node) + 1
+        return (self.service_of(node)[0], f"fd00:10:96::1:{number:x}")[: len(self.pod_ips(node))]
+
     def group_address(self, name: str) -> str:
         """Return the ClusterIP of a Service that leads to several probe pods."""
         return str(ipaddress.ip_address("10.96.2.1") + [*GROUP_TARGET_PORTS].index(name))
 
     def _facts(self, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
-        facts = healthy_host_facts(params.get("peers")) if role == "host" else healthy_pod_facts(self.pod_ip(node))
+        facts = (
+            healthy_host_facts(params.get("peers"), params.get("second_peers")) if role == "host" else healthy_pod_facts(self.pod_ip(node))
+        )
         sysctls = facts["host"]["sysctls"] if role == "host" else facts["sysctls"]
         for key in params.get("sysctls", ()):
             sysctls.setdefault(key.replace("{uplink}", "eth0"), None)
@@ -593,7 +618,8 @@ class FakeProbing:
         made = []
         for number, name in enumerate(served(nodes), 1):
             self._fake.on_create(f"service {service_name(number)}")
-            made.append(ProbeService(service_name(number), self._namespace, name, *self._fake.service_of(name)))
+            address, port = self._fake.service_of(name)
+            made.append(ProbeService(service_name(number), self._namespace, name, address, port, self._fake.cluster_ips_of(name)))
         return made
 
     def make_groups(self) -> list[GroupService]:
@@ -634,8 +660,8 @@ class FakeProbing:
 
     def _probe(self, name: str) -> Probe:
         error = self._fake.failed_probe(name)
-        address = self._fake.pod_ip(name) if error is None else None
-        return Probe(name, self._namespace, f"host-{name}", f"probe-{name}", address, error, () if address is None else (address,))
+        addresses = self._fake.pod_ips(name) if error is None else ()
+        return Probe(name, self._namespace, f"host-{name}", f"probe-{name}", next(iter(addresses), None), error, addresses)
 
 
 class FakeAccess:

@@ -29,6 +29,12 @@ class ProbeService:
     node: str
     cluster_ip: str
     node_port: int
+    cluster_ips: tuple[str, ...] = ()  # the same and that of the other family, where it has both
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its ClusterIPs, the first of them `cluster_ip`."""
+        return self.cluster_ips or (self.cluster_ip,)
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
@@ -37,7 +43,7 @@ class ProbeService:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ProbeService:
         """Read what `to_json` gave."""
-        return cls(**data)
+        return cls(**{**data, "cluster_ips": tuple(data.get("cluster_ips") or ())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def service_body(metadata: Mapping[str, Any], pod: str) -> dict[str, Any]:
         "metadata": dict(metadata),
         "spec": {
             "type": "NodePort",
+            "ipFamilyPolicy": "PreferDualStack",  # an address of each family that the cluster has for Services
             "selector": {SERVED: pod},
             "ports": [{"name": "probe", "protocol": "TCP", "port": PORT, "targetPort": TARGET_PORT}],
         },

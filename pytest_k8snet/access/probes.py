@@ -97,6 +97,11 @@ class Probe:
     error: str | None = None
     pod_ips: tuple[str, ...] = ()  # the same and that of the other family, where it has both
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The pod's addresses, the first of them `pod_ip`."""
+        return self.pod_ips or ((self.pod_ip,) if self.pod_ip else ())
+
     @classmethod
     def none(cls, node: str, error: str | None = None) -> Probe:
         """Return what stands for the probe pods where there are none: `error` is why nothing can be measured there."""
@@ -237,7 +242,8 @@ class RunningProbes:
             if body is None:
                 break
             spec = body["spec"]
-            made.append(ProbeService(name, self.namespace, node, spec["clusterIP"], spec["ports"][0]["nodePort"]))
+            addresses = tuple(spec.get("clusterIPs") or ())
+            made.append(ProbeService(name, self.namespace, node, spec["clusterIP"], spec["ports"][0]["nodePort"], addresses))
         return made
 
     def make_groups(self) -> list[GroupService]:

@@ -12,6 +12,7 @@ Operations and their parameters:
 
 - ``facts``: everything checks want to know, in one round trip, and which tools there were. ``role`` (host, pod), ``sysctls`` (keys;
   ``{uplink}`` in one stands for the uplink's name), ``uplink_ip``, ``peers`` (name to address and whether it is a running pod's),
+  ``second_peers`` (the same by the other address family),
   ``existing_pods`` (how many at most), ``skip_namespace``. What large nodes have thousands of and nobody judges one by one is cut, with a
   count of the whole: routes of the main table, chains whose names are hashes
 - ``ipvs``: the text of /proc/net/ip_vs without its counters of connections, whether kube-ipvs0 is there, kube-proxy's mode and /configz
@@ -501,7 +502,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "uplink_speed_mbit": link_speed(uplink),
         "uplink_duplex": link_duplex(read_or_none(f"/sys/class/net/{uplink}/duplex")),
         "virtual": virtual_reason(uplink, read_or_none, os.path.exists),
-        "peer_routes": part("peer_routes", lambda: peer_routes(params.get("peers") or {}), []),
+        "peer_routes": part("peer_routes", lambda: peer_routes(asked_peers(params)), []),
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
         "existing_pods_running": len(pods),
         "forwarding": part("forwarding", lambda: forwarding(own["links"]), {}),
@@ -735,22 +736,31 @@ def read_clock(status: int, max_error_us: int) -> dict[str, Any]:
 # ---- routes
 
 
-def peer_routes(peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def asked_peers(params: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return name, address and whether it is a running pod's of every peer, of those with a second address once more."""
+    asked = [*(params.get("peers") or {}).items(), *(params.get("second_peers") or {}).items()]
+    return [(name, address, real_pod) for name, (address, real_pod) in asked]
+
+
+def peer_routes(peers: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
     """Ask the kernel for its route to each peer's address, in one process."""
     return read_peer_routes(peers, *ip_batch(["route get " + address for address in askable(peers)])) if peers else []
 
 
-def askable(peers: Mapping[str, Sequence[Any]]) -> list[str]:
+def askable(peers: Iterable[tuple[str, str, bool]]) -> list[str]:
     """Return the peers' addresses. Each becomes a line of a batch that root runs: loopback stands for what is no address."""
-    return [address if is_address(address) else "127.0.0.1" for address, _ in peers.values()]
+    return [address if is_address(address) else "127.0.0.1" for _, address, _ in peers]
 
 
-def read_peer_routes(peers: Mapping[str, Sequence[Any]], documents: Iterable[Any], errors: str) -> list[dict[str, Any]]:
-    """Return the routes in the answers to ``ip -j -batch`` with one ``route get`` a peer; peers with the same way come together."""
+def read_peer_routes(peers: Sequence[tuple[str, str, bool]], documents: Iterable[Any], errors: str) -> list[dict[str, Any]]:
+    """Return the routes in the answers to ``ip -j -batch`` with one ``route get`` a peer.
+
+    Peers with the same way come together, apart by address family.
+    """
     routes = {document[0].get("dst"): document[0] for document in documents if document}
     reasons = {line: text for text, line in re.findall(r"([^\n]+)\nCommand failed -:(\d+)", errors)}
     ways: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for number, (name, (address, real_pod)) in enumerate(peers.items(), 1):
+    for number, (name, address, real_pod) in enumerate(peers, 1):
         route = (routes.get(address) or {}) if is_address(address) else {}
         device, gateway, failed = route.get("dev"), route.get("gateway") or (route.get("via") or {}).get("host"), None
         if not is_address(address):
@@ -761,7 +771,9 @@ def read_peer_routes(peers: Mapping[str, Sequence[Any]], documents: Iterable[Any
                 "the route is " + str(kind) if kind else errors.splitlines()[0] if errors else "no answer"
             )
             gateway = None
-        way = ways.setdefault((device, failed, real_pod), {"dev": device, "error": failed, "real_pod": real_pod, "peers": {}})
+        way = ways.setdefault(
+            (device, failed, real_pod, ":" in address), {"dev": device, "error": failed, "real_pod": real_pod, "peers": {}}
+        )
         way["peers"][name] = [address, gateway]
     return list(ways.values())
 

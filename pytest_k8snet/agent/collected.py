@@ -96,7 +96,7 @@ def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
         "sysctls": " ".join(agent.sysctl_path(key) for key in params.get("sysctls", ())),
         "sysctl_dirs": " ".join(agent.SYSCTL_DIRECTORIES),
         "tools": " ".join(TOOLS),
-        "peers": " ".join(agent.askable(params.get("peers") or {})),
+        "peers": " ".join(agent.askable(agent.asked_peers(params))),
         "pods": str(int(params.get("existing_pods", 0))),
         "bird_sockets": " ".join(agent.BIRD_SOCKETS),
         "flannel_file": agent.FLANNEL_FILE,
@@ -165,7 +165,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "uplink_speed_mbit": speed if speed and speed > 0 else None,
         "uplink_duplex": agent.link_duplex(files.get(f"/sys/class/net/{uplink}/duplex")),
         "virtual": agent.virtual_reason(uplink, texts.get, devices.__contains__),
-        "peer_routes": part("peer_routes", lambda: _peer_routes(found, params.get("peers") or {}), []),
+        "peer_routes": part("peer_routes", lambda: _peer_routes(found, agent.asked_peers(params)), []),
         "existing_pods": part("existing_pods", lambda: _existing_pods(found, running, keys), []),
         "forwarding": part("forwarding", lambda: _forwarding(found), {}),
         "bgp": part("bgp", lambda: _bgp(found), None),
@@ -438,7 +438,7 @@ def _iptables_nft(found: Collected, nft: Mapping[str, Any]) -> dict[str, Any]:
     return {**backend, "tables": sorted(tables), **agent.kube_chains(texts)}
 
 
-def _peer_routes(found: Collected, peers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def _peer_routes(found: Collected, peers: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
     section = found.get("peers")
     if not peers or section is None:
         return []

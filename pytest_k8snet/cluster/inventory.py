@@ -78,7 +78,13 @@ def read_cluster(api: Api) -> Cluster:
     return Cluster(
         version=version,
         nodes=tuple(
-            replace(nodes[name], pod_ip=pod_ips.get(name), pod_cidrs=pod_cidrs.get(name, nodes[name].pod_cidrs)) for name in sorted(nodes)
+            replace(
+                nodes[name],
+                pod_ip=next(iter(pod_ips.get(name, ())), None),
+                pod_ips=pod_ips.get(name, ()),
+                pod_cidrs=pod_cidrs.get(name, nodes[name].pod_cidrs),
+            )
+            for name in sorted(nodes)
         ),
         claims=found.claims,
         node_claims=cilium.node_claims(objects) if cni == cilium.NAME else {},
@@ -131,13 +137,14 @@ def _virtual(labels: Mapping[str, str], spec: Mapping[str, Any]) -> str | None:
     return next((f"{what} (taint {key})" for key, what in VIRTUAL_TAINTS if key in taints), None)
 
 
-def running_pod_ips(pods: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return node to address of a pod that runs there in a network namespace of its own."""
-    found: dict[str, str] = {}
+def running_pod_ips(pods: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return node to the addresses, one of each family, of a pod that runs there in a network namespace of its own."""
+    found: dict[str, tuple[str, ...]] = {}
     for item in pods:
         spec, status = item["spec"], item.get("status", {})
         if spec.get("nodeName") and status.get("podIP") and status.get("phase") == "Running" and not spec.get("hostNetwork"):
-            found.setdefault(spec["nodeName"], status["podIP"])
+            both = tuple(item["ip"] for item in status.get("podIPs") or () if item.get("ip"))
+            found.setdefault(spec["nodeName"], both or (status["podIP"],))
     return found
 
 

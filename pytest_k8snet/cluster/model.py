@@ -54,6 +54,7 @@ class Node:
     external_ip: str | None = None
     hostname: str | None = None
     pod_ip: str | None = None  # of a running pod there, None when none is known
+    pod_ips: tuple[str, ...] = ()  # the same and that of the other family, where that pod has both
     region: str | None = None  # label topology.kubernetes.io/region, empty without it; None in an older recording
     virtual: str | None = None  # how it is known that there is no machine behind it that could be looked at
 
@@ -61,6 +62,11 @@ class Node:
     def addresses(self) -> tuple[str, ...]:
         """Its InternalIPs; the one that is known where there is no list of them."""
         return self.internal_ips or ((self.internal_ip,) if self.internal_ip else ())
+
+    @property
+    def pod_addresses(self) -> tuple[str, ...]:
+        """The addresses of a running pod there, the first of them `pod_ip`."""
+        return self.pod_ips or ((self.pod_ip,) if self.pod_ip else ())
 
     @property
     def excluded(self) -> str | None:
@@ -88,6 +94,7 @@ class Node:
             "external_ip": self.external_ip,
             "hostname": self.hostname,
             "pod_ip": self.pod_ip,
+            "pod_ips": list(self.pod_ips),
             "region": self.region,
             "virtual": self.virtual,
         }
@@ -95,7 +102,8 @@ class Node:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Node:
         """Read what `to_json` gave."""
-        return cls(**{**data, "pod_cidrs": tuple(data["pod_cidrs"]), "internal_ips": tuple(data.get("internal_ips") or ())})
+        lists = {key: tuple(data.get(key) or ()) for key in ("pod_cidrs", "internal_ips", "pod_ips")}
+        return cls(**{**data, **lists})
 
 
 def parsed_address(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

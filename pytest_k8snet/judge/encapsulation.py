@@ -82,7 +82,7 @@ def routes_to_peers(
     for routes in facts.peer_routes:
         concerned = sorted(routes.peers.keys() & set(peers))
         unmeasured.difference_update(concerned)
-        if rest := [peer for peer in concerned if peer not in astray]:
+        if rest := [peer for peer in concerned if routes.peers[peer] not in astray]:
             _judge(judgement, facts, routes, rest, expect.kind)
     for _, message in sorted(astray.items())[:_TOLD]:
         judgement.check(False, f"{facts.node}: {message}", measured="default route", wanted="a route of its own", command="ip route")
@@ -224,24 +224,26 @@ def bgp_sessions(facts: NodeFacts) -> Judgement:
 
 
 def _by_the_default_route_alone(facts: NodeFacts, peers: Sequence[str]) -> dict[str, str]:
-    """Return what to say of the peers whose pods only the default route leads to, where other peers' pods have routes of their own.
+    """Return what to say of peers' pods' addresses that only the default route leads to, where other peers' pods have routes of their own.
 
-    Where all go by the default route the network knows the way (the route tables of clouds); where some do, the node was not told of these.
+    Where all of a family go by the default route the network knows the way (the route tables of clouds); where some do, the node was not
+    told of these.
     """
     if facts.host.routes_total > len(facts.host.routes):
         return {}  # the routes that were not kept may be theirs
     gateways = {route.gateway for route in facts.host.routes if route.dst in _DEFAULT}
     own = [ip_network(route.dst) for route in facts.host.routes if route.dst not in _DEFAULT]
     asked = [(routes, peer) for routes in facts.peer_routes if routes.dev is not None for peer in routes.peers if peer in set(peers)]
-    astray = {}
+    astray: dict[bool, dict[str, str]] = {False: {}, True: {}}  # by whether it is of IPv6
     for routes, peer in asked:
-        gateway = routes.gateways.get(peer)
-        if gateway is not None and gateway in gateways and not any(ip_address(routes.peers[peer]) in network for network in own):
+        gateway, address = routes.gateways.get(peer), routes.peers[peer]
+        if gateway is not None and gateway in gateways and not any(ip_address(address) in network for network in own):
             what = "a pod of" if routes.real_pod else "in the pod range of"
-            astray[peer] = (
-                f"only the default route, via {gateway}, leads to {routes.peers[peer]} ({what} {peer}); other nodes' pods have routes"
+            astray[":" in address][address] = (
+                f"only the default route, via {gateway}, leads to {address} ({what} {peer}); other nodes' pods have routes"
             )
-    return astray if len(astray) < len(asked) else {}
+    of_family = Counter(":" in routes.peers[peer] for routes, peer in asked)
+    return {address: told for version6, found in astray.items() if len(found) < of_family[version6] for address, told in found.items()}
 
 
 def _judge(judgement: Judgement, facts: NodeFacts, routes: PeerRoutes, peers: Sequence[str], want: Wanted[str]) -> None:

@@ -235,7 +235,8 @@ def segment_size(record: PathMtuRecord) -> Judgement:
             continue
         options = _TIMESTAMPS if segments.timestamps else 0
         want = path.size - (_TCP_IPV6 if ":" in (path.address or "") else _TCP_IPV4) - options
-        judgement.evidence.setdefault("mss", {})[path.target] = segments.mss
+        sizes = judgement.evidence.setdefault("mss", {})
+        sizes[f"{path.target} at {path.address}" if path.target in sizes else path.target] = segments.mss
         if segments.mtu is not None and segments.mtu < path.size:
             judgement.hold(1)  # what the path carries is NET-MTU-005's to judge, and segments follow it
             judgement.remark(f"{about}: the kernel has learnt that the path carries {segments.mtu} bytes only", command=_TCP_INFO)

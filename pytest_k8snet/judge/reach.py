@@ -28,17 +28,19 @@ def pod_reaches_own_node(record: ReachRecord) -> Judgement:
     if not answers:
         return Judgement.skipped(f"{record.node}: the node has no InternalIP")
     judgement = Judgement(want="any answer from the pod's own node (built-in)")
-    answered = [answer for answer in answers if answer.error is None or answer.refused or answer.error == "something else answers there"]
-    judgement.evidence["answers"] = {f"{answer.protocol} {answer.port}": answer.error or "answered" for answer in answers}
-    address = answers[0].address
-    tried = ", ".join(f"{answer.protocol} {answer.port} {answer.error}" for answer in answers)
-    judgement.check(
-        bool(answered),
-        f"{record.node}: its pod {_own(record, address)} gets no answer from its own node at {address} ({tried}), want any: "
-        "agents on the node's own address, such as NodeLocal DNSCache, are out of reach for pods",
-        measured=tried,
-        wanted="any answer",
-    )
+    for address in dict.fromkeys(answer.address for answer in answers):
+        at = [answer for answer in answers if answer.address == address]
+        answered = [answer for answer in at if answer.error is None or answer.refused or answer.error == "something else answers there"]
+        key = "answers" if address == answers[0].address else f"answers at {address}"
+        judgement.evidence[key] = {f"{answer.protocol} {answer.port}": answer.error or "answered" for answer in at}
+        tried = ", ".join(f"{answer.protocol} {answer.port} {answer.error}" for answer in at)
+        judgement.check(
+            bool(answered),
+            f"{record.node}: its pod {_own(record, address)} gets no answer from its own node at {address} ({tried}), want any: "
+            "agents on the node's own address, such as NodeLocal DNSCache, are out of reach for pods",
+            measured=tried,
+            wanted="any answer",
+        )
     return judgement
 
 

@@ -46,7 +46,7 @@ class _Question:
 
     context: MeasureContext
     keys: Sequence[str]
-    peers: Mapping[str, tuple[str, bool]]  # an address in every node's pod range, and whether it is a running pod's
+    peers: Mapping[str, Sequence[tuple[str, bool]]]  # an address in every node's pod range, and whether it is a running pod's
     unknown: Sequence[str]  # nodes of which no such address is known
 
 
@@ -83,7 +83,8 @@ def _facts(question: _Question, name: str, pods: list[Future[dict[str, Any]]]) -
             "role": "host",
             "sysctls": [*question.keys, *UPLINK_KEYS],
             "uplink_ip": node.internal_ip,
-            "peers": {peer: known for peer, known in question.peers.items() if peer != name},
+            "peers": {peer: known[0] for peer, known in question.peers.items() if peer != name},
+            "second_peers": {peer: known[1] for peer, known in question.peers.items() if peer != name and len(known) > 1},
             "existing_pods": context.settings.existing_pods,
             "skip_namespace": probe.namespace if probe else None,
         },
@@ -114,31 +115,34 @@ def _pod_facts(question: _Question, name: str) -> dict[str, Any]:
     return facts
 
 
-def _peers(context: MeasureContext) -> tuple[dict[str, tuple[str, bool]], list[str]]:
-    """Return an address in every node's pod range and whether it is a running pod's, and the nodes of which none is known."""
-    known: dict[str, tuple[str, bool]] = {}
+def _peers(context: MeasureContext) -> tuple[dict[str, list[tuple[str, bool]]], list[str]]:
+    """Return addresses of every node's pods, one of each family, and whether they are a running pod's; and the nodes without any."""
+    known: dict[str, list[tuple[str, bool]]] = {}
     unknown = []
     for node in context.cluster.nodes:
-        probe = context.probes.get(node.name)
-        address = (probe.pod_ip if probe and probe.error is None else None) or node.pod_ip
         if node.excluded is not None:
             continue
-        if address is not None:
-            known[node.name] = (address, True)
-        elif (address := _within(node.pod_cidrs)) is not None:
-            known[node.name] = (address, False)
-        else:
+        probe = context.probes.get(node.name)
+        # Where a pod runs and has one family alone, so have others, whatever ranges the node has.
+        of_pod = (probe.addresses if probe and probe.error is None else ()) or node.pod_addresses
+        known[node.name] = [(address, True) for address in of_pod] or [(address, False) for address in _within(node.pod_cidrs)]
+        if not known[node.name]:
             unknown.append(node.name)
+            del known[node.name]
     return known, unknown
 
 
-def _within(pod_cidrs: Sequence[str]) -> str | None:
-    """Return an address of the first range; None when there is none, or what is given is none."""
-    try:
-        network = ipaddress.ip_network(pod_cidrs[0], strict=False)
-    except (IndexError, ValueError):
-        return None
-    return str(network[min(2, network.num_addresses - 1)])
+def _within(pod_cidrs: Sequence[str]) -> Iterator[str]:
+    """Yield an address of the first range of each family; none of what is no range."""
+    seen = set()
+    for text in pod_cidrs:
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            continue
+        if network.version not in seen:
+            seen.add(network.version)
+            yield str(network[min(2, network.num_addresses - 1)])
 
 
 def _method(context: MeasureContext, name: str) -> str:

@@ -41,17 +41,30 @@ def _probe(
     except NoPodError as absent:
         return {"pod_absent": str(absent), "targets": {}}
     asked: list[dict[str, Any]] = []
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {"targets": {}, "second_targets": {}}  # by the first and the other address of the pods
+    own = context.probes.get(name)
     for target in targets[name]:
         server = servers[target]
         if isinstance(server, Exception):
-            found[target] = {"error": str(server), "address": None}
+            found["targets"][target] = {"error": str(server), "address": None}
             continue
         # What comes back is the other node's own measurement, unless nobody looks at that direction.
         replies = pair_name(target, name) not in context.pairs
-        address = address_of(context, target, "pod")
-        asked.append({"key": target, "address": address, "port": server["port"], "mtu": server["mtu"], "replies": replies})
+        first = address_of(context, target, "pod")
+        for address in (first, *_second(first, context.probes[target].addresses, own.addresses if own else ())):
+            item = {"address": address, "port": server["port"], "mtu": server["mtu"], "replies": replies}
+            asked.append({"key": f"{target} {address}", **item})
+            found["targets" if address == first else "second_targets"][target] = item
     if asked:
         told = agent.request("pathmtu.probe", {"targets": asked}, timeout_s=_PROBE_S)
-        found |= {item["key"]: {**told[item["key"]], "address": item["address"]} for item in asked}
-    return {"pod_absent": None, "targets": {target: found[target] for target in targets[name]}}
+        for paths in found.values():
+            for target, item in paths.items():
+                if "error" not in item:
+                    paths[target] = {**told[f"{target} {item['address']}"], "address": item["address"]}
+    return {"pod_absent": None, **found}
+
+
+def _second(first: str, addresses: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Return the pod's address of the other family than `first`, where the own pod has one, too."""
+    families = {":" in address for address in own}
+    return [address for address in addresses if (":" in address) != (":" in first) and (":" in address) in families][:1]

@@ -97,9 +97,11 @@ def _node(
         raise (NoPodError if in_pods[name].unsupported else AccessError)(unasked[name])
     host_ip = context.cluster.node(name).internal_ip
     own: list[dict[str, Any]] = []
-    if host_ip is not None:
-        own = [{"target": name, "to": "host", "address": host_ip, "port": KUBELET_PORT, "protocol": "TCP", "silent": True}]
-        own += [] if on_hosts[name].error is not None else _asked(name, "host", host_ip, on_hosts[name].port)
+    families = {":" in address for address in context.probes[name].pod_ips}
+    for address in context.cluster.node(name).addresses:
+        if address == host_ip or (":" in address) in families:
+            own.append({"target": name, "to": "host", "address": address, "port": KUBELET_PORT, "protocol": "TCP", "silent": True})
+            own += [] if on_hosts[name].error is not None else _asked(name, "host", address, on_hosts[name].port)
     for target in targets[1 : 1 + OTHER_NODES]:
         other, other_ip = on_hosts.get(target), context.cluster.node(target).internal_ip
         if other is not None and other.error is None and other_ip is not None:

@@ -157,17 +157,31 @@ def _plan(context: MeasureContext, ring: Sequence[str], subject: str, usable: Se
     remote = min((service for service in usable if service.node in order), key=lambda service: order.index(service.node), default=None)
     own = next((service for service in usable if service.node == subject), None)
     asked = []
-    if remote is not None:
-        asked += [_Asked("cluster-ip", role, remote.cluster_ip, PORT, remote) for role in ("host", "pod")]
-        for node in dict.fromkeys((subject, *ahead[:1])):
-            if (address := _address(context, node, remote)) is not None:
+    for cluster_ip in () if remote is None else remote.addresses:
+        if remote is None or not _has_family(context, remote, remote.node, "pod", cluster_ip):
+            continue
+        roles = [role for role in ("host", "pod") if _has_family(context, remote, subject, role, cluster_ip)]
+        asked += [_Asked("cluster-ip", role, cluster_ip, PORT, remote) for role in roles]
+        for node in dict.fromkeys((subject, *ahead[:1])) if "pod" in roles else ():
+            if (address := _like(context.cluster.node(node).addresses, cluster_ip)) is not None:
                 asked.append(_Asked("node-port", "pod", address, remote.node_port, remote, node))
-    if own is not None:
-        asked.append(_Asked("hairpin", "pod", own.cluster_ip, PORT, own))
+    for cluster_ip in () if own is None else own.addresses:
+        if own is not None and _has_family(context, own, subject, "pod", cluster_ip):
+            asked.append(_Asked("hairpin", "pod", cluster_ip, PORT, own))
     return asked
 
 
-def _address(context: MeasureContext, node: str, service: ProbeService) -> str | None:
-    """Return the node's InternalIP of the Service's address family."""
-    version6 = ":" in service.cluster_ip
-    return next((address for address in context.cluster.node(node).addresses if (":" in address) == version6), None)
+def _has_family(context: MeasureContext, service: ProbeService, node: str, role: str, cluster_ip: str) -> bool:
+    """Whether the node or its probe pod has an address of the family of one of the Service's ClusterIPs, or of its first one.
+
+    A cluster may have two families for Services and one for pods, or nodes that have one.
+    """
+    if cluster_ip == service.cluster_ip:
+        return True
+    own = context.cluster.node(node).addresses if role == "host" else context.probes[node].addresses
+    return _like(own, cluster_ip) is not None
+
+
+def _like(addresses: Sequence[str], other: str) -> str | None:
+    """Return the address that is of the same family as the other one."""
+    return next((address for address in addresses if (":" in address) == (":" in other)), None)

@@ -207,7 +207,10 @@ class IptablesBackend:
 
 @dataclass(frozen=True, slots=True)
 class PeerRoutes:
-    """The kernel's routes (``ip -j route get``) to addresses in other nodes' pod ranges, of those peers to which the way is the same."""
+    """The kernel's routes (``ip -j route get``) to addresses in other nodes' pod ranges, of those peers to which the way is the same.
+
+    The addresses are of one family: where pods have two, a peer is in the routes of each.
+    """
 
     dev: str | None
     error: str | None
@@ -220,11 +223,11 @@ class PeerRoutes:
         """Read the part ``peer_routes`` of the facts."""
         ways: dict[tuple[Any, ...], dict[str, tuple[str, str | None]]] = {}
         for item in data:
-            peers = ways.setdefault((item["dev"], item.get("error"), item["real_pod"]), {})
-            if "peer" in item:  # schema 1 has an element for each peer
-                peers[item["peer"]] = (item["address"], item.get("gateway"))
-            else:
-                peers.update((name, (address, gateway)) for name, (address, gateway) in item["peers"].items())
+            # Schema 1 has an element for each peer.
+            found = {item["peer"]: (item["address"], item.get("gateway"))} if "peer" in item else item["peers"]
+            for name, (address, gateway) in found.items():
+                peers = ways.setdefault((item["dev"], item.get("error"), item["real_pod"], ":" in address), {})
+                peers[name] = (address, gateway)
         return tuple(
             cls(
                 dev,
@@ -233,7 +236,7 @@ class PeerRoutes:
                 {name: address for name, (address, _) in peers.items()},
                 {name: gateway for name, (_, gateway) in peers.items()},
             )
-            for (dev, error, real_pod), peers in ways.items()
+            for (dev, error, real_pod, _), peers in ways.items()
         )
 
 

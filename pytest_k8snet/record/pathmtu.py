@@ -103,8 +103,9 @@ class PathMtuRecord:
         if document.values is None:
             raise document.no_values("path MTU")
         try:
-            targets = document.values["targets"]
-            paths = tuple(Path.from_json(name, data) for name, data in targets.items())
+            # The second ones are of the other address family; runs of earlier versions have none.
+            found = (document.values["targets"], document.values.get("second_targets") or {})
+            paths = tuple(Path.from_json(name, data) for targets in found for name, data in targets.items())
             return cls(document.subject, document.values["pod_absent"], paths)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the pathmtu document is damaged: {error!r}") from error

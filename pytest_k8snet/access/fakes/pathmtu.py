@@ -34,7 +34,7 @@ def _path(target: Mapping[str, Any]) -> dict[str, Any]:
         "known_mtu": MTU,
         "size": size,
         "over": "refused",
-        "tcp": {"error": None, "mss": size - 52, "mtu": MTU, "timestamps": True},
+        "tcp": {"error": None, "mss": size - (72 if ":" in target["address"] else 52), "mtu": MTU, "timestamps": True},
         "requests": way,
         "replies": way if target["replies"] else None,
     }

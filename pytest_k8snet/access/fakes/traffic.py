@@ -20,8 +20,15 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
         return {"number": 1, "port": params["port"] or PORT, "families": ["IPv4"]}
     if op == "traffic.stop":
         return None
-    source = fake.pod_ip(node) if role == "pod" else fake.nodes[node].internal_ip
-    return {target["key"]: policed(fake, node, target) or answered(owner(fake, target), source) for target in params["targets"]}
+    return {
+        target["key"]: policed(fake, node, target) or answered(owner(fake, target), source_of(fake, node, role, target["address"]))
+        for target in params["targets"]
+    }
+
+
+def source_of(fake: FakeCluster, node: str, role: str, target: str) -> str | None:
+    """Return the address, of the target's family, that a node or its pod sends from."""
+    return next((address for address in fake.addresses_of(node, role) if (":" in address) == (":" in target)), None)
 
 
 def policed(fake: FakeCluster, node: str, target: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -37,10 +44,9 @@ def policed(fake: FakeCluster, node: str, target: Mapping[str, Any]) -> dict[str
 def owner(fake: FakeCluster, target: Mapping[str, Any]) -> str | None:
     """Return whose pod or node answers at an address and port, None when nobody does."""
     for name in fake.nodes:
-        address, port = fake.service_of(name)
-        if target["address"] == address or target["port"] == port:
+        if target["address"] in fake.cluster_ips_of(name) or target["port"] == fake.service_of(name)[1]:
             return name
-    return next((name for name, item in fake.nodes.items() if target["address"] in (fake.pod_ip(name), item.internal_ip)), None)
+    return next((name for name, item in fake.nodes.items() if target["address"] in (*fake.pod_ips(name), *item.addresses)), None)
 
 
 def answered(name: str | None, source: str | None) -> dict[str, Any]:

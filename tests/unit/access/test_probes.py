@@ -97,7 +97,10 @@ class Cell:
         if body["metadata"]["name"] in self.refuse:
             return self.refuse[body["metadata"]["name"]]
         ports = [{**port, "nodePort": 30001} for port in body["spec"]["ports"]]
-        return 201, {**body, "spec": {**body["spec"], "clusterIP": "10.96.1.1", "ports": ports}}
+        return 201, {
+            **body,
+            "spec": {**body["spec"], "clusterIP": "10.96.1.1", "clusterIPs": ["10.96.1.1", "fd00:10:96::1:1"], "ports": ports},
+        }
 
     def _create_ingress(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         return self.refuse.get(body["metadata"]["name"], (201, body))
@@ -198,11 +201,13 @@ def test_services_lead_to_the_probe_pods_and_go_with_them(server: FakeApiServer,
     cell = Cell(server, place)
     probes = start(api, node("node-1"), node("node-2"), namespace=namespace)
     made = probes.make_services(["node-1", "node-2"])
-    assert made == [ProbeService(f"probe-{number}", place, f"node-{number}", "10.96.1.1", 30001) for number in (1, 2)]
-    assert [ProbeService.from_json(service.to_json()) for service in made] == made
+    addresses = ("10.96.1.1", "fd00:10:96::1:1")
+    assert made == [ProbeService(f"probe-{number}", place, f"node-{number}", "10.96.1.1", 30001, addresses) for number in (1, 2)]
+    assert [ProbeService.from_json(json.loads(json.dumps(service.to_json()))) for service in made] == made
     body = next(body for method, path, _, body in server.requests if method == "POST" and path.endswith("/services"))
     assert body["spec"] == {
         "type": "NodePort",
+        "ipFamilyPolicy": "PreferDualStack",
         "selector": {SERVED: "probe-node-1"},
         "ports": [{"name": "probe", "protocol": "TCP", "port": 80, "targetPort": 8717}],
     }

@@ -93,7 +93,7 @@ def test_nothing_but_addresses_gets_into_a_batch(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(agent, "ip_batch", batch)
     hostile = ("10.0.0.1\nlink set eth0 down", "10.0.0.1 oif x", "-all", "", "10.0.0.1\0", "1")
-    peers = {f"node-{number}": (address, False) for number, address in enumerate((*hostile, "10.244.2.2"))}
+    peers = [(f"node-{number}", address, False) for number, address in enumerate((*hostile, "10.244.2.2"))]
     nowhere, there = agent.peer_routes(peers)
     assert asked == ["route get 127.0.0.1"] * len(hostile) + ["route get 10.244.2.2"]
     assert (nowhere["dev"], nowhere["error"]) == (None, "what the API server gives for it is no address")
@@ -306,7 +306,7 @@ def test_routes_to_peers_to_which_the_way_is_the_same(monkeypatch: pytest.Monkey
         return GET_ROUTES, "RTNETLINK answers: Network is unreachable\nCommand failed -:3"
 
     monkeypatch.setattr(agent, "ip_batch", ip_batch)
-    peers = {f"node-{number}": (f"10.244.{number}.5", number != 5) for number in (2, 3, 4, 5, 6)}
+    peers = [(f"node-{number}", f"10.244.{number}.5", number != 5) for number in (2, 3, 4, 5, 6)]
     assert agent.peer_routes(peers) == [
         {
             "dev": "eth0",
@@ -324,6 +324,20 @@ def test_routes_to_peers_to_which_the_way_is_the_same(monkeypatch: pytest.Monkey
         {"dev": None, "error": "the route is blackhole", "real_pod": True, "peers": {"node-6": ["10.244.6.5", None]}},
     ]
     assert asked[0] == "route get 10.244.2.5"
+
+
+def test_routes_to_a_peer_are_apart_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = {"peers": {"node-2": ["10.244.2.5", True]}, "second_peers": {"node-2": ["fd00::5", True]}}
+    asked = agent.asked_peers(params)
+    assert asked == [("node-2", "10.244.2.5", True), ("node-2", "fd00::5", True)]
+    answers = [[{"dst": "10.244.2.5", "dev": "eth0"}], [{"dst": "fd00::5", "gateway": "fd00:1::2", "dev": "eth0"}]]
+    monkeypatch.setattr(agent, "ip_batch", lambda lines: (answers, ""))
+    common = {"dev": "eth0", "error": None, "real_pod": True}
+    assert agent.peer_routes(asked) == [
+        {**common, "peers": {"node-2": ["10.244.2.5", None]}},
+        {**common, "peers": {"node-2": ["fd00::5", "fd00:1::2"]}},
+    ]
+    assert agent.asked_peers({}) == []
 
 
 def test_table_without_counters() -> None:

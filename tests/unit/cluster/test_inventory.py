@@ -166,7 +166,7 @@ def test_addresses_that_ssh_may_go_to() -> None:
     assert (node.internal_ip, node.external_ip, node.hostname) == ("10.0.0.1", "203.0.113.1", "n1.example.com")
     bare = read_node(raw_node(status={"addresses": []}))
     assert (bare.internal_ip, bare.external_ip, bare.hostname) == (None, None, None)
-    known = ("external_ip", "hostname", "pod_ip", "virtual")
+    known = ("external_ip", "hostname", "pod_ip", "pod_ips", "virtual")
     old = {key: value for key, value in node.to_json().items() if key not in known}
     assert Node.from_json(old) == replace(node, external_ip=None, hostname=None), "records of earlier versions are read"
     assert Node.from_json(node.to_json()) == node
@@ -185,4 +185,6 @@ def test_pods_that_have_an_address_of_their_own() -> None:
         pod(None, "10.244.3.5"),
         {"spec": {"nodeName": "node-3"}},
     ]
-    assert running_pod_ips(pods) == {"node-1": "10.244.1.5"}
+    both = pod("node-4", "10.244.4.5")
+    both["status"]["podIPs"] = [{"ip": "10.244.4.5"}, {"ip": "fd00::5"}]
+    assert running_pod_ips([*pods, both]) == {"node-1": ("10.244.1.5",), "node-4": ("10.244.4.5", "fd00::5")}

@@ -356,6 +356,55 @@ def test_a_peer_that_only_the_default_route_leads_to(changes: dict[str, Any], ex
     assert outcome(encapsulation.routes_to_peers(facts(**changes), NATIVE, PEERS)) == expected
 
 
+BY_IPV6 = [
+    {"dst": "default", "gateway": "fd00:1::1", "dev": "eth0"},
+    {"dst": "fd00:2::/64", "gateway": "fd00:1::12", "dev": "eth0"},
+]
+IPV4 = [route("node-2", gateway="192.168.10.12"), route("node-3", gateway="192.168.10.13")]
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        pytest.param(
+            [
+                route("node-2", address="fd00:2::5", gateway="fd00:1::12"),
+                route("node-3", address="fd00:3::5", gateway="fd00:1::1"),
+            ],
+            (
+                "fail",
+                (
+                    "node-1: only the default route, via fd00:1::1, leads to fd00:3::5 (a pod of node-3); other nodes' pods have routes "
+                    "(ip route)"
+                ),
+            ),
+            id="one-peer-lacks-its-route",
+        ),
+        pytest.param(
+            [route("node-2", address="fd00:4::5", gateway="fd00:1::1"), route("node-3", address="fd00:3::5", gateway="fd00:1::1")],
+            ("pass", ""),
+            id="a-cloud-s-router-knows-the-way-to-all-of-this-family",
+        ),
+        pytest.param(
+            [
+                route("node-2", address="fd00:2::5", gateway="fd00:1::12"),
+                route("node-3", None, address="fd00:3::5", error="RTNETLINK answers: Network is unreachable"),
+            ],
+            (
+                "fail",
+                "node-1: no route to fd00:3::5 (a pod of node-3): RTNETLINK answers: Network is unreachable (ip -j route get fd00:3::5)",
+            ),
+            id="no-route-of-one-family",
+        ),
+    ],
+)
+def test_routes_of_each_family_are_judged(routes: list[dict[str, Any]], expected: tuple[str, str]) -> None:
+    found = facts(host__routes=[*HOST_ROUTES, *BY_IPV6], peer_routes=[*IPV4, *routes])
+    judgement = encapsulation.routes_to_peers(found, NATIVE, PEERS)
+    assert outcome(judgement) == expected
+    assert judgement.checked >= 3
+
+
 def test_many_peers_that_only_the_default_route_leads_to_are_counted() -> None:
     peers = [f"node-{number}" for number in range(2, 32)]
     hops = [{**route(peer, gateway="192.168.10.1"), "address": f"10.244.{peer[5:]}.5"} for peer in peers]

@@ -21,7 +21,7 @@ def answer(place: str, target: str, protocol: str, **changes: Any) -> dict[str, 
 
 
 def own(protocol: str, **changes: Any) -> dict[str, Any]:
-    return answer("pod", "node-1", protocol, to="host", address=HOST, **changes)
+    return answer("pod", "node-1", protocol, **{"to": "host", "address": HOST, **changes})
 
 
 NO_ANSWER = {"name": None, "peer": None, "ms": 3000.0, "tries": 2, "error": "timed out"}
@@ -190,6 +190,19 @@ def test_own_node_that_answers_nothing() -> None:
             "want any: agents on the node's own address, such as NodeLocal DNSCache, are out of reach for pods"
         ),
     )
+
+
+def test_own_node_that_answers_nothing_by_one_family() -> None:
+    by_ipv6 = [own(protocol, **{**NO_ANSWER, "address": "fd00:1::11"}) for protocol in ("TCP", "UDP")]
+    judgement = reach.pod_reaches_own_node(record([*healthy(), *by_ipv6], pod_ips=[POD, "fd00:2::5"]))
+    assert outcome(judgement) == (
+        "fail",
+        (
+            "node-1: its pod fd00:2::5 gets no answer from its own node at fd00:1::11 (TCP 9 timed out, UDP 9 timed out), "
+            "want any: agents on the node's own address, such as NodeLocal DNSCache, are out of reach for pods"
+        ),
+    )
+    assert set(judgement.evidence) == {"answers", "answers at fd00:1::11"}
 
 
 def test_any_answer_of_the_own_node_will_do() -> None:

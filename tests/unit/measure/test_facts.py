@@ -5,9 +5,10 @@ from typing import Literal
 
 import pytest
 
-from pytest_k8snet.access.fake import FakeCluster, fake_node
+from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
 from pytest_k8snet.errors import AccessError, ExecTransportError
 from pytest_k8snet.measure import facts
+from pytest_k8snet.record.facts import NodeFacts
 from tests.unit.measure.faked import Cut, context
 
 
@@ -35,22 +36,43 @@ def test_no_more_than_a_few_are_held() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pod_cidrs", "address"),
+    ("pod_cidrs", "addresses"),
     [
-        (("10.244.2.0/24",), "10.244.2.2"),
-        (("10.244.2.7/32",), "10.244.2.7"),
-        (("fd00::/64",), "fd00::2"),
-        (("x; reboot",), None),
-        (("",), None),
-        ((), None),
+        (("10.244.2.0/24",), ["10.244.2.2"]),
+        (("10.244.2.7/32",), ["10.244.2.7"]),
+        (("fd00::/64",), ["fd00::2"]),
+        (("10.244.2.0/24", "10.244.3.0/24", "fd00::/64"), ["10.244.2.2", "fd00::2"]),
+        (("x; reboot", "fd00::/64"), ["fd00::2"]),
+        (("x; reboot",), []),
+        (("",), []),
+        ((), []),
     ],
 )
-def test_pod_range_of_a_node_without_a_probe_pod(pod_cidrs: tuple[str, ...], address: str | None) -> None:
+def test_pod_range_of_a_node_without_a_probe_pod(pod_cidrs: tuple[str, ...], addresses: list[str]) -> None:
     fake = FakeCluster(["node-1", replace(fake_node("node-2", 2), pod_cidrs=pod_cidrs)])
     fake.fail_probe("node-2", "node-2: no")
     peers, unknown = facts._peers(context(fake))
-    assert peers.get("node-2") == ((address, False) if address else None)
-    assert unknown == ([] if address else ["node-2"])
+    assert peers.get("node-2", []) == [(address, False) for address in addresses]
+    assert unknown == ([] if addresses else ["node-2"])
+
+
+def test_a_running_pod_tells_which_families_pods_have() -> None:
+    both = fake_node("node-2", 2)
+    node = replace(both, pod_cidrs=(*both.pod_cidrs, "fd00:2::/64"), pod_ip="10.244.2.9", pod_ips=("10.244.2.9",))
+    fake = FakeCluster([dual_stack(fake_node("node-1")), node])
+    fake.fail_probe("node-2", "node-2: no")
+    peers, _ = facts._peers(context(fake))
+    assert peers == {"node-1": [("10.244.1.5", True), ("fd00:10:244:11::5", True)], "node-2": [("10.244.2.9", True)]}
+
+
+def test_routes_are_asked_by_both_families() -> None:
+    fake = FakeCluster([dual_stack(fake_node(f"node-{number}", number)) for number in (1, 2)])
+    (document, _) = facts.take(context(fake), [*fake.nodes])
+    routes = NodeFacts.from_document(document).peer_routes
+    assert [sorted(found.peers.values()) for found in routes] in (
+        [["10.244.1.5"], ["fd00:10:244:11::5"]],
+        [["10.244.2.5"], ["fd00:10:244:12::5"]],
+    )
 
 
 @pytest.mark.parametrize("role", ["host", "pod"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.fake import FakeCluster
+from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
 from pytest_k8snet.errors import AccessError
 from pytest_k8snet.judge import mtu
 from pytest_k8snet.measure import pathmtu
@@ -40,6 +40,35 @@ def test_the_smaller_mtu_of_both_ends_counts() -> None:
     fake.answer("node-2", "pathmtu.serve", {"number": 1, "port": PORT, "mtu": 1450}, role="pod")
     record = PathMtuRecord.from_document(documents(fake, PairChoice("all"))["node-1"])
     assert record.paths[0].size == 1450
+
+
+def test_both_families_of_a_path_are_measured_where_both_pods_have_them() -> None:
+    both, one = dual_stack(fake_node("node-1", 1)), fake_node("node-3", 3)
+    found = documents(FakeCluster([both, dual_stack(fake_node("node-2", 2)), one]), PairChoice("all"))
+    record = PathMtuRecord.from_document(found["node-1"])
+    assert [path.address for path in record.paths] == ["10.244.2.5", "10.244.3.5", "fd00:10:244:12::5"]
+    judgement = mtu.segment_size(record)
+    assert str(judgement.verdict) == "pass"
+    assert judgement.evidence["mss"] == {"node-2": 1448, "node-3": 1448, "node-2 at fd00:10:244:12::5": 1428}
+    assert [path.address for path in PathMtuRecord.from_document(found["node-3"]).paths] == ["10.244.1.5", "10.244.2.5"]
+
+
+def test_a_family_whose_path_is_too_narrow_is_named() -> None:
+    fake = FakeCluster([dual_stack(fake_node(f"node-{number}", number)) for number in (1, 2)])
+
+    def probe(params: Mapping[str, Any]) -> Any:
+        answer = FakeCluster([*fake.nodes.values()]).respond("node-1", "pod", "pathmtu.probe", params)
+        for target in params["targets"]:
+            if ":" in target["address"]:
+                answer[target["key"]]["requests"].update(full=0, passes=1280, breaks=1400)
+        return answer
+
+    fake.answer("node-1", "pathmtu.probe", probe, role="pod")
+    judgement = mtu.path_mtu(PathMtuRecord.from_document(documents(fake, PairChoice("all"))["node-1"]), facts())
+    assert judgement.message == (
+        "node-1: pod to pod of node-2 (fd00:10:244:12::5): packets of 1280 bytes pass, those of 1400 and more vanish and no ICMP error "
+        "says so: a black hole, where connections hang, want 1500 (MTU of both pods) (UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE)"
+    )
 
 
 def test_what_cannot_serve_is_an_error_of_those_who_ask_it() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pytest_k8snet.access.fake import FakeCluster
+from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
 from pytest_k8snet.errors import AccessError
 from pytest_k8snet.measure import reach
 from pytest_k8snet.measure.registry import MeasureContext
@@ -35,6 +35,17 @@ def test_each_asks_the_others_and_its_own() -> None:
     assert asked(documents["node-1"], "host", "pod") == {*NODES}
     assert asked(documents["node-1"], "pod", "host") == {*NODES}, "its own one, and two that say whom they see"
     assert all(answer["error"] is None for answer in (documents["node-1"].values or {})["answers"])
+
+
+def test_both_families_are_asked_where_pod_and_node_have_them() -> None:
+    nodes = [dual_stack(fake_node(f"node-{number}", number)) for number in (1, 2)]
+    record = ReachRecord.from_document(take(FakeCluster(nodes))["node-1"])
+    assert {answer.address for answer in record.of("pod", "pod")} == {"10.244.2.5", "fd00:10:244:12::5"}
+    assert {answer.address for answer in record.of("pod", "host") if answer.target == "node-1"} == {"192.168.10.11", "fd00:192:168::11"}
+    assert {answer.error for answer in record.answers} == {None}
+    alone = replace(nodes[0], pod_cidrs=nodes[0].pod_cidrs[:1])
+    record = ReachRecord.from_document(take(FakeCluster([alone, nodes[1]]))["node-1"])
+    assert {answer.address for answer in record.of("pod", "host") if answer.target == "node-1"} == {"192.168.10.11"}
 
 
 def test_only_the_chosen_pairs() -> None:

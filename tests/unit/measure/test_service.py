@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.fake import FakeCluster
+from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
 from pytest_k8snet.access.fakes import traffic
 from pytest_k8snet.access.probe_services import ProbeService, served
 from pytest_k8snet.errors import AccessError, ProbeError
@@ -53,6 +54,27 @@ def test_the_endpoint_is_elsewhere_and_the_node_port_a_third_nodes() -> None:
     for record in found.values():
         assert all(item.fine and len(item.connections) == service.CONNECTIONS for item in record.asked)
     assert {item.connections[0].source for item in found["node-1"].asked} == {"192.168.10.11", "10.244.1.5"}
+
+
+def test_every_family_of_a_service_is_asked() -> None:
+    found = records(FakeCluster([dual_stack(fake_node(f"node-{number}", number)) for number in (1, 2)]))["node-1"]
+    assert seen(found) == {
+        *(("cluster-ip", role, address, 80, "node-2", None) for role in ("host", "pod") for address in ("10.96.1.2", "fd00:10:96::1:2")),
+        *(("node-port", "pod", f"192.168.10.1{number}", 30002, "node-2", f"node-{number}") for number in (1, 2)),
+        *(("node-port", "pod", f"fd00:192:168::1{number}", 30002, "node-2", f"node-{number}") for number in (1, 2)),
+        *(("hairpin", "pod", address, 80, "node-1", None) for address in ("10.96.1.1", "fd00:10:96::1:1")),
+    }
+    assert {item.fine for item in found.asked} == {True}
+
+
+def test_a_family_that_pods_or_nodes_do_not_have_is_not_asked() -> None:
+    """Services may have both families where pods have one, and pods where nodes have one."""
+    one = FakeCluster(NODES[:2])
+    one.cluster_ips_of = lambda node: (one.service_of(node)[0], "fd00:10:96::1")  # type: ignore[method-assign]
+    assert {item.address for item in records(one)["node-1"].asked if ":" in item.address} == set()
+    nodes = [replace(dual_stack(fake_node(f"node-{number}", number)), internal_ips=()) for number in (1, 2)]
+    found = records(FakeCluster(nodes))["node-1"]
+    assert {(item.path, item.role) for item in found.asked if ":" in item.address} == {("cluster-ip", "pod"), ("hairpin", "pod")}
 
 
 def test_two_nodes_and_one() -> None:
