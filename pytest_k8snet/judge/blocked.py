@@ -14,6 +14,7 @@ _PODS = (FROM_PODS, TO_PODS)
 
 #: Checks whose fault is that something does not answer, and the flows without which nothing can.
 UNANSWERED: Mapping[str, tuple[str, ...]] = {
+    "NET-CONNTRACK-004": _PODS,
     "NET-CONTROL-008": (TO_OTHERS,),
     "NET-DNS-004": (TO_DNS,),
     "NET-DNS-005": (TO_DNS,),
