@@ -16,8 +16,8 @@ def test_pod_room(node, cluster, verdict):
         The node's podCIDRs and how many pods its kubelet takes, from the API; network namespaces of running pods, counted on
         the node.
     Expected
-        An address left. A range smaller than the kubelet's maxPods is advice. Skipped under CNIs that give addresses from
-        elsewhere (Calico, AWS), and where the CNI is not known.
+        An address left in the ranges of each address family. A range smaller than the kubelet's maxPods is advice. Skipped
+        under CNIs that give addresses from elsewhere (Calico, AWS), and where the CNI is not known.
     Fix
         Lower maxPods, or give nodes larger ranges (--node-cidr-mask-size; new nodes only). Addresses that are still reserved
         for pods that are gone: /var/lib/cni/networks on the node.

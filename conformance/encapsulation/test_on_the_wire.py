@@ -18,7 +18,8 @@ def test_on_the_wire(node, cluster, expect, verdict):
         are captured (AF_PACKET, no tcpdump) on both nodes: on the uplink to the InternalIP, what that consists of (bond, VLAN,
         bridge) and other hardware. The filter finds them whatever they are inside of: VXLAN, Geneve, FOU and GUE on any UDP
         port, IPIP, GRE, one in another. WireGuard, ESP and AH are told by as many packets of one length. Merged datagrams are
-        counted one by one, TCP by its sequence numbers. As a control 64 packets cross between the nodes' own addresses. The
+        counted one by one, TCP by its sequence numbers. As a control 64 packets cross between the nodes' own addresses. Where
+        nodes and pods have both address families, all that once more by the second one. The
         first packets of each kind are kept beside the document (`wire/<node>.pcap`; Wireshark and `tcpdump -r` read it).
     Expected
         encapsulation of the profile; else the CNI's claim, as in NET-ENCAP-001. Everything sent was seen at the source's uplink

@@ -13,9 +13,9 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         A CNI that falls back to a tunnel for one peer costs MTU, CPU and throughput on that path only, and nothing reports
         it.
     How it is measured
-        `ip -j route get` to a real pod's address on every other node (an address of its pod range when there is none), and
-        `ip -j -d link` for the kind of the device. The pod range of the node object is not trusted: Calico, Cilium and AWS
-        have their own.
+        `ip -j route get` to a real pod's address on every other node (an address of its pod range when there is none), of
+        each address family that pods have, and `ip -j -d link` for the kind of the device. The pod range of the node object is
+        not trusted: Calico, Cilium and AWS have their own.
     Expected
         encapsulation of the profile; else the CNI's claim. none: the uplink to the node's InternalIP (NIC, bond, VLAN,
         bridge or veth) or another physical device; where other nodes' pods have routes, not the default route alone. vxlan,

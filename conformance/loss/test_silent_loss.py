@@ -15,7 +15,8 @@ def test_silent_loss(node, expect, verdict):
         drops packets is a queue, a filter, a cable or a hypervisor, and each has its own counter or none.
     How it is measured
         1,000 UDP packets of 100 bytes from the probe pod to that on each node it is paired with (`--k8snet-pairs`), from 32
-        source ports, at 400 packets/s a pair and 2,000 a node. A pair that loses some is sent 2,000 more: those count. The
+        source ports, at 400 packets/s a pair and 2,000 a node. A pair that loses some is sent 2,000 more: those count. Where
+        nodes and pods have both address families, all that once more by the second one. The
         packets are captured on both nodes, on the devices that lead to other nodes and on those to the pods, so each lost one
         has a last place at which it was seen. Counters of both kernels are read before and after: softnet, devices, queueing
         disciplines, /proc/net/snmp and netstat (reverse path filter), connection tracking.

@@ -19,7 +19,8 @@ def test_path_mtu(node, verdict):
         that both pods really have, in turns, which may not be fragmented (IP_PMTUDISC_PROBE) and are answered by small ones.
         Where all of the large ones stay away and at least half of the small ones do not, the size at which it breaks is searched
         for. ICMP errors are collected (IP_RECVERR). One byte more than the MTU has to be refused by the pod's own kernel.
-        Answers of full size are asked for as well where nobody measures the opposite direction.
+        Answers of full size are asked for as well where nobody measures the opposite direction. Where both pods have addresses
+        of both families, each family has its own path.
     Expected
         At least one packet of full size arrives. A fault, told apart: packets from some size on vanish without a word (black
         hole), or a device on the way says that it carries less (path MTU discovery works). Loss that meets all sizes is a

@@ -14,9 +14,10 @@ def test_pod_reaches_own_node(node, verdict):
         NodeLocal DNSCache, agents for metrics and traces, and whatever else listens on the node's address serve the pods beside
         them. A firewall on the node that knows the other nodes but not the pods keeps them from it.
     How it is measured
-        The probe pod asks the kubelet's port and a small server on the node's InternalIP, TCP and UDP.
+        The probe pod asks the kubelet's port and a small server on the node's InternalIP, TCP and UDP; where pod and node
+        have addresses of both families, on both.
     Expected
-        At least one answer; a refused connection is one. Built in; a node that is to be closed to its pods takes a waiver.
+        At least one answer by each; a refused connection is one. Built in; a node that is to be closed to its pods takes a waiver.
     Fix
         Let the pods' range in where the node's firewall (nft list ruleset, iptables -S INPUT) drops it.
     References

@@ -18,7 +18,8 @@ def test_cluster_ip(node, cluster, verdict):
     How it is measured
         The run makes a NodePort Service for the probe pod of each of up to 16 nodes. The host network and
         the probe pod of the node connect three times to the ClusterIP of one whose only endpoint is on another node. The endpoint
-        tells who it is. What fails is asked again for 35 s: every proxy must have seen the Service then.
+        tells who it is. A Service with addresses of both families (ipFamilyPolicy PreferDualStack) is asked at both, where nodes
+        and pods have both, too. What fails is asked again for 35 s: every proxy must have seen the Service then.
     Expected
         Every connection is answered by that endpoint. Skipped on a cluster of one node, and where no Service address leads
         anywhere (no kube-proxy and nothing in its place).

@@ -16,7 +16,8 @@ def test_hairpin(node, cluster, verdict):
     How it is measured
         The run makes a NodePort Service for the probe pod of each of up to 16 nodes. The probe pod of
         the node connects three times to the ClusterIP of the Service that leads to itself alone. The endpoint
-        tells who it is. What fails is asked again for 35 s: every proxy must have seen the Service then.
+        tells who it is. Both address families are asked, where pods and Services have them. What fails is asked again for
+        35 s: every proxy must have seen the Service then.
     Expected
         Every connection is answered. Of more than 16 nodes those without a Service are skipped; else as NET-SERVICE-001.
     Fix

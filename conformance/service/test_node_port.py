@@ -17,7 +17,8 @@ def test_node_port(node, cluster, documents, verdict):
         The run makes a NodePort Service for the probe pod of each of up to 16 nodes. The probe pod
         of the node, and that of another node, connect three times to the node's InternalIP and a NodePort whose only endpoint
         is on another node than the client, of three nodes on one that is neither. The endpoint
-        tells who it is. What fails is asked again for 35 s: every proxy must have seen the Service then.
+        tells who it is. Where nodes, pods and Services have both address families, so has what is asked. What fails is
+        asked again for 35 s: every proxy must have seen the Service then.
     Expected
         Every connection is answered by that endpoint. Failures of a pod that reached no Service at all say nothing of this
         node and are told only. Skipped as NET-SERVICE-001.

@@ -75,11 +75,21 @@ SOL_PACKET = 263
 PACKET_STATISTICS = 6
 ETH_P_ALL = 3
 
-#: Of /proc/net/snmp and /proc/net/netstat what counts packets that are thrown away.
+#: Of /proc/net/snmp, snmp6 and netstat what counts packets that are thrown away.
 KEPT_COUNTERS = frozenset(
     {
         *("Ip.InHdrErrors", "Ip.InAddrErrors", "Ip.InUnknownProtos", "Ip.InDiscards", "Ip.OutDiscards", "Ip.OutNoRoutes", "Ip.ReasmFails"),
         *("Ip.FragFails", "Udp.NoPorts", "Udp.InErrors", "Udp.RcvbufErrors", "Udp.SndbufErrors", "Udp.InCsumErrors", "Udp.MemErrors"),
+        *(
+            "Ip6InHdrErrors",
+            "Ip6InAddrErrors",
+            "Ip6InUnknownProtos",
+            "Ip6InDiscards",
+            "Ip6InNoRoutes",
+            "Ip6InTooBigErrors",
+            "Ip6OutDiscards",
+        ),
+        *("Ip6OutNoRoutes", "Ip6ReasmFails", "Ip6FragFails", "Udp6NoPorts", "Udp6InErrors", "Udp6RcvbufErrors", "Udp6SndbufErrors"),
         *("IpExt.InNoRoutes", "IpExt.InTruncatedPkts", "IpExt.InCsumErrors", "TcpExt.IPReversePathFilter", "TcpExt.TCPBacklogDrop"),
     }
 )
@@ -900,6 +910,8 @@ def kernel_counters(devices: Iterable[str]) -> dict[str, int]:
     devices = list(devices)
     found = {name: value for name, value in named_counters(read_or_none("/proc/net/snmp") or "").items() if name in KEPT_COUNTERS}
     found.update((name, value) for name, value in named_counters(read_or_none("/proc/net/netstat") or "").items() if name in KEPT_COUNTERS)
+    by_ipv6 = dict(line.split() for line in (read_or_none("/proc/net/snmp6") or "").splitlines())
+    found.update((name, int(value)) for name, value in by_ipv6.items() if name in KEPT_COUNTERS)
     found.update(("softnet." + name, value) for name, value in (softnet(read_or_none("/proc/net/softnet_stat")) or {}).items())
     found.pop("softnet.processed", None)
     found.pop("softnet.time_squeeze", None)

@@ -269,7 +269,10 @@ def fault_group() -> None:
 
 @fault_group.command("list")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: name, area, summary, proxy_modes, networks, with_ingress, with_policy, turns."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON: name, area, summary, proxy_modes, networks, with_ingress, with_policy, with_ipv6, turns.",
 )
 @click.option("--node", default="node-2", show_default=True, metavar="NODE", help="Node whose pairs are named.")
 @click.option(
@@ -332,11 +335,14 @@ def _change(name: str, fault: str, node: str, word: str) -> None:
     with _told(), open_progress() as progress:
         known = find_fault(fault)
         lab = _running(name)
-        if wanted := unfit(known, lab.proxy_mode, lab.network, has_ingress=lab.has_ingress, has_policy=lab.has_policy):
+        has = {"has_ingress": lab.has_ingress, "has_policy": lab.has_policy, "has_ipv6": lab.has_ipv6}
+        if wanted := unfit(known, lab.proxy_mode, lab.network, **has):
             lacking = ", and no ingress" if known.with_ingress and not lab.has_ingress else ""
             lacking += ", and nothing that enforces NetworkPolicies" if known.with_policy and not lab.has_policy else ""
-            has = f"proxy mode {lab.proxy_mode}, network {lab.network}{lacking}"
-            raise LabError(f"fault {fault} is for labs with {wanted}; lab {name} has {has}")
+            lacking += ", and no IPv6" if known.with_ipv6 and not lab.has_ipv6 else ""
+            raise LabError(
+                f"fault {fault} is for labs with {wanted}; lab {name} has proxy mode {lab.proxy_mode}, network {lab.network}{lacking}"
+            )
         target = lab.node(node)
         with progress.step(f"{fault} on {node}: {word}"):
             (known.apply if word == "apply" else known.revert)(lab, target)

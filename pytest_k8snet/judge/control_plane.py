@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -72,21 +72,29 @@ def ranges(cluster: Cluster) -> Judgement:
 
 
 def pod_room(facts: NodeFacts, node: Node, cluster: Cluster) -> Judgement:
-    """Judge that the node's pod range has addresses left; fewer than the kubelet takes pods is advice."""
+    """Judge that the node's pod range of each address family has addresses left; fewer than the kubelet takes pods is advice."""
     if cluster.cni not in OF_NODE:
         return Judgement.skipped(f"under {cluster.cni or 'an unknown CNI'} pods' addresses are not of the range of their Node object")
-    own = [network for network in networks(node.pod_cidrs) if network.version == 4]
+    own = [*networks(node.pod_cidrs)]
     if not own:
-        return Judgement.skipped("the node has no IPv4 range of pods")
+        return Judgement.skipped("the node has no range of pods")
     if "existing_pods" in facts.errors:
         judgement = Judgement()
         judgement.error(f"{facts.node}: the pods of the node were not counted{facts.why('existing_pods')}")
         return judgement
-    room = sum(max(0, network.num_addresses - _NOT_FOR_PODS) for network in own)
     used = facts.existing_pods_running + (facts.pod is not None)
+    judgement = Judgement(want=f"addresses left in {', '.join(map(str, own))}")
+    judgement.evidence["pods"] = used
+    for family in sorted({network.version for network in own}):
+        _room(judgement, facts, node, [network for network in own if network.version == family], used)
+    return judgement
+
+
+def _room(judgement: Judgement, facts: NodeFacts, node: Node, own: Sequence[Network], used: int) -> None:
+    """Judge the ranges of one family, of which every pod has an address."""
+    room = sum(max(0, network.num_addresses - _NOT_FOR_PODS) for network in own)
     told = ", ".join(map(str, own))
-    judgement = Judgement(want=f"addresses left of {room} in {told}")
-    judgement.evidence.update(addresses=room, pods=used)
+    judgement.evidence.setdefault("addresses", {})[told] = room
     judgement.check(
         used < room,
         f"{facts.node}: {used} pods have addresses of {told}, which has {room}: the next pod gets none",
@@ -98,7 +106,6 @@ def pod_room(facts: NodeFacts, node: Node, cluster: Cluster) -> Judgement:
         judgement.advise(f"{facts.node}: the kubelet takes {node.max_pods} pods, and {told} has addresses for {room}")
     if room * _NEARLY <= used < room:
         judgement.remark(f"{facts.node}: {used} of {room} addresses of {told} are in use")
-    return judgement
 
 
 def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
@@ -153,7 +160,7 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
         return [network for node in cluster.nodes for network in networks(node.pod_cidrs)]
 
     told = [item.network for item in cluster.ranges if item.use == "pods"]
-    whole = told or ([around] if own and (around := _around(of_nodes())) is not None else [])
+    whole = told or ([*_around(of_nodes())] if own else [])
     if not whole:
         return Judgement.skipped("no object tells the pods' range")
     addresses = {address for node in cluster.nodes for address in (*node.internal_ips, node.internal_ip, node.external_ip) if address}
@@ -273,15 +280,15 @@ def _within(inner: Network, outer: Network) -> bool:
     return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.overlaps(outer)
 
 
-def _around(found: Sequence[Network]) -> Network | None:
-    """Return the smallest range around all IPv4 ones."""
-    four = [network for network in found if network.version == 4]
-    if not four:
-        return None
-    around: Network = four[0]
-    while not all(_within(network, around) for network in four):
-        around = around.supernet()
-    return around
+def _around(found: Sequence[Network]) -> Iterator[Network]:
+    """Yield the smallest range around all those of each family."""
+    for family in (4, 6):
+        some = [network for network in found if network.version == family]
+        if some:
+            around: Network = some[0]
+            while not all(_within(network, around) for network in some):
+                around = around.supernet()
+            yield around
 
 
 def _not_recorded() -> Judgement:

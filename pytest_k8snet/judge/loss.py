@@ -25,16 +25,16 @@ def _loss(judgement: Judgement, record: WireRecord, crossing: Crossing, most: Wa
     node, stream = record.node, crossing.streams[-1]
     first = crossing.streams[0]
     if not stream.sent:
-        judgement.error(f"{node}: no packet to the pod on {crossing.target} could be sent: {listed(stream.errors)}")
+        judgement.error(f"{node}: no packet to the pod on {crossing.to} could be sent: {listed(stream.errors)}")
         return
-    text = f"{node}: {stream.missing} of {stream.sent} packets to the pod on {crossing.target} were lost"
+    text = f"{node}: {stream.missing} of {stream.sent} packets to the pod on {crossing.to} were lost"
     if first is not stream and first.missing / max(first.sent, 1) > most.value >= stream.missing / stream.sent:
         judgement.remark(
-            f"{node}: {first.missing} of {first.sent} packets to the pod on {crossing.target} were lost{_where(record, crossing, first)}, "
+            f"{node}: {first.missing} of {first.sent} packets to the pod on {crossing.to} were lost{_where(record, crossing, first)}, "
             f"but {stream.missing} of {stream.sent} right after"
         )
     if crossing.not_again is not None:
-        judgement.remark(f"{node}: the pod on {crossing.target} was not sent to again, to see whether the loss stays: {crossing.not_again}")
+        judgement.remark(f"{node}: the pod on {crossing.to} was not sent to again, to see whether the loss stays: {crossing.not_again}")
     if stream.missing / stream.sent <= most.value:
         judgement.hold(1)
         return

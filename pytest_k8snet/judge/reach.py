@@ -71,7 +71,7 @@ def source_is_kept(record: ReachRecord) -> Judgement:
             "want its own address: it is masqueraded",
             measured=address,
             wanted=own_text,
-            command="iptables-save -t nat",
+            command=_read_nat(address),
         )
     if not judgement.checked:
         judgement.inconclusive(f"{record.node}: no pod of another node was reached, so none has seen its pod's address")
@@ -103,7 +103,7 @@ def egress_source(record: ReachRecord, expect: EgressExpectation) -> Judgement:
             f"want {names[wanted.value]} ({wanted.origin})",
             measured=answer.seen,
             wanted=pod if wanted.value == "pod" else record.host_ip,
-            command="iptables-save -t nat",
+            command=_read_nat(answer.address),
         )
     if not judgement.checked:
         said = ", ".join(dict.fromkeys(f"{answer.protocol} {_came_back(answer)}" for answer in answers))
@@ -153,6 +153,10 @@ def _came_back(answer: Answer) -> str:
     if answer.error is not None:
         return f"{answer.error} ({answer.tries} tries)"
     return "answered" if answer.server == answer.target else f"answered by {answer.server}"
+
+
+def _read_nat(address: str) -> str:
+    return f"{'ip6tables' if ':' in address else 'iptables'}-save -t nat"
 
 
 def _own(record: ReachRecord, beside: str) -> str:

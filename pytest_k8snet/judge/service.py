@@ -54,7 +54,7 @@ def hairpin(record: ServiceRecord, facts: NodeFacts, cluster: Cluster) -> Judgem
 def node_port(record: ServiceRecord, other: ServiceRecord | None, facts: NodeFacts, cluster: Cluster) -> Judgement:
     """Judge that the node's NodePorts answer its own pod, and a pod of another node, `other`'s.
 
-    A pod that reached no Service at all says nothing of this node.
+    A pod that reached no Service at all by an address family says nothing of this node by that.
     """
     own = [item for item in record.of("node-port") if item.node == record.node]
     judgement = _reached(record, own, facts, cluster, _alone(record))
@@ -64,7 +64,8 @@ def node_port(record: ServiceRecord, other: ServiceRecord | None, facts: NodeFac
         if item.node != record.node:
             continue
         told = f"{record.node}: {_told(item, other.node)}"
-        if not item.fine and not any(asked.fine for asked in other.asked if asked.role == "pod"):
+        alike = [asked for asked in other.asked if asked.role == "pod" and (":" in asked.address) == (":" in item.address)]
+        if not item.fine and not any(asked.fine for asked in alike):
             judgement.remark(f"{told}; that pod reached no Service at all, which says nothing of {record.node}")
         else:
             judgement.check(item.fine, told, measured=item.what, wanted=f"an answer of the pod on {item.endpoint}")

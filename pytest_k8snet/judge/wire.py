@@ -44,7 +44,7 @@ def each_crossing(judgement: Judgement, record: WireRecord, judge: Callable[[Cro
         elif crossing.unsupported or crossing.missing:
             reasons.append(crossing.error)
         else:
-            judgement.error(f"{record.node}: nothing could be measured to {crossing.target}: {crossing.error}")
+            judgement.error(f"{record.node}: nothing could be measured to {crossing.to}: {crossing.error}")
     if len(reasons) == len(record.crossings):
         return Judgement.beyond_reach("; ".join(dict.fromkeys(reasons)))
     for reason in dict.fromkeys(reasons):
@@ -57,7 +57,7 @@ def crosses_as_wanted(judgement: Judgement, node: str, crossing: Crossing, want:
 
     What was seen in another form is a fault; what was not seen at all never passes.
     """
-    stream, to = crossing.streams[0], f"{node}: packets to the pod on {crossing.target}"
+    stream, to = crossing.streams[0], f"{node}: packets to the pod on {crossing.to}"
     if not stream.sent:
         judgement.error(f"{to}: none could be sent: {listed(stream.errors)}")
         return
@@ -101,7 +101,7 @@ def crosses_as_wanted(judgement: Judgement, node: str, crossing: Crossing, want:
     if stream.missing:
         judgement.remark(f"{to}: {stream.missing} of {stream.sent} were lost: NET-LOSS-001 says where")
     if crossing.tcp is not None:
-        _connection(judgement, f"{node}: the TCP connection to the pod on {crossing.target}", crossing.tcp, want, hidden=hidden is not None)
+        _connection(judgement, f"{node}: the TCP connection to the pod on {crossing.to}", crossing.tcp, want, hidden=hidden is not None)
 
 
 def _connection(judgement: Judgement, what: str, tcp: Connection, want: Wanted[str], *, hidden: bool) -> None:
@@ -177,7 +177,7 @@ def _most(encrypted: Collection[Encrypted]) -> int:
 
 def evidence(record: WireRecord) -> dict[str, Any]:
     """Return counts of every pair."""
-    return {crossing.target: {"error": crossing.error} if crossing.error is not None else _shown(crossing) for crossing in record.crossings}
+    return {crossing.to: {"error": crossing.error} if crossing.error is not None else _shown(crossing) for crossing in record.crossings}
 
 
 def _shown(crossing: Crossing) -> dict[str, Any]:

@@ -68,9 +68,14 @@ class RunningLab:
         return self._state.settings.policy != "none"
 
     @property
+    def has_ipv6(self) -> bool:
+        """Whether its pods have IPv6."""
+        return 6 in self._plan.families
+
+    @property
     def nodes(self) -> Sequence[FaultyNode]:
         """All nodes."""
-        return [FaultyNode(node.name, node.address, node.pod_cidr) for node in self._plan.nodes]
+        return [FaultyNode(node.name, node.addresses, node.pod_cidrs) for node in self._plan.nodes]
 
     def node(self, name: str) -> FaultyNode:
         """Give the node of this name; raise a LabError that names all when there is none."""

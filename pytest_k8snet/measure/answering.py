@@ -47,6 +47,13 @@ def address_of(context: MeasureContext, node: str, place: Place) -> str:
     return probe.pod_ip
 
 
+def second_address_of(context: MeasureContext, node: str, place: Place) -> str | None:
+    """Return the address of the node or of its probe pod that is of the other family than the first, None when there is none."""
+    probe = context.probes.get(node)
+    known = context.cluster.node(node).addresses if place == "host" else () if probe is None else probe.addresses
+    return next((address for address in known[1:] if (":" in address) != (":" in known[0])), None)
+
+
 def present_targets(context: MeasureContext, node: str) -> list[str]:
     """Return the nodes that `node` sends to, without those whose probe pods did not start: that is those nodes' own error."""
     probes = {target: context.probes.get(target) for target in context.targets_of(node)}

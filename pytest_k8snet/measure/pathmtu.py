@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import pair_name
 from pytest_k8snet.errors import NoPodError
-from pytest_k8snet.measure.answering import Outcomes, address_of, at_once, documents_of, present_targets, serving
+from pytest_k8snet.measure.answering import Outcomes, address_of, at_once, documents_of, present_targets, second_address_of, serving
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -42,7 +42,7 @@ def _probe(
         return {"pod_absent": str(absent), "targets": {}}
     asked: list[dict[str, Any]] = []
     found: dict[str, dict[str, Any]] = {"targets": {}, "second_targets": {}}  # by the first and the other address of the pods
-    own = context.probes.get(name)
+    has_both = second_address_of(context, name, "pod") is not None
     for target in targets[name]:
         server = servers[target]
         if isinstance(server, Exception):
@@ -50,11 +50,13 @@ def _probe(
             continue
         # What comes back is the other node's own measurement, unless nobody looks at that direction.
         replies = pair_name(target, name) not in context.pairs
-        first = address_of(context, target, "pod")
-        for address in (first, *_second(first, context.probes[target].addresses, own.addresses if own else ())):
+        addresses = {"targets": address_of(context, target, "pod")}
+        if has_both and (second := second_address_of(context, target, "pod")) is not None:
+            addresses["second_targets"] = second
+        for key, address in addresses.items():
             item = {"address": address, "port": server["port"], "mtu": server["mtu"], "replies": replies}
             asked.append({"key": f"{target} {address}", **item})
-            found["targets" if address == first else "second_targets"][target] = item
+            found[key][target] = item
     if asked:
         told = agent.request("pathmtu.probe", {"targets": asked}, timeout_s=_PROBE_S)
         for paths in found.values():
@@ -62,9 +64,3 @@ def _probe(
                 if "error" not in item:
                     paths[target] = {**told[f"{target} {item['address']}"], "address": item["address"]}
     return {"pod_absent": None, **found}
-
-
-def _second(first: str, addresses: Sequence[str], own: Sequence[str]) -> list[str]:
-    """Return the pod's address of the other family than `first`, where the own pod has one, too."""
-    families = {":" in address for address in own}
-    return [address for address in addresses if (":" in address) != (":" in first) and (":" in address) in families][:1]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.cluster.model import pair_name, pair_nodes
 from pytest_k8snet.errors import MeasurementError, ProbeError, UnsupportedError
-from pytest_k8snet.measure.answering import address_of
+from pytest_k8snet.measure.answering import Place, address_of, second_address_of
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 from pytest_k8snet.plan import WIRE_PACKETS
 from pytest_k8snet.record.pcap import section
@@ -70,33 +70,64 @@ def _groups(context: MeasureContext, subjects: Sequence[str]) -> Iterator[list[s
 def _take_group(context: MeasureContext, group: Sequence[str]) -> Iterator[Document]:
     started, start = now(), time.monotonic()
     pairs = [pair_name(name, target) for name in group for target in context.targets_of(name)]
-    first = Crossing(context, pairs, WIRE_PACKETS, everything=True)
+    first, results = _cross(context, pairs, address_of)
+    both = [pair for pair in pairs if _has_both(context, pair) and "error" not in results[pair]]
+    second_results = _cross(context, both, _second_address)[1] if both and not context.stopped.is_set() else {}
+    duration_s = round(time.monotonic() - start, 3)
+    for name in group:
+        method = f"numbered packets, and captures at both uplinks, {context.place_of(name)}"
+        document = take_document("wire", name, method, partial(_values, context, first, results, second_results, name))
+        pcap = None if document.failed else first.pcap([name, *context.targets_of(name)])
+        yield replace(document, started=started, duration_s=duration_s, pcap=pcap or None)
+
+
+def _cross(
+    context: MeasureContext, pairs: Sequence[str], address: Callable[[MeasureContext, str, Place], str]
+) -> tuple[Crossing, dict[str, dict[str, Any]]]:
+    """Let packets of these pairs cross, to addresses as `address` gives them, and those of pairs that lose some once more."""
+    first = Crossing(context, pairs, WIRE_PACKETS, address, everything=True)
     first.run()
     results = {pair: first.result(pair) for pair in pairs}
     lossy = [pair for pair, result in results.items() if "error" not in result and _loses(result["streams"][0])]
     if lossy and not context.stopped.is_set():
-        second = Crossing(context, lossy, PACKETS_AGAIN, everything=False)
+        second = Crossing(context, lossy, PACKETS_AGAIN, address, everything=False)
         second.run()
         for pair in lossy:
             again = second.result(pair)
             results[pair]["streams"] += again.get("streams", [])
             results[pair]["not_again"] = again.get("error")
-    duration_s = round(time.monotonic() - start, 3)
-    for name in group:
-        method = f"numbered packets, and captures at both uplinks, {context.place_of(name)}"
-        document = take_document("wire", name, method, partial(_values, context, first, results, name))
-        pcap = None if document.failed else first.pcap([name, *context.targets_of(name)])
-        yield replace(document, started=started, duration_s=duration_s, pcap=pcap or None)
+    return first, results
 
 
-def _values(context: MeasureContext, crossing: Crossing, results: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+def _has_both(context: MeasureContext, pair: str) -> bool:
+    """Whether nodes and pods of both ends have addresses of both families."""
+    places: tuple[Place, ...] = ("host", "pod")
+    return all(second_address_of(context, name, place) is not None for name in pair_nodes(pair) for place in places)
+
+
+def _second_address(context: MeasureContext, node: str, place: Place) -> str:
+    address = second_address_of(context, node, place)
+    assert address is not None
+    return address
+
+
+def _values(
+    context: MeasureContext,
+    crossing: Crossing,
+    results: Mapping[str, Mapping[str, Any]],
+    second_results: Mapping[str, Mapping[str, Any]],
+    name: str,
+) -> dict[str, Any]:
     error = crossing.failed.get(name)
-    own = {pair_nodes(pair)[1]: result for pair, result in results.items() if pair_nodes(pair)[0] == name}
+    own, own_second = (
+        {pair_nodes(pair)[1]: result for pair, result in found.items() if pair_nodes(pair)[0] == name}
+        for found in (results, second_results)
+    )
     if error is not None and own:
         raise error
     if not own:
         context.access.pod(name)  # a node that nothing can be sent from is not one that has nobody to send to
-    return {"pairs": own, "devices": crossing.devices.get(name)}
+    return {"pairs": own, "second_pairs": own_second, "devices": crossing.devices.get(name)}
 
 
 def _loses(stream: Mapping[str, Any]) -> bool:
@@ -118,8 +149,17 @@ class _Node:
 class Crossing:
     """Packets of some pairs at the same time. `everything`: with a TCP connection."""
 
-    def __init__(self, context: MeasureContext, pairs: Sequence[str], packets: int, *, everything: bool) -> None:
+    def __init__(
+        self,
+        context: MeasureContext,
+        pairs: Sequence[str],
+        packets: int,
+        address: Callable[[MeasureContext, str, Place], str],
+        *,
+        everything: bool,
+    ) -> None:
         self._context = context
+        self._address_of = address
         self._pairs = pairs
         self._packets = packets
         self._everything = everything
@@ -146,6 +186,9 @@ class Crossing:
         self._each(self._sources, self._send)
         self._context.stopped.wait(self._context.settings.settle_s)
         self._each(self._nodes, self._end, all_of_them=True)
+
+    def _address(self, name: str, place: Place) -> str:
+        return self._address_of(self._context, name, place)
 
     def _each(self, names: Iterable[str], act: Callable[[str], None], *, all_of_them: bool = False) -> None:
         def safely(name: str) -> None:
@@ -174,8 +217,8 @@ class Crossing:
         node, agents = self._nodes[name], self._context.access
         from_nodes = self._targets.get(name, [])
         # The pod's agent first: where there are no pods nothing is done at all.
-        node.pod_receiver = self._receiver(agents.pod(name), address_of(self._context, name, "pod"), name, "pod", from_nodes)
-        node.host_receiver = self._receiver(agents.host(name), address_of(self._context, name, "host"), name, "host", from_nodes)
+        node.pod_receiver = self._receiver(agents.pod(name), self._address(name, "pod"), name, "pod", from_nodes)
+        node.host_receiver = self._receiver(agents.host(name), self._address(name, "host"), name, "host", from_nodes)
 
     def _receiver(
         self, agent: Agent, address: str, name: str, path: Literal["pod", "host"], from_nodes: Sequence[str]
@@ -198,7 +241,7 @@ class Crossing:
         assert node.pod_receiver is not None
         pairs = [pair for pair in self._pairs if name in pair_nodes(pair)]
         params = {
-            "uplink_ip": address_of(self._context, name, "host"),
+            "uplink_ip": self._address(name, "host"),
             "links": node.pod_receiver["links"],
             "streams": {self._ids[pair, path]: self._count(path) for pair in pairs for path in ("pod", "host")},
             "tcp": [list(to) for pair in pairs if (to := self._tcp_of(pair)) is not None],
@@ -214,7 +257,7 @@ class Crossing:
         receiver = self._nodes[target].pod_receiver
         if receiver is None or not receiver["tcp"]:
             return None
-        return address_of(self._context, target, "pod"), receiver["tcp"][self._targets[target].index(source)]
+        return self._address(target, "pod"), receiver["tcp"][self._targets[target].index(source)]
 
     def _send(self, name: str) -> None:
         targets = [target for target in self._sources[name] if target not in self.failed]
@@ -239,7 +282,7 @@ class Crossing:
         receiver = node.pod_receiver if path == "pod" else node.host_receiver
         assert receiver is not None
         return {
-            "address": address_of(self._context, target, path),
+            "address": self._address(target, path),
             "ports": receiver["udp"][self._targets[target].index(name) :: len(self._targets[target])],
             "token": self._ids[pair_name(name, target), path],
             "count": self._count(path),
@@ -291,8 +334,8 @@ class Crossing:
                 return {"error": reason, "unsupported": isinstance(error, UnsupportedError), "missing": isinstance(error, ProbeError)}
         there = self._nodes[target]
         return {
-            "address": address_of(self._context, source, "pod"),
-            "target_address": address_of(self._context, target, "pod"),
+            "address": self._address(source, "pod"),
+            "target_address": self._address(target, "pod"),
             "streams": [self._udp(pair, "pod")],
             "control": self._udp(pair, "host"),
             "tcp": self._tcp(pair),

@@ -119,6 +119,7 @@ class Crossing:
     """One direction of a pair. With an error nothing else was measured."""
 
     target: str
+    family: str = ""  # IPv4 or IPv6, where the pair has both
     error: str | None = None
     unsupported: bool = False  # whether the way to the target cannot serve this, in whatever state it is
     missing: bool = False  # whether the target's pod does not run: its own cases say so
@@ -130,15 +131,21 @@ class Crossing:
     encrypted_source: tuple[Encrypted, ...] = ()
     encrypted_target: tuple[Encrypted, ...] = ()
 
+    @property
+    def to(self) -> str:
+        """The target in words."""
+        return f"{self.target} by {self.family}" if self.family else self.target
+
     @classmethod
-    def from_json(cls, target: str, data: Mapping[str, Any]) -> Crossing:
+    def from_json(cls, target: str, data: Mapping[str, Any], family: str = "") -> Crossing:
         """Read one element of ``pairs``."""
         if "error" in data:
-            return cls(target, error=data["error"], unsupported=bool(data["unsupported"]), missing=bool(data["missing"]))
+            return cls(target, family, error=data["error"], unsupported=bool(data["unsupported"]), missing=bool(data["missing"]))
         if not data["streams"]:
             raise ValueError("a pair without an error has no stream")
         return cls(
             target,
+            family,
             address=data["address"],
             streams=tuple(map(Stream.from_json, data["streams"])),
             not_again=data.get("not_again"),
@@ -170,7 +177,15 @@ class WireRecord:
             return cls(
                 node=document.subject,
                 uplink=(data["devices"] or {}).get("uplink"),
-                crossings=tuple(Crossing.from_json(target, item) for target, item in data["pairs"].items()),
+                crossings=_crossings(data["pairs"], data.get("second_pairs") or {}),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the wire document is damaged: {error!r}") from error
+
+
+def _crossings(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Crossing, ...]:
+    """Read what was sent by the first address family and by the second one; only where there are two they are told apart."""
+    of_pods = next((":" in item["address"] for item in first.values() if "address" in item), False)
+    names = ("IPv6", "IPv4") if of_pods else ("IPv4", "IPv6")
+    found = [Crossing.from_json(target, item, names[0] if target in second else "") for target, item in first.items()]
+    return (*found, *(Crossing.from_json(target, item, names[1]) for target, item in second.items()))

@@ -14,6 +14,7 @@ from pytest_k8snet.options import DECIDING
 from pytest_k8snet.record.store import RUN
 from tests.lab.iptables_vxlan.test_suite import TOGETHER as TOGETHER_ON_IPTABLES
 from tests.lab.test_cilium import TOGETHER as TOGETHER_ON_CILIUM
+from tests.lab.test_dual import TOGETHER as TOGETHER_OF_IPV6
 from tests.lab.test_ipvs_native import TOGETHER
 from tests.lab.test_networks import NETWORKS
 from tests.lab.test_nftables import TOGETHER as TOGETHER_ON_NFTABLES
@@ -42,6 +43,10 @@ def keep(results: Path) -> None:
     keep_one(results / "test_nftables" / "+".join(TOGETHER_ON_NFTABLES), "nftables-faults-1", TOGETHER_ON_NFTABLES)
     keep_one(results / "test_policy/healthy", "ipvs-policy")
     keep_one(results / "test_policy" / "+".join(TOGETHER_OF_POLICIES), "ipvs-faults-policy", TOGETHER_OF_POLICIES)
+    keep_one(results / "test_dual/dual", "dual")
+    for number, of_ipv6 in enumerate(TOGETHER_OF_IPV6, start=1):
+        keep_one(results / "test_dual" / "+".join(of_ipv6), f"dual-faults-{number}", of_ipv6)
+    keep_one(results / "test_dual/ipv6", "ipv6")
     keep_one(results / "test_cilium/healthy", "cilium")
     for number, together in enumerate(TOGETHER_ON_CILIUM, start=1):
         keep_one(results / "test_cilium" / "+".join(together), f"cilium-faults-{number}", together)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.access.fakes.traffic import source_of
 from pytest_k8snet.errors import AccessError
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
 
 
 def _sent(fake: FakeCluster, node: str, role: Role, params: Mapping[str, Any]) -> dict[str, Any]:
-    own = fake.nodes[node].internal_ip if role == "host" else fake.pod_ip(node)
     for stream in params["streams"]:
-        fake.kept[f"wire {stream['token']}"] = own
+        fake.kept[f"wire {stream['token']}"] = source_of(fake, node, role, stream["address"])
     for item in params["tcp"]:
-        target = next(name for name in fake.nodes if fake.pod_ip(name) == item["address"])
+        target = next(name for name in fake.nodes if item["address"] in fake.pod_ips(name))
         fake.kept[f"wire {target} {item['port']}"] = fake.kept[f"wire {item['address']} {item['port']}"] = item["bytes"]
     return {
         "streams": [{**_all(stream["count"]), "errors": {}} for stream in params["streams"]],

@@ -21,8 +21,19 @@ class FaultyNode:
     """A node as faults see it."""
 
     name: str
-    address: str
-    pod_cidr: str
+    addresses: tuple[str, ...]
+    """One of each address family, as `pod_cidrs`."""
+    pod_cidrs: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """Its first address."""
+        return self.addresses[0]
+
+    @property
+    def pod_cidr(self) -> str:
+        """The pod range of the first family."""
+        return self.pod_cidrs[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,10 @@ class FaultyLab(Protocol):
     @property
     def has_policy(self) -> bool:
         """Whether it was started with something that enforces NetworkPolicies."""
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether its pods have addresses of IPv6."""
 
     @property
     def nodes(self) -> Sequence[FaultyNode]:
@@ -107,4 +122,5 @@ class Fault:
     networks: tuple[str, ...] = ANY_NETWORK
     with_ingress: bool = False
     with_policy: bool = False
+    with_ipv6: bool = False
     """The labs in which the declared cases turn."""

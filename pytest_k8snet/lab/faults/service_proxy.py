@@ -115,10 +115,11 @@ def _scheduler(lab: FaultyLab, node: FaultyNode) -> None:
     wait_until(changed, f"every virtual server on {node.name} with scheduler lc")
 
 
-def _metrics_of_cluster_dns(lab: FaultyLab, node: FaultyNode) -> list[str]:
+def metrics_of_cluster_dns(lab: FaultyLab, node: FaultyNode, *, by_ipv6: bool = False) -> list[str]:
     """Return the words that name one real server of kube-dns, as ``ipvsadm -Sn`` prints them: ``-t VIP:PORT -r ADDRESS:PORT -m``."""
     service = lab.read_object({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "kube-system", "name": "kube-dns"}})
-    address = re.escape(service["spec"]["clusterIP"])
+    address = next(address for address in service["spec"]["clusterIPs"] if (":" in address) == by_ipv6)
+    address = re.escape(f"[{address}]" if by_ipv6 else address)
     found = re.search(rf"^-a (-t {address}:9153 -r \S+ -m) -w \d+", _table(lab, node.name), re.MULTILINE)
     if found is None:
         raise LabError(f"{node.name}: no real server of kube-system/kube-dns port 9153 in the IPVS table; is CoreDNS ready?")
@@ -126,11 +127,11 @@ def _metrics_of_cluster_dns(lab: FaultyLab, node: FaultyNode) -> list[str]:
 
 
 def _weight_0(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-e", *_metrics_of_cluster_dns(lab, node), "-w", "0"])
+    lab.run(node.name, ["ipvsadm", "-e", *metrics_of_cluster_dns(lab, node), "-w", "0"])
 
 
 def _weight_1(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-e", *_metrics_of_cluster_dns(lab, node), "-w", "1"])
+    lab.run(node.name, ["ipvsadm", "-e", *metrics_of_cluster_dns(lab, node), "-w", "1"])
 
 
 def _service_objects(lab: FaultyLab, replicas: int) -> tuple[dict[str, Any], dict[str, Any]]:

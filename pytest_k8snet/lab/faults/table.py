@@ -12,6 +12,7 @@ from pytest_k8snet.lab.faults import (
     cni,
     conntrack,
     crossing,
+    families,
     ingress,
     kernel,
     machine,
@@ -45,6 +46,7 @@ FAULTS: tuple[Fault, ...] = (
     *services.FAULTS,
     *ingress.FAULTS,
     *policy.FAULTS,
+    *families.FAULTS,
 )
 
 
@@ -81,6 +83,7 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
         "networks": list(known.networks),
         "with_ingress": known.with_ingress,
         "with_policy": known.with_policy,
+        "with_ipv6": known.with_ipv6,
         "turns": [
             {"check": turns.check, "subject": subject, "verdict": turns.verdict}
             for turns in known.turns
@@ -144,10 +147,16 @@ def labs_of(known: Fault) -> str:
     """Return in words which labs a fault is for."""
     modes = "any proxy mode" if known.proxy_modes == ANY_PROXY_MODE else f"proxy mode {' or '.join(known.proxy_modes)}"
     network = "" if known.networks == ANY_NETWORK else f", network {' or '.join(known.networks)}"
-    return f"{modes}{network}{', --ingress nginx' * known.with_ingress}{', --policy kube-router' * known.with_policy}"
+    more = (
+        (", --ingress nginx", known.with_ingress),
+        (", --policy kube-router", known.with_policy),
+        (", --ip-family dual or ipv6", known.with_ipv6),
+    )
+    return f"{modes}{network}{''.join(text for text, wanted in more if wanted)}"
 
 
-def unfit(known: Fault, proxy_mode: str, network: str, *, has_ingress: bool, has_policy: bool) -> str | None:
+def unfit(known: Fault, proxy_mode: str, network: str, *, has_ingress: bool, has_policy: bool, has_ipv6: bool) -> str | None:
     """Return which labs a fault is for when it is not for such a lab, None when it is."""
-    has_all = (has_ingress or not known.with_ingress) and (has_policy or not known.with_policy)
+    wanted = ((has_ingress, known.with_ingress), (has_policy, known.with_policy), (has_ipv6, known.with_ipv6))
+    has_all = all(has or not needs for has, needs in wanted)
     return None if has_all and proxy_mode in known.proxy_modes and network in known.networks else labs_of(known)

@@ -15,6 +15,10 @@ from tests.unit.judge.builder import SYSCTLS, facts, outcome, told
 PODS = Range("pods", "10.244.0.0/16", "pod kube-system/kcm --cluster-cidr")
 SERVICES = Range("services", "10.96.0.0/12", "ServiceCIDR kubernetes")
 NODES = tuple(fake_node(f"node-{number}", number) for number in (1, 2, 3))  # 192.168.10.11, 10.244.1.0/24, ...
+BY_IPV6 = tuple(
+    replace(node, internal_ip=f"fd00:1::1{number}", pod_cidrs=(f"fd00:2:0:{number}::/64",))
+    for number, node in zip((0, 1, 3), NODES, strict=True)
+)
 OLD = ("skip", "the record is of a version that did not read this")
 
 
@@ -138,7 +142,20 @@ SMALL = replace(NODES[0], pod_cidrs=("10.244.1.0/28", "fd00::/64"), max_pods=110
         pytest.param(
             SMALL, 12, None, ("skip", "under an unknown CNI pods' addresses are not of the range of their Node object"), id="unknown"
         ),
-        pytest.param(replace(SMALL, pod_cidrs=()), 12, "flannel", ("skip", "the node has no IPv4 range of pods"), id="no-range"),
+        pytest.param(replace(SMALL, pod_cidrs=()), 12, "flannel", ("skip", "the node has no range of pods"), id="no-range"),
+        pytest.param(
+            replace(SMALL, pod_cidrs=("10.244.1.0/24", "fd00::/124"), max_pods=None),
+            12,
+            "flannel",
+            (
+                "fail",
+                (
+                    "node-1: 13 pods have addresses of fd00::/124, which has 13: the next pod gets none "
+                    "(kubectl get pods -A --field-selector spec.nodeName=node-1)"
+                ),
+            ),
+            id="full-of-ipv6",
+        ),
     ],
 )
 def test_pod_room(node: Node, running: int, cni: str | None, expected: tuple[str, str]) -> None:
@@ -243,6 +260,18 @@ GONE = ("10.244.7.0/24", "192.168.10.17", "eth0")
             id="gone",
         ),
         pytest.param(routes(*USUAL, GONE), {"ranges": ()}, ("pass", ""), id="outside-what-nodes-span"),
+        pytest.param(
+            routes(("fd00:2::/64", "fd00:1::12", "eth0"), ("fd00:2:0:2::/64", "fd00:1::17", "eth0")),
+            {"ranges": (), "nodes": BY_IPV6},
+            (
+                "fail",
+                (
+                    "node-1: route fd00:2:0:2::/64 via fd00:1::17 dev eth0, which is the pod range of no node: left over from one that "
+                    "is gone (ip route)"
+                ),
+            ),
+            id="gone-of-ipv6",
+        ),
         pytest.param(
             routes(("10.244.0.0/24", "192.168.10.17", "eth0")),
             {"ranges": ()},

@@ -215,6 +215,13 @@ def test_node_without_an_address() -> None:
     assert outcome(reach.pod_reaches_own_node(record(without, host_ip=None))) == ("skip", "node-1: the node has no InternalIP")
 
 
+def test_masqueraded_by_ipv6() -> None:
+    seen = answer("pod", "node-2", "TCP", address="fd00:2::5", peer=["fd00:1::11", 1024])
+    message = "node-1: its pod fd00:2::4 is seen as fd00:1::11 by pods on node-2 (TCP), want its own address: it is masqueraded "
+    judgement = reach.source_is_kept(record([*healthy(), seen], pod_ips=[POD, "fd00:2::4"]))
+    assert outcome(judgement) == ("fail", f"{message}(ip6tables-save -t nat)")
+
+
 def test_masqueraded() -> None:
     seen = {"peer": [HOST, 1024]}
     answers = changed(

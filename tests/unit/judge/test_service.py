@@ -106,6 +106,16 @@ def test_node_port_from_the_node_and_from_another() -> None:
     )
 
 
+def test_a_pod_that_reaches_no_service_by_one_family_says_nothing_of_another_node_by_that() -> None:
+    by_ipv6 = (asked("cluster-ip", LATE, address="fd00:96::3"), asked("node-port", LATE, address="fd00:1::11"))
+    lost = record(asked("cluster-ip"), asked("node-port"), *by_ipv6, node="node-2")
+    judgement = service.node_port(HEALTHY, lost, facts(), CLUSTER)
+    assert outcome(judgement) == ("pass", "")
+    assert "fd00:1::11 port 30003" in judgement.findings[0].message
+    reached = record(asked("cluster-ip", address="fd00:96::3"), by_ipv6[1], node="node-2")
+    assert outcome(service.node_port(HEALTHY, reached, facts(), CLUSTER))[0] == "fail"
+
+
 def test_a_pod_that_reaches_no_service_says_nothing_of_another_node() -> None:
     lost = record(asked("cluster-ip", LATE), asked("node-port", LATE), node="node-2")
     judgement = service.node_port(HEALTHY, lost, facts(), CLUSTER)

@@ -181,7 +181,7 @@ def test_faults_as_json() -> None:
     listed = json.loads(lab("fault", "list", "--json").stdout)
     assert [item["name"] for item in listed] == [known.name for known in table.FAULTS]
     for item in listed:
-        assert set(item) == {"name", "area", "summary", "proxy_modes", "networks", "with_ingress", "with_policy", "turns"}
+        assert set(item) == {"name", "area", "summary", "proxy_modes", "networks", "with_ingress", "with_policy", "with_ipv6", "turns"}
         assert item["turns"], item["name"]
         for turn in item["turns"]:
             assert set(turn) == {"check", "subject", "verdict"}

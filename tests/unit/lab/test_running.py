@@ -78,7 +78,7 @@ def test_faults_find_what_they_need(lab: RunningLab, tmp_path: Path) -> None:
     faulty: FaultyLab = lab
     assert faulty.proxy_mode == "ipvs"
     assert faulty.pause_image == "k8snet.lab/pause:1"
-    assert list(faulty.nodes)[1] == FaultyNode("node-2", "10.199.0.12", "10.200.2.0/24")
+    assert list(faulty.nodes)[1] == FaultyNode("node-2", ("10.199.0.12",), ("10.200.2.0/24",))
     (tmp_path / "mine" / "kubeconfig").write_text("server: https://127.0.0.1:4001\n")
     assert faulty.node_kubeconfig == "server: https://10.199.0.1:6443\n"
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.fake import FakeCluster, Role
+from pytest_k8snet.access.fake import FakeCluster, Role, dual_stack, fake_node
 from pytest_k8snet.errors import ExecTransportError
+from pytest_k8snet.expect.model import ReachExpectation, Wanted
+from pytest_k8snet.judge.loss import silent_loss
+from pytest_k8snet.judge.model import Weight
 from pytest_k8snet.measure import wire
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.wire import WireRecord
@@ -24,7 +27,7 @@ def taken(fake: FakeCluster, *pairs: str, subjects: tuple[str, ...] = ("node-1",
 
 def changed(fake: FakeCluster, node: str, op: str, change: Change, role: Role = "host", only: int | None = None) -> None:
     """Change what an agent answers, always or the `only`-th time."""
-    healthy, asked = FakeCluster([*fake.nodes]), [0]
+    healthy, asked = FakeCluster([*fake.nodes.values()]), [0]
 
     def answer(params: Mapping[str, Any]) -> Any:
         healthy.kept = fake.kept
@@ -63,6 +66,45 @@ def test_healthy() -> None:
     assert crossing.tcp is not None
     assert (crossing.tcp.sent, crossing.tcp.delivered, crossing.tcp.source) == (49152, 49152, {"native": 49152})
     assert "token" not in str(documents["node-1"].to_json())  # what is called so is taken for a secret
+
+
+def dual(*nodes: str) -> FakeCluster:
+    return FakeCluster([dual_stack(fake_node(name, number)) for number, name in enumerate(nodes, 1)])
+
+
+def test_both_families_cross_where_nodes_and_pods_have_them() -> None:
+    found = WireRecord.from_document(taken(dual("node-1", "node-2"))["node-1"])
+    assert [(crossing.family, crossing.to, crossing.address) for crossing in found.crossings] == [
+        ("IPv4", "node-2 by IPv4", "10.244.1.5"),
+        ("IPv6", "node-2 by IPv6", "fd00:10:244:11::5"),
+    ]
+    for crossing, node in zip(found.crossings, ("192.168.10.11", "fd00:192:168::11"), strict=True):
+        (stream,) = crossing.streams
+        assert (stream.delivered, stream.senders) == (1000, (crossing.address,))
+        assert crossing.control is not None
+        assert crossing.control.senders == (node,)
+        assert crossing.tcp is not None
+        assert crossing.tcp.delivered == 49152
+
+
+def test_pairs_of_which_one_end_has_one_family_cross_once() -> None:
+    fake = FakeCluster([dual_stack(fake_node("node-1")), fake_node("node-2", 2)])
+    (crossing,) = WireRecord.from_document(taken(fake)["node-1"]).crossings
+    assert (crossing.family, crossing.to) == ("", "node-2")
+
+
+def test_loss_of_one_family_is_told_with_it() -> None:
+    fake = dual("node-1", "node-2")
+
+    def lose(answer: dict[str, Any]) -> None:
+        if {sender for stream in answer["streams"].values() for sender in stream["senders"] if ":" in sender}:
+            without(20)(answer)
+
+    changed(fake, "node-2", "wire.received", lose, role="pod")
+    record = WireRecord.from_document(taken(fake)["node-1"])
+    judgement = silent_loss(record, ReachExpectation(Wanted(0.0, "built-in")))
+    (finding,) = [finding.message for finding in judgement.findings if finding.weight is Weight.FAULT]
+    assert finding.startswith("node-1: 20 of 2000 packets to the pod on node-2 by IPv6 were lost (1 %), want 0 % at most (built-in): ")
 
 
 def test_a_pair_that_loses_is_sent_more() -> None:
