@@ -11,6 +11,7 @@ from pytest_k8snet.record.pathmtu import Path, PathMtuRecord, Way
 #: Bytes that an encapsulation over IPv4 takes from the underlay's MTU: the least it can be (IPv6 takes 20 more, options more still).
 #: VXLAN 20 IP + 8 UDP + 8 VXLAN + 14 Ethernet [cilium pkg/mtu/mtu.go; calico felix/dataplane/linux/int_dataplane.go].
 OVERHEAD = {"none": 0, "ipip": 20, "vxlan": 50, "geneve": 50, "wireguard": 60}
+_MORE_OVER_IPV6 = 20
 
 #: Bytes of IP and TCP headers, and of the option that most connections have in every segment.
 _TCP_IPV4, _TCP_IPV6, _TIMESTAMPS = 40, 60, 12
@@ -111,7 +112,7 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
         return judgement
     for link in links:
-        _fits(judgement, f"{facts.node}: {link.name}", link.mtu, underlay - OVERHEAD[kind.value], f"ip -j link show {link.name}")
+        _fits(judgement, f"{facts.node}: {link.name}", link.mtu, underlay - _overhead(facts, kind.value), f"ip -j link show {link.name}")
     return judgement
 
 
@@ -129,8 +130,9 @@ def _room(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsulation
     """Return what the encapsulation leaves of the underlay's MTU, None where one of them is not known."""
     underlay = _underlay(facts, expect)
     kind = encapsulation.anywhere
-    overhead = None if kind is None else OVERHEAD.get(kind.value)
-    return None if underlay is None or overhead is None else underlay - overhead
+    if underlay is None or kind is None or kind.value not in OVERHEAD:
+        return None
+    return underlay - _overhead(facts, kind.value)
 
 
 def _routes(judgement: Judgement, node: str, network: NetNamespace, who: str, want: Wanted[int]) -> None:
@@ -180,7 +182,7 @@ def _by_arithmetic(
         if kind is None:
             judgement.check(route.mtu <= underlay, f"{subject} MTU {route.mtu}, want {underlay} at most (uplink)", command=_ROUTES)
         else:
-            _fits(judgement, subject, route.mtu, underlay - OVERHEAD[kind.value], _ROUTES)
+            _fits(judgement, subject, route.mtu, underlay - _overhead(facts, kind.value), _ROUTES)
     return judgement
 
 
@@ -196,6 +198,13 @@ def _underlay(facts: NodeFacts, expect: MtuExpectation) -> int | None:
         return expect.uplink.value
     link = facts.host.link(facts.uplink) if facts.uplink else None
     return link.mtu if link else None
+
+
+def _overhead(facts: NodeFacts, encapsulation: str) -> int:
+    """Return the bytes that an encapsulation takes; its outer header is one of IPv6 where the uplink has nothing else."""
+    by_uplink = [address for route in facts.host.routes if route.dev == facts.uplink for address in (route.dst, route.gateway or "")]
+    over_ipv6 = any(":" in address for address in by_uplink) and not any("." in address for address in by_uplink)
+    return OVERHEAD[encapsulation] + (_MORE_OVER_IPV6 if over_ipv6 and encapsulation != "none" else 0)
 
 
 def _told(want: Wanted[int] | None) -> str | None:

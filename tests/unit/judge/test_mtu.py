@@ -141,6 +141,33 @@ def test_pod_mtu(
     assert outcome(mtu.pod_mtu(facts(**changes), expect, encapsulation)) == expected
 
 
+OVER_IPV6 = [{"dst": "fd00:1::/64", "dev": "eth0"}, {"dst": "default", "gateway": "fd00:1::1", "dev": "eth0"}]
+OVER_BOTH = [*OVER_IPV6, {"dst": "192.168.10.0/24", "dev": "eth0"}]
+
+
+@pytest.mark.parametrize(
+    ("routes", "mtu_bytes", "expected"),
+    [
+        pytest.param(OVER_IPV6, 1430, ("pass", ""), id="fits"),
+        pytest.param(
+            OVER_IPV6,
+            1450,
+            (
+                "fail",
+                "node-1: probe pod: route default dev eth0 MTU 1450, want 1430 at most (uplink less encapsulation) (ip -j route)",
+            ),
+            id="does-not-fit",
+        ),
+        pytest.param(OVER_BOTH, 1450, ("pass", ""), id="over-ipv4-where-there-is-any"),
+    ],
+)
+def test_an_encapsulation_over_ipv6_takes_20_bytes_more(routes: list[dict[str, Any]], mtu_bytes: int, expected: tuple[str, str]) -> None:
+    changes = probe(mtu=mtu_bytes, routes=[{"dst": "default", "dev": "eth0"}])
+    judgement = mtu.pod_mtu(facts(host__routes=routes, **changes), NOTHING, VXLAN)
+    assert outcome(judgement) == expected
+    assert told(judgement, "advice") == []
+
+
 def test_smaller_than_the_arithmetic_alone_is_advice() -> None:
     judgement = mtu.pod_mtu(facts(**probe(mtu=1400, routes=[{"dst": "default", "dev": "eth0"}])), NOTHING, NATIVE)
     assert outcome(judgement) == ("pass", "")
