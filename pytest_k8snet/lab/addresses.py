@@ -23,21 +23,12 @@ SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddress:
-    """What one node is called and how it is reached. What there is of each address family is in the order of `AddressPlan.families`."""
+class NamedNode:
+    """What a node is called, and its addresses and pod ranges: one of each address family, in the order of `AddressPlan.families`."""
 
     name: str
     addresses: tuple[str, ...]
     pod_cidrs: tuple[str, ...]
-    segment: int
-    """0, or 1 for a node beyond the router."""
-    gateways: tuple[str, ...]
-    """The router's addresses in its segment."""
-    mac: str
-    tap: str
-    tunnel_address: str
-    """Address of the vxlan device, when there is one."""
-    tunnel_mac: str
 
     @property
     def address(self) -> str:
@@ -48,6 +39,21 @@ class NodeAddress:
     def pod_cidr(self) -> str:
         """The pod range of the first family."""
         return self.pod_cidrs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress(NamedNode):
+    """How one node is reached."""
+
+    segment: int
+    """0, or 1 for a node beyond the router."""
+    gateways: tuple[str, ...]
+    """The router's addresses in its segment."""
+    mac: str
+    tap: str
+    tunnel_address: str
+    """Address of the vxlan device, when there is one."""
+    tunnel_mac: str
 
 
 @dataclass(frozen=True, slots=True)

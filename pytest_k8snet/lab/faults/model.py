@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pytest_k8snet.lab.addresses import NamedNode
 from pytest_k8snet.lab.settings import NETWORK_KINDS, PROXY_MODES, NetworkKind
 
 NODE = "{node}"
@@ -16,24 +17,8 @@ ANY_PROXY_MODE: tuple[str, ...] = PROXY_MODES
 ANY_NETWORK: tuple[str, ...] = NETWORK_KINDS
 
 
-@dataclass(frozen=True, slots=True)
-class FaultyNode:
+class FaultyNode(NamedNode):
     """A node as faults see it."""
-
-    name: str
-    addresses: tuple[str, ...]
-    """One of each address family, as `pod_cidrs`."""
-    pod_cidrs: tuple[str, ...]
-
-    @property
-    def address(self) -> str:
-        """Its first address."""
-        return self.addresses[0]
-
-    @property
-    def pod_cidr(self) -> str:
-        """The pod range of the first family."""
-        return self.pod_cidrs[0]
 
 
 @dataclass(frozen=True, slots=True)
