@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import MeasurementError
 from pytest_k8snet.shown import printable
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_k8snet.cases import Case, Result
-from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import K8sNetError, UnsupportedError
 from pytest_k8snet.judge.model import Finding, Judgement, Verdict, Weight
 from pytest_k8snet.markers import case_of

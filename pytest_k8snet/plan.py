@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pytest_k8snet.cluster.model import Cluster, Node, pair_name, pair_nodes
+from pytest_k8snet.cluster.model import Cluster, Node
+from pytest_k8snet.cluster.pairs import pair_name, pair_nodes
 from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.options import COMMAND_LINE, FEW_NODES, PairChoice, Settings, Shard
 

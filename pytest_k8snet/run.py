@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cases import Collection
-from pytest_k8snet.cluster.model import Cluster, pair_nodes
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import (
     AccessError,
     AuthenticationError,

@@ -13,19 +13,6 @@ from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.ranges import Range, ranges_from_json
 
 
-def pair_name(source: str, target: str) -> str:
-    """Return the name of an ordered pair of nodes, ``a:b``. A colon within a node's name, which no real API allows, is written ``%3A``."""
-    return ":".join(node.replace("%", "%25").replace(":", "%3A") for node in (source, target))
-
-
-def pair_nodes(subject: str) -> tuple[str, ...]:
-    """Return the two nodes of a pair's name; of a node's name that one."""
-    if subject.count(":") != 1:
-        return (subject,)
-    source, target = (node.replace("%3A", ":").replace("%25", "%") for node in subject.split(":"))
-    return source, target
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One thing the cluster says of itself, and where it says so. A value of None could not be read: `source` says why."""

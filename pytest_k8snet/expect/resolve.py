@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_k8snet.cluster.ingress import DOMAIN, DRAIN_S, SERVED_WITHIN_S, Route
-from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.expect.model import (
     CROSS_SUBNET,
     ConntrackExpectation,

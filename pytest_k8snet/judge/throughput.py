@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import LatencyExpectation, ThroughputExpectation, Wanted
 from pytest_k8snet.expect.resolve import BUILT_IN, POD_TO_HOST_ENCAPSULATED

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.model import pair_name
+from pytest_k8snet.cluster.pairs import pair_name
 from pytest_k8snet.errors import NoPodError
 from pytest_k8snet.measure.answering import Outcomes, address_of, at_once, documents_of, present_targets, second_address_of, serving
 

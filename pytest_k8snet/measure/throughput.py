@@ -22,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import run
-from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of, serving
 from pytest_k8snet.measure.latency import figures

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.cluster.model import pair_name, pair_nodes
+from pytest_k8snet.cluster.pairs import pair_name, pair_nodes
 from pytest_k8snet.errors import MeasurementError, ProbeError, UnsupportedError
 from pytest_k8snet.measure.answering import Place, address_of, second_address_of
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document

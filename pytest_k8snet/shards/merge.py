@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_k8snet.access.probes import Probe
-from pytest_k8snet.cluster.model import Cluster, pair_nodes
+from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.options import DECIDING, Settings, Shard
 from pytest_k8snet.plan import Plan, is_selector, make_plan

@@ -46,8 +46,8 @@ def test_nothing_heavy_is_imported(bench: Bench, monkeypatch: pytest.MonkeyPatch
     assert "heavy []" in lines
     assert ("pytest_k8snet.plugin" in lines[-1]) == (arguments != ["--version"])
     if variable is None:
-        assert "pytest_k8snet.run'" not in lines[-1]
-        assert "pytest_k8snet.catalogue" not in lines[-1]
+        for module in ("run", "catalogue", "cluster.model"):
+            assert f"pytest_k8snet.{module}'" not in lines[-1]
 
 
 def test_version_with_a_kubeconfig_that_is_not_there(bench: Bench) -> None:

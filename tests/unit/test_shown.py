@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_k8snet.cluster.model import pair_name, pair_nodes
+from pytest_k8snet.cluster.pairs import pair_name, pair_nodes
 from pytest_k8snet.record.redact import Redactor
 from pytest_k8snet.shown import printable, shown, shown_in_colours
 
