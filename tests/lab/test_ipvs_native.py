@@ -20,7 +20,13 @@ PROFILES = tuple(f"--k8snet-profile={profile}" for profile in ("lab", "ipvs", "n
 # Each fault is on a node of its own. What it turns names that node, so the exact union says of each what a run of its own would, and the
 # proof takes a third of the time. Faults that use the same means, or that disturb each other's pairs, are apart.
 TOGETHER: dict[str, dict[str, str]] = {
-    "network": {"vxlan-route": "node-2", "pod-mtu-1450": "node-1", "qdisc-replaced": "node-3", "pod-timestamps-off": "node-3"},
+    "network": {
+        "vxlan-route": "node-2",
+        "pod-mtu-1450": "node-1",
+        "dns-servers-slow": "node-1",
+        "qdisc-replaced": "node-3",
+        "pod-timestamps-off": "node-3",
+    },
     "load": {
         "ipvs-scheduler": "node-1",
         "strict-arp-off": "node-1",

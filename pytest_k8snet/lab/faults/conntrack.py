@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pytest_k8snet.lab.faults import background
 from pytest_k8snet.lab.faults.kernel import Action
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
-from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
+from pytest_k8snet.lab.faults.plugins import give_pods
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.node_files import POD_SYSCTLS
 
@@ -92,16 +92,7 @@ def _relieve(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _pods_with(sysctls: Mapping[str, str]) -> Action:
-    """Return what lets the CNI's tuning plugin give other sysctls to pods that are made from now on."""
-
-    def act(lab: FaultyLab, node: FaultyNode) -> None:
-        configuration = read_plugins(lab, node)
-        for plugin in configuration["plugins"]:
-            if plugin["type"] == "tuning":
-                plugin["sysctl"] = {**sysctls}
-        write_plugins(lab, node, configuration)
-
-    return act
+    return lambda lab, node: give_pods(lab, node, sysctls)
 
 
 FEW_PORTS = {"net.ipv4.ip_local_port_range": "50000 50399", "net.ipv4.tcp_tw_reuse": "0"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults import background
 from pytest_k8snet.lab.faults.model import INTO_NODE, PEER_NODE, Fault, FaultyLab, FaultyNode, Turns
-from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
+from pytest_k8snet.lab.faults.plugins import give_pods, read_plugins, write_plugins
 from pytest_k8snet.lab.networks import NETWORKS
-from pytest_k8snet.lab.node_files import UPLINK
+from pytest_k8snet.lab.node_files import POD_SYSCTLS, UPLINK
 
 WITH_BRIDGE = tuple(kind for kind, network in NETWORKS.items() if network.interfaces_by in ("bridge", "flannel"))
 BRIDGE = "cni0"
@@ -17,6 +17,9 @@ TUNNEL_NETWORK = "169.254.199"
 KILLER = "killer"
 
 HALF_THE_LINE_RATE = ("tbf", "rate", "25mbit", "burst", "64kb", "latency", "20ms")  # too short a queue to be waited in
+# A little narrower than the wire, so that the queue is here, and long enough for a quarter of a second.
+LONG_QUEUE = ("tbf", "rate", "46500kbit", "burst", "64kb", "limit", "2mb")
+CUBIC = {**POD_SYSCTLS, "net.ipv4.tcp_congestion_control": "cubic"}  # bbr leaves queues empty
 
 
 def _pod_mtu(mtu_bytes: int | None, lab: FaultyLab, node: FaultyNode) -> None:
@@ -77,6 +80,21 @@ def _throttle_pods(lab: FaultyLab, node: FaultyNode) -> None:
 
 def _unthrottle_pods(lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, ["tc", "qdisc", "delete", "dev", BRIDGE, "root"])
+
+
+def _queue_pods(lab: FaultyLab, node: FaultyNode) -> None:
+    """Let what enters the node's pods wait in a long queue, which others' pods fill."""
+    have_bridge(lab, node)
+    lab.run(node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", *LONG_QUEUE])
+    for other in lab.nodes:
+        if other.name != node.name:
+            give_pods(lab, other, CUBIC)
+
+
+def _unqueue_pods(lab: FaultyLab, node: FaultyNode) -> None:
+    _unthrottle_pods(lab, node)
+    for other in lab.nodes:
+        give_pods(lab, other, POD_SYSCTLS)
 
 
 KILL_SERVERS = """
@@ -143,6 +161,15 @@ FAULTS = (
         apply=_throttle_pods,
         revert=_unthrottle_pods,
         networks=WITH_BRIDGE,
+    ),
+    Fault(
+        "pods-queued",
+        area="throughput",
+        summary="what enters the node's pods waits in a queue of two megabytes, which other nodes' pods fill (by cubic)",
+        turns=(Turns("NET-THROUGHPUT-004", subject=INTO_NODE),),
+        apply=_queue_pods,
+        revert=_unqueue_pods,
+        networks=("native", "vxlan"),
     ),
     Fault(
         "iperf3-server-killed",

@@ -9,6 +9,7 @@ from pytest_k8snet.lab.node_files import UPLINK
 NARROW = 1400  # bytes, IP header included
 CLAMPED = 1300
 DELAY = "20ms"
+SLOW_DNS = "150ms"  # three times what an answer may take
 
 _IPTABLES = ("iptables-legacy", "-w")
 _ICMP = ("OUTPUT", "-p", "icmp", "--icmp-type", "fragmentation-needed", "-j", "DROP")
@@ -50,14 +51,14 @@ def _clamp(change: str, lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, [*_IPTABLES, "-t", "mangle", change, *_CLAMP])
 
 
-def _delay(lab: FaultyLab, node: FaultyNode) -> None:
-    """Delay what comes from one peer's pods."""
+def _delay(lab: FaultyLab, node: FaultyNode, delay: str, *match: str) -> None:
+    """Delay what comes from elsewhere into the node's pods, as far as it matches."""
     have_bridge(lab, node)
-    match = ("protocol", "ip", "u32", "match", "ip", "src", peer_of(lab, node).pod_cidr, "flowid", "1:3")
     # Every priority leads to the second band, so that the third one has only what the filter puts there.
     lab.run(node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", "handle", "1:", "prio", "priomap", *["1"] * 16])
-    lab.run(node.name, ["tc", "qdisc", "add", "dev", BRIDGE, "parent", "1:3", "handle", "30:", "netem", "delay", DELAY])
-    lab.run(node.name, ["tc", "filter", "add", "dev", BRIDGE, "parent", "1:", *match])
+    lab.run(node.name, ["tc", "qdisc", "add", "dev", BRIDGE, "parent", "1:3", "handle", "30:", "netem", "delay", delay])
+    chosen = ["protocol", "ip", "u32", "match", "ip", *match, "flowid", "1:3"]
+    lab.run(node.name, ["tc", "filter", "add", "dev", BRIDGE, "parent", "1:", *chosen])
 
 
 def _no_delay(lab: FaultyLab, node: FaultyNode) -> None:
@@ -106,8 +107,18 @@ FAULTS = (
         area="latency",
         summary="what comes from one peer's pods waits 20 ms before it enters the node's; its host path does not",
         turns=(Turns("NET-LATENCY-001"), Turns("NET-LATENCY-001", subject=PEER_NODE)),
-        apply=_delay,
+        apply=lambda lab, node: _delay(lab, node, DELAY, "src", peer_of(lab, node).pod_cidr),
         revert=_no_delay,
+        networks=WITH_BRIDGE,
+    ),
+    Fault(
+        "dns-servers-slow",
+        area="dns",
+        summary="what DNS servers of other nodes answer the node's pods comes 150 ms late",
+        turns=(Turns("NET-DNS-004"), Turns("NET-DNS-005")),
+        apply=lambda lab, node: _delay(lab, node, SLOW_DNS, "sport", "53", "0xffff"),
+        revert=_no_delay,
+        proxy_modes=("ipvs",),
         networks=WITH_BRIDGE,
     ),
 )
