@@ -157,29 +157,27 @@ def _plan(context: MeasureContext, ring: Sequence[str], subject: str, usable: Se
     remote = min((service for service in usable if service.node in order), key=lambda service: order.index(service.node), default=None)
     own = next((service for service in usable if service.node == subject), None)
     asked = []
-    for cluster_ip in () if remote is None else remote.addresses:
-        if remote is None or not _has_family(context, remote, remote.node, "pod", cluster_ip):
-            continue
-        roles = [role for role in ("host", "pod") if _has_family(context, remote, subject, role, cluster_ip)]
-        asked += [_Asked("cluster-ip", role, cluster_ip, PORT, remote) for role in roles]
-        for node in dict.fromkeys((subject, *ahead[:1])) if "pod" in roles else ():
-            if (address := _like(context.cluster.node(node).addresses, cluster_ip)) is not None:
-                asked.append(_Asked("node-port", "pod", address, remote.node_port, remote, node))
-    for cluster_ip in () if own is None else own.addresses:
-        if own is not None and _has_family(context, own, subject, "pod", cluster_ip):
-            asked.append(_Asked("hairpin", "pod", cluster_ip, PORT, own))
+    if remote is not None:
+        nodes = dict.fromkeys((subject, *ahead[:1]))
+        for cluster_ip in _served(context, remote):
+            first = cluster_ip == remote.cluster_ip
+            roles = [role for role in ("host", "pod") if first or _like(_addresses(context, subject, role), cluster_ip) is not None]
+            asked += [_Asked("cluster-ip", role, cluster_ip, PORT, remote) for role in roles]
+            node_ips = {node: _like(context.cluster.node(node).addresses, cluster_ip) for node in nodes if "pod" in roles}
+            asked += [_Asked("node-port", "pod", ip, remote.node_port, remote, node) for node, ip in node_ips.items() if ip is not None]
+    if own is not None:
+        asked += [_Asked("hairpin", "pod", cluster_ip, PORT, own) for cluster_ip in _served(context, own)]
     return asked
 
 
-def _has_family(context: MeasureContext, service: ProbeService, node: str, role: str, cluster_ip: str) -> bool:
-    """Whether the node or its probe pod has an address of the family of one of the Service's ClusterIPs, or of its first one.
+def _served(context: MeasureContext, service: ProbeService) -> list[str]:
+    """Return the ClusterIPs behind which there is an endpoint: a cluster may have two families for Services and one for pods."""
+    pod = _addresses(context, service.node, "pod")
+    return [service.cluster_ip, *(address for address in service.addresses[1:] if _like(pod, address) is not None)]
 
-    A cluster may have two families for Services and one for pods, or nodes that have one.
-    """
-    if cluster_ip == service.cluster_ip:
-        return True
-    own = context.cluster.node(node).addresses if role == "host" else context.probes[node].addresses
-    return _like(own, cluster_ip) is not None
+
+def _addresses(context: MeasureContext, node: str, role: str) -> Sequence[str]:
+    return context.cluster.node(node).addresses if role == "host" else context.probes[node].addresses
 
 
 def _like(addresses: Sequence[str], other: str) -> str | None:
