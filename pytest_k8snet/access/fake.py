@@ -261,6 +261,14 @@ def healthy_host_facts(
             for real in (True, False)
             if (found := [item for item in asked.items() if item[1][1] is real])
         ],
+        "kubelet": {
+            "pid": 700,
+            "flags": {},
+            "files": [{"path": "/var/lib/kubelet/config.yaml", "text": "clusterDNS:\n- 10.96.0.10\nclusterDomain: cluster.local\n"}],
+            "resolv_path": "/etc/resolv.conf",
+            "resolv": {"nameservers": ["192.168.10.1"], "search": [], "ndots": 1},
+        },
+        "nginx": [],
         "kernel": "6.12.0",
         "errors": {},
     }

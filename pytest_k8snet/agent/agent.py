@@ -78,6 +78,15 @@ ARP_CACHE = "/proc/net/stat/arp_cache"
 BIRD_SOCKETS = ("/run/calico/bird.ctl", "/run/bird/bird.ctl", "/run/bird.ctl")
 FLANNEL_FILE = "/run/flannel/subnet.env"
 CILIUM_SOCKET = "/run/cilium/cilium.sock"
+# What the kubelet is told of names: by flags, which win, or in its files.
+KUBELET_FLAGS = {"--cluster-dns": "clusterDNS", "--cluster-domain": "clusterDomain", "--resolv-conf": "resolvConf"}
+KUBELET_FILES = ("--config", "--config-dir")
+# Of nginx.conf: directives that a controller writes before its first server, and for how much of the file.
+NGINX_DIRECTIVES = ("worker_connections", "keepalive_timeout", "keepalive_requests", "large_client_header_buffers")
+NGINX_UPSTREAM = ("keepalive", "keepalive_timeout", "keepalive_requests", "keepalive_time")
+NGINX_FILE = "/etc/nginx/nginx.conf"
+NGINX_BYTES = 1 << 18
+MOST_NGINX = 5
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs", "conntrack", "linux")
 # Of which the facts tell whether they are there; hundreds of others are nobody's concern.
 NETWORK_MODULES = (
@@ -509,6 +518,8 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "bgp": part("bgp", bgp, None),
         "flannel": read_or_none(HOST_ROOT + FLANNEL_FILE),
         "cilium": part("cilium", cilium, None),
+        "kubelet": part("kubelet", kubelet, None),
+        "nginx": part("nginx", nginx, []),
         "kernel": os.uname().release,
         "errors": errors,
     }
@@ -854,6 +865,133 @@ def read_cilium(status: int, body: str) -> dict[str, Any]:
     own = told.get("cilium") or {}
     replacement = (told.get("kube-proxy-replacement") or {}).get("mode")
     return {"state": own.get("state"), "message": str(own.get("msg") or "")[:200], "replacement": replacement}
+
+
+def kubelet() -> dict[str, Any] | None:
+    """Return what the kubelet is told of names, None where no process is one: k3s and MicroK8s have it within another."""
+    for pid in sorted(processes(), key=int):
+        arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
+        if is_kubelet(arguments):
+            return kubelet_of(pid, kubelet_flags(arguments))
+    return None
+
+
+def kubelet_of(pid: str, flags: Mapping[str, str]) -> dict[str, Any]:
+    """Return what one is told: links in its files are those of its own root."""
+    return dict(in_child(lambda: kubelet_in(f"/proc/{pid}/root", flags), 10.0), pid=int(pid))
+
+
+def is_kubelet(arguments: Sequence[str]) -> bool:
+    """Whether a command line is a kubelet's."""
+    return arguments[0].rsplit("/", 1)[-1] == "kubelet" or (
+        arguments[0].rsplit("/", 1)[-1] == "hyperkube" and arguments[1:2] == ["kubelet"]
+    )
+
+
+def kubelet_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the flags that are of interest, by their name with two dashes; of one that is given twice the last."""
+    found: dict[str, str] = {}
+    for index, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        name = "--" + name.lstrip("-") if name.startswith("-") else ""
+        if name in KUBELET_FLAGS or name in KUBELET_FILES:
+            found[name] = value if equals else "".join(arguments[index + 1 : index + 2])
+    return found
+
+
+def kubelet_in(root: str, flags: Mapping[str, str]) -> dict[str, Any]:
+    """Return flags, the named keys of the files, and whom the file names that pods of the node's own policy get; called in a child."""
+    os.chroot(root)
+    os.chdir("/")
+    folder = flags.get("--config-dir")
+    more = sorted(name for name in os.listdir(folder) if name.endswith(".conf")) if folder and os.path.isdir(folder) else []
+    return kubelet_told(flags, [f"{folder}/{name}" for name in more], read_or_none)
+
+
+def kubelet_told(flags: Mapping[str, str], more: Sequence[str], text_of: Callable[[str], str | None]) -> dict[str, Any]:
+    """Return the same, by what gives the text of a file; `more` are the files of its folder in their order."""
+    paths = ([flags["--config"]] if flags.get("--config") else []) + [*more]
+    files = [{"path": path, "text": kubelet_keys(text_of(path))} for path in paths]
+    given = {KUBELET_FLAGS[name]: value for name, value in flags.items() if name in KUBELET_FLAGS}
+    named = resolv_path(given, files)
+    return {"flags": given, "files": files, "resolv_path": named, "resolv": resolv_conf(text_of(named)) if named else None}
+
+
+def resolv_path(given: Mapping[str, str], files: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the file that pods of the policy Default get; /etc/resolv.conf is the kubelet's default, an empty name none."""
+    if "resolvConf" in given:
+        return given["resolvConf"] or None
+    lines = [line for item in files for line in (item["text"] or "").splitlines()]
+    found = [line.partition(":")[2].split(" #")[0].strip().strip("\"'") for line in lines if line.startswith("resolvConf:")]
+    return (found[-1] or None) if found else "/etc/resolv.conf"
+
+
+def kubelet_keys(text: str | None) -> str | None:
+    """Return the lines of a KubeletConfiguration's named top-level keys as YAML: others, such as headers of URLs, never leave the node."""
+    if text is None:
+        return None
+    keys = tuple(KUBELET_FLAGS.values())
+    if text.lstrip().startswith("{"):
+        given = json.loads(text)
+        return "".join(f"{key}: {json.dumps(given[key])}\n" for key in keys if given.get(key) is not None)
+    kept, inside = [], False
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            # An item of a list may stand at the column of its key.
+            inside = inside if line[0] in " \t-" and line != "---" else line.partition(":")[0] in keys
+            if inside:
+                kept.append(line[:300] + "\n")
+    return "".join(kept[:50])
+
+
+def nginx() -> list[dict[str, Any]]:
+    """Return what nginx in pods runs with: of each master process its pod and a few directives of its file."""
+    names: dict[str, str] | None = None
+    found: list[dict[str, Any]] = []
+    for pid in sorted(processes(), key=int):
+        path = nginx_file(read_or_none(f"/proc/{pid}/cmdline") or "")
+        if path is None or (uid := pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "")) is None or len(found) >= MOST_NGINX:
+            continue
+        names = pod_names() if names is None else names
+        try:
+            with open(f"/proc/{pid}/root{path}", errors="replace") as file:
+                text: str | None = file.read(NGINX_BYTES)
+        except OSError:
+            text = None
+        found.append(dict(nginx_directives(text), pod=names.get(uid, uid), path=path))
+    return found
+
+
+def nginx_file(cmdline: str) -> str | None:
+    """Return the file of an nginx by the command line of its master process, None for other processes."""
+    master = re.match(r"nginx: master process (.*)", cmdline.replace("\0", " "))
+    if master is None:
+        return None
+    named = re.search(r" -c *(/\S+)", master.group(1))
+    return named.group(1) if named else NGINX_FILE
+
+
+def nginx_directives(text: str | None) -> dict[str, Any]:
+    """Return the directives before the first server, and those of ingress-nginx' upstream; None where there are none."""
+    if text is None:
+        return {"directives": None, "upstream": None}
+    directives: dict[str, str] = {}
+    upstream: dict[str, str] | None = None
+    depth = 0  # within the upstream
+    for line in text.splitlines():
+        line = line.split(" #")[0].strip()
+        if re.match(r"server\s*\{", line):
+            break
+        kept = re.match(r"(\w+)\s+([^;{}]{1,100});$", line)
+        if depth:
+            if kept and kept.group(1) in NGINX_UPSTREAM and depth == 1 and upstream is not None:
+                upstream[kept.group(1)] = " ".join(kept.group(2).split())
+            depth += line.count("{") - line.count("}")
+        elif re.match(r"upstream\s+upstream_balancer\s*\{", line):
+            depth, upstream = 1, {}
+        elif kept and kept.group(1) in NGINX_DIRECTIVES:
+            directives[kept.group(1)] = " ".join(kept.group(2).split())
+    return {"directives": directives, "upstream": upstream}
 
 
 def ask_bird(path: str, command: str, timeout_s: float = 5.0) -> str:

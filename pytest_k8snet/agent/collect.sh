@@ -197,6 +197,53 @@ kube_proxy() {
     done
 }
 
+# What the kubelet is told of names: its command line, its files, and the resolver's. collected.py keeps a few keys of them.
+kubelet() {
+    for path in $(grep -l kubelet /proc/[0-9]*/cmdline 2>/dev/null); do
+        set -- $(tr '\0' '\n' <"$path" 2>/dev/null)
+        case "${1##*/} $2" in
+        kubelet\ * | hyperkube\ kubelet) ;;
+        *) continue ;;
+        esac
+        section "kubelet $path" cat "$path"
+        config= folder=/nowhere resolvers=/etc/resolv.conf
+        while [ $# -gt 0 ]; do
+            case $1 in
+            -config | --config) config=$2 ;;
+            -config=* | --config=*) config=${1#*=} ;;
+            -config-dir | --config-dir) folder=$2 ;;
+            -config-dir=* | --config-dir=*) folder=${1#*=} ;;
+            -resolv-conf | --resolv-conf) resolvers="$resolvers $2" ;;
+            -resolv-conf=* | --resolv-conf=*) resolvers="$resolvers ${1#*=}" ;;
+            esac
+            shift
+        done
+        for file in "$config" "$folder"/*.conf; do
+            [ -r "$file" ] || continue
+            section "kubelet file $file" cat "$file"
+            resolvers="$resolvers $(sed -n 's/.*resolvConf"*: *["'\'']*\([^"'\'',# }]*\).*/\1/p' "$file")"
+        done
+        for file in $resolvers; do
+            [ ! -r "$file" ] || section "kubelet resolver $file" cat "$file"
+        done
+        return
+    done
+}
+
+# What nginx in pods runs with, before its first server: collected.py keeps a few directives.
+nginx() {
+    for path in $(grep -l '^nginx: master process' /proc/[0-9]*/cmdline 2>/dev/null); do
+        pid=${path%/cmdline}
+        section "nginx cmdline $pid" cat "$path"
+        section "nginx cgroup $pid" cat "$pid/cgroup"
+        file=$(tr '\0' ' ' <"$path" | sed -n 's,.* -c *\(/[^ ]*\).*,\1,p')
+        begin "nginx file $pid"
+        head -c 262144 "$pid/root${file:-/etc/nginx/nginx.conf}" | sed '/^[[:space:]]*server[[:space:]]*{/q'
+        end 0
+        section 'nginx pods' ls /var/log/pods
+    done
+}
+
 # Processes that may be kube-proxy, and the network namespaces of all.
 processes() {
     for path in $(grep -l -e kube-proxy -e hyperkube /proc/[0-9]*/cmdline 2>/dev/null); do
@@ -376,6 +423,8 @@ main() {
         routes_to_peers
         networks
         processes
+        kubelet
+        nginx
         existing_pods
     fi
     if [ "$what" = activity ]; then

@@ -171,6 +171,8 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "bgp": part("bgp", lambda: _bgp(found), None),
         "flannel": files_of_networks.get(agent.FLANNEL_FILE, "") + "\n" if agent.FLANNEL_FILE in files_of_networks else None,
         "cilium": part("cilium", lambda: _cilium(found), None),
+        "kubelet": part("kubelet", lambda: _kubelet(found), None),
+        "nginx": part("nginx", lambda: _nginx(found), []),
         "existing_pods_running": len({name for name, _, _ in running}),
         "kernel": files["/proc/sys/kernel/osrelease"],
         "errors": errors,
@@ -375,6 +377,35 @@ def _kube_proxy_processes(found: Collected) -> list[str]:
         if agent.is_kube_proxy(arguments) and spaces.get(match[1]) in (own, None):
             processes.append((int(match[1]), " ".join(agent.without_secrets(arguments))[:300]))
     return [f"pid {pid}: {command}" for pid, command in sorted(processes)]
+
+
+def _kubelet(found: Collected) -> dict[str, Any] | None:
+    command = next((name for name in found if name.startswith("kubelet /proc/")), None)
+    if command is None:
+        return None
+    flags = agent.kubelet_flags(found.output(command, "cat").split("\0"))
+    texts = {
+        name.removeprefix(prefix): found.output(name, "cat")
+        for prefix in ("kubelet file ", "kubelet resolver ")
+        for name in found
+        if name.startswith(prefix)
+    }
+    folder = flags.get("--config-dir")
+    more = sorted(path for path in texts if folder and path.startswith(f"{folder}/") and path.endswith(".conf"))
+    return {**agent.kubelet_told(flags, more, texts.get), "pid": int(command.split("/")[2])}
+
+
+def _nginx(found: Collected) -> list[dict[str, Any]]:
+    names = agent.names_of_pods(_lines(found, "nginx pods"))
+    pids = sorted(int(name.rpartition("/")[2]) for name in found if name.startswith("nginx cmdline /proc/"))
+    told = []
+    for pid in pids:
+        path = agent.nginx_file(found.output(f"nginx cmdline /proc/{pid}", "cat"))
+        uid = agent.pod_uid(found.output(f"nginx cgroup /proc/{pid}", "cat"))
+        if path is not None and uid is not None:
+            text = found.output(f"nginx file /proc/{pid}", "head")
+            told.append({**agent.nginx_directives(text or None), "pod": names.get(uid, uid), "path": path})
+    return told[: agent.MOST_NGINX]
 
 
 def _namespaces(found: Collected) -> dict[str, str]:

@@ -77,3 +77,18 @@ JUDGED = {
     "upstream-keepalive-time": "1h",
     "upstream-keepalive-timeout": "60",
 }
+
+#: Directives that the controller writes for those keys into nginx.conf before the first server (rootfs/etc/nginx/template/nginx.tmpl): of
+#: the whole, and of upstream_balancer. What a location has may be an Ingress' own.
+DIRECTIVES = {
+    "keep-alive": "keepalive_timeout",
+    "keep-alive-requests": "keepalive_requests",
+    "large-client-header-buffers": "large_client_header_buffers",
+    "max-worker-connections": "worker_connections",
+}
+UPSTREAM = {
+    "upstream-keepalive-connections": "keepalive",
+    "upstream-keepalive-requests": "keepalive_requests",
+    "upstream-keepalive-time": "keepalive_time",
+    "upstream-keepalive-timeout": "keepalive_timeout",
+}

@@ -1,4 +1,7 @@
-"""Judge what can be read of DNS (CoreDNS' pods and Corefile, NodeLocal DNSCache, what pods are told to ask) and what it answers pods."""
+"""Judge what can be read of DNS, and what it answers pods.
+
+What can be read are CoreDNS' pods and Corefile, NodeLocal DNSCache, what pods are told to ask, and what kubelets tell the next ones.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_k8snet.cluster.dns import Dns, ServerBlock
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.model import Cluster, parsed_address
 from pytest_k8snet.expect.model import DnsExpectation
 from pytest_k8snet.judge.model import Judgement, Weight
 from pytest_k8snet.judge.service import nobody_serves
 from pytest_k8snet.record.dns import DnsRecord, Round, Series
 from pytest_k8snet.record.facts import ExistingPod, NodeFacts, ResolvConf
+from pytest_k8snet.record.kubelet import Kubelet
 
 _PODS = "kubectl -n kube-system get pods -l k8s-app=kube-dns -o wide"
 
@@ -160,6 +164,86 @@ def _amplification(judgement: Judgement, node: str, dns: Dns, asking: list[tuple
             f"{node}: with ndots {max(resolv.ndots for resolv in costly)} and {most} search domains a name outside the cluster costs up to "
             f"{2 * most} questions in vain (A and AAAA); a dot at its end, ndots:2, autopath or NodeLocal DNSCache spare them"
         )
+
+
+def kubelet(facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge the addresses, the domain and the resolver that the node's kubelet gives to pods."""
+    if "kubelet" in facts.errors:
+        judgement = Judgement()
+        judgement.error(f"{facts.node}: the kubelet's settings were not read{facts.why('kubelet')}")
+        return judgement
+    if not facts.kubelet_looked_for:
+        return Judgement.beyond_reach("the kubelet's settings were not looked for: the record is of a version that did not")
+    given, dns = facts.kubelet, cluster.dns
+    if given is None:
+        return Judgement.skipped("no process of this node is a kubelet: k3s and MicroK8s have it within another")
+    judgement = Judgement(want="the cluster's DNS, by its address and its domain")
+    for path in given.unread:
+        judgement.error(f"{facts.node}: the kubelet's file {path} could not be read")
+    if not given.unread and dns is not None:
+        _given_addresses(judgement, facts.node, given, dns)
+        _given_domain(judgement, facts.node, given, dns)
+    _given_resolver(judgement, facts.node, given)
+    if not judgement.checked and not judgement.findings:
+        return Judgement.beyond_reach("neither the address of the cluster's DNS nor the resolver of the node is known")
+    return judgement
+
+
+def _given_addresses(judgement: Judgement, node: str, given: Kubelet, dns: Dns) -> None:
+    if not dns.addresses:
+        return
+    local = () if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL)
+    want = f"{', '.join(dns.addresses)} (Service {dns.service}){' or NodeLocal DNSCache' * bool(local)}"
+    told = () if given.dns is None else given.dns.value
+    source = "clusterDNS is not set" if given.dns is None else given.dns.source
+    known = {parsed_address(address) for address in (*dns.addresses, *local)}
+    others = [address for address in told if parsed_address(address) not in known]
+    judgement.evidence["clusterDNS"] = list(told)
+    judgement.check(
+        bool(told) and not others,
+        f"{node}: the kubelet tells new pods to ask {', '.join(others) or 'the resolver of the node'}, want {want} ({source})",
+        measured=", ".join(told),
+        wanted=want,
+    )
+
+
+def _given_domain(judgement: Judgement, node: str, given: Kubelet, dns: Dns) -> None:
+    zones = [zone.rstrip(".").lower() for block in dns.blocks for zone in block.plugins.get("kubernetes", ())]
+    # Without zones of its own the plugin answers for those of its block; a variable stands for anything.
+    if not zones or any("{" in zone or "$" in zone for zone in zones):
+        return
+    domain = "" if given.domain is None else str(given.domain.value).rstrip(".").lower()
+    source = "clusterDomain is not set" if given.domain is None else given.domain.source
+    judgement.evidence["clusterDomain"] = domain
+    judgement.check(
+        domain in zones,
+        f"{node}: the kubelet gives new pods the search domain {domain or '(none)'}, and CoreDNS answers for {', '.join(zones)} ({source}; "
+        f"{dns.corefile})",
+        measured=domain,
+        wanted=", ".join(zones),
+    )
+
+
+def _given_resolver(judgement: Judgement, node: str, given: Kubelet) -> None:
+    """Judge that pods with the node's resolver, CoreDNS as a rule among them, are not told to ask themselves."""
+    if given.resolv_path is None:
+        return
+    if given.resolvers is None:
+        judgement.remark(f"{node}: {given.resolv_path}, which pods with dnsPolicy Default get, could not be read")
+        return
+    own = [address for address in given.resolvers if _is_loopback(address)]
+    judgement.evidence[given.resolv_path] = list(given.resolvers)
+    judgement.check(
+        not own,
+        f"{node}: the kubelet gives pods with dnsPolicy Default {given.resolv_path}, which names {', '.join(own)}: in a pod that is "
+        "the pod itself, and CoreDNS forwards to itself (resolvConf: /run/systemd/resolve/resolv.conf where systemd-resolved runs)",
+        measured=", ".join(given.resolvers),
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = parsed_address(address.partition("%")[0])
+    return parsed is not None and parsed.is_loopback
 
 
 def _why(dns: Dns) -> str:

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from pytest_k8snet.cluster.ingress import NGINX, Ingress, NginxController
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.cluster.nginx_keys import JUDGED, KEYS, MEANT
+from pytest_k8snet.cluster.nginx_keys import DIRECTIVES, JUDGED, KEYS, MEANT, UPSTREAM
 from pytest_k8snet.expect.model import IngressExpectation, RouteExpectation, SysctlWant
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.facts import NodeFacts, RunningNginx
 from pytest_k8snet.record.ingress import IngressRecord, RouteRecord, Series
 from pytest_k8snet.record.restart import Restart
 
@@ -86,6 +87,63 @@ def settings(cluster: Cluster, expect: IngressExpectation) -> Judgement:
                 command=_get(controller),
             )
     return judgement
+
+
+def running(facts: NodeFacts, cluster: Cluster) -> Judgement:
+    """Judge that nginx of the node's controllers runs with what their ConfigMap says: of a file that nginx refuses the old one stays."""
+    found = _nginx(cluster)
+    if isinstance(found, Judgement):
+        return found
+    if "nginx" in facts.errors:
+        judgement = Judgement()
+        judgement.error(f"{facts.node}: what nginx runs with was not read{facts.why('nginx')}")
+        return judgement
+    if facts.nginx is None:
+        return _not_recorded()
+    here = [(item, controller) for item in facts.nginx if (controller := _controller_of(item.pod, found)) is not None]
+    if not here:
+        return Judgement.skipped("no nginx of ingress-nginx runs on this node")
+    judgement = Judgement(want="the values of the ConfigMap in nginx.conf")
+    for item, controller in here:
+        if controller.keys is None:
+            _keys(judgement, controller, found)
+        elif item.directives is None:
+            judgement.error(f"{facts.node}: pod {item.pod}: {item.path} could not be read")
+        else:
+            judgement.checked += 1
+            _in_force(judgement, facts.node, item, controller)
+    return judgement
+
+
+def _in_force(judgement: Judgement, node: str, item: RunningNginx, controller: NginxController) -> None:
+    kept = controller.values.get("upstream-keepalive-connections") != "0"
+    for keys, told, where in ((DIRECTIVES, item.directives, ""), (UPSTREAM, item.upstream, " of upstream_balancer")):
+        for key, directive in keys.items():
+            want = controller.values.get(key)
+            # 0 worker connections are as many as there may be files; without kept connections their other settings are not written.
+            if want is None or told is None or (key, want) == ("max-worker-connections", "0") or (keys is UPSTREAM and not kept):
+                continue
+            have = told.get(directive)
+            judgement.check(
+                have is not None and _plain(have) == _plain(want),
+                f"{node}: pod {item.pod} runs with {directive} {have or '(none)'}{where}, and ConfigMap {controller.config_map} says {key} "
+                f"{want}: the controller has not taken it; its log says why",
+                measured=have,
+                wanted=want,
+                command=f"kubectl -n {item.pod.partition('/')[0]} exec {item.pod.partition('/')[2]} -- grep {directive} {item.path}",
+            )
+
+
+def _plain(value: str) -> str:
+    """Return a value without the unit of seconds, which the controller adds, and without more blanks than it takes."""
+    words = value.split()
+    return re.sub(r"^(\d+)s$", r"\1", " ".join(words))
+
+
+def _controller_of(pod: str, found: Ingress) -> NginxController | None:
+    """Return the controller whose Deployment or DaemonSet has made a pod: its name is the beginning of the pod's, and the longest one."""
+    made = [item for item in found.nginx if re.fullmatch(rf"{re.escape(item.name)}(-[a-z0-9]{{1,10}})?-[a-z0-9]{{5}}", pod)]
+    return max(made, key=lambda item: len(item.name), default=None)
 
 
 def support(cluster: Cluster) -> Judgement:

@@ -18,6 +18,7 @@ from pytest_k8snet.record.activity import Activity
 from pytest_k8snet.record.conntrack import ConntrackSettings
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.ipvs import exclude_cidrs, ipvs_setting, sync_period_s
+from pytest_k8snet.record.kubelet import Kubelet
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +289,21 @@ class Cilium:
         return None if data is None else cls(data["state"], data["message"], data["replacement"])
 
 
+@dataclass(frozen=True, slots=True)
+class RunningNginx:
+    """An nginx in a pod, and what its file says before the first server."""
+
+    pod: str  # namespace/name when known, else its uid
+    path: str  # of the file
+    directives: Mapping[str, str] | None  # None when it could not be read
+    upstream: Mapping[str, str] | None  # of upstream_balancer; None where it has none
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunningNginx:
+        """Read one element of the part ``nginx`` of the facts."""
+        return cls(data["pod"], data["path"], data["directives"], data["upstream"])
+
+
 def flannel_mtu(text: str | None) -> int | None:
     """Return the MTU (bytes) that flanneld has written for new pods, from the text of /run/flannel/subnet.env."""
     for line in (text or "").splitlines():
@@ -368,6 +384,9 @@ class NodeFacts:
     bgp: Bgp | None
     flannel_mtu: int | None  # what flanneld gives new pods; None where there is no flannel
     cilium: Cilium | None  # None where it has no socket, and when it could not be asked
+    kubelet: Kubelet | None  # None where no process is one, and when it was not looked for
+    kubelet_looked_for: bool
+    nginx: tuple[RunningNginx, ...] | None  # in pods of the node; None in an older recording
     kernel: str
     agent: str  # what read them on the node: python, or shell where there is no python3
     tools: Mapping[str, Tool | None]  # by name; None is one that is missing
@@ -437,6 +456,9 @@ class NodeFacts:
                 bgp=Bgp.from_json(data.get("bgp")),
                 flannel_mtu=flannel_mtu(data.get("flannel")),
                 cilium=Cilium.from_json(data.get("cilium")),
+                kubelet=None if data.get("kubelet") is None else Kubelet.from_json(data["kubelet"]),
+                kubelet_looked_for="kubelet" in data,
+                nginx=tuple(map(RunningNginx.from_json, data["nginx"])) if "nginx" in data else None,
                 kernel=data["kernel"],
                 agent=data.get("agent", "python"),
                 tools={

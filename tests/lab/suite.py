@@ -39,6 +39,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-INGRESS-001",
         "NET-INGRESS-002",
         "NET-INGRESS-003",
+        "NET-INGRESS-010",
         *(f"NET-INGRESS-00{number}" for number in range(4, 10)),  # no profile names a way into the cluster
         "NET-ENCAP-003",
         "NET-KERNEL-009",

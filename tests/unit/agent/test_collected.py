@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,36 @@ def test_facts_are_the_agent_s(shell: list[str]) -> None:
     assert found["peer_routes"][1]["error"]
     assert found["host"]["sysctls"]["no.such.key"] is None
     NodeFacts.from_document(document(found))
+
+
+@needs_ip
+@pytest.mark.skipif(os.getuid() != 0, reason="another root takes root")
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shell[0] != "busybox"], ids=" ".join)
+def test_a_kubelet_is_the_agent_s(shell: list[str], tmp_path: Path) -> None:
+    (tmp_path / "kubelet.yaml").write_text("clusterDNS: [10.96.0.10]\nstaticPodURLHeader: {Authorization: [secret]}\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/10-dns.conf").write_text(f'{{"resolvConf": "{tmp_path}/resolv.conf", "maxPods": 20}}')
+    (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.1\n")
+    flags = [f"--config={tmp_path}/kubelet.yaml", "--config-dir", f"{tmp_path}/more", "--cluster-domain=corp", "--token=secret"]
+    program = ["kubelet", "-c", "import time; print(flush=True); time.sleep(60)", *flags]
+    with subprocess.Popen(program, executable=sys.executable, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            found, wanted = collected.facts(run_script("facts", shell=shell), PARAMS)["kubelet"], by_agent("facts")["kubelet"]
+        finally:
+            process.kill()
+    assert found == wanted
+    assert wanted == {
+        "pid": process.pid,
+        "flags": {"clusterDomain": "corp"},
+        "files": [
+            {"path": f"{tmp_path}/kubelet.yaml", "text": "clusterDNS: [10.96.0.10]\n"},
+            {"path": f"{tmp_path}/more/10-dns.conf", "text": f'resolvConf: "{tmp_path}/resolv.conf"\n'},
+        ],
+        "resolv_path": f"{tmp_path}/resolv.conf",
+        "resolv": {"nameservers": ["192.0.2.1"], "search": [], "ndots": 1},
+    }
 
 
 @needs_ip

@@ -210,6 +210,10 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in &middot; Corp\n SSO</title>
             "GET /version: HTTP 500: etcdserver: request timed out. The API server itself is in trouble; is its etcd well?",
         ),
         (
+            status(500, "InternalError", 'Internal error occurred: failed calling webhook "pods.policy.example": no endpoints'),
+            'GET /version: HTTP 500: Internal error occurred: failed calling webhook "pods.policy.example": no endpoints',
+        ),
+        (
             (503, b""),
             "GET /version: HTTP 503: no message. The API server itself is in trouble; is its etcd well?",
         ),
@@ -217,7 +221,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in &middot; Corp\n SSO</title>
         ((200, b"ok"), f"GET /version: URL did not answer with JSON; {WHOSE}"),
         ((200, b'{"gitVersion": "v1'), f"GET /version: URL did not answer with JSON; {WHOSE}"),
     ],
-    ids=["login", "forbidden", "redirect", "gateway", "429", "500", "503", "404", "text", "cut"],
+    ids=["login", "forbidden", "redirect", "gateway", "429", "500", "webhook", "503", "404", "text", "cut"],
 )
 def test_answers_that_are_none(tmp_path: Path, server: FakeApiServer, answer: Answer, message: str) -> None:
     server.routes["GET", "/version"] = answer
