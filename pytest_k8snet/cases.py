@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -62,6 +62,10 @@ class Collection:
     def areas(self) -> set[str]:
         """Return the areas that checks are of."""
         return {case.check.area for case in self.cases.values()}
+
+    def has(self, checks: Container[str]) -> bool:
+        """Whether one of these checks is going to run."""
+        return any(case.id in checks for case in self.cases.values())
 
     def sends(self, area: str) -> bool:
         """Whether a check of this area sends packets."""

@@ -135,11 +135,15 @@ class Controller:
         """Say how much traffic there will be, now that the cases are known; workers' collections come without this hook."""
         if self.collection is None or not self._run.started or self._run.plan_only or self._run.recorded is not None:
             return []
+        from pytest_k8snet.measure.registry import BURST_CHECKS, UDP_CHECKS
+
         collected = self.collection.subjects("load")
-        load = summary.load_line(self._run, [pair for pair in self._run.plan.load_pairs if pair in collected])
+        pairs = [pair for pair in self._run.plan.load_pairs if pair in collected]
+        load = summary.load_line(self._run, pairs)
+        udp = summary.udp_line(self._run, pairs) if self.collection.has(UDP_CHECKS) else None
         small = summary.small_line(self._run) if self._run.settings.makes_pods and self.collection.subjects("probe") else None
-        burst = summary.burst_line(self._run) if self.collection.sends("conntrack") else None
-        return [f"k8snet: {line}" for line in (small, burst, load) if line is not None]
+        burst = summary.burst_line(self._run) if self.collection.has(BURST_CHECKS) else None
+        return [f"k8snet: {line}" for line in (small, burst, load, udp) if line is not None]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.plan import OMIT_S, TAKE_S, Load, some
-from pytest_k8snet.summary import burst_line, counted, load_line, small_line
+from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Load, some
+from pytest_k8snet.summary import burst_line, counted, load_line, small_line, udp_line
 
 if TYPE_CHECKING:
     from pytest_k8snet.cases import Check, Collection
@@ -24,6 +24,8 @@ _BETWEEN_TAKES_S = 0.5
 
 def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     """Return the lines."""
+    from pytest_k8snet.measure.registry import BURST_CHECKS, UDP_CHECKS
+
     lines = ["", *_checks(collection)]
     if run.recorded is not None:
         return [*lines, "", f"Nothing is measured: this is a replay of run {run.recorded.id}."]
@@ -33,7 +35,7 @@ def dry_run(run: ControllerRun, collection: Collection) -> list[str]:
     objects = _objects(run, load, services="service" in collection.areas, routes=routes, policies=policies)
     parts = (
         _nodes(run),
-        _pairs(run, load, small=bool(collection.subjects("probe")), burst=collection.sends("conntrack")),
+        _pairs(run, load, small=bool(collection.subjects("probe")), burst=collection.has(BURST_CHECKS), udp=collection.has(UDP_CHECKS)),
         objects,
         _rights(run, ingresses=bool(routes)),
         _time(run, load),
@@ -65,7 +67,7 @@ def _nodes(run: ControllerRun) -> Iterator[str]:
         yield f"  left out: {some([item.node for item in plan.left_out if item.reason == reason])}: {reason}"
 
 
-def _pairs(run: ControllerRun, load: Sequence[str], *, small: bool, burst: bool) -> Iterator[str]:
+def _pairs(run: ControllerRun, load: Sequence[str], *, small: bool, burst: bool, udp: bool) -> Iterator[str]:
     settings = run.settings
     yield f"Pairs of nodes for checks that send little ({settings.pairs}): {some(run.plan.pairs) or 'none'}"
     if small and settings.makes_pods:
@@ -75,6 +77,8 @@ def _pairs(run: ControllerRun, load: Sequence[str], *, small: bool, burst: bool)
     yield f"Pairs of nodes under load ({settings.load_pairs}): {some(load) or 'none'}"
     if load:
         yield f"  {load_line(run, load)}"
+    if udp and (line := udp_line(run, load)) is not None:
+        yield f"  {line}"
 
 
 def _objects(run: ControllerRun, load: Sequence[str], *, services: bool, routes: Sequence[Route], policies: bool) -> Iterator[str]:
@@ -128,7 +132,10 @@ def _time(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
     reading = math.ceil(nodes / MeasureSettings().facts_threads) * _FACTS_S + (_PODS_S + nodes * _POD_S if pods else 0.0)
     planned = Load.of(load, run.settings)
     idle_s = run.settings.idle if run.settings.allows("probe") else 0
-    least, most = (reading + idle_s + takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in (planned.least_takes, planned.most_takes))
+    udp_s = 0.0 if run.settings.udp is None else len(load) * TAKES * (TAKE_S + _BETWEEN_TAKES_S)
+    least, most = (
+        reading + idle_s + udp_s + takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in (planned.least_takes, planned.most_takes)
+    )
     yield (
         f"Time: about {_minutes(least)}"
         + (f", up to {_minutes(most)} where takes disagree" if most > least else "")

@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConfigurationError, RecordError
 if TYPE_CHECKING:
     import pytest
 
-Kind = Literal["text", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts"]
+Kind = Literal["text", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts", "rate"]
 
 LEVELS = ("read", "probe", "load")
 IN_CLUSTER = "in-cluster"
@@ -114,6 +114,21 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
+MOST_BPS = 10**10
+
+
+@dataclass(frozen=True, slots=True)
+class BitRate:
+    """A rate as it is written, ``10mbit`` or ``10M``, and in bit/s."""
+
+    text: str
+    bps: int
+
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        return self.text
+
+
 MOST_FRONTENDS = 10_000  # of Services that a run may make
 MOST_IDLE_S = 2400  # the probe pods live for an hour
 MOST_BURST = 50_000  # connections, toward one address and port: there are no more ports
@@ -184,6 +199,9 @@ SETTINGS: tuple[Setting, ...] = (
         most=MOST_BURST,
     ),
     Setting("conntrack-burst-anyway", "flag", False, "send that burst also where it takes more than half of the free entries of a table"),
+    Setting(
+        "udp", "rate", None, "rate of UDP between the pairs under load, to see what of it is lost (10mbit); none without it", metavar="RATE"
+    ),
     Setting("max-parallel", "number", 4, "pairs under load at the same time, none of them with a node of another", metavar="N"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
@@ -227,6 +245,7 @@ class Settings:
     load_pairs: PairChoice = PairChoice("sample", 4)
     service_scale: tuple[int, ...] = ()
     idle: int = 0
+    udp: BitRate | None = None
     conntrack_burst: int = 0
     conntrack_burst_anyway: bool = False
     max_parallel: int = 4
@@ -463,6 +482,14 @@ def _read_counts(_setting: Setting, given: Any) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
+def _read_rate(_setting: Setting, given: Any) -> BitRate:
+    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,3})?)([kmg])(?:bit)?", str(given).strip().lower())
+    bps = 0 if match is None else round(float(match[1]) * {"k": 10**3, "m": 10**6, "g": 10**9}[match[2]])
+    if not 10**5 <= bps <= MOST_BPS:
+        raise ValueError("a rate from 100kbit to 10gbit, such as 10mbit")
+    return BitRate(str(given).strip(), bps)
+
+
 _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "text": _read_text,
     "path": _read_path,
@@ -475,4 +502,5 @@ _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "share": _read_share,
     "shard": _read_shard,
     "counts": _read_counts,
+    "rate": _read_rate,
 }

@@ -16,6 +16,7 @@ TAKES = 3  # host, pod, host
 MOST_TAKES = 7  # where they disagree
 HOST_TAKES = 2  # where there are no pods to compare with: never more
 TAKE_S = 3
+MOST_UDP_TAKES = 5  # where pods lose more than their nodes
 OMIT_S = 1
 WIRE_PACKETS = 1000  # of a stream from pod to pod
 PAIR_BYTES, NODE_BYTES = 500_000, 500_000  # that checks of level probe send between two nodes, and from one by itself: estimates

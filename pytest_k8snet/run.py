@@ -497,6 +497,7 @@ class Run:
             regroup=self.regroup,
             service_scale=self.settings.service_scale,
             idle_s=self.settings.idle,
+            udp_bps=None if self.settings.udp is None else self.settings.udp.bps,
             burst=BurstWishes(self.settings.conntrack_burst, self.settings.conntrack_burst_anyway),
             make_frontends=self.make_frontends,
             propagation_s=self.expectations.common.service.propagation_s.value,

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet.outcome import remedy
-from pytest_k8snet.plan import CONNECTION_BYTES, FEW, MOST_TAKES, NODE_BYTES, OMIT_S, PAIR_BYTES, TAKE_S, Load, matches, some
+from pytest_k8snet.plan import (
+    CONNECTION_BYTES,
+    FEW,
+    HOST_TAKES,
+    MOST_TAKES,
+    MOST_UDP_TAKES,
+    NODE_BYTES,
+    OMIT_S,
+    PAIR_BYTES,
+    TAKE_S,
+    TAKES,
+    Load,
+    matches,
+    some,
+)
 from pytest_k8snet.shown import printable
 
 if TYPE_CHECKING:
@@ -45,6 +59,8 @@ def idle_header(run: ControllerRun) -> list[str]:
 
 def header(run: ControllerRun, *, load: bool) -> list[str]:
     """Return the header: cluster, nodes, settings with their sources, run folder; with `load` the traffic that is planned."""
+    from pytest_k8snet.measure.registry import BURST_CHECKS, UDP_CHECKS
+
     cluster, plan = run.cluster, run.plan
     lines = [f"k8snet: Kubernetes {cluster.version}, CNI {cluster.cni or 'unknown'} ({run.backend.origin})"]
     if run.recorded is not None:
@@ -64,10 +80,12 @@ def header(run: ControllerRun, *, load: bool) -> list[str]:
     lines.append(f"k8snet: {_settings(run)}")
     if load and run.recorded is None and run.settings.makes_pods and _has("probe", run.settings):
         lines.append(f"k8snet: {small_line(run)}")
-        lines += [] if (line := burst_line(run)) is None or not _asks_for_burst(run.settings) else [f"k8snet: {line}"]
+        lines += [f"k8snet: {line}"] if (line := burst_line(run)) is not None and _asks_for(run.settings, BURST_CHECKS) else []
     if load and _has("load", run.settings):
         line = load_line(run, run.plan.load_pairs)
         lines += [] if line is None else [f"k8snet: {line}"]
+        line = udp_line(run, run.plan.load_pairs)
+        lines += [f"k8snet: {line}"] if line is not None and _asks_for(run.settings, UDP_CHECKS) else []
     if run.recording:
         lines.append(f"k8snet: run folder {run.folder.path}")
     return lines
@@ -97,10 +115,19 @@ def small_line(run: Run) -> str:
     return f"small packets: {counted(pairs, 'pair')} of nodes, about {_size(pairs * PAIR_BYTES + nodes * NODE_BYTES)} in all"
 
 
-def _asks_for_burst(settings: Settings) -> bool:
-    from pytest_k8snet.measure.registry import BURST_CHECKS
+def udp_line(run: Run, pairs: Sequence[str]) -> str | None:
+    """Return what UDP at a given rate comes to, None when there is none."""
+    rate = run.settings.udp
+    if rate is None or not pairs or run.recorded is not None:
+        return None
+    takes, most = (TAKES, MOST_UDP_TAKES) if run.settings.makes_pods else (HOST_TAKES, HOST_TAKES)
+    more = f" (up to {most} where pods lose more than their nodes)" if most > takes else ""
+    volume = f"at most {_size(len(pairs) * most * TAKE_S * rate.bps // 8)} in all"
+    return f"udp: {counted(len(pairs), 'pair')} of nodes, one at a time, {takes} takes of {TAKE_S} s{more} at {rate}, {volume}"
 
-    return any(matches(check, settings.checks) for check in BURST_CHECKS)
+
+def _asks_for(settings: Settings, checks: Sequence[str]) -> bool:
+    return any(matches(check, settings.checks) for check in checks)
 
 
 def burst_line(run: Run) -> str | None:

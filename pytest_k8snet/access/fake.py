@@ -571,6 +571,11 @@ class FakeCluster:
         on_wire = all_bytes * 1514 // 1448
         self.sent_bytes[node] = self.sent_bytes.get(node, 0) + on_wire
         self.received_bytes[target] = self.received_bytes.get(target, 0) + on_wire
+        if params.get("udp"):
+            packets = params["bitrate_bps"] * seconds // (8 * 1448)
+            sums = {"packets": packets, "bits_per_second": float(params["bitrate_bps"]), "lost_packets": 0, "jitter_ms": 0.02}
+            end = {"sum_sent": sums, "sum_received": sums, "cpu_utilization_percent": {"host_total": 1.0, "remote_total": 1.0}}
+            return {"exit_status": 0, "result": {"start": {"test_start": {"blksize": 1448}}, "end": end}, "stderr": ""}
         sums = {"bytes": bytes_, "bits_per_second": float(RATE_BPS), "seconds": seconds}
         result = {
             "start": {"version": "iperf 3.18", "tcp_mss_default": 1448},

@@ -22,7 +22,7 @@ Operations and their parameters:
 - ``activity``: the counters that facts hold a first reading of: processor time, softnet, devices, connection tracking, kernel log
   (``uplink_ip``)
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
-- ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``bitrate_bps``; gives exit_status and iperf3's JSON
+- ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``bitrate_bps``, ``udp``; gives exit_status and iperf3's JSON
 - ``stop``: ``pid`` of a server started before; gives its exit_status and output
 - ``load``: ``name``, ``source``; takes in such a program, whose operations are called ``<name>.<operation>`` from then on
 
@@ -1550,6 +1550,8 @@ def iperf3_client(params: Mapping[str, Any]) -> dict[str, Any]:
     argv += ["--connect-timeout", "5000"]
     if params.get("bitrate_bps"):
         argv += ["-b", str(int(params["bitrate_bps"]))]
+    if params.get("udp"):
+        argv += ["-u"]
     status, out, err = run(argv, seconds + omit + 15.0)
     try:
         result = json.loads(out)

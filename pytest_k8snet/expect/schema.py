@@ -207,6 +207,10 @@ class Throughput(_Section):
     line_rate: Rate | None = None
     pod_to_host: Share | None = Field(default=None, description="Least share of the host path's rate that the pod path reaches.")
     line_share: Share | None = Field(default=None, description="Least share of the payload that the line rate can carry.")
+    udp_loss: Part | None = Field(
+        default=None, description="Share of UDP packets that pods may lose beyond what their nodes lose; 0.001 without it."
+    )
+    udp_jitter_ms: float | None = Field(default=None, gt=0, description="Milliseconds of jitter that UDP between pods has at most.")
 
 
 class Reach(_Section):

@@ -20,11 +20,18 @@ from pytest_k8snet.judge.mtu import OVERHEAD
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.throughput import Take, ThroughputRecord
+from pytest_k8snet.record.udp import Datagrams, UdpRecord
 
 #: Takes of one path further apart than this carry no verdict that depends on which of them is right.
 _SPREAD = 0.15
 
 _LOADED = "TCP request and response beside iperf3"
+
+#: A sender below this share of the rate that was asked for has not sent it.
+_SENT = 0.95
+
+#: Datagrams that may be lost by chance.
+_FEW = 2
 
 #: Pairs that have to be measured before one of them can be told from the others.
 _ENOUGH = 3
@@ -68,6 +75,8 @@ def line_of(source: NodeFacts, target: NodeFacts, expect: ThroughputExpectation)
     slower = min((source, target), key=lambda facts: facts.uplink_speed_mbit or 0)
     return Line(Wanted((slower.uplink_speed_mbit or 0) * 10**6, f"speed of {slower.node}'s {slower.uplink}"))
 
+
+PATHS: tuple[Literal["host", "pod"], ...] = ("host", "pod")
 
 Others = Callable[[], Iterable[Document]]
 """What was measured of the other pairs; asked for when a pair is weak."""
@@ -335,3 +344,78 @@ def _rate(bps: float) -> str:
         if bps >= factor:
             return f"{bps / factor:.3g} {unit}"
     return f"{bps:.0f} bit/s"
+
+
+def udp(record: UdpRecord, expect: ThroughputExpectation) -> Judgement:
+    """Judge what pods lose of UDP at a given rate, against their nodes, and how unevenly it arrives."""
+    if record.rate_bps is None:
+        return Judgement.skipped("UDP at a given rate is sent only when --k8snet-udp asks for it")
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
+    want = expect.udp_loss
+    judgement = Judgement(want=f"no more than {want} of UDP at {_rate(record.rate_bps)} lost beyond what the nodes lose")
+    judgement.evidence["takes"] = [
+        {"path": take.path, "error": take.error, "packets": take.packets, "lost": take.lost, "jitter_ms": take.jitter_ms}
+        for take in record.takes
+    ]
+    for path in PATHS:
+        own = record.of(path)
+        for number, take in enumerate(own, start=1):
+            if take.error is not None:
+                judgement.error(f"{record.pair}: take {number} of {len(own)} of the {path} path: {take.error}", command="iperf3 -u")
+        if not own:
+            judgement.error(f"{record.pair}: no take of the {path} path was recorded")
+    if judgement.findings:
+        return judgement
+    sent = {path: [take for take in record.of(path) if take.sent_bps >= _SENT * record.rate_bps] for path in PATHS}
+    for path, takes in sent.items():
+        if not takes:
+            most = max(take.sent_bps for take in record.of(path))
+            judgement.inconclusive(
+                f"{record.pair}: the {path} path: iperf3 sent {_rate(most)} of the {_rate(record.rate_bps)} asked for, and what more would "
+                "be lost is not seen",
+                measured=_rate(most),
+                wanted=_rate(record.rate_bps),
+            )
+    if not judgement.findings:
+        _lost(judgement, record, sent["host"], sent["pod"], want)
+        _jitter(judgement, record, sent["pod"], expect.udp_jitter_ms)
+    return judgement
+
+
+def _lost(judgement: Judgement, record: UdpRecord, hosts: Sequence[Datagrams], pods: Sequence[Datagrams], want: Wanted[float]) -> None:
+    pod = min(pods, key=lambda take: take.share)
+    quiet, lossy = (pick(hosts, key=lambda take: take.share) for pick in (min, max))
+    told = f"{record.pair}: of UDP at {_rate(record.rate_bps or 0)} pods lost {_shares(pods)}, hosts {_shares(hosts)}"
+    rule = f"want at most {want.value:.3g} of it ({want.origin}) more than the hosts"
+    measured, wanted = f"{pod.share:.4f}", f"{quiet.share + want.value:.4f}"
+    if not _few(pod, lossy.share + want.value):
+        judgement.check(False, f"{told}, {rule}", measured=measured, wanted=wanted, command="iperf3 -u")
+    elif not _few(pod, quiet.share + want.value):
+        judgement.inconclusive(f"{told}: the host takes differ too much to tell, {rule}", measured=measured, wanted=wanted)
+    elif not _few(quiet, want.value):
+        judgement.inconclusive(f"{told}: the hosts lose too much of it themselves for the pods to be judged", measured=measured)
+    else:
+        judgement.hold(1)
+
+
+def _few(take: Datagrams, share: float) -> bool:
+    """Whether no more packets were lost than this share of them, and those that may be by chance."""
+    return take.lost <= share * take.packets + _FEW
+
+
+def _jitter(judgement: Judgement, record: UdpRecord, pods: Sequence[Datagrams], want: Wanted[float] | None) -> None:
+    known = [take.jitter_ms for take in pods if take.jitter_ms is not None]
+    if want is not None and known:
+        judgement.check(
+            min(known) <= want.value,
+            f"{record.pair}: UDP at {_rate(record.rate_bps or 0)} between pods arrives with a jitter of {milliseconds(known)}, "
+            f"want {want.value:g} ms at most ({want.origin})",
+            measured=min(known),
+            wanted=want.value,
+            command="iperf3 -u",
+        )
+
+
+def _shares(takes: Sequence[Datagrams]) -> str:
+    return " and ".join(f"{take.lost} of {take.packets}" for take in takes)

@@ -100,6 +100,7 @@ class MeasureContext:
     service_scale: Sequence[int] = ()  # so many frontends of Services are made
     idle_s: int = 0  # for so long connections are left idle
     burst: BurstWishes = field(default_factory=BurstWishes)
+    udp_bps: int | None = None  # at this rate UDP is sent; None: nobody asks for it
     make_frontends: Callable[[str, int, int], str] | None = None  # by a node, a number and so many ports; gives the ClusterIP
     propagation_s: float = 30.0  # for so long a change of endpoints may take
     routes: Sequence[Route] = ()  # ways into the cluster that the profile names
@@ -162,6 +163,7 @@ SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
 BURST_CHECKS = ("NET-CONNTRACK-004",)
+UDP_CHECKS = ("NET-THROUGHPUT-005",)
 RESTART_CHECK = "NET-INGRESS-009"
 POLICY_CHECKS = ("NET-POLICY-001",)
 BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
@@ -188,5 +190,6 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
+        Measurement("udp", "pair", "load", module="pytest_k8snet.measure.udp"),
     )
 }

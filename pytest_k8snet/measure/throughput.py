@@ -42,7 +42,7 @@ AGREE = 0.9  # of the quicker path's best take
 TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
 
 #: After these the next take would wait for the same node, which is gone.
-_BROKEN = (CommandTimeout, *TRANSPORT_ERRORS)
+BROKEN = (CommandTimeout, *TRANSPORT_ERRORS)
 
 _SERVER_TRIES = 3
 _SHORT_S = 15.0
@@ -183,14 +183,14 @@ def _take(
                 serving(context, [target], path, port=0) as servers,
                 _answers(context, client, address, servers[target]) as values["rtt"],
             ):
-                result = _iperf3(context, server, client, address)
+                result = iperf3(context, server, client, address)
             seconds = time.monotonic() - started
             return result, _wire(before, _counters(context, source, target, uplinks), seconds)
 
         (result, wire), values["retried"] = again(measure)
         values.update(read_result(result), wire=wire)
     except (AccessError, MeasurementError) as error:
-        values.update(error=str(error), broken=isinstance(error, _BROKEN))
+        values.update(error=str(error), broken=isinstance(error, BROKEN))
     return values
 
 
@@ -207,13 +207,13 @@ def _answers(context: MeasureContext, client: Agent, address: str, answering: Ma
         params = {"address": address, "port": answering["port"], "after_s": settings.omit_s, "max_s": max_s}
         number = client.request("latency.begin", params, timeout_s=_SHORT_S)["number"]
     except MEASURE_ERRORS as error:
-        if isinstance(error, _BROKEN):
+        if isinstance(error, BROKEN):
             raise
         rtt["error"] = str(error)
     try:
         yield rtt
     except (AccessError, MeasurementError) as error:
-        if number is not None and not isinstance(error, _BROKEN):
+        if number is not None and not isinstance(error, BROKEN):
             with suppress(AccessError):
                 client.request("latency.end", {"number": number}, timeout_s=_SHORT_S)
         raise
@@ -293,8 +293,8 @@ def read_result(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _iperf3(context: MeasureContext, server: Agent, client: Agent, address: str) -> Mapping[str, Any]:
-    """Run a one-off server and a client against it; a server that somebody else's test got hold of is replaced."""
+def iperf3(context: MeasureContext, server: Agent, client: Agent, address: str, *, udp_bps: int | None = None) -> Mapping[str, Any]:
+    """Run a one-off server and a client, by TCP or by UDP at a rate; a server that somebody else's test got hold of is replaced."""
     settings = context.settings
     length = settings.take_s + settings.omit_s
     for attempt in range(_SERVER_TRIES):
@@ -307,7 +307,8 @@ def _iperf3(context: MeasureContext, server: Agent, client: Agent, address: str)
                     "port": running["port"],
                     "seconds": settings.take_s,
                     "omit_s": settings.omit_s,
-                    "bitrate_bps": settings.bitrate_bps,
+                    "bitrate_bps": settings.bitrate_bps if udp_bps is None else udp_bps,
+                    "udp": udp_bps is not None,
                 },
                 timeout_s=length + 30,
             )

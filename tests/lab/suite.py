@@ -51,6 +51,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-REACH-005",  # no profile says
         "NET-SERVICE-008",  # nobody asks for many Services
         "NET-SERVICE-009",  # and nobody for idle connections
+        "NET-THROUGHPUT-005",  # and for UDP
     }
 )
 Verdicts = dict[Case, str]

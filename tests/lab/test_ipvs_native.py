@@ -92,6 +92,7 @@ TOGETHER: dict[str, dict[str, str]] = {
 MEASURED = ("crossing", "answers", "slowness", "lost")
 ASKED_FOR = {
     "network": ("--k8snet-conntrack-burst=600",),
+    "load": ("--k8snet-udp=30mbit",),
     "services": ("--k8snet-idle=30",),
     # Times between nodes of which one waits for its processor are inconclusive, or are not.
     "hogged": ("--k8snet-checks=NET-NODE-*,NET-KERNEL-002,NET-CONNTRACK-004", "--k8snet-conntrack-burst=600"),

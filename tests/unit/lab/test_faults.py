@@ -42,7 +42,7 @@ def test_turned_resolves_node_cluster_and_pairs() -> None:
         ("NET-SERVICE-004", "node-2", "fail"),
     }
     assert turned(fault("pod-path-throttled"), "node-1", NODES, PAIRS) == {
-        (check, pair, "fail") for check in ("NET-THROUGHPUT-001", "NET-THROUGHPUT-003") for pair in ("node-3:node-1", "node-2:node-1")
+        (f"NET-THROUGHPUT-00{number}", pair, "fail") for number in (1, 3, 5) for pair in ("node-3:node-1", "node-2:node-1")
     }
 
 
@@ -58,7 +58,7 @@ def test_json_keeps_the_node_open_and_names_pairs() -> None:
     assert to_json(fault("pod-mtu-1450"), "node-2", NODES, PAIRS)["turns"] == [
         {"check": "NET-MTU-001", "subject": "{node}", "verdict": "fail"}
     ]
-    assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", NODES, PAIRS)["turns"]] == ["node-1:node-2"] * 4
+    assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", NODES, PAIRS)["turns"]] == ["node-1:node-2"] * 5
 
 
 def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:

@@ -1,0 +1,102 @@
+"""UDP at a given rate by iperf3 between the nodes and between the pods of a pair: what is lost of it, and how unevenly it arrives.
+
+As with throughput a take in a few is disturbed by something that passes: where pods lose more than their nodes, both are taken again, up to
+`MOST_TAKES` in all. The rate is what was asked for: pairs are measured one after the other, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.errors import AccessError, MeasurementError, NoPodError
+from pytest_k8snet.measure.answering import Place, address_of, agent_of
+from pytest_k8snet.measure.taking import now, take_document
+from pytest_k8snet.measure.throughput import AGAIN, BROKEN, HOST_ORDER, ORDER, iperf3
+from pytest_k8snet.plan import MOST_UDP_TAKES
+
+if TYPE_CHECKING:
+    from pytest_k8snet.measure.registry import MeasureContext
+    from pytest_k8snet.record.document import Document
+
+CLEARLY_MORE = 0.001  # of the packets, beyond what is lost between nodes: reason enough to look again
+
+
+def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
+    """Send between the pairs `subjects`; nothing where it was not asked for."""
+    method = f"iperf3 -u, {context.settings.take_s} s a take, between nodes and between pods"
+    for subject in subjects:
+        yield take_document("udp", subject, method, partial(_pair, context, subject))
+
+
+def _pair(context: MeasureContext, subject: str) -> dict[str, Any]:
+    values: dict[str, Any] = {"rate_bps": context.udp_bps, "seconds": context.settings.take_s, "pod_absent": None, "takes": []}
+    if context.udp_bps is None:
+        return values
+    source, target = pair_nodes(subject)
+    for name in (source, target):
+        try:
+            context.access.pod(name)
+        except NoPodError as error:
+            values["pod_absent"] = str(error)
+    takes: list[dict[str, Any]] = values["takes"]
+    for path in ORDER if values["pod_absent"] is None else HOST_ORDER:
+        broken = next((item["error"] for item in takes if item["broken"]), None)
+        takes.append(_take(context, source, target, path) if broken is None else _untaken(path, f"not taken: {broken}"))
+    while values["pod_absent"] is None and len(takes) < MOST_UDP_TAKES and pods_lose_more(takes) and not context.stopped.is_set():
+        takes += [_take(context, source, target, path) for path in AGAIN]
+    return values
+
+
+def pods_lose_more(takes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether even the best take of the pods lost more than the best one of the nodes; what went wrong is not repeated."""
+    if any(take["error"] is not None for take in takes):
+        return False
+    best: dict[str, float] = {
+        place: min(take["lost"] / max(1, take["packets"]) for take in takes if take["path"] == place) for place in AGAIN
+    }
+    return best["pod"] > best["host"] + CLEARLY_MORE
+
+
+def _take(context: MeasureContext, source: str, target: str, path: Place) -> dict[str, Any]:
+    values = _untaken(path, None)
+    try:
+        server, client = agent_of(context, target, path), agent_of(context, source, path)
+        result = iperf3(context, server, client, address_of(context, target, path), udp_bps=context.udp_bps)
+        values.update(read_datagrams(result))
+    except (AccessError, MeasurementError) as error:
+        values.update(error=str(error), broken=isinstance(error, BROKEN))
+    return values
+
+
+FIGURES = ("sent_bps", "packets", "lost", "jitter_ms", "datagram_bytes", "cpu_sender_percent", "cpu_receiver_percent")
+
+
+def _untaken(path: Place, error: str | None) -> dict[str, Any]:
+    return {"path": path, "at": now(), **dict.fromkeys(FIGURES), "error": error, "broken": False}
+
+
+def read_datagrams(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures in iperf3's JSON. What of the last datagrams was lost the receiver does not know, as it counts by their numbers.
+
+    Raises `MeasurementError` when it holds an error, and when one of the two counts is missing.
+    """
+    if result.get("error"):
+        raise MeasurementError(f"iperf3: {result['error']}")
+    end = result.get("end") or {}
+    sent, received = end.get("sum_sent") or {}, end.get("sum_received") or {}
+    if not sent.get("packets") or not isinstance(received.get("lost_packets"), int):
+        raise MeasurementError("iperf3: its result does not say how many datagrams were sent and how many of them were lost")
+    seen = int(received.get("packets") or 0)
+    cpu = end.get("cpu_utilization_percent") or {}
+    return {
+        "sent_bps": sent["bits_per_second"],
+        "packets": seen or sent["packets"],
+        "lost": max(0, received["lost_packets"]) if seen else sent["packets"],
+        "jitter_ms": received["jitter_ms"] if seen else None,
+        "datagram_bytes": ((result.get("start") or {}).get("test_start") or {}).get("blksize"),
+        "cpu_sender_percent": cpu.get("host_total"),
+        "cpu_receiver_percent": cpu.get("remote_total"),
+    }

@@ -1,0 +1,66 @@
+"""Typed view of the ``udp`` document of a pair: takes at a given rate over the host path and the pod path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Datagrams:
+    """One run of iperf3. With an error it has no figures."""
+
+    path: Literal["host", "pod"]
+    error: str | None
+    sent_bps: float
+    packets: int
+    lost: int
+    jitter_ms: float | None  # None: nothing arrived
+
+    @property
+    def share(self) -> float:
+        """Which share of the packets was lost."""
+        return self.lost / max(1, self.packets)
+
+
+@dataclass(frozen=True, slots=True)
+class UdpRecord:
+    """What one pair's nodes and pods exchanged."""
+
+    pair: str
+    rate_bps: int | None  # None: nobody asked for it
+    seconds: int
+    pod_absent: str | None
+    takes: tuple[Datagrams, ...]
+
+    def of(self, path: Literal["host", "pod"]) -> list[Datagrams]:
+        """Return the takes of one path."""
+        return [take for take in self.takes if take.path == path]
+
+    @classmethod
+    def from_document(cls, document: Document) -> UdpRecord:
+        """Read the typed view of a ``udp`` document.
+
+        Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
+        """
+        if document.values is None:
+            raise document.no_values("UDP at a given rate")
+        data = document.values
+        try:
+            takes = tuple(
+                Datagrams(
+                    path=item["path"],
+                    error=item["error"],
+                    sent_bps=float(item["sent_bps"] or 0),
+                    packets=int(item["packets"] or 0),
+                    lost=int(item["lost"] or 0),
+                    jitter_ms=item["jitter_ms"],
+                )
+                for item in data["takes"]
+            )
+            return cls(document.subject, data["rate_bps"], int(data["seconds"]), data["pod_absent"], takes)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the udp document is damaged: {error!r}") from error
