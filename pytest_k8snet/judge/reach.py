@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pytest_k8snet.expect.model import EgressExpectation
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.record.owners import Heard, OwnersRecord, Shared
 from pytest_k8snet.record.reach import Answer, ReachRecord
 
 _ALONE = "there is no other node that it sends to"
@@ -171,3 +172,61 @@ def _nobody(record: ReachRecord) -> Judgement:
     # That is those nodes' own error.
     reasons = "; ".join(f"{target}: {reason.removeprefix(f'{target}: ')}" for target, reason in record.unasked.items())
     return Judgement.skipped(f"{record.node}: no pod of another node could be asked ({reasons})")
+
+
+def load_balancer_owner(record: OwnersRecord) -> Judgement:
+    """Judge that exactly one hardware address answers for every load balancer's address that is in a subnet of nodes."""
+    if not record.addresses:
+        return Judgement.skipped("no Service has an IPv4 address of a load balancer that nodes answer for")
+    heard = record.heard[-1]
+    judgement = Judgement(want="one hardware address that answers for each address of a load balancer (built-in)")
+    for name, why in heard.not_asked.items():
+        judgement.remark(f"{name}: it was not asked what it hears: {why}")
+    if not heard.asked:
+        judgement.error(f"no node could be asked who answers for {record.addresses[0].address}: {next(iter(heard.not_asked.values()), '')}")
+        return judgement
+    near = [item for item in record.addresses if any(item.address in asked.answers for asked in heard.asked.values())]
+    if not near:
+        networks = ", ".join(sorted({str(ipaddress.ip_interface(asked.network).network) for asked in heard.asked.values()}))
+        return Judgement.skipped(f"no address of a load balancer is in the nodes' own subnet ({networks}): nobody answers ARP for it")
+    for item in near:
+        _owned(judgement, item, heard)
+    if record.left_out:
+        judgement.remark(f"{record.left_out} more addresses of load balancers were not asked for")
+    return judgement
+
+
+def _owned(judgement: Judgement, item: Shared, heard: Heard) -> None:
+    hearing = {name: asked for name, asked in heard.asked.items() if item.address in asked.answers}
+    owners = sorted({mac for asked in hearing.values() for mac in asked.answers[item.address]})
+    names = {asked.mac: name for name, asked in heard.asked.items()}
+    told = ", ".join(f"{mac} ({names[mac]})" if mac in names else mac for mac in owners)
+    what = f"{item.address} of Service {', '.join(item.services)}"
+    judgement.evidence[item.address] = {
+        "owners": owners,
+        "heard_by": sorted(name for name in hearing if hearing[name].answers[item.address]),
+    }
+    command = f"arping -c 3 {item.address}"
+    if len(owners) > 1:
+        text = f"{what}: {len(owners)} hardware addresses answer for it: {told}, want one: clients talk to whichever is quicker"
+        judgement.check(False, text, measured=len(owners), wanted=1, command=command)
+    elif owners:
+        deaf = [name for name, asked in hearing.items() if not asked.answers[item.address] and asked.mac not in owners]
+        if len(deaf) == 1 and owners[0] not in names:
+            deaf = []  # it may be the owner by another device (VRRP has hardware addresses of its own), and does not hear itself
+        judgement.check(
+            not deaf,
+            f"{what}: {told} answers for it, and {', '.join(deaf)} hears no answer, want one for every node of its subnet",
+            measured=len(hearing) - len(deaf),
+            wanted=len(hearing),
+            command=command,
+        )
+    elif not item.ready:
+        judgement.hold(1)
+        judgement.remark(f"{what}: nobody answers for it; no endpoint is ready behind it, and nobody needs to")
+    elif not any(asked.control_macs for asked in hearing.values()):
+        alone = "there is one node to ask, which does not hear itself" if len(hearing) == 1 else "nobody answers for the nodes' own either"
+        judgement.inconclusive(f"{what}: nobody answers for it, and {alone}: whether it has an owner is not seen", command=command)
+    else:
+        text = f"{what}: nobody answers for it to {', '.join(hearing)}, want one; answers for another node's address are heard"
+        judgement.check(False, text, measured=0, wanted=1, command=command)

@@ -64,6 +64,11 @@ class LabClient:
             return
         raise LabError(f"{path(manifest)}: somebody else kept changing it")
 
+    def set_status(self, manifest: Mapping[str, Any]) -> None:
+        """Replace the status of an object."""
+        found = self.read(manifest)
+        self.api.request("PUT", f"{path(manifest)}/status", body={**found, "status": manifest["status"]})
+
     def delete(self, manifest: Mapping[str, Any]) -> None:
         """Delete an object and wait until it is gone; one that is not there is no error."""
         self.api.delete(path(manifest), propagationPolicy="Foreground", gracePeriodSeconds=1)

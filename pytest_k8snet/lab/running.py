@@ -133,6 +133,10 @@ class RunningLab:
         """Create or replace an object."""
         self.client.apply(manifest)
 
+    def set_status(self, manifest: Mapping[str, Any]) -> None:
+        """Give an object its status, as a controller would."""
+        self.client.set_status(manifest)
+
     def delete_object(self, manifest: Mapping[str, Any]) -> None:
         """Delete an object and wait until it is gone."""
         self.client.delete(manifest)

@@ -49,6 +49,7 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-POLICY-001",  # nothing enforces NetworkPolicies
         "NET-PROXY-009",
         "NET-REACH-005",  # no profile says
+        "NET-REACH-006",  # no Service of type LoadBalancer
         "NET-SERVICE-008",  # nobody asks for many Services
         "NET-SERVICE-009",  # and nobody for idle connections
         "NET-THROUGHPUT-005",  # and for UDP

@@ -57,6 +57,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pods-masqueraded": "node-2",
         "reverse-path-filtered": "node-3",
         "egress-masqueraded": "node-3",
+        "load-balancer-address-twice": "node-1",
     },
     "answers": {
         "dns-server-cut": "node-1",
@@ -84,6 +85,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "packets-lost-after-uplink": "node-2",
         "stale-endpoint": "node-2",
         "packets-lost-on-the-wire": "node-3",
+        "load-balancer-address-unowned": "node-1",
     },
 }
 

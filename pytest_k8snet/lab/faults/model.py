@@ -74,6 +74,9 @@ class FaultyLab(Protocol):
     def apply_object(self, manifest: Mapping[str, Any]) -> None:
         """Create or replace a Kubernetes object."""
 
+    def set_status(self, manifest: Mapping[str, Any]) -> None:
+        """Give an object that is there the manifest's status."""
+
     def delete_object(self, manifest: Mapping[str, Any]) -> None:
         """Delete a Kubernetes object and wait until it is gone; one that is not there is no error."""
 

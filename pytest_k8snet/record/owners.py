@@ -1,0 +1,77 @@
+"""Typed view of the ``owners`` document of the cluster: who answers for the addresses of load balancers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_k8snet.errors import RecordError
+from pytest_k8snet.record.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """An address of a load balancer."""
+
+    address: str
+    services: tuple[str, ...]
+    ready: bool  # whether a ready endpoint is behind it: without one nobody needs to answer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one node heard."""
+
+    device: str
+    mac: str
+    network: str
+    control: str | None  # the address of another node, which is asked for as well
+    control_macs: tuple[str, ...] | None  # None: it is in no subnet of this node
+    answers: Mapping[str, Sequence[str]]  # hardware addresses by address, of those in the node's subnet
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What all nodes heard at one time."""
+
+    asked: Mapping[str, Asked]
+    not_asked: Mapping[str, str]  # nodes that could not ask, and why
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersRecord:
+    """What was heard; a second time where an address had not exactly one owner."""
+
+    addresses: tuple[Shared, ...]
+    left_out: int  # addresses, as there are too many
+    heard: tuple[Heard, ...]
+
+    @classmethod
+    def from_document(cls, document: Document) -> OwnersRecord:
+        """Read the typed view of an ``owners`` document.
+
+        Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
+        """
+        if document.values is None:
+            raise document.no_values("owners of addresses")
+        data = document.values
+        try:
+            addresses = tuple(Shared(name, tuple(item["services"]), bool(item["ready"])) for name, item in data["addresses"].items())
+            heard = tuple(
+                Heard({name: _asked(answer) for name, answer in item["asked"].items()}, dict(item["not_asked"])) for item in data["heard"]
+            )
+            return cls(addresses, int(data["left_out"]), heard)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{document.subject}: the owners document is damaged: {error!r}") from error
+
+
+def _asked(data: Mapping[str, object]) -> Asked:
+    macs = data["control_macs"]
+    return Asked(
+        device=str(data["device"]),
+        mac=str(data["mac"]),
+        network=str(data["network"]),
+        control=None if data["control"] is None else str(data["control"]),
+        control_macs=None if macs is None else tuple(macs),  # type: ignore[arg-type]
+        answers=dict(data["answers"]),  # type: ignore[call-overload]
+    )

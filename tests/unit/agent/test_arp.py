@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_k8snet.agent import arp
+from pytest_k8snet.agent.agent import Failed
+
+MAC = bytes.fromhex("020000000001")
+OWN, OTHER, VIP = "192.168.10.11", "192.168.10.12", "192.168.10.250"
+ADDRESSES = [{"ifname": "eth0", "addr_info": [{"local": VIP, "prefixlen": 32}, {"local": OWN, "prefixlen": 24}]}]
+
+
+def answer(address: str, mac: str, operation: int = arp.REPLY) -> bytes:
+    sender = bytes.fromhex(mac.replace(":", ""))
+    body = arp.BODY.pack(arp.ARPHRD_ETHER, 0x0800, 6, 4, operation, sender, socket.inet_aton(address), MAC, socket.inet_aton(OWN))
+    return MAC + sender + b"\x08\x06" + body
+
+
+def test_a_question_goes_to_everybody() -> None:
+    frame = arp.request(MAC, OWN, VIP)
+    assert (frame[:6], frame[6:12], frame[12:14]) == (b"\xff" * 6, MAC, b"\x08\x06")
+    assert frame[14:].hex() == "0001080006040001" + "020000000001" + "c0a80a0b" + "000000000000" + "c0a80afa"
+    assert arp.said_in(frame) is None, "it is no answer"
+
+
+def test_what_an_answer_says() -> None:
+    assert arp.said_in(answer(VIP, "02:00:00:00:00:02")) == (VIP, "02:00:00:00:00:02")
+    assert arp.said_in(answer(VIP, "02:00:00:00:00:02") + bytes(18)) == (VIP, "02:00:00:00:00:02"), "padded"
+    assert arp.said_in(answer(VIP, "02:00:00:00:00:02")[:41]) is None
+    assert arp.said_in(b"\x00" * 60) is None
+
+
+class Segment:
+    """A socket on a segment whose members answer."""
+
+    def __init__(self, members: dict[str, list[str]]) -> None:
+        self.asking, self.answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.members = members
+        self.asked: list[str] = []
+
+    def __enter__(self) -> Segment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.asking.close()
+        self.answering.close()
+
+    def bind(self, where: tuple[str, int]) -> None:
+        assert where == ("eth0", arp.ETH_P_ARP)
+
+    def fileno(self) -> int:
+        return self.asking.fileno()
+
+    def recv(self, size: int) -> bytes:
+        return self.asking.recv(size)
+
+    def send(self, frame: bytes) -> None:
+        target = socket.inet_ntoa(frame[38:42])
+        self.asked.append(target)
+        self.answering.send(answer(OTHER, "02:00:00:00:00:99"))  # to somebody else's question
+        for mac in self.members.get(target, ()):
+            self.answering.send(answer(target, mac))
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, members: dict[str, list[str]], kind: str = "1") -> tuple[dict[str, Any], list[str]]:
+    segment = Segment(members)
+    files = {"type": kind, "address": "02:00:00:00:00:01\n"}
+    monkeypatch.setattr(arp, "find_uplink", lambda address: "eth0" if address == OWN else None)
+    monkeypatch.setattr(arp, "read", lambda path: files[Path(path).name])
+    monkeypatch.setattr(arp, "output", lambda argv: json.dumps(ADDRESSES))
+    monkeypatch.setattr(socket, "socket", lambda *_: segment)
+    params = {"uplink_ip": OWN, "addresses": [VIP, "192.168.10.251", "10.0.0.1"], "tries": 2, "wait_s": 0.01}
+    with segment:
+        return arp.ask(params), segment.asked
+
+
+def test_everybody_who_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, asked = ask(monkeypatch, {VIP: ["02:00:00:00:00:03", "02:00:00:00:00:02"]})
+    assert found == {
+        "device": "eth0",
+        "mac": "02:00:00:00:00:01",
+        "network": "192.168.10.11/24",
+        "answers": {VIP: ["02:00:00:00:00:02", "02:00:00:00:00:03"], "192.168.10.251": []},
+    }
+    assert asked == [VIP, "192.168.10.251"] * 2, "and what is in another subnet is not asked for"
+
+
+def test_where_there_is_no_arp(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Failed, match="eth0 is no Ethernet: there is no ARP"):
+        ask(monkeypatch, {}, kind="65534")
+    with pytest.raises(Failed, match=r"no device has 10\.9\.9\.9"):
+        arp.ask({"uplink_ip": "10.9.9.9", "addresses": [], "tries": 1, "wait_s": 0})
+    with pytest.raises(Failed, match=r"10\.9\.9\.9 has no subnet"):
+        arp.network_of(ADDRESSES, "10.9.9.9")
