@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.cluster.model import pair_nodes
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import AccessError, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of
 from pytest_k8snet.measure.taking import now, take_document
