@@ -19,7 +19,8 @@ def test_udp(pair, expect, verdict):
     Expected
         No more than throughput.udp_loss (0.001) of the packets, and two, are lost beyond what the nodes lose; the jitter
         (RFC 3550) is at most throughput.udp_jitter_ms of the profile, and told without it. Inconclusive when the sender did not get
-        to the rate, when the nodes themselves lose more than that, and when it depends on which of the nodes' takes is right.
+        to the rate, when the nodes themselves lose more than that (a lower rate helps then: the receiver's socket overflows), and when it
+        depends on which of the nodes' takes is right.
     Fix
         `tc -s qdisc` and drops of the devices on the way (NET-NODE-001, NET-LOSS-001), net.core.rmem_default of the receiver,
         bandwidth limits of pods, a CPU limit of who receives.

@@ -389,14 +389,14 @@ def _lost(judgement: Judgement, record: UdpRecord, hosts: Sequence[Datagrams], p
     told = f"{record.pair}: of UDP at {_rate(record.rate_bps or 0)} pods lost {_shares(pods)}, hosts {_shares(hosts)}"
     rule = f"want at most {want.value:.3g} of it ({want.origin}) more than the hosts"
     measured, wanted = f"{pod.share:.4f}", f"{quiet.share + want.value:.4f}"
-    if not _few(pod, lossy.share + want.value):
-        judgement.check(False, f"{told}, {rule}", measured=measured, wanted=wanted, command="iperf3 -u")
-    elif not _few(pod, quiet.share + want.value):
-        judgement.inconclusive(f"{told}: the host takes differ too much to tell, {rule}", measured=measured, wanted=wanted)
-    elif not _few(quiet, want.value):
+    if not _few(quiet, want.value):
         judgement.inconclusive(f"{told}: the hosts lose too much of it themselves for the pods to be judged", measured=measured)
-    else:
+    elif _few(pod, quiet.share + want.value):
         judgement.hold(1)
+    elif _few(pod, 2 * lossy.share + want.value):
+        judgement.inconclusive(f"{told}: the host takes differ too much to tell, {rule}", measured=measured, wanted=wanted)
+    else:
+        judgement.check(False, f"{told}, {rule}", measured=measured, wanted=wanted, command="iperf3 -u")
 
 
 def _few(take: Datagrams, share: float) -> bool:

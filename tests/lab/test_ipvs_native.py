@@ -32,6 +32,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "strict-arp-off": "node-1",
         "conntrack-table-nearly-full": "node-1",  # empties by itself, in the time that the load takes
         "pod-path-throttled": "node-2",
+        "pod-datagrams-lost": "node-2",
         "iperf3-server-killed": "node-3",
         "real-server-weight-0": "node-3",
         "conntrack-max-lowered": "node-3",
@@ -94,7 +95,7 @@ TOGETHER: dict[str, dict[str, str]] = {
 MEASURED = ("crossing", "answers", "slowness", "lost")
 ASKED_FOR = {
     "network": ("--k8snet-conntrack-burst=600",),
-    "load": ("--k8snet-udp=30mbit",),
+    "load": ("--k8snet-udp=5mbit",),
     "services": ("--k8snet-idle=30",),
     # Times between nodes of which one waits for its processor are inconclusive, or are not.
     "hogged": ("--k8snet-checks=NET-NODE-*,NET-KERNEL-002,NET-CONNTRACK-004", "--k8snet-conntrack-burst=600"),

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD, TARGET_PORT
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
+from pytest_k8snet.measure.throughput import PORTS
 
 WITH_SERVICES = ("ipvs", "iptables")
 #: End of a name, then AAAA and IN: how a question for AAAA ends, which an answer repeats.
@@ -57,6 +58,15 @@ def _dns_server(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
 def _second_answer(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
     del lab
     return [("POSTROUTING", "-d", node.pod_cidr, "-p", "udp", "--sport", "53", "-m", "string", "--algo", "bm", "--hex-string", AAAA)]
+
+
+def _datagrams(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
+    """Match one in twenty of what iperf3 sends to the node's pods by UDP."""
+    del lab
+    ports = f"{PORTS[0]}:{PORTS[1]}"
+    return [
+        ("POSTROUTING", "-d", node.pod_cidr, "-p", "udp", "--dport", ports, "-m", "statistic", "--mode", "random", "--probability", "0.05")
+    ]
 
 
 def _dns_tcp(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
@@ -142,5 +152,13 @@ FAULTS = (
         "a firewall lets the node's pods ask DNS over UDP alone",
         (Turns("NET-DNS-004"), Turns("NET-DNS-005")),
         _dns_tcp,
+    ),
+    _fault(
+        "pod-datagrams-lost",
+        "throughput",
+        "one in twenty datagrams of a stream to the node's pods is lost, and none of its host path (seen with --k8snet-udp=5mbit)",
+        (Turns("NET-THROUGHPUT-005", subject=INTO_NODE),),
+        _datagrams,
+        proxy_modes=("ipvs",),
     ),
 )

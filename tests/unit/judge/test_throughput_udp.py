@@ -53,10 +53,12 @@ def test_the_hosts_differ() -> None:
     assert outcome(judged(*hosts(0, 60), take("pod", 40))) == ("inconclusive", words)
 
 
-def test_the_hosts_lose_it_themselves() -> None:
-    told = f"{PAIR}: of UDP at 10 Mbit/s pods lost 60 of 2600, hosts 60 of 2600 and 61 of 2600"
+@pytest.mark.parametrize("lost", [60, 900])
+def test_the_hosts_lose_it_themselves(lost: int) -> None:
+    """The rate is too high for the machines: what is lost is a matter of luck then, of pods as well."""
+    told = f"{PAIR}: of UDP at 10 Mbit/s pods lost {lost} of 2600, hosts 60 of 2600 and 61 of 2600"
     words = f"{told}: the hosts lose too much of it themselves for the pods to be judged"
-    assert outcome(judged(*hosts(60, 61), take("pod", 60))) == ("inconclusive", words)
+    assert outcome(judged(*hosts(60, 61), take("pod", lost))) == ("inconclusive", words)
 
 
 @pytest.mark.parametrize("path", ["host", "pod"])
