@@ -8,6 +8,7 @@ from typing import Any
 from pytest_k8snet.cluster.policies.kubernetes import DNS_PODS
 from pytest_k8snet.cluster.policies.model import (
     EGRESS,
+    FLOWS,
     FROM_NODES,
     FROM_OTHERS,
     FROM_PODS,
@@ -24,6 +25,7 @@ from pytest_k8snet.cluster.policies.model import (
 )
 
 KIND, CLUSTERWIDE = "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"
+CONFIG = "ConfigMap"
 _NAMESPACE = "io.kubernetes.pod.namespace"
 _NAMESPACE_LABEL = "io.cilium.k8s.namespace.labels."
 _PREFIXES = ("k8s:", "any:", "k8s.", "any.")
@@ -45,7 +47,10 @@ _PEERS = ("Endpoints", "Entities", "CIDR", "CIDRSet", "Requires", "Services", "F
 
 
 def read(objects: Mapping[str, Sequence[Object]], pods: Pods) -> Iterator[Policy]:
-    """Yield those that may select the probe pods."""
+    """Yield those that may select the probe pods, and the agents' own setting by which every pod is closed without one."""
+    for item in objects.get(CONFIG, ()):
+        if str((item.get("data") or {}).get("enable-policy", "")).lower() == "always":
+            yield Policy(f"{CONFIG} {item['metadata']['name']} (enable-policy: always)", dict.fromkeys(FLOWS, Sure.YES))
     for kind in (KIND, CLUSTERWIDE):
         for item in objects.get(kind, ()):
             metadata = item["metadata"]

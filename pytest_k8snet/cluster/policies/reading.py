@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.claims import cilium as cilium_claims
 from pytest_k8snet.cluster.claims import fetching
 from pytest_k8snet.cluster.claims.objects import Resource
 from pytest_k8snet.cluster.policies import calico, cilium, kubernetes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
 NETWORK_POLICY = "NetworkPolicy"
+CILIUM_CONFIG = (cilium_claims.NAMESPACE, cilium_claims.CONFIG)
 _POLICY_GROUP = "policy.networking.k8s.io"
 _CALICO = (("projectcalico.org", "v3"), ("crd.projectcalico.org", "v1"))
 #: Kinds of the whole cluster, or of CNIs: lists of all namespaces.
@@ -49,10 +51,12 @@ def read_policies(api: Api, namespace: str) -> Policies:
     path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
     own, refused = fetching.objects(api, path, NETWORK_POLICY)
     custom, more = fetching.custom_objects(api, RESOURCES)
+    maps, _ = fetching.config_maps(api, [CILIUM_CONFIG], needed=())
+    settings = [{"metadata": {"name": "/".join(key)}, "data": data} for key, data in maps.items()]
     labels: dict[str, str] = {}
     try:
         found: Mapping[str, Any] = api.get(f"/api/v1/namespaces/{namespace}")
         labels = dict(found.get("metadata", {}).get("labels") or {})
     except ApiError as error:
         refused = {**refused, "Namespace": str(error)} if error.status != 404 else refused
-    return Policies(labels, {NETWORK_POLICY: own, **custom}, {**refused, **more})
+    return Policies(labels, {NETWORK_POLICY: own, cilium.CONFIG: settings, **custom}, {**refused, **more})

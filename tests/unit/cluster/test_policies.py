@@ -139,6 +139,12 @@ def test_cilium() -> None:
     assert told(CiliumNetworkPolicy=[own])[FROM_PODS] == "blocked by CiliumNetworkPolicy shop/deny"
     of_nodes = {"metadata": {"name": "hosts"}, "spec": {"nodeSelector": {}, "ingress": []}}
     assert told(CiliumClusterwideNetworkPolicy=[of_nodes]) == {}
+    always = {"metadata": {"name": "kube-system/cilium-config"}, "data": {"enable-policy": "always"}}
+    closed = "blocked by ConfigMap kube-system/cilium-config (enable-policy: always)"
+    assert told(ConfigMap=[always]) == dict.fromkeys(FLOWS, closed)
+    opened = told(ConfigMap=[always], CiliumNetworkPolicy=[cilium("open", ingress=[{"fromEntities": ["all"]}])])
+    assert opened == dict.fromkeys((TO_PODS, TO_DNS, TO_OTHERS), closed)
+    assert told(ConfigMap=[{**always, "data": {"enable-policy": "default"}}]) == {}
     # Rules that admit add up, of whichever kind they are.
     assert told(NetworkPolicy=[network_policy()], CiliumNetworkPolicy=[cilium("open", ingress=[{"fromEntities": ["all"]}])]) == {}
 
@@ -206,11 +212,13 @@ def test_they_are_read(server: FakeApiServer, api: Api) -> None:
     server.items("/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies", DENY)
     server.routes["GET", "/api/v1/namespaces/shop"] = (200, {"metadata": {"name": "shop", "labels": {"tenant": "true"}}})
     server.items("/apis/crd.projectcalico.org/v1/globalnetworkpolicies", calico("default-deny", selector="all()"))
+    config = {"metadata": {"name": "cilium-config"}, "data": {"enable-policy": "default"}}
+    server.routes["GET", "/api/v1/namespaces/kube-system/configmaps/cilium-config"] = (200, config)
     forbidden = status(403, "Forbidden", 'User "me" cannot list resource "ciliumnetworkpolicies"')
     server.routes["GET", "/apis/cilium.io/v2/ciliumnetworkpolicies"] = forbidden
     found = read_policies(api, "shop")
     assert found.namespace_labels == {"tenant": "true"}
-    assert {kind: len(items) for kind, items in found.objects.items()} == {"NetworkPolicy": 1, "GlobalNetworkPolicy": 1}
+    assert {kind: len(items) for kind, items in found.objects.items()} == {"NetworkPolicy": 1, "GlobalNetworkPolicy": 1, "ConfigMap": 1}
     assert set(found.unreadable) == {"CiliumNetworkPolicy"}
     assert found.blocked("shop", LABELS)[0].by == ("NetworkPolicy shop/default-deny", "GlobalNetworkPolicy default-deny")
 
