@@ -3,14 +3,13 @@ from __future__ import annotations
 import pytest
 
 from pytest_k8snet.judge import reach
-from pytest_k8snet.record.owners import OwnersRecord
 
 
 @pytest.mark.k8snet_check(
     id="NET-REACH-006", level="probe", title="one owner answers for every load balancer's address in the nodes' subnet"
 )
-def test_load_balancer_owner(cluster, measure, verdict):
-    """For every address of a Service of type LoadBalancer that is in the nodes' own subnet exactly one hardware address answers.
+def test_load_balancer_owner(documents, verdict):
+    """For every address of a Service of type LoadBalancer that is in the nodes' own subnet exactly one machine answers.
 
     Why
         Two answer when an address was given out twice, when speakers of two clusters or two VRRP instances share a segment, and when
@@ -21,13 +20,13 @@ def test_load_balancer_owner(cluster, measure, verdict):
         node does not hear itself. Each asks for another node's address as well. What has not exactly one owner is asked for again
         12 s later.
     Expected
-        One hardware address. None is fine for Services without ready endpoints, which MetalLB does not announce. Inconclusive where a
-        node alone can ask, and where not even another node's address is answered. Skipped where no address is in a node's
-        subnet (clouds, BGP), for IPv6 and for ipMode Proxy.
+        One machine, by however many of its devices. None is fine for Services without ready endpoints, which MetalLB does not
+        announce. Inconclusive where a node alone can ask, and where not even another node's address is answered. Skipped where no
+        address is in a node's subnet (clouds, BGP), for IPv6 and for ipMode Proxy.
     Fix
         Two: `ip neigh`, arping -I eth0 ADDRESS; strictARP: true for kube-proxy's ipvs mode (NET-PROXY-005); pools of MetalLB that
         overlap with DHCP or another cluster's. None: the speaker's log and its node selectors.
     References
         metallb.io/concepts/layer2; kubernetes/kubernetes#59976 (strictARP); RFC 826; RFC 5227.
     """
-    verdict(reach.load_balancer_owner(OwnersRecord.from_document(measure("owners", "cluster"))))
+    verdict(reach.load_balancer_owner(documents("owners")))

@@ -3,8 +3,8 @@
 A program of the agent (see agent.py), sent when one of these operations is first asked for. It needs the right to open packet sockets.
 
 - ``ask``: ``uplink_ip``, ``addresses``, ``tries``, ``wait_s``; in the node's network namespace: asks by ARP, from the device that has
-  ``uplink_ip``, for those of the addresses (IPv4) that are in its subnet. Gives the ``device``, its ``mac``, its ``network``
-  (address/length) and ``answers``: of each that was asked for the hardware addresses that said it is theirs
+  ``uplink_ip``, for those of the addresses (IPv4) that are in its subnet. Gives the ``device``, its ``mac`` and those of the node's
+  hardware (``macs``), its ``network`` (address/length) and ``answers``: of each that was asked for the hardware addresses that said so
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import Failed, find_uplink, output, read
+from pytest_k8snet.agent.agent import Failed, find_uplink, output, physical_devices, read, read_or_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def ask(params: Mapping[str, Any]) -> dict[str, Any]:
     if read(f"/sys/class/net/{device}/type").strip() != str(ARPHRD_ETHER):
         raise Failed("failed", f"{device} is no Ethernet: there is no ARP")
     mac = read(f"/sys/class/net/{device}/address").strip()
+    hardware = {(read_or_none(f"/sys/class/net/{name}/address") or mac).strip() for name in physical_devices(device)}
     network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), own)
     wanted = [address for address in params["addresses"] if ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)]
     answers: dict[str, set[str]] = {address: set() for address in wanted}
@@ -67,7 +68,8 @@ def ask(params: Mapping[str, Any]) -> dict[str, Any]:
                     sock.send(request(bytes.fromhex(mac.replace(":", "")), own, address))
                     collect(sock, answers, GAP_S)
                 collect(sock, answers, float(params["wait_s"]))
-    return {"device": device, "mac": mac, "network": network, "answers": {address: sorted(macs) for address, macs in answers.items()}}
+    told = {address: sorted(macs) for address, macs in answers.items()}
+    return {"device": device, "mac": mac, "macs": sorted({mac, *hardware}), "network": network, "answers": told}
 
 
 def network_of(links: Sequence[Mapping[str, Any]], own: str) -> str:

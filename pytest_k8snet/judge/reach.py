@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import EgressExpectation
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.record.owners import Heard, OwnersRecord, Shared
+from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.owners import Asked, OwnersRecord, Shared
 from pytest_k8snet.record.reach import Answer, ReachRecord
 
 _ALONE = "there is no other node that it sends to"
@@ -174,45 +176,54 @@ def _nobody(record: ReachRecord) -> Judgement:
     return Judgement.skipped(f"{record.node}: no pod of another node could be asked ({reasons})")
 
 
-def load_balancer_owner(record: OwnersRecord) -> Judgement:
-    """Judge that exactly one hardware address answers for every load balancer's address that is in a subnet of nodes."""
-    if not record.addresses:
+def load_balancer_owner(documents: Mapping[str, Document]) -> Judgement:
+    """Judge that exactly one machine answers for every load balancer's address that is in a subnet of nodes: `documents` are all nodes'."""
+    judgement = Judgement(want="one machine that answers for each address of a load balancer (built-in)")
+    records: list[OwnersRecord] = []
+    unheard = []
+    for document in documents.values():
+        try:
+            records.append(OwnersRecord.from_document(document))
+        except RecordError as error:
+            unheard.append(str(error))
+    if (absent := next((record.absent for record in records if record.absent is not None), None)) is not None:
+        return Judgement.beyond_reach(absent)
+    addresses = {item.address: item for record in records for item in record.addresses}
+    if records and not addresses:
         return Judgement.skipped("no Service has an IPv4 address of a load balancer that nodes answer for")
-    heard = record.heard[-1]
-    judgement = Judgement(want="one hardware address that answers for each address of a load balancer (built-in)")
-    for name, why in heard.not_asked.items():
-        judgement.remark(f"{name}: it was not asked what it hears: {why}")
-    if not heard.asked:
-        judgement.error(f"no node could be asked who answers for {record.addresses[0].address}: {next(iter(heard.not_asked.values()), '')}")
+    heard = {record.node: record.heard[-1] for record in records if record.heard}
+    if not heard:
+        judgement.error(f"no node could be asked who answers for addresses of load balancers: {unheard[0] if unheard else 'there is none'}")
         return judgement
-    near = [item for item in record.addresses if any(item.address in asked.answers for asked in heard.asked.values())]
+    for why in unheard:
+        judgement.remark(f"not asked: {why}")
+    near = [item for item in addresses.values() if any(item.address in asked.answers for asked in heard.values())]
     if not near:
-        networks = ", ".join(sorted({str(ipaddress.ip_interface(asked.network).network) for asked in heard.asked.values()}))
+        networks = ", ".join(sorted({str(ipaddress.ip_interface(asked.network).network) for asked in heard.values()}))
         return Judgement.skipped(f"no address of a load balancer is in the nodes' own subnet ({networks}): nobody answers ARP for it")
     for item in near:
         _owned(judgement, item, heard)
-    if record.left_out:
-        judgement.remark(f"{record.left_out} more addresses of load balancers were not asked for")
+    if left_out := max(record.left_out for record in records):
+        judgement.remark(f"{left_out} more addresses of load balancers were not asked for")
     return judgement
 
 
-def _owned(judgement: Judgement, item: Shared, heard: Heard) -> None:
-    hearing = {name: asked for name, asked in heard.asked.items() if item.address in asked.answers}
-    owners = sorted({mac for asked in hearing.values() for mac in asked.answers[item.address]})
-    names = {asked.mac: name for name, asked in heard.asked.items()}
-    told = ", ".join(f"{mac} ({names[mac]})" if mac in names else mac for mac in owners)
+def _owned(judgement: Judgement, item: Shared, heard: Mapping[str, Asked]) -> None:
+    hearing = {name: asked for name, asked in heard.items() if item.address in asked.answers}
+    nodes = {mac: name for name, asked in heard.items() for mac in asked.macs}
+    owners: dict[str, list[str]] = {}  # a node, or a hardware address that is no node's, and what answered of it
+    for mac in sorted({mac for asked in hearing.values() for mac in asked.answers[item.address]}):
+        owners.setdefault(nodes.get(mac, mac), []).append(mac)
+    told = ", ".join(owner if [owner] == macs else f"{' and '.join(macs)} ({owner})" for owner, macs in owners.items())
     what = f"{item.address} of Service {', '.join(item.services)}"
-    judgement.evidence[item.address] = {
-        "owners": owners,
-        "heard_by": sorted(name for name in hearing if hearing[name].answers[item.address]),
-    }
+    judgement.evidence[item.address] = {"owners": told, "heard_by": sorted(name for name in hearing if hearing[name].answers[item.address])}
     command = f"arping -c 3 {item.address}"
     if len(owners) > 1:
-        text = f"{what}: {len(owners)} hardware addresses answer for it: {told}, want one: clients talk to whichever is quicker"
+        text = f"{what}: {len(owners)} machines answer for it: {told}, want one: clients talk to whichever is quicker"
         judgement.check(False, text, measured=len(owners), wanted=1, command=command)
     elif owners:
-        deaf = [name for name, asked in hearing.items() if not asked.answers[item.address] and asked.mac not in owners]
-        if len(deaf) == 1 and owners[0] not in names:
+        deaf = [name for name, asked in hearing.items() if not asked.answers[item.address] and name not in owners]
+        if len(deaf) == 1 and not owners.keys() & heard.keys():
             deaf = []  # it may be the owner by another device (VRRP has hardware addresses of its own), and does not hear itself
         judgement.check(
             not deaf,

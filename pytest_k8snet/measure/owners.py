@@ -12,8 +12,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.measure.answering import at_once
-from pytest_k8snet.measure.taking import take_document
+from pytest_k8snet.errors import MeasurementError
+from pytest_k8snet.measure.answering import Outcomes, at_once, documents_of
+from pytest_k8snet.measure.taking import MEASURE_ERRORS
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -28,22 +29,31 @@ REQUEST_S = 60.0
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
-    """Ask for the addresses, once for the whole cluster; nothing where there are none."""
-    method = f"ARP requests, {TRIES} of each address, by the agents of the nodes"
-    for subject in subjects:
-        yield take_document("owners", subject, method, partial(_measure, context))
+    """Ask from the nodes `subjects`, all at the same time; nothing where there are no such addresses."""
+    method = f"ARP requests, {TRIES} of each address, by the agent of the node"
+    yield from documents_of("owners", method, partial(_measure, context, subjects))
 
 
-def _measure(context: MeasureContext) -> dict[str, Any]:
-    services = shared(context.services.services(), context.services.endpoint_slices())
+def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+    try:
+        services = shared(context.services.services(), context.services.endpoint_slices())
+    except MEASURE_ERRORS as error:
+        return dict.fromkeys(subjects, error)
     chosen = dict(sorted(services.items())[:MOST_ADDRESSES])
-    nodes = [name for name, probe in sorted(context.probes.items()) if probe.error is None][:MOST_NODES]
-    heard: list[Mapping[str, Any]] = []
-    if chosen:
-        heard = [_ask(context, nodes, [*chosen])]
+    told = {"addresses": chosen, "left_out": len(services) - len(chosen)}
+    asking = [*subjects][:MOST_NODES] if chosen else []
+    heard: list[Outcomes] = []
+    if asking:
+        heard = [at_once(context, asking, partial(_ask, context, addresses=[*chosen]))]
         if unclear(heard[0], chosen) and not context.stopped.wait(MOVED_S):
-            heard.append(_ask(context, nodes, [*chosen]))
-    return {"addresses": chosen, "left_out": len(services) - len(chosen), "heard": heard}
+            heard.append(at_once(context, asking, partial(_ask, context, addresses=[*chosen])))
+
+    def outcome(node: str) -> Mapping[str, Any] | Exception:
+        answers = [answer for answer in (item.get(node) for item in heard) if answer is not None]
+        failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        return failed or {**told, "heard": answers}
+
+    return {node: outcome(node) for node in subjects}
 
 
 def shared(services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -68,34 +78,25 @@ def shared(services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, 
     return found
 
 
-def _ask(context: MeasureContext, nodes: Sequence[str], addresses: Sequence[str]) -> dict[str, Any]:
-    """Ask from all nodes. Each asks for the next node's address as well: who hears no answer to that would hear none at all."""
-    own = {name: context.cluster.node(name).internal_ip for name in nodes}
-
-    def ask(node: str) -> Mapping[str, Any]:
-        control = own[nodes[(nodes.index(node) + 1) % len(nodes)]] if len(nodes) > 1 else None
-        wanted = [*addresses, *([control] if control is not None and control not in addresses and ":" not in control else [])]
-        params = {"uplink_ip": own[node], "addresses": wanted, "tries": TRIES, "wait_s": WAIT_S}
-        answer: Mapping[str, Any] = context.access.host(node).request("arp.ask", params, timeout_s=REQUEST_S)
-        answers = dict(answer["answers"])
-        return {
-            **answer,
-            "control": control,
-            "control_macs": answers.pop(control, None) if control not in addresses else answers[control],
-            "answers": answers,
-        }
-
-    found = at_once(context, nodes, ask)
-    return {
-        "asked": {name: answer for name, answer in found.items() if not isinstance(answer, Exception)},
-        "not_asked": {name: str(answer) for name, answer in found.items() if isinstance(answer, Exception)},
-    }
+def _ask(context: MeasureContext, node: str, *, addresses: Sequence[str]) -> Mapping[str, Any]:
+    """Ask from a node. It asks for the next node's address as well: who hears no answer to that would hear none at all."""
+    own = {item.name: item.internal_ip for item in context.cluster.nodes if item.internal_ip and ":" not in item.internal_ip}
+    if node not in own:
+        raise MeasurementError(f"{node}: the node has no IPv4 InternalIP")
+    names = sorted(own)
+    following = own[names[(names.index(node) + 1) % len(names)]]
+    control = None if following == own[node] else following
+    wanted = [*addresses, *([control] if control is not None and control not in addresses else [])]
+    params = {"uplink_ip": own[node], "addresses": wanted, "tries": TRIES, "wait_s": WAIT_S}
+    answer: Mapping[str, Any] = context.access.host(node).request("arp.ask", params, timeout_s=REQUEST_S)
+    answers = {address: macs for address, macs in answer["answers"].items() if address in addresses}
+    return {**answer, "control": control, "control_macs": answer["answers"].get(control), "answers": answers}
 
 
-def unclear(heard: Mapping[str, Any], addresses: Mapping[str, Mapping[str, Any]]) -> bool:
+def unclear(heard: Outcomes, addresses: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether an address that nodes have in their subnet has no owner, although it should, or several."""
     for address, entry in addresses.items():
-        answers = [item["answers"][address] for item in heard["asked"].values() if address in item["answers"]]
+        answers = [item["answers"][address] for item in heard.values() if not isinstance(item, Exception) and address in item["answers"]]
         owners = {mac for macs in answers for mac in macs}
         if answers and (len(owners) > 1 or (not owners and entry["ready"])):
             return True

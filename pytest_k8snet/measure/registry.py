@@ -187,7 +187,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),
         Measurement("burst", "node", "probe", module="pytest_k8snet.measure.burst", last=BURST_CHECKS, alone=True),
-        Measurement("owners", "cluster", "probe", module="pytest_k8snet.measure.owners"),
+        Measurement("owners", "node", "probe", module="pytest_k8snet.measure.owners"),
         Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),

@@ -1,4 +1,4 @@
-"""Typed view of the ``owners`` document of the cluster: who answers for the addresses of load balancers."""
+"""Typed view of the ``owners`` document of a node: who it hears answer for the addresses of load balancers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one node heard."""
+    """What a node heard at one time."""
 
     device: str
-    mac: str
+    macs: tuple[str, ...]  # of the node's hardware: a node may answer by each of its devices in a segment
     network: str
     control: str | None  # the address of another node, which is asked for as well
     control_macs: tuple[str, ...] | None  # None: it is in no subnet of this node
@@ -31,20 +31,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What all nodes heard at one time."""
-
-    asked: Mapping[str, Asked]
-    not_asked: Mapping[str, str]  # nodes that could not ask, and why
-
-
-@dataclass(frozen=True, slots=True)
 class OwnersRecord:
-    """What was heard; a second time where an address had not exactly one owner."""
+    """What one node heard."""
 
-    addresses: tuple[Shared, ...]
-    left_out: int  # addresses, as there are too many
-    heard: tuple[Heard, ...]
+    node: str
+    addresses: tuple[Shared, ...] = ()
+    left_out: int = 0  # addresses, as there are too many
+    heard: tuple[Asked, ...] = ()  # twice where an address had not exactly one owner; none where there are no addresses, or nodes enough
+    absent: str | None = None  # why nothing was asked, on purpose
 
     @classmethod
     def from_document(cls, document: Document) -> OwnersRecord:
@@ -56,11 +50,10 @@ class OwnersRecord:
             raise document.no_values("owners of addresses")
         data = document.values
         try:
+            if data.get("absent") is not None:
+                return cls(document.subject, absent=str(data["absent"]))
             addresses = tuple(Shared(name, tuple(item["services"]), bool(item["ready"])) for name, item in data["addresses"].items())
-            heard = tuple(
-                Heard({name: _asked(answer) for name, answer in item["asked"].items()}, dict(item["not_asked"])) for item in data["heard"]
-            )
-            return cls(addresses, int(data["left_out"]), heard)
+            return cls(document.subject, addresses, int(data["left_out"]), tuple(_asked(item) for item in data["heard"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{document.subject}: the owners document is damaged: {error!r}") from error
 
@@ -69,7 +62,7 @@ def _asked(data: Mapping[str, object]) -> Asked:
     macs = data["control_macs"]
     return Asked(
         device=str(data["device"]),
-        mac=str(data["mac"]),
+        macs=tuple(data["macs"]),  # type: ignore[arg-type]
         network=str(data["network"]),
         control=None if data["control"] is None else str(data["control"]),
         control_macs=None if macs is None else tuple(macs),  # type: ignore[arg-type]

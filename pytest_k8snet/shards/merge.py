@@ -118,7 +118,8 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
     """Write the joined record, and return the id of its run."""
     cluster = _cluster(parts)
     whole.write_json(CLUSTER_FILE, cluster.to_json())
-    whole.write_json(PLAN, _plan(parts, Cluster.from_json(cluster.values or {})).to_json())
+    plan = _plan(parts, Cluster.from_json(cluster.values or {}))
+    whole.write_json(PLAN, plan.to_json())
     whole.write_json(PROBES, {"error": None, "probes": {name: probe for part in parts for name, probe in _probes(part).items()}})
     profiles = parts[0].recording.read_json(PROFILES)
     if profiles is not None:
@@ -134,6 +135,9 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
                 if not target.exists():
                     source.replace(target)
     whole.put(_unasked(parts[0]))
+    for node in plan.nodes:
+        if whole.get("owners", node) is None:
+            whole.put(_unheard(parts[0], node))
     run = dict(parts[0].run)
     run["id"] = "+".join(str(part.run["id"]) for part in parts) if len(parts) <= 4 else f"{parts[0].run['id']}+{len(parts) - 1} more"
     run["started"] = min(str(part.run["started"]) for part in parts)
@@ -148,6 +152,12 @@ def _unasked(part: Part) -> Document:
     absent = "a run in shards sends no requests through ways into the cluster; one of a single process does"
     values = {"absent": absent, "beyond": True}
     return replace(part.cluster, kind="ingress", duration_s=0.0, method="none", values=values)
+
+
+def _unheard(part: Part, node: str) -> Document:
+    """Return what stands for a question that a node asks for the sake of the cluster as a whole."""
+    values = {"absent": "a run in shards asks nobody who has addresses of load balancers; one of a single process does"}
+    return replace(part.cluster, kind="owners", subject=node, duration_s=0.0, method="none", values=values)
 
 
 def _of(part: Part, file: Path) -> bool:

@@ -19,18 +19,17 @@ def test_one_owner(bench: Bench) -> None:
     bench.cluster(SERVICE)
     ran = bench.run(*CHECK)
     assert (ran.status, ran.verdicts) == (0, {"NET-REACH-006[cluster]": "pass"}), ran.out
-    assert sorted(bench.record("owners/cluster.json")["values"]["heard"][0]["asked"]) == ["node-1", "node-2", "node-3"]
+    heard = [bench.record(f"owners/node-{number}.json")["values"]["heard"][0]["answers"] for number in (1, 2, 3)]
+    assert heard == [{"192.168.10.250": answer} for answer in ([], ["02:00:00:00:00:01"], ["02:00:00:00:00:01"])]
 
 
 def test_two_owners(bench: Bench) -> None:
     both = '["02:00:00:00:00:01", "02:00:00:00:00:03"]'
-    answer = f'{{"device": "eth0", "mac": "x", "network": "192.168.10.12/24", "answers": {{"192.168.10.250": {both}}}}}'
+    answer = f'{{"device": "eth0", "mac": "x", "macs": [], "network": "192.168.10.12/24", "answers": {{"192.168.10.250": {both}}}}}'
     bench.cluster(f'{SERVICE}\nfrom pytest_k8snet.measure import owners\nowners.MOVED_S = 0\nfake.answer("node-2", "arp.ask", {answer})')
     ran = bench.run(*CHECK, own_process=True)
     assert (ran.status, ran.verdicts) == (1, {"NET-REACH-006[cluster]": "fail"}), ran.out
-    two = (
-        "192.168.10.250 of Service default/web: 2 hardware addresses answer for it: 02:00:00:00:00:01 (node-1), 02:00:00:00:00:03 (node-3)"
-    )
+    two = "192.168.10.250 of Service default/web: 2 machines answer for it: 02:00:00:00:00:01 (node-1), 02:00:00:00:00:03 (node-3)"
     assert two in ran.out
 
 

@@ -48,7 +48,9 @@ def test_joined_shards_are_judged_as_one_run(measured: Bench, way: str) -> None:
     ran = replay(measured, way)
     assert ran.status == whole.status == 1
     assert ran.verdicts == whole.verdicts
-    assert {name: case.text for name, case in ran.cases.items()} == {name: case.text for name, case in whole.cases.items()}
+    texts = {name: case.text for name, case in ran.cases.items()}
+    assert "a run in shards asks nobody who has addresses of load balancers" in texts.pop("NET-REACH-006[cluster]")
+    assert texts == {name: case.text for name, case in whole.cases.items() if name in texts}
     assert "fail" in ran.verdicts.values()
     assert "error" in ran.verdicts.values()
 

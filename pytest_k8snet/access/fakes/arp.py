@@ -22,4 +22,10 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
     for address in params["addresses"]:
         owner = own.get(address, next(iter(fake.nodes)))
         answers[address] = [] if owner == node else [mac_of(fake, owner)]
-    return {"device": "eth0", "mac": mac_of(fake, node), "network": f"{params['uplink_ip']}/24", "answers": answers}
+    return {
+        "device": "eth0",
+        "mac": mac_of(fake, node),
+        "macs": [mac_of(fake, node)],
+        "network": f"{params['uplink_ip']}/24",
+        "answers": answers,
+    }

@@ -72,6 +72,8 @@ def ask(monkeypatch: pytest.MonkeyPatch, members: dict[str, list[str]], kind: st
     files = {"type": kind, "address": "02:00:00:00:00:01\n"}
     monkeypatch.setattr(arp, "find_uplink", lambda address: "eth0" if address == OWN else None)
     monkeypatch.setattr(arp, "read", lambda path: files[Path(path).name])
+    monkeypatch.setattr(arp, "physical_devices", lambda uplink: [uplink, "eth1"])
+    monkeypatch.setattr(arp, "read_or_none", lambda path: "02:00:00:00:00:07\n" if "eth1" in path else None)
     monkeypatch.setattr(arp, "output", lambda argv: json.dumps(ADDRESSES))
     monkeypatch.setattr(socket, "socket", lambda *_: segment)
     params = {"uplink_ip": OWN, "addresses": [VIP, "192.168.10.251", "10.0.0.1"], "tries": 2, "wait_s": 0.01}
@@ -84,6 +86,7 @@ def test_everybody_who_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {
         "device": "eth0",
         "mac": "02:00:00:00:00:01",
+        "macs": ["02:00:00:00:00:01", "02:00:00:00:00:07"],
         "network": "192.168.10.11/24",
         "answers": {VIP: ["02:00:00:00:00:02", "02:00:00:00:00:03"], "192.168.10.251": []},
     }

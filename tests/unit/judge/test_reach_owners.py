@@ -8,7 +8,7 @@ from pytest_k8snet.errors import RecordError
 from pytest_k8snet.judge import reach
 from pytest_k8snet.judge.model import Judgement, Weight
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.owners import Asked, Heard, OwnersRecord, Shared
+from pytest_k8snet.record.owners import OwnersRecord
 from tests.unit.judge.builder import outcome, told
 
 VIP = "192.168.10.250"
@@ -21,38 +21,44 @@ def mac(number: int) -> str:
     return f"02:00:00:00:00:0{number}"
 
 
+def document(name: str, values: dict[str, Any] | None, reason: str | None = None) -> Document:
+    return Document(kind="owners", subject=name, started="x", duration_s=0.0, method="x", values=values, reason=reason)
+
+
 def judged(
     *answers: list[str] | None, ready: bool = True, control: bool = True, left_out: int = 0, not_asked: dict[str, str] | None = None
 ) -> Judgement:
     """Judge what nodes heard, one after the other; None: it has another subnet."""
-    asked = {
-        f"node-{number}": Asked(
-            device="eth0",
-            mac=mac(number),
-            network=f"192.168.10.1{number}/24",
-            control="192.168.10.11" if len(answers) > 1 else None,
-            control_macs=(mac(9),) if control and len(answers) > 1 else (),
-            answers={} if heard is None else {VIP: heard},
-        )
-        for number, heard in enumerate(answers, start=1)
-    }
-    shared = (Shared(VIP, ("default/web",), ready),)
-    return reach.load_balancer_owner(OwnersRecord(shared, left_out, (Heard({}, {"node-9": "x"}), Heard(asked, not_asked or {}))))
+    documents = {name: document(name, None, why) for name, why in (not_asked or {}).items()}
+    told = {"addresses": {VIP: {"services": ["default/web"], "ready": ready}}, "left_out": left_out}
+    for number, heard in enumerate(answers, start=1):
+        asked = {
+            "device": "eth0",
+            "macs": [mac(number), mac(number + 3)],
+            "network": f"192.168.10.1{number}/24",
+            "control": "192.168.10.11" if len(answers) > 1 else None,
+            "control_macs": [mac(9)] if control and len(answers) > 1 else None,
+            "answers": {} if heard is None else {VIP: heard},
+        }
+        earlier = {**asked, "answers": {VIP: [FOREIGN, mac(8)]}}
+        documents[f"node-{number}"] = document(f"node-{number}", {**told, "heard": [earlier, asked]})
+    return reach.load_balancer_owner(documents)
 
 
 def test_one_owner() -> None:
     judgement = judged([], [mac(1)], [mac(1)])
     assert outcome(judgement) == ("pass", "")
-    assert judgement.evidence == {VIP: {"owners": [mac(1)], "heard_by": ["node-2", "node-3"]}}
+    assert judgement.evidence == {VIP: {"owners": f"{mac(1)} (node-1)", "heard_by": ["node-2", "node-3"]}}
     assert outcome(judged([mac(7)], [mac(7)])) == ("pass", ""), "a machine that is no node"
     assert outcome(judged([FOREIGN], [])) == ("pass", ""), "one by another hardware address, which does not hear itself"
+    assert outcome(judged([], [mac(1), mac(4)], [mac(4)])) == ("pass", ""), "a node with two devices in the segment"
     assert outcome(judged([], [mac(1)], None)) == ("pass", ""), "a node in another subnet"
 
 
 def test_two_owners() -> None:
-    words = f"{WHAT}: 2 hardware addresses answer for it: {mac(1)} (node-1), {mac(7)}, want one: clients talk to whichever is quicker"
+    words = f"{WHAT}: 2 machines answer for it: {mac(1)} (node-1), {mac(7)}, want one: clients talk to whichever is quicker"
     assert outcome(judged([mac(7)], [mac(1), mac(7)], [mac(1)])) == ("fail", f"{words} {COMMAND}")
-    each = f"{WHAT}: 2 hardware addresses answer for it: {mac(1)} (node-1), {mac(2)} (node-2), want one"
+    each = f"{WHAT}: 2 machines answer for it: {mac(1)} (node-1), {mac(2)} (node-2), want one"
     assert judged([mac(2)], [mac(1)]).message.startswith(each), "each of two hears the other"
 
 
@@ -95,26 +101,30 @@ def test_addresses_of_other_subnets() -> None:
 
 def test_there_are_none() -> None:
     words = "no Service has an IPv4 address of a load balancer that nodes answer for"
-    assert outcome(reach.load_balancer_owner(OwnersRecord((), 0, ()))) == ("skip", words)
+    none = {"addresses": {}, "left_out": 0, "heard": []}
+    documents = {"node-1": document("node-1", none), "node-2": document("node-2", None, "node-2: evicted")}
+    assert outcome(reach.load_balancer_owner(documents)) == ("skip", words)
+
+
+def test_nobody_was_asked_on_purpose() -> None:
+    judgement = reach.load_balancer_owner({"node-1": document("node-1", {"absent": "a run in shards asks nobody"})})
+    assert (outcome(judgement), judgement.unsupported) == (("skip", "a run in shards asks nobody"), True)
 
 
 def test_nodes_that_cannot_ask() -> None:
-    nobody = f"no node could be asked who answers for {VIP}: node-1: no python3"
-    assert outcome(judged(not_asked={"node-1": "node-1: no python3"})) == ("error", nobody)
+    nobody = "no node could be asked who answers for addresses of load balancers"
+    assert outcome(judged(not_asked={"node-1": "no python3"})) == ("error", f"{nobody}: node-1: no owners of addresses: no python3")
+    assert outcome(reach.load_balancer_owner({})) == ("error", f"{nobody}: there is none")
     judgement = judged([], [mac(1)], not_asked={"node-3": "no python3"}, left_out=4)
     assert outcome(judgement) == ("pass", "")
     assert told(judgement, Weight.REMARK) == [
-        "node-3: it was not asked what it hears: no python3",
+        "not asked: node-3: no owners of addresses: no python3",
         "4 more addresses of load balancers were not asked for",
     ]
 
 
 def test_documents_that_cannot_be_read() -> None:
-    def document(values: dict[str, Any] | None) -> Document:
-        reason = None if values else "gone"
-        return Document(kind="owners", subject="cluster", started="x", duration_s=0.0, method="x", values=values, reason=reason)
-
-    with pytest.raises(RecordError, match="cluster: no owners of addresses: gone"):
-        OwnersRecord.from_document(document(None))
-    with pytest.raises(RecordError, match="cluster: the owners document is damaged"):
-        OwnersRecord.from_document(document({"x": 1}))
+    with pytest.raises(RecordError, match="node-1: no owners of addresses: gone"):
+        OwnersRecord.from_document(document("node-1", None, "gone"))
+    with pytest.raises(RecordError, match="node-1: the owners document is damaged"):
+        OwnersRecord.from_document(document("node-1", {"x": 1}))
