@@ -11,6 +11,7 @@ import pytest
 
 from pytest_k8snet.agent import burst, traffic
 from pytest_k8snet.agent.agent import Failed
+from pytest_k8snet.lab.faults.polling import wait_until
 
 
 @pytest.fixture
@@ -36,9 +37,13 @@ def test_short_connections(port: int) -> None:
 def test_the_client_is_the_one_that_waits(port: int) -> None:
     """Its port is then not used again for a while: a server that waits would prove nothing of that."""
     opened(port, 3)
-    waiting = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "06"]
-    remote, local = ([words for words in waiting if words[column].endswith(f":{port:04X}")] for column in (2, 1))
-    assert (len(remote), len(local)) == (3, 0)
+
+    def waiting(column: int) -> int:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(words[3] == "06" and words[column].endswith(f":{port:04X}") for words in lines)
+
+    wait_until(lambda: waiting(2) == 3, "the clients' sides to wait", timeout_s=10)  # until the server has closed, too
+    assert waiting(1) == 0
 
 
 def test_nobody_listens() -> None:
