@@ -49,6 +49,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pod-untuned": "node-1",
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
+        "kubelet-dns-elsewhere": "node-2",
     },
     "crossing": {
         "pods-cut-off-by-tcp": "node-1",
