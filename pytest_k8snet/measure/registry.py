@@ -162,6 +162,7 @@ DNS_CHECKS = ("NET-DNS-004", "NET-DNS-005", "NET-DNS-006", "NET-DNS-007")
 SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
+OWNERS_CHECKS = ("NET-REACH-006",)
 BURST_CHECKS = ("NET-CONNTRACK-004",)
 UDP_CHECKS = ("NET-THROUGHPUT-005",)
 RESTART_CHECK = "NET-INGRESS-009"
@@ -187,7 +188,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),
         Measurement("burst", "node", "probe", module="pytest_k8snet.measure.burst", last=BURST_CHECKS, alone=True),
-        Measurement("owners", "node", "probe", module="pytest_k8snet.measure.owners"),
+        Measurement("owners", "node", "probe", module="pytest_k8snet.measure.owners", last=OWNERS_CHECKS),
         Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
