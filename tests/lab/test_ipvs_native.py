@@ -31,6 +31,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "ipvs-scheduler": "node-1",
         "strict-arp-off": "node-1",
         "conntrack-table-nearly-full": "node-1",  # empties by itself, in the time that the load takes
+        "pods-queued": "node-1",
         "pod-path-throttled": "node-2",
         "pod-datagrams-lost": "node-2",
         "iperf3-server-killed": "node-3",
