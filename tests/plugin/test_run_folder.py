@@ -42,7 +42,11 @@ def test_content(bench: Bench, way: str) -> None:
         "run.json",
         "services.json",
         *(f"shared/{digest}.json" for digest in shared),
-        *(f"throughput/{pair}.json" for pair in ("node-1%3Anode-2", "node-2%3Anode-1", "node-2%3Anode-3", "node-3%3Anode-1")),
+        *(
+            f"{kind}/{pair}.json"
+            for kind in ("throughput", "udp")
+            for pair in ("node-1%3Anode-2", "node-2%3Anode-1", "node-2%3Anode-3", "node-3%3Anode-1")
+        ),
     }
     run = bench.record("run.json")
     assert run["schema"] == 1

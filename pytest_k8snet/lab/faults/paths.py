@@ -114,7 +114,7 @@ FAULTS = (
     Fault(
         "dns-servers-slow",
         area="dns",
-        summary="what DNS servers of other nodes answer the node's pods comes 250 ms late (seen with a dns.p99_ms below that in the profile)",
+        summary="what DNS servers of other nodes answer the node's pods comes 250 ms late (seen where dns.p99_ms is less)",
         turns=(Turns("NET-DNS-004"), Turns("NET-DNS-005")),
         apply=lambda lab, node: _delay(lab, node, SLOW_DNS, "sport", "53", "0xffff"),
         revert=_no_delay,

@@ -36,14 +36,17 @@ def test_short_connections(port: int) -> None:
 
 def test_the_client_is_the_one_that_waits(port: int) -> None:
     """Its port is then not used again for a while: a server that waits would prove nothing of that."""
+    before = waiting(port)
     opened(port, 3)
+    wait_until(lambda: waiting(port)[0] - before[0] == 3, "the clients' sides to wait", timeout_s=10)  # until the server has closed, too
+    assert waiting(port)[1] == 0
 
-    def waiting(column: int) -> int:
-        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(words[3] == "06" and words[column].endswith(f":{port:04X}") for words in lines)
 
-    wait_until(lambda: waiting(2) == 3, "the clients' sides to wait", timeout_s=10)  # until the server has closed, too
-    assert waiting(1) == 0
+def waiting(port: int) -> tuple[int, int]:
+    """Return how many connections wait for their end on the client's side of a server, and on its own; one before may have had its port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "06"]
+    remote, local = (sum(words[column].endswith(f":{port:04X}") for words in rows) for column in (2, 1))
+    return remote, local
 
 
 def test_nobody_listens() -> None:
