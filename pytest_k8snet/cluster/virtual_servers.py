@@ -168,8 +168,12 @@ def _restricted_addresses(
 
 
 def _node_port_elsewhere(key: ServerKey, want: Mapping[ServerKey, WantedServer], asked: _Asked) -> WantedServer | None:
-    """Return the NodePort that `key` serves on an address of the node that is not among those asked for (of a bridge, say)."""
-    if any(key.address in addresses for addresses in asked.addresses.values()):
+    """Return the NodePort that `key` serves on an address of the node that is not among those asked for.
+
+    That of a bridge, say, or a load balancer's that kube-vip or keepalived has put on the uplink: kube-proxy takes every address but those
+    of kube-ipvs0 alone (GetAllLocalAddressesExcept, pkg/proxy/ipvs/proxier.go). A ClusterIP is none.
+    """
+    if key.address in asked.cluster_ips:
         return None
     for server in want.values():
         same_port = (server.key.protocol, server.key.port) == (key.protocol, key.port)
@@ -223,6 +227,7 @@ class _Asked:
     everywhere: Mapping[int, Mapping[ServerKey, WantedServer]]  # by address family: what every node has to have
     differing: tuple[_Port, ...]  # what each node has its own of
     addresses: Mapping[str, frozenset[str]]  # of each Service
+    cluster_ips: frozenset[str]
     slice_owners: Mapping[str, str | None]
 
 
@@ -244,6 +249,7 @@ def _asked(services: _Same, endpoint_slices: _Same) -> _Asked:
         everywhere=everywhere,
         differing=tuple(differing),
         addresses={_name(service): frozenset(_addresses(service)) for service in services.value},
+        cluster_ips=frozenset(address for service in services.value for address in _own_addresses(service)),
         slice_owners={_name(item): _owner(item) for item in endpoint_slices.value},
     )
 
@@ -409,9 +415,12 @@ def _vips(service: Mapping[str, Any]) -> list[str]:
 
 
 def _addresses(service: Mapping[str, Any]) -> set[str]:
+    return {*_own_addresses(service), *map(_canonical, (*(service["spec"].get("externalIPs") or []), *_vips(service)))}
+
+
+def _own_addresses(service: Mapping[str, Any]) -> set[str]:
     spec = service["spec"]
-    cluster_ips = _cluster_ips(spec) if spec.get("clusterIP") not in (None, "", "None") else []
-    return {_canonical(address) for address in (*cluster_ips, *(spec.get("externalIPs") or []), *_vips(service))}
+    return {*map(_canonical, _cluster_ips(spec))} if spec.get("clusterIP") not in (None, "", "None") else set()
 
 
 def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:

@@ -31,12 +31,12 @@ TOGETHER: dict[str, dict[str, str]] = {
         "strict-arp-off": "node-1",
         "conntrack-table-nearly-full": "node-1",  # empties by itself, in the time that the load takes
         "pods-queued": "node-1",
+        "congestion-control-cubic": "node-1",
         "pod-path-throttled": "node-2",
         "pod-datagrams-lost": "node-2",
         "iperf3-server-killed": "node-3",
         "real-server-weight-0": "node-3",
         "conntrack-max-lowered": "node-3",
-        "congestion-control-cubic": "node-3",
     },
     "settings": {
         "conntrack-table-full": "node-2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.faults import background
-from pytest_k8snet.lab.faults.model import INTO_NODE, PEER_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import EVERY_NODE, INTO_NODE, PEER_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.plugins import give_pods, read_plugins, write_plugins
 from pytest_k8snet.lab.networks import NETWORKS
 from pytest_k8snet.lab.node_files import POD_SYSCTLS, UPLINK
@@ -83,18 +83,17 @@ def _unthrottle_pods(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _queue_pods(lab: FaultyLab, node: FaultyNode) -> None:
-    """Let what enters the node's pods wait in a long queue, which others' pods fill."""
+    """Let what enters the node's pods wait in a long queue, which pods fill."""
     have_bridge(lab, node)
     lab.run(node.name, ["tc", "qdisc", "replace", "dev", BRIDGE, "root", *LONG_QUEUE])
-    for other in lab.nodes:
-        if other.name != node.name:
-            give_pods(lab, other, CUBIC)
+    for every in lab.nodes:
+        give_pods(lab, every, CUBIC)
 
 
 def _unqueue_pods(lab: FaultyLab, node: FaultyNode) -> None:
     _unthrottle_pods(lab, node)
-    for other in lab.nodes:
-        give_pods(lab, other, POD_SYSCTLS)
+    for every in lab.nodes:
+        give_pods(lab, every, POD_SYSCTLS)
 
 
 KILL_SERVERS = """
@@ -165,8 +164,8 @@ FAULTS = (
     Fault(
         "pods-queued",
         area="throughput",
-        summary="what enters the node's pods waits in a queue of two megabytes, which other nodes' pods fill (by cubic)",
-        turns=(Turns("NET-THROUGHPUT-004", subject=INTO_NODE),),
+        summary="what enters the node's pods waits in a queue of two megabytes, which pods fill, as every node's use cubic",
+        turns=(Turns("NET-THROUGHPUT-004", subject=INTO_NODE), Turns("NET-KERNEL-004", subject=EVERY_NODE)),
         apply=_queue_pods,
         revert=_unqueue_pods,
         networks=("native", "vxlan"),

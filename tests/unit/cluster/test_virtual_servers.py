@@ -129,6 +129,26 @@ def test_both_families_of_a_table(table: str, messages: list[str]) -> None:
     assert [item.message for item in result] == messages
 
 
+def virtual_servers(*places: str) -> str:
+    return TABLE_HEAD + "".join(f"TCP  {place} rr\n  -> 0AF40105:1F90      Masq    1      0          0\n" for place in places)
+
+
+@pytest.mark.parametrize(
+    ("address", "messages"),
+    [
+        ("C0A80AFA", []),  # the load balancer's, which kube-vip has put on the uplink
+        ("C0A80A63", []),  # that of any other device of the node
+        ("0A600014", ["TCP 10.96.0.20:30080: no Service asks for this virtual server"]),
+    ],
+    ids=["load-balancer", "other-device", "cluster-ip"],
+)
+def test_node_ports_are_on_every_address_of_the_node(address: str, messages: list[str]) -> None:
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}], "ingress": [{"ip": "192.168.10.250"}]}
+    table = parse_table(virtual_servers("0A600014:0050", "C0A80AFA:0050", "C0A80A0B:7580", f"{address}:7580"))
+    found = differences(table, [service(**spec)], slices(endpoint("10.244.1.5", "node-1")), [], node="node-1", node_ips=NODE_IPS[:1])
+    assert [item.message for item in found] == messages
+
+
 AFFINITY = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}}
 WANTS = "want ClientIP for 10800 s (Service default/web port 80)"
 
