@@ -19,7 +19,7 @@ PARTS: Mapping[str, str] = {
     "dual": "clusters whose pods have IPv6, beside IPv4 or alone",
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",
-    "measured": "the faults that only packets show: of reach, loss, path MTU, latency and DNS",
+    "measured": "the faults that only packets show: of speed, reach, loss, path MTU, latency and DNS",
     "packets": "what the checks that send packets say where nobody serves Services",
     "ingress-shut": "the fault of the ingress whose proof takes waiting",
     "shards": "three shards measured by a Job in the cluster",
