@@ -64,6 +64,5 @@ def test_a_profile_of_a_healthy_cluster_as_it_is_holds(bench: Bench, name: str) 
 def test_every_fault_was_recorded() -> None:
     from pytest_k8snet.lab.faults.table import FAULTS
 
-    not_yet = {"load-balancer-address-twice", "load-balancer-address-unowned"}  # seen on a lab; kept with the next run of all
     recorded = {title for name in NAMES for title in json.loads((RECORDINGS / name / "recording.json").read_text())["faults"]}
-    assert recorded == {known.name for known in FAULTS} - not_yet
+    assert recorded == {known.name for known in FAULTS}
