@@ -9,7 +9,7 @@ from pytest_k8snet.lab.faults.model import NODE, PEER_NODE, Fault, FaultyLab, Fa
 from pytest_k8snet.lab.faults.network import peer_of
 from pytest_k8snet.lab.faults.paths import NARROW
 from pytest_k8snet.lab.faults.reach import NEW, NO_DNS
-from pytest_k8snet.lab.faults.service_proxy import metrics_of_cluster_dns
+from pytest_k8snet.lab.faults.service_proxy import weigh_cluster_dns
 
 #: What asks the other node's pods and gets no answer, whichever of the two lacks the route.
 _BOTH_WAYS = ("DNS-004", "DNS-005", "REACH-001", "SERVICE-001")
@@ -75,10 +75,6 @@ def _address_6(node: FaultyNode) -> str:
     return next(address for address in node.addresses if ":" in address)
 
 
-def _weight(weight: int, lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-e", *metrics_of_cluster_dns(lab, node, by_ipv6=True), "-w", str(weight)])
-
-
 FAULTS = (
     _rule(
         _cut_off,
@@ -122,8 +118,8 @@ FAULTS = (
         area="proxy",
         summary="a real server of kube-dns' IPv6 address has weight 0: it gets no connections",
         turns=(Turns("NET-PROXY-006"),),
-        apply=lambda lab, node: _weight(0, lab, node),
-        revert=lambda lab, node: _weight(1, lab, node),
+        apply=lambda lab, node: weigh_cluster_dns(lab, node, now=1, then=0, by_ipv6=True),
+        revert=lambda lab, node: weigh_cluster_dns(lab, node, now=0, then=1, by_ipv6=True),
         proxy_modes=("ipvs",),
         with_ipv6=True,
     ),

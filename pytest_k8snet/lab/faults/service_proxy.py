@@ -115,23 +115,15 @@ def _scheduler(lab: FaultyLab, node: FaultyNode) -> None:
     wait_until(changed, f"every virtual server on {node.name} with scheduler lc")
 
 
-def metrics_of_cluster_dns(lab: FaultyLab, node: FaultyNode, *, by_ipv6: bool = False) -> list[str]:
-    """Return the words that name one real server of kube-dns, as ``ipvsadm -Sn`` prints them: ``-t VIP:PORT -r ADDRESS:PORT -m``."""
+def weigh_cluster_dns(lab: FaultyLab, node: FaultyNode, *, now: int, then: int, by_ipv6: bool = False) -> None:
+    """Give the first real server of kube-dns whose weight is `now` another one; which is the first differs from time to time."""
     service = lab.read_object({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "kube-system", "name": "kube-dns"}})
     address = next(address for address in service["spec"]["clusterIPs"] if (":" in address) == by_ipv6)
     address = re.escape(f"[{address}]" if by_ipv6 else address)
-    found = re.search(rf"^-a (-t {address}:9153 -r \S+ -m) -w \d+", _table(lab, node.name), re.MULTILINE)
+    found = re.search(rf"^-a (-t {address}:9153 -r \S+ -m) -w {now}\b", _table(lab, node.name), re.MULTILINE)
     if found is None:
-        raise LabError(f"{node.name}: no real server of kube-system/kube-dns port 9153 in the IPVS table; is CoreDNS ready?")
-    return found[1].split()
-
-
-def _weight_0(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-e", *metrics_of_cluster_dns(lab, node), "-w", "0"])
-
-
-def _weight_1(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-e", *metrics_of_cluster_dns(lab, node), "-w", "1"])
+        raise LabError(f"{node.name}: no real server of kube-system/kube-dns port 9153 with weight {now} in the IPVS table")
+    lab.run(node.name, ["ipvsadm", "-e", *found[1].split(), "-w", str(then)])
 
 
 def _service_objects(lab: FaultyLab, replicas: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -249,8 +241,8 @@ FAULTS = (
         area="proxy",
         summary="a real server of kube-dns has weight 0: it gets no connections",
         turns=(Turns("NET-PROXY-006"),),
-        apply=_weight_0,
-        revert=_weight_1,
+        apply=lambda lab, node: weigh_cluster_dns(lab, node, now=1, then=0),
+        revert=lambda lab, node: weigh_cluster_dns(lab, node, now=0, then=1),
         proxy_modes=("ipvs",),
     ),
     Fault(
