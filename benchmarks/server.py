@@ -37,7 +37,7 @@ class Server(ThreadingHTTPServer):
         if path == "/version":
             return json.dumps({"gitVersion": VERSION}).encode()
         if path in self.lists:
-            return _page(self.lists[path], query)
+            return _page(_selected(self.lists[path], query), query)
         if path in self.made:
             return json.dumps(self.made[path]).encode()
         parts = path.split("/")
@@ -105,6 +105,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - names that the base class looks for
+
+
+def _selected(items: list[bytes], query: dict[str, list[str]]) -> list[bytes]:
+    """Return the items that have the label that is asked for; other selectors than ``key=value`` select everything."""
+    key, is_equal, value = query.get("labelSelector", [""])[0].partition("=")
+    if not is_equal or set(key) & set("!, ("):
+        return items
+    return [item for item in items if json.loads(item)["metadata"].get("labels", {}).get(key) == value]
 
 
 def _page(items: list[bytes], query: dict[str, list[str]]) -> bytes:
