@@ -1,7 +1,7 @@
 """Throughput of pairs by iperf3: the host path, the pod path, the host path again, and of one node never two takes at a time.
 
-One take in a few is slowed by something that passes. Where the best takes of the two paths disagree, pod and host are taken again, up to
-`MOST_TAKES` in all; every take is recorded, and what they say is for the judge.
+One take in a few is slowed by something that passes. Where the best takes of the two paths disagree, in speed or in how late answers come
+meanwhile, pod and host are taken again, up to `MOST_TAKES` in all; every take is recorded, and what they say is for the judge.
 
 Beside every take little answers go there and back over a connection of their own: how long they take while the path is full.
 
@@ -39,6 +39,7 @@ ORDER: tuple[Place, ...] = ("host", "pod", "host")
 HOST_ORDER: tuple[Place, ...] = tuple(ORDER[0] for _ in range(HOST_TAKES))
 AGAIN: tuple[Place, ...] = ("pod", "host")
 AGREE = 0.9  # of the quicker path's best take
+LATER_MS = 30.0  # that answers of the pod path may take more; less than what is wanted of them (latency.loaded_slack_ms)
 TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
 
 #: After these the next take would wait for the same node, which is gone.
@@ -151,7 +152,15 @@ def disagree(takes: Sequence[Mapping[str, Any]]) -> bool:
     if not _all_well(takes):
         return False
     best = [_best(takes, path) for path in {take["path"] for take in takes}]
-    return min(best) < AGREE * max(best)
+    if min(best) < AGREE * max(best):
+        return True
+    host, pod = (_soonest(takes, path) for path in ("host", "pod"))
+    return host is not None and pod is not None and pod > host + LATER_MS
+
+
+def _soonest(takes: Sequence[Mapping[str, Any]], path: str) -> float | None:
+    """Return how long answers took beside a path's best take, by their median; None where none came."""
+    return min((take["rtt"]["p50_ms"] for take in takes if take["path"] == path and take["rtt"]["p50_ms"] is not None), default=None)
 
 
 def _all_well(takes: Sequence[Mapping[str, Any]]) -> bool:

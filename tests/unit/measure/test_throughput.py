@@ -16,8 +16,9 @@ from pytest_k8snet.record.document import Document
 from tests.unit.measure.faked import Cut, context
 
 
-def take(path: str, mbit: float | None) -> dict[str, Any]:
-    return {"path": path, "received_bps": None if mbit is None else mbit * 1e6, "error": "ended early" if mbit is None else None}
+def take(path: str, mbit: float | None, p50_ms: float | None = None) -> dict[str, Any]:
+    error = "ended early" if mbit is None else None
+    return {"path": path, "received_bps": None if mbit is None else mbit * 1e6, "error": error, "rtt": {"p50_ms": p50_ms}}
 
 
 @pytest.mark.parametrize(
@@ -29,9 +30,13 @@ def take(path: str, mbit: float | None) -> dict[str, Any]:
         pytest.param([("host", 30), ("pod", 45), ("host", 46)], False, id="one-host-take-slower"),
         pytest.param([("host", 46), ("pod", 39), ("host", 47), ("pod", 46), ("host", 46)], False, id="agree-after-all"),
         pytest.param([("host", 46), ("pod", None), ("host", 47)], False, id="a-take-went-wrong"),
+        pytest.param([("host", 46, 7.0), ("pod", 46, 57.5), ("host", 47, 17.5)], True, id="answers-late"),
+        pytest.param([("host", 46, 7.0), ("pod", 46, 36.0), ("host", 47, 17.5)], False, id="answers-hardly-later"),
+        pytest.param([("host", 46, 7.0), ("pod", 46, 57.5), ("host", 47, 17.5), ("pod", 46, 9.0)], False, id="answers-in-time-after-all"),
+        pytest.param([("host", 46), ("pod", 46, 57.5), ("host", 47)], False, id="no-answers-between-nodes"),
     ],
 )
-def test_takes_that_disagree_are_repeated(takes: list[tuple[str, float | None]], again: bool) -> None:
+def test_takes_that_disagree_are_repeated(takes: list[tuple[Any, ...]], again: bool) -> None:
     assert disagree([take(*item) for item in takes]) is again
 
 
