@@ -19,7 +19,8 @@ def test_kubelet(node, cluster, verdict):
         Beside them the address of the Service with label k8s-app=kube-dns, NodeLocal DNSCache's, and the Corefile's zones.
     Expected
         clusterDNS with no other addresses than the Service's or NodeLocal DNSCache's; a clusterDomain that the plugin kubernetes answers
-        for; no loopback address in the file resolvConf. What is not known of the cluster is not judged. It is what the kubelet takes
+        for; no loopback address in the file resolvConf. What is not known of the cluster is not judged, nor are addresses where
+        neither kube-proxy nor anything in its place leads from Services to pods. It is what the kubelet takes
         when it starts: a file that was changed since counts. Skipped where the kubelet is within another process (k3s, MicroK8s).
     Fix
         Correct the kubelet's configuration on the node (kubeadm: ConfigMap kube-system/kubelet-config, then `kubeadm upgrade node`),

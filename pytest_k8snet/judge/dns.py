@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pytest_k8snet.cluster.dns import Dns, ServerBlock
 from pytest_k8snet.cluster.model import Cluster, parsed_address
+from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.expect.model import DnsExpectation
 from pytest_k8snet.judge.model import Judgement, Weight
 from pytest_k8snet.judge.service import nobody_serves
@@ -181,7 +182,8 @@ def kubelet(facts: NodeFacts, cluster: Cluster) -> Judgement:
     for path in given.unread:
         judgement.error(f"{facts.node}: the kubelet's file {path} could not be read")
     if not given.unread and dns is not None:
-        _given_addresses(judgement, facts.node, given, dns)
+        if is_served(cluster):  # else the Service's address leads nowhere, and pods have to be told another one
+            _given_addresses(judgement, facts.node, given, dns)
         _given_domain(judgement, facts.node, given, dns)
     _given_resolver(judgement, facts.node, given)
     if not judgement.checked and not judgement.findings:

@@ -35,6 +35,14 @@ def resolv(*addresses: str) -> dict[str, Any]:
     return {"nameservers": [*addresses], "search": [], "ndots": 1}
 
 
+def test_addresses_where_nobody_serves_services() -> None:
+    cluster = replace(FakeCluster(["node-1"]).read_cluster(), kube_proxy_daemonsets=(), claims={}, cni=None, dns=DNS)
+    facts = healthy_host_facts()
+    facts["kubelet"]["files"] = [{"path": PATH, "text": settings("[192.0.2.1]")}]
+    document = Document(kind="facts", subject="node-1", started="", duration_s=0, method="", values={**facts, "pod": None})
+    assert judge.kubelet(NodeFacts.from_document(document), cluster).verdict is Verdict.PASS
+
+
 FINE = {
     "healthy": judged(),
     "NodeLocal": judged(settings("[169.254.20.10]"), dns=LOCAL),
