@@ -293,11 +293,8 @@ class Run:
         enforced = self.expectations.common.policy.enforced
         if enforced is not None and not enforced.value:
             return None
-        document = self.folder.get("blocking", "cluster")
-        if document is None and self.recorded is not None:
-            return None
         try:
-            return BlockingRecord.from_document(document or self.document("blocking", "cluster"))
+            return BlockingRecord.from_document(self.document("blocking", "cluster"))
         except K8sNetError:
             return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_k8snet.cluster import dns, lease
 from pytest_k8snet.cluster.claims import ingress, reading
+from pytest_k8snet.cluster.claims.objects import Resource
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR
 from pytest_k8snet.cluster.policies import reading as policies
 
@@ -145,7 +146,12 @@ def _reading() -> list[Right]:
 
 def _custom_objects() -> Iterator[Right]:
     why = "Objects of CNIs, the Services' ranges, kinds of ingress, admission webhooks; without these rights they stay unknown."
-    for resource in (*reading.all_resources(), SERVICE_CIDR, *ingress.RESOURCES, *reading.WEBHOOKS):
+    return _listed((*reading.all_resources(), SERVICE_CIDR, *ingress.RESOURCES, *reading.WEBHOOKS), why)
+
+
+def _listed(resources: Iterable[Resource], why: str) -> Iterator[Right]:
+    """Give the rights to list objects of these kinds in each of their groups; only the first says why."""
+    for resource in resources:
         for group in dict.fromkeys(group for group, _ in resource.groups):
             yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
             why = ""
@@ -295,11 +301,7 @@ def _probe_policies(namespace: str | None, run_namespace: str) -> list[Right]:
 
 def _other_policies() -> Iterator[Right]:
     """Kinds of the whole cluster and of CNIs."""
-    why = "Those of the whole cluster and of CNIs, likewise."
-    for resource in policies.RESOURCES:
-        for group, _ in resource.groups:
-            yield Right(verbs=("list",), resource=resource.plural, group=group, optional=True, why=why)
-            why = ""
+    return _listed(policies.RESOURCES, "Those of the whole cluster and of CNIs, likewise.")
 
 
 def _lease() -> list[Right]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from pytest_k8snet.expect.model import ConntrackExpectation, KernelExpectation
 from pytest_k8snet.judge.counters import OLDER, RESTARTED, percent
@@ -75,14 +76,7 @@ def losses(facts: NodeFacts, grown: Grown | None, expect: ConntrackExpectation) 
     counted = grown.of("conntrack")
     if counted is not None:
         judgement.evidence.update({name: counted.get(name, 0) for name in ("insert_failed", "drop", "early_drop")}, seconds=grown.seconds)
-        evicted = counted.get("early_drop", 0)
-        judgement.check(
-            evicted == 0,
-            f"{facts.node}: the connection table was full: {evicted} connections were evicted (early_drop) {during}",
-            measured=evicted,
-            wanted=0,
-            command=_COUNTERS,
-        )
+        _evicted(judgement, facts.node, counted, during)
         for name in ("insert_failed", "drop"):
             _losses(judgement, facts.node, name, counted.get(name, 0), during, expect)
     _log(judgement, facts.node, grown)
@@ -289,26 +283,30 @@ def _counted(judgement: Judgement, node: str, grown: Grown, first: Activity | No
     if counted is None:
         judgement.remark(f"{node}: this kernel tells no counters of the connection table (CONFIG_NF_CONNTRACK_PROCFS)")
         return
-    evicted = counted.get("early_drop", 0)
-    judgement.check(
-        evicted == 0,
-        f"{node}: the connection table was full: {evicted} connections were evicted (early_drop) in the {grown.seconds:.0f} s of the burst",
-        measured=evicted,
-        wanted=0,
-        command=_COUNTERS,
-    )
+    during = f"in the {grown.seconds:.0f} s of the burst"
+    _evicted(judgement, node, counted, during)
     for name in ("insert_failed", "drop"):
         lost = counted.get(name, 0)
         judgement.evidence[name] = lost
         most, why = _most(name, grown, first, opened, expect)
         judgement.check(
             lost <= most,
-            f"{node}: {lost} packets were lost to the connection table ({name}) in the {grown.seconds:.0f} s of the burst, "
-            f"want {most} at most ({why})",
+            f"{node}: {lost} packets were lost to the connection table ({name}) {during}, want {most} at most ({why})",
             measured=lost,
             wanted=most,
             command=_COUNTERS,
         )
+
+
+def _evicted(judgement: Judgement, node: str, counted: Mapping[str, int], during: str) -> None:
+    evicted = counted.get("early_drop", 0)
+    judgement.check(
+        evicted == 0,
+        f"{node}: the connection table was full: {evicted} connections were evicted (early_drop) {during}",
+        measured=evicted,
+        wanted=0,
+        command=_COUNTERS,
+    )
 
 
 def _most(name: str, grown: Grown, first: Activity | None, opened: int, expect: ConntrackExpectation) -> tuple[int, str]:

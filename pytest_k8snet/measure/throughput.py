@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -134,15 +134,25 @@ def _pair(
 def _takes(
     context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool, alone: bool
 ) -> list[dict[str, Any]]:
+    def again(takes: Sequence[Mapping[str, Any]]) -> bool:
+        return alone and len(takes) < MOST_TAKES and disagree(takes) and not context.stopped.is_set()
+
+    return take_paths(lambda path: _take(context, source, target, path, uplinks), _untaken, again, pods=pods)
+
+
+def take_paths(
+    take: Callable[[Place], dict[str, Any]],
+    untaken: Callable[[Place, str], dict[str, Any]],
+    again: Callable[[Sequence[Mapping[str, Any]]], bool],
+    *,
+    pods: bool,
+) -> list[dict[str, Any]]:
+    """Return the takes of host and pod path in their order, and more while `again` says so. Nothing is taken after a broken one."""
     takes: list[dict[str, Any]] = []
-
-    def take(path: Place) -> dict[str, Any]:
-        return _take(context, source, target, path, uplinks)
-
     for path in ORDER if pods else HOST_ORDER:
         broken = next((item["error"] for item in takes if item["broken"]), None)
-        takes.append(take(path) if broken is None else _untaken(path, f"not taken: {broken}"))
-    while pods and alone and len(takes) < MOST_TAKES and disagree(takes) and not context.stopped.is_set():
+        takes.append(take(path) if broken is None else untaken(path, f"not taken: {broken}"))
+    while pods and again(takes):
         takes += [take(path) for path in AGAIN]
     return takes
 

@@ -14,7 +14,7 @@ from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import AccessError, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of
 from pytest_k8snet.measure.taking import now, take_document
-from pytest_k8snet.measure.throughput import AGAIN, BROKEN, HOST_ORDER, ORDER, iperf3
+from pytest_k8snet.measure.throughput import AGAIN, BROKEN, iperf3, take_paths
 from pytest_k8snet.plan import MOST_UDP_TAKES
 
 if TYPE_CHECKING:
@@ -41,13 +41,12 @@ def _pair(context: MeasureContext, subject: str) -> dict[str, Any]:
             context.access.pod(name)
         except NoPodError as error:
             values["pod_absent"] = str(error)
-    takes: list[dict[str, Any]] = values["takes"]
-    for path in ORDER if values["pod_absent"] is None else HOST_ORDER:
-        broken = next((item["error"] for item in takes if item["broken"]), None)
-        takes.append(_take(context, source, target, path) if broken is None else _untaken(path, f"not taken: {broken}"))
-    while values["pod_absent"] is None and len(takes) < MOST_UDP_TAKES and pods_lose_more(takes) and not context.stopped.is_set():
-        takes += [_take(context, source, target, path) for path in AGAIN]
-    return values
+
+    def again(takes: Sequence[Mapping[str, Any]]) -> bool:
+        return len(takes) < MOST_UDP_TAKES and pods_lose_more(takes) and not context.stopped.is_set()
+
+    takes = take_paths(lambda path: _take(context, source, target, path), _untaken, again, pods=values["pod_absent"] is None)
+    return {**values, "takes": takes}
 
 
 def pods_lose_more(takes: Sequence[Mapping[str, Any]]) -> bool:
