@@ -20,6 +20,7 @@ from pytest_k8snet.measure.registry import MEASUREMENTS
 
 ROOT = Path(__file__).parent.parent
 LAST = {check for measurement in MEASUREMENTS.values() for check in measurement.last}  # these are not judged several times
+_CASES = 1000  # of a check
 PROFILES = ("ipvs", "flat-l2", "tuned-node")
 
 
@@ -54,10 +55,11 @@ class Outcome:
 
 
 def rows(scales: list[Scale]) -> Iterator[Row]:
-    """Measure."""
+    """Measure, and beside each run what pytest alone takes for as many empty cases: it tells how fast the machine is."""
     for scale in scales:
         with tempfile.TemporaryDirectory(prefix="k8snet-benchmark-") as name:
             outcome = simulate(scale, Path(name))
+            alone_s = empty_cases(outcome.cases, scale.workers, Path(name))
         if outcome.missed or outcome.wrong:
             raise SystemExit(f"{scale.what}: not found: {sorted(outcome.missed)}; found and healthy: {sorted(outcome.wrong)}")
         memory = f"{outcome.controller_mb:.0f} MB" + (f" and {outcome.worker_mb:.0f} MB a worker" if outcome.worker_mb else "")
@@ -65,7 +67,8 @@ def rows(scales: list[Scale]) -> Iterator[Row]:
             scale.what,
             f"{outcome.wall_s:.0f} s, {memory}",
             "<= 60 s, <= 600 MB" if scale.nodes == 1000 and not scale.workers else "",
-            f"{outcome.cases:,} cases; {outcome.cpu_s:.0f} s of processor; JUnit {outcome.junit_mb:.0f} MB, run folder "
+            f"{outcome.cases:,} cases, {outcome.wall_s / alone_s:.1f} times as long as pytest alone for empty ones ({alone_s:.0f} s); "
+            f"{outcome.cpu_s:.0f} s of processor; JUnit {outcome.junit_mb:.0f} MB, run folder "
             f"{outcome.folder_mb:.0f} MB; the {len(FAULTS)} faulty nodes found, and no other",
         )
 
@@ -101,6 +104,19 @@ def simulate(scale: Scale, folder: Path, faulty: int = len(FAULTS)) -> Outcome:
         missed=expected - red,
         wrong=red - expected,
     )
+
+
+def empty_cases(number: int, workers: int, folder: Path) -> float:
+    """Return the seconds that pytest takes for so many empty cases, a module's as many as a check has, with JUnit."""
+    for module, first in enumerate(range(0, number, _CASES)):
+        marker = f"@pytest.mark.parametrize('number', range({min(_CASES, number - first)}))"
+        (folder / f"test_empty_{module}.py").write_text(f"import pytest\n\n\n{marker}\ndef test_it(number):\n    pass\n")
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:k8snet", f"--rootdir={folder}"]
+    line += [f"--junitxml={folder / 'empty.xml'}", *([f"-n{workers}"] if workers else []), str(folder)]
+    cost = run(line, folder)
+    if cost.status != 0:
+        raise SystemExit(f"{' '.join(line)}: {cost.out[-3000:]}")
+    return cost.wall_s
 
 
 @contextmanager

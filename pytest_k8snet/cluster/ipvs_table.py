@@ -93,8 +93,8 @@ def parse_table(text: str) -> tuple[VirtualServer, ...]:
 @lru_cache(maxsize=_REMEMBERED)
 def _server(block: str) -> VirtualServer | None:
     """Read one virtual server and the real ones below it; None for what is none: a firewall mark, an empty line."""
-    first, *rest = block.splitlines() or [""]
-    real = [_real(line) for line in rest if line.strip()]
+    first, _, rest = block.partition("\n")
+    destinations = _destinations(rest)
     match = _SERVICE_LINE.match(first)
     if match is None:
         if first.strip() and not _MARK_LINE.match(first):
@@ -106,10 +106,23 @@ def _server(block: str) -> VirtualServer | None:
         key=ServerKey(protocol, _address(v6, v4), int(port, 16)),
         scheduler=scheduler,
         persistent_s=None,
-        real=tuple(real),
-        endpoints=frozenset(server.endpoint for server in real if server.weight == 1),
+        real=destinations.real,
+        endpoints=destinations.endpoints,
         persistent_ticks=int(words[words.index("persistent") + 1]) if "persistent" in words[:-1] else None,
     )
+
+
+class _Destinations(NamedTuple):
+    """The real servers of a virtual server. A Service's NodePorts have the same ones on every node, below addresses of each node's own."""
+
+    real: tuple[RealServer, ...]
+    endpoints: frozenset[Endpoint]  # of those of weight 1
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _destinations(lines: str) -> _Destinations:
+    real = tuple(_real(line) for line in lines.splitlines() if line.strip())
+    return _Destinations(real, frozenset(server.endpoint for server in real if server.weight == 1))
 
 
 def _real(line: str) -> RealServer:

@@ -110,23 +110,37 @@ def differences(
     its last connection has ended (``pkg/proxy/ipvs/graceful_termination.go``). A wanted server at weight 0 is a difference.
     Virtual servers in the ranges `exclude` (excludeCIDRs) that no Service asks for are somebody else's: kube-vip's, say.
     """
-    families = _families(node_ips)
-    have = {server.key: server for server in table if server.key.address != _TRIAL_ADDRESS and _family(server.key.address) in families}
+    have = {server.key: server for server in table if server.key.address != _TRIAL_ADDRESS}
     want = wanted(services, endpoint_slices, node=node, node_ips=node_ips, zone=zone, backend=backend)
     asked = _asked(_Same(services), _Same(endpoint_slices))
     unsettled = _Unsettled(changed, asked)
-    restricted = _restricted_addresses(have, want, node_ips)
     found: list[Difference] = []
-    for key in {**have, **want}:
-        server = want.get(key) or _node_port_elsewhere(key, want, asked)
-        if server is None:
+    missing = []
+    for key, server in want.items():  # thousands on every node, and nearly all of them as they should be
+        present = have.get(key)
+        if server.service in unsettled.services:
+            continue
+        if present is None:
+            missing.append(server)
+        elif not _fits(present, server):
+            found.extend(_compare(present, server, backend))
+    if missing:
+        restricted = _restricted_addresses(have, want, node_ips)
+        found.extend(
+            Difference(server.key, f"{server.key}: no {backend.entry}, {server.owner} wants one", server.node_port)
+            for server in missing
+            if server.key.address not in restricted
+        )
+    families = _families(node_ips)
+    for key in have.keys() - want.keys():
+        if _family(key.address) not in families:
+            continue
+        elsewhere = _node_port_elsewhere(key, want, asked)
+        if elsewhere is None:
             if not unsettled.may_own(key) and not is_excluded(key.address, exclude):
                 found.append(Difference(key, f"{key}: no Service asks for this {backend.entry}"))
-        elif server.service not in unsettled.services:
-            if key in have:
-                found.extend(_compare(have[key], server, backend))
-            elif key.address not in restricted:
-                found.append(Difference(key, f"{key}: no {backend.entry}, {server.owner} wants one", server.node_port))
+        elif elsewhere.service not in unsettled.services and not _fits(have[key], elsewhere):
+            found.extend(_compare(have[key], elsewhere, backend))
     return tuple(sorted(found, key=lambda difference: difference.key))
 
 
@@ -135,9 +149,11 @@ def is_excluded(address: str, ranges: Iterable[str]) -> bool:
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
 
 
+def _fits(have: VirtualServer, want: WantedServer) -> bool:
+    return have.endpoints == want.endpoints and len(have.real) == len(want.endpoints) and have.keeps_for(want.persistent_s)
+
+
 def _compare(have: VirtualServer, want: WantedServer, backend: Backend) -> Iterator[Difference]:
-    if have.endpoints == want.endpoints and len(have.real) == len(want.endpoints) and have.keeps_for(want.persistent_s):
-        return
     key = have.key
     real = {server.endpoint: server for server in have.real}
     for endpoint in sorted(want.endpoints - real.keys()):
@@ -270,20 +286,22 @@ class _Port:
     internal_local: bool
     external_local: bool
     candidates: tuple[_Candidate, ...]
+    everywhere: frozenset[Endpoint] | None  # the endpoints of all nodes; None where topology hints may have each node use others
 
     @property
     def differs(self) -> bool:
         """Whether nodes have different virtual servers for it."""
-        hinted = any(item.nodes or item.zones for item in self.candidates)
-        return bool(self.node_port) or self.internal_local or self.external_local or hinted
+        return bool(self.node_port) or self.internal_local or self.external_local or self.everywhere is None
 
     def servers(self, node: str, zone: str | None, node_ips: Sequence[str], backend: Backend) -> Iterator[WantedServer]:
         """Yield what the node has to have for it."""
         # UsesClusterEndpoints (pkg/proxy/serviceport.go): a Service that is only internal and Local has no other endpoints to fall back to.
         cluster = not self.internal_local or self.node_port or self.outside
-        hinted = (node, zone) if backend.takes_hints else ("", None)
-        everywhere = _cluster_endpoints(self.candidates, *hinted) if cluster else frozenset()
-        own = _local_endpoints(self.candidates, node)
+        everywhere: frozenset[Endpoint] = frozenset()
+        if cluster:
+            hinted = (node, zone) if backend.takes_hints else ("", None)
+            everywhere = _cluster_endpoints(self.candidates, *hinted) if self.everywhere is None else self.everywhere
+        own = _local_endpoints(self.candidates, node) if self.internal_local or self.external_local else frozenset()
         own_or_all = (own or everywhere) if backend.local_falls_back else own
         internal = own_or_all if self.internal_local else everywhere
         external = own_or_all if self.external_local else everywhere
@@ -309,6 +327,8 @@ def _ports(service: Mapping[str, Any], port: Mapping[str, Any], slices: Sequence
     outside = [_canonical(address) for address in (*(spec.get("externalIPs") or []), *_vips(service))]
     for cluster_ip in map(_canonical, _cluster_ips(spec)):
         family = _family(cluster_ip)
+        candidates = tuple(_candidates(slices, name, protocol, f"IPv{family}"))
+        hinted = any(item.nodes or item.zones for item in candidates)
         yield _Port(
             owner=f"Service {_name(service)} port {name or port['port']}",
             service=_name(service),
@@ -322,7 +342,8 @@ def _ports(service: Mapping[str, Any], port: Mapping[str, Any], slices: Sequence
             internal_local=spec.get("internalTrafficPolicy") == "Local",
             # ExternalPolicyLocal (pkg/api/v1/service/util.go) counts only where traffic can come from outside.
             external_local=spec.get("externalTrafficPolicy") == "Local",
-            candidates=tuple(_candidates(slices, name, protocol, f"IPv{family}")),
+            candidates=candidates,
+            everywhere=None if hinted else _cluster_endpoints(candidates, "", None),
         )
 
 

@@ -15,7 +15,7 @@ from pytest_k8snet.judge.counters import OLDER, RESTARTED, percent
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.activity import Grown
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.facts import NodeFacts, Uplink
 from pytest_k8snet.record.wakeups import WakeupsRecord
 
 #: A shorter look at steal proves nothing.
@@ -138,21 +138,21 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
     left_out = []
     for name in sorted(documents):  # one by one: all of them do not fit into memory
         try:
-            facts = NodeFacts.from_document(documents[name])
+            uplink = Uplink.from_document(documents[name])
         except RecordError as error:
             judgement.error(str(error))
             continue
-        if facts.virtual is not None or facts.uplink_speed_mbit is None:
-            left_out.append(f"{name}: {facts.virtual or f'{facts.uplink} does not tell its speed'}")
+        if uplink.virtual is not None or uplink.speed_mbit is None:
+            left_out.append(f"{name}: {uplink.virtual or f'{uplink.device} does not tell its speed'}")
             continue
-        command = f"ethtool {facts.uplink}"
+        command = f"ethtool {uplink.device}"
         judgement.check(
-            facts.uplink_duplex != "half",
-            f"{name}: {facts.uplink} runs half duplex, want full (built-in)",
+            uplink.duplex != "half",
+            f"{name}: {uplink.device} runs half duplex, want full (built-in)",
             measured="half",
             command=command,
         )
-        groups.setdefault(cluster.node(name).group, {})[name] = facts.uplink_speed_mbit
+        groups.setdefault(cluster.node(name).group, {})[name] = uplink.speed_mbit
     for speeds in groups.values():
         _odd_ones(judgement, speeds)
     judgement.evidence["speeds_mbit"] = dict(Counter(speed for speeds in groups.values() for speed in speeds.values()))

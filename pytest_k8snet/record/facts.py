@@ -164,6 +164,25 @@ class KubeProxy:
 
 
 @dataclass(frozen=True, slots=True)
+class Uplink:
+    """The device that holds the node's InternalIP, as its driver tells it."""
+
+    device: str | None
+    speed_mbit: int | None
+    duplex: str | None  # full or half
+    virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
+
+    @classmethod
+    def from_document(cls, document: Document) -> Uplink:
+        """Read this part alone of a ``facts`` document: a check of many nodes has no use for the rest.
+
+        Raises `RecordError` as `NodeFacts.from_document` does.
+        """
+        with _reading(document) as data:
+            return cls(data["uplink"], data.get("uplink_speed_mbit"), data.get("uplink_duplex"), data.get("virtual"))
+
+
+@dataclass(frozen=True, slots=True)
 class Chains:
     """KUBE chains of table nat. Of kinds whose names are hashes (``KUBE-SVC-``) only the first are named, the rest is counted."""
 

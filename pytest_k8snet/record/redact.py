@@ -112,13 +112,15 @@ _ASSIGNED = re.compile(
 )
 _SPACED = re.compile(rf"(?i)(?<!\S)(--?[\w.-]*{_NAME})(\s+)([^\s\"'-][^\s\"']*|\"[^\"]*\"|'[^']*')")
 
-# One of these is in whatever a pattern above finds. Looking for plain words is ten times quicker than for all of them by one expression.
-_HINTS = (
-    *("passw", "passp", "passc", "secret", "token", "credential", "cookie", "authorization", "bearer", "basic", "negotiate"),
-    *("key-data", "key_data", "private key-----", "ls0tls1crudjti", "eyj"),
-)
-_KEY_HINT = re.compile(r"key")
-_KEY_BEFORE = re.compile(r"(?:api|access|secret|private|signing|encryption|account|fastopen)[-_. ]?key\Z")
+# One of these is in whatever a pattern above finds. Looking for plain words is ten times quicker than for all of them by one expression,
+# and without the characters that make up most of a table of numbers the text is half as long.
+_LEFT_OUT = b" .:,0123456789"
+_LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_HINTS = (b"secret", b"token", b"credential", b"cookie", b"authorization", b"bearer", b"basic", b"negotiate", b"lstlscrudjti", b"eyj")
+_PASS_HINT = re.compile(rb"pass[wpc]")
+_KEY_HINT = re.compile(rb"key")
+_KEY_BEFORE = re.compile(rb"(?:api|access|private|signing|encryption|account|fastopen)[-_]?key\Z")
+_KEY_AFTER = (b"-data", b"_data", b"-----")
 _URL_HINT = re.compile(r":[\\/]+[^\s/\"'<>]*@")
 
 
@@ -230,12 +232,17 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
 
 
 def _may_hold(text: str) -> bool:
-    lowered = text.lower()
+    lowered = (text if text.isascii() else text.lower()).encode("utf-8", "surrogatepass").translate(_LOWER, _LEFT_OUT)
     for hint in _HINTS:  # a loop of its own: of most of what is written this is all that is done, tens of thousands of times
         if hint in lowered:
             return True
-    return ("@" in lowered and _URL_HINT.search(lowered) is not None) or any(
-        _KEY_BEFORE.search(lowered, max(0, found.start() - 12), found.end()) for found in _KEY_HINT.finditer(lowered)
+    return (
+        (b"pass" in lowered and _PASS_HINT.search(lowered) is not None)
+        or any(
+            lowered.startswith(_KEY_AFTER, found.end()) or _KEY_BEFORE.search(lowered, max(0, found.start() - 12), found.end())
+            for found in _KEY_HINT.finditer(lowered)
+        )
+        or ("@" in text and _URL_HINT.search(text) is not None)
     )
 
 

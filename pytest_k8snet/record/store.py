@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pydantic_core
+
 from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.lock import hold
@@ -41,6 +43,7 @@ POLICY_PODS = "policy_pods.json"
 CLUSTER_FILE = "cluster/cluster.json"
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
+_KEY = f'"{KEY}"'.encode()
 _KEPT_SHARED = 8  # shared values held in memory
 
 # What a run writes: documents by kind, and files of the run as a whole. Locks, temporary files and all that is hidden are no part of it.
@@ -146,10 +149,13 @@ class RunFolder:
         file = self.path / name
         try:
             try:
-                text = file.read_text(encoding="utf-8")
+                text = file.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            return json.loads(text, object_hook=self._unshare if f'"{KEY}"' in text else None)
+            if _KEY in text:
+                return json.loads(text, object_hook=self._unshare)
+            # The quick parser does not know half a surrogate pair, which hostile names may have; it is written as an escape.
+            return json.loads(text) if b"\\u" in text else pydantic_core.from_json(text)
         except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{file}: cannot be read: {error}") from error
 
@@ -164,9 +170,16 @@ class RunFolder:
         return packets if self._redactor.text(text) == text else b""
 
     def _text(self, data: Any) -> str:
-        # One call of the C encoder: with indentation, or into a stream, it is Python's, and ten times slower.
-        text = json.dumps(data, default=self._share)
-        return text if self._redactor.clean(text) else json.dumps(self._redactor.json(data), default=self._share)
+        text = self._encoded(data)
+        return text if self._redactor.clean(text) else self._encoded(self._redactor.json(data))
+
+    def _encoded(self, data: Any) -> str:
+        """Return JSON in ASCII."""
+        with contextlib.suppress(ValueError):  # half a surrogate pair, as in a file's name that is no UTF-8
+            text = pydantic_core.to_json(data, fallback=self._share)  # four times as quick as the standard library
+            if text.isascii():
+                return text.decode()
+        return json.dumps(data, default=self._share)
 
     def _share(self, value: object) -> dict[str, str]:
         """Store a shared value, once, and return what stands for it."""
