@@ -1,19 +1,20 @@
 """On a lab that is up: the read-level suite, and the facts of a node against pytest-testinfra reading the same by the same way.
 
 What a facts document holds of a node is read by testinfra as its users write it: its modules where it has one for a value, commands where
-it has none. Pods' network namespaces are left out on both sides.
+it has none. Pods' network namespaces are left out on both sides, and of testinfra's the kernel's clock, which no command tells.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from benchmarks.table import Row, spread
 from pytest_k8snet.access.base import Access, Deadline
 from pytest_k8snet.access.pod import PodAccess
 from pytest_k8snet.access.probes import NoProbes, ProbeSettings, start_probes
-from pytest_k8snet.agent.agent import SYSCTL_DIRECTORIES
+from pytest_k8snet.agent.agent import SYSCTL_DIRECTORIES, TOOLS
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.model import Cluster
@@ -34,6 +35,7 @@ from pytest_k8snet.measure.facts import HOST_KEYS, UPLINK_KEYS
 
 PROFILES = ("lab", "ipvs", "native", "tuned-node")
 RUN_ID = "benchmark"
+_COUNTERS = ("/proc/stat", "/proc/net/softnet_stat", "/proc/net/dev", "/proc/net/stat/nf_conntrack", "/proc/net/stat/arp_cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ class Reading:
         host, question, values = self._host, self._question, self.values
         values["links"] = json.loads(host.check_output("ip -j -d link show"))
         values["routes"] = json.loads(host.check_output("ip -j route show"))
+        values["routes6"] = json.loads(host.run("ip -j -6 route show").stdout or "[]")
         uplink = json.loads(host.check_output("ip -j addr show to %s", question.address))[0]["ifname"]
         values["uplink"] = uplink
         values["sysctls"] = {key: self._sysctl(key) for key in (key.replace("{uplink}", uplink) for key in question.sysctls)}
@@ -210,10 +213,21 @@ class Reading:
             name: json.loads(host.run("ip -j route get %s", address).stdout or "[]") for name, (address, _) in question.peers.items()
         }
         values["physical"] = [name for name in host.file("/sys/class/net").listdir() if host.file(f"/sys/class/net/{name}/device").exists]
-        values["speed"] = host.run("cat /sys/class/net/%s/speed", uplink).stdout
+        values["uplink_is"] = [host.run("cat /sys/class/net/%s/%s", uplink, what).stdout for what in ("speed", "duplex")]
         values["persisted"] = {path: self._text(path) for path in self._sysctl_files()}
+        values["running"] = {key: self._sysctl(key) for key in self._assigned(values["persisted"].values())}
+        values["kernel"] = host.check_output("uname -r")
+        values["modules"] = [*host.file("/sys/module").listdir(), self._text(f"/lib/modules/{values['kernel']}/modules.builtin")]
+        values["counters"] = {path: host.run("cat %s", path).stdout for path in _COUNTERS}
+        values["log"] = host.run("dmesg").stdout
+        values["tools"] = {tool: host.exists(tool) for tool in TOOLS}
         values["mode"] = self._get("/proxyMode")
         values["configz"] = self._get("/configz")
+        values["metrics"] = self._get("/metrics")
+        values["kubelet"] = host.run("pgrep -a kubelet").stdout
+        values["kubelet_files"] = [self._text(path) for path in re.findall(r"--config=(\S+)", values["kubelet"])]
+        values["resolv"] = self._text("/etc/resolv.conf")
+        values["nginx"] = host.run("pgrep -a nginx").stdout
         # testinfra's own process module asks ps for start times, which fails on a kernel that does not tell when it was booted.
         values["processes"] = host.run("pgrep -a kube-proxy").stdout
         values["listening"] = host.socket.get_listening_sockets()
@@ -227,7 +241,6 @@ class Reading:
         values["cpuinfo"] = self._text("/proc/cpuinfo")
         values["vendor"] = [host.run("cat /sys/class/dmi/id/%s", name).stdout for name in ("sys_vendor", "product_name")]
         values["congestion_control"] = self._sysctl("net.ipv4.tcp_congestion_control")
-        values["kernel"] = host.check_output("uname -r")
 
     def agree(self, facts: dict[str, Any]) -> None:
         """Stop when the two have not read the same: a comparison would mean nothing."""
@@ -237,6 +250,9 @@ class Reading:
             "links": (_mtus(values["links"]), _mtus(own["links"])),
             "routes": (sorted(route["dst"] for route in values["routes"]), sorted(route["dst"] for route in own["routes"])),
             "sysctls": (values["sysctls"], own["sysctls"]),
+            "modules": ({*facts["modules"]} - self._modules(), set()),
+            "tools": ({tool for tool, found in values["tools"].items() if found}, _found(facts["tools"])),
+            "running": ({key: values["running"].get(key) for key in facts["running"]}, facts["running"]),
             "mode": (values["mode"].strip(), facts["kube_proxy"]["mode"]),
             "qdiscs": (_kinds(values["qdiscs"]), _kinds(facts["qdiscs"])),
             "kernel": (values["kernel"].strip(), facts["kernel"]),
@@ -260,6 +276,18 @@ class Reading:
             if folder.exists:
                 yield from (f"{self._root}{directory}/{name}" for name in folder.listdir() if name.endswith(".conf"))
 
+    def _assigned(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yield the keys that files of sysctl.d assign and a question is about."""
+        asked = set(self._question.sysctls)
+        for text in texts:
+            keys = {line.partition("=")[0].strip().replace("/", ".") for line in text.splitlines() if "=" in line and line[0] not in "#;"}
+            yield from sorted(keys & asked)
+
+    def _modules(self) -> set[str]:
+        *loaded, built_in = self.values["modules"]
+        names = {line.rsplit("/", 1)[-1].partition(".ko")[0].replace("-", "_") for line in built_in.splitlines()}
+        return {*loaded, *names}
+
     def _get(self, path: str) -> str:
         text: str = self._host.run("curl -s http://127.0.0.1:10249%s", path).stdout
         return text or str(
@@ -276,6 +304,10 @@ class Reading:
 def _mtus(links: list[dict[str, Any]]) -> dict[str, int]:
     """Return the MTUs of devices but for the ends of pods, which come and go."""
     return {link["ifname"]: link["mtu"] for link in links if not link["ifname"].startswith("veth")}
+
+
+def _found(tools: dict[str, Any]) -> set[str]:
+    return {name for name, where in tools.items() if where != "missing"}
 
 
 def _kinds(qdiscs: list[dict[str, Any]]) -> dict[str, str]:

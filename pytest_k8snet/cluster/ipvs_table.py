@@ -86,8 +86,7 @@ def parse_table(text: str) -> tuple[VirtualServer, ...]:
     head = text.split("\n", 3)
     if len(head) < 3 or not head[0].startswith("IP Virtual Server version"):
         raise RecordError(f"not a table of /proc/net/ip_vs: it starts with {text[:60]!r}")
-    servers = map(_server, _BLOCK.findall(head[3]) if len(head) == 4 else ())
-    return tuple(server for server in servers if server is not None)
+    return tuple(filter(None, map(_server, _BLOCK.findall(head[3]) if len(head) == 4 else ())))
 
 
 @lru_cache(maxsize=_REMEMBERED)

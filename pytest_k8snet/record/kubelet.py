@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 
@@ -31,19 +32,14 @@ class Kubelet:
 
         Flags win over files, and of files the last one that has a key.
         """
-        import yaml
-
         settings: dict[str, Told] = {}
         unread = []
         for item in data["files"]:
-            try:
-                found = yaml.safe_load(item["text"]) if item["text"] is not None else None
-            except yaml.YAMLError:
-                found = None
-            if item["text"] is None or (item["text"].strip() and not isinstance(found, Mapping)):
+            found = None if item["text"] is None else _file(item["text"])
+            if found is None:
                 unread.append(item["path"])
                 continue
-            settings.update({key: Told(value, f"{item['path']} {key}") for key, value in (found or {}).items() if value is not None})
+            settings.update({key: Told(value, f"{item['path']} {key}") for key, value in found.items() if value is not None})
         for key, value in data["flags"].items():
             flag = {"clusterDNS": "--cluster-dns", "clusterDomain": "--cluster-domain"}.get(key)
             if flag is not None and value:
@@ -56,6 +52,18 @@ class Kubelet:
             resolvers=None if resolv is None else tuple(resolv["nameservers"]),
             unread=tuple(unread),
         )
+
+
+@lru_cache(maxsize=64)  # most nodes of a cluster have the same
+def _file(text: str) -> Mapping[str, Any] | None:
+    """Read a file, None for what is no mapping; an empty one is."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return found if isinstance(found, Mapping) else None if text.strip() else {}
 
 
 def _addresses(told: Told | None) -> Told | None:
