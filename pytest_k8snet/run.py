@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -31,6 +31,7 @@ from pytest_k8snet.errors import (
 from pytest_k8snet.options import Settings
 from pytest_k8snet.plan import Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.latest import Latest
 from pytest_k8snet.record.lock import measuring
 from pytest_k8snet.record.schema import version_of
 from pytest_k8snet.record.store import (
@@ -143,9 +144,8 @@ class Run:
         self._words: dict[str, Mapping[str, Any]] = {}  # of the controller, by file
         self.on_wait: Callable[[], None] | None = None  # called by the thread that waits for another run, again and again
         self._access: Access | None = None
-        self._facts: OrderedDict[str, NodeFacts] = OrderedDict()
-        self._read: dict[str, OrderedDict[str, Document]] = {}  # the last ones, by kind
-        self._reading = threading.Lock()
+        self._facts: Latest[NodeFacts] = Latest(KEPT)
+        self._read: defaultdict[str, Latest[Document]] = defaultdict(lambda: Latest(KEPT))  # by kind
         self._early: list[threading.Thread] = []
         self._settled: Deadline | None = None  # from the first measurement on
         self._stopped = threading.Event()
@@ -402,18 +402,9 @@ class Run:
 
     def _recorded_document(self, kind: str, subject: str) -> Document | None:
         """Return a document of the record, None when there is none yet. The last few stay in memory: a node's checks follow one another."""
-        with self._reading:
-            read = self._read.setdefault(kind, OrderedDict())
-            if subject in read:
-                read.move_to_end(subject)
-                return read[subject]
-        document = self.folder.get(kind, subject)
-        if document is not None and kind != "facts":  # those are kept parsed
-            with self._reading:
-                read[subject] = document
-                if len(read) > KEPT:
-                    read.popitem(last=False)
-        return document
+        if kind == "facts":  # those are held parsed
+            return self.folder.get(kind, subject)
+        return self._read[kind].get(subject, lambda: self.folder.get(kind, subject))
 
     def _begin_early(self, *, beside: str) -> None:
         """Take beside the facts what may have to wait until the cluster has mended itself; the checks of that come last."""
@@ -446,12 +437,9 @@ class Run:
         """Return the facts of a node; the last few stay in memory."""
         from pytest_k8snet.record.facts import NodeFacts
 
-        if node not in self._facts:
-            self._facts[node] = NodeFacts.from_document(self.document("facts", node))
-            if len(self._facts) > KEPT:
-                self._facts.popitem(last=False)
-        self._facts.move_to_end(node)
-        return self._facts[node]
+        facts = self._facts.get(node, lambda: NodeFacts.from_document(self.document("facts", node)))
+        assert facts is not None
+        return facts
 
     def command(self, node: str, argv: Sequence[str], timeout_s: float) -> CommandResult:
         """Run a command in the host namespaces of a node."""

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pydantic_core
 
 from pytest_k8snet.errors import ConfigurationError, RecordError
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.latest import Latest
 from pytest_k8snet.record.lock import hold
 from pytest_k8snet.record.redact import Redactor
 from pytest_k8snet.record.shared import KEY, Shared, file_name
@@ -56,8 +56,7 @@ class RunFolder:
     def __init__(self, path: Path, redactor: Redactor | None = None) -> None:
         self.path = path
         self._redactor = redactor or Redactor()
-        self._shared: OrderedDict[str, Any] = OrderedDict()
-        self._sharing = threading.Lock()
+        self._shared: Latest[Any] = Latest(_KEPT_SHARED)
         self._failed: str | None = None
         self._written = itertools.count()
 
@@ -193,14 +192,8 @@ class RunFolder:
         if KEY not in data:
             return data
         digest = str(data[KEY])
-        with self._sharing:
-            if digest not in self._shared:
-                # Documents that share a value get one and the same object: it is not to be changed.
-                self._shared[digest] = json.loads((self.path / file_name(digest)).read_text(encoding="utf-8"))
-                if len(self._shared) > _KEPT_SHARED:
-                    self._shared.popitem(last=False)
-            self._shared.move_to_end(digest)
-            return self._shared[digest]
+        # Documents that share a value get one and the same object: it is not to be changed.
+        return self._shared.get(digest, lambda: json.loads((self.path / file_name(digest)).read_bytes()))
 
     def _file(self, kind: str, subject: str) -> Path:
         return self.path / kind / f"{safe_name(subject)}.json"
