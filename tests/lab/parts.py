@@ -19,6 +19,7 @@ PARTS: Mapping[str, str] = {
     "dual": "clusters whose pods have IPv6, beside IPv4 or alone",
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",
+    "again": "twenty healthy runs in a row, on two networks: no false alarm",
     "measured": "the faults that only packets show: of speed, reach, loss, path MTU, latency and DNS",
     "packets": "what the checks that send packets say where nobody serves Services",
     "ingress-shut": "the fault of the ingress whose proof takes waiting",
