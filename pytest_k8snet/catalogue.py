@@ -16,7 +16,7 @@ from pytest_k8snet.errors import ConfigurationError
 #: Where the pages of the checks are, from the root of the project.
 PAGES = "docs/checks"
 
-_SECTIONS = ("Why", "How it is measured", "Expected", "Fix", "References")
+_SECTIONS = ("Why", "How it is measured", "Expected", "Blind spots", "Fix", "References")
 _SUBJECT_OF = {"node": "node", "k8snet_node": "node", "pair": "pair", "k8snet_pair": "pair"}
 
 

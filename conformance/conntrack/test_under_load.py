@@ -25,6 +25,9 @@ def test_burst(node, expect, verdict):
         and drop grow by no more than conntrack.losses of the profile, without it by no more than was lost before the burst in as much time
         and two packets, or one of a thousand connections. Where the pod's tcp_tw_reuse is 1, all ports can be used again. Inconclusive
         where the entries do not grow by half of the connections at least: the node does not track them then.
+    Blind spots
+        One pod of each node connects to one of the next node, by TCP: what other pods, UDP and connections that stay
+        open fill the table with at other times is not tried. The 16 ports are the probe pod's own.
     Fix
         Larger: nf_conntrack_max and its hash (NET-CONNTRACK-003), ip_local_port_range. Sooner used again: tcp_tw_reuse with
         tcp_timestamps, nf_conntrack_tcp_timeout_time_wait. Fewer: connections that are kept (NET-INGRESS-005).

@@ -19,6 +19,9 @@ def test_api_reached(node, cluster, verdict):
     Expected
         An answer from each, be it an alert. The ClusterIP is left out where no Service address leads anywhere (no kube-proxy and
         nothing in its place); without probe pods the host network alone is judged.
+    Blind spots
+        The TLS hello ends there: an API server that answers it and then refuses everybody passes. Each way is seen once
+        a run. A load balancer before the API servers that no EndpointSlice names is not asked.
     Fix
         Firewalls and security groups between the node (for pods: the pod range, or the node that masquerades it) and the API
         server's port; the API server's --advertise-address; policies for pods' egress.

@@ -21,6 +21,9 @@ def test_dns_answers(node, cluster, expect, verdict):
         No question without a right answer that is not answered when asked again; 99 of 100 within dns.p99_ms of the profile
         (50 ms), the best round counting. Inconclusive when the pod's own loopback takes half of that. Skipped where no
         Service address leads anywhere (no kube-proxy and nothing in its place).
+    Blind spots
+        The cluster's own name comes from CoreDNS' memory; names that are forwarded are asked for only where the profile
+        has some. One question at a time: a server that fails under load passes.
     Fix
         NET-DNS-005 tells whether it is one server; else look at the path from the node to CoreDNS (NET-SERVICE-001), at
         policies and firewalls for port 53 over both protocols, at CoreDNS' CPU limits and at its upstream.

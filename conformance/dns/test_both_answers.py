@@ -19,6 +19,9 @@ def test_both_dns_answers(node, cluster, verdict):
     Expected
         No pair of which one answer alone is missing both times. Pairs without any answer are NET-DNS-004's; when there
         are only such, inconclusive. Skipped where no Service address leads anywhere.
+    Blind spots
+        The race that drops one of the two now and then passes when the pair is answered the second time: what is found
+        is what always, or often, drops one. Resolvers that use a socket a question do not meet it.
     Fix
         NodeLocal DNSCache (TCP to the cluster's DNS, no NAT), a kernel of 5.1 or later, `single-request-reopen` in dnsConfig.
         When insert_failed grows it is that race (NET-CONNTRACK-002); when it does not, something else drops answers.

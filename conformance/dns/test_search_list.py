@@ -22,6 +22,9 @@ def test_dns_search_list(node, cluster, expect, verdict):
         Every name is found, and each step is answered, be it that there is no such name. At most dns.questions of the profile
         for a name; without it the number is told. Inconclusive when nothing at all is answered. Skipped where no Service
         address leads anywhere.
+    Blind spots
+        The resolver is ours: musl, which asks for all at once, and pods with a dnsConfig of their own ask in other
+        ways.
     Fix
         Fewer questions: a dot at the end of names, dnsConfig with ndots 1 or 2, autopath, NodeLocal DNSCache. A step that is
         not answered: look at the plugins kubernetes and forward in the Corefile.

@@ -27,6 +27,10 @@ def test_on_the_wire(node, cluster, expect, verdict):
         masqueraded, fails; one that was not seen at all never passes: inconclusive, whether or not the control's packets were
         seen, and so is a capture that dropped some. For wireguard no plain text, the control's packets, and as many encrypted
         packets of one length as were sent: they could be somebody else's.
+    Blind spots
+        What a SmartNIC or a switch does to packets happens behind the captured device. Other pods' packets may go
+        another way, where routes or tunnels are chosen by source, port or mark. Encrypted packets are told by their
+        number and length alone.
     Fix
         Calico: ipipMode, vxlanMode, natOutgoing of the IPPool. Flannel: Backend.Type. Cilium: routing-mode, ipv4-native-routing-
         cidr, encryption. Masqueraded: the ranges that ip-masq-agent or the CNI spares (clusterCIDR of kube-proxy).

@@ -18,6 +18,8 @@ def test_hsts(measure, expect, verdict):
         The certificate is not judged: it is the controller's default one.
     Expected
         max-age of hsts_max_age of the route at least. Skipped where no route has that.
+    Blind spots
+        The controller's general setting is seen. An annotation may say otherwise for your own hosts.
     Fix
         ingress-nginx: hsts, hsts-max-age. nginx: add_header Strict-Transport-Security "max-age=31536000" always.
     References

@@ -19,6 +19,9 @@ def test_ingress_reached(measure, expect, verdict):
     Expected
         Every request is answered by that pod. Inconclusive when not even those straight to it are. Skipped without
         ingress.routes in the profile.
+    Blind spots
+        The client is a pod: name servers, firewalls and load balancers outside are on the way only where the route's
+        address leads through them.
     Fix
         404: the controller does not take it (class, rights to read, its log); a Gateway has to let routes of the run's namespace
         in (allowedRoutes; --k8snet-namespace names one), and its listener the name (domain of the route). 502, 503, 504: it

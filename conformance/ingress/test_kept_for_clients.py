@@ -19,6 +19,9 @@ def test_kept_for_clients(measure, expect, verdict):
         connections when they are configured anew. As a control the same requests go straight to the pod.
     Expected
         One connection. Inconclusive when the control was closed as well. Skipped without ingress.routes.
+    Blind spots
+        HTTP/1.1 without pauses: how long an idle connection is kept is not waited for, neither by the ingress nor by
+        what stands before it.
     Fix
         ingress-nginx: keep-alive-requests, keep-alive. nginx: keepalive_requests (100 before 1.19.10), keepalive_timeout.
     References

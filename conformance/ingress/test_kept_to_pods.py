@@ -20,6 +20,8 @@ def test_kept_to_pods(measure, expect, verdict):
         At least requests_per_connection of the route (20), on average. Inconclusive when the control counts otherwise, and when
         the ingress closed the client's own connections so often that it may be many processes that answered. Skipped without
         ingress.routes.
+    Blind spots
+        One client at a time: with many, the connections that the ingress keeps to a pod may not suffice.
     Fix
         ingress-nginx: upstream-keepalive-connections (not 0) and upstream-keepalive-requests. nginx: keepalive in the upstream,
         proxy_http_version 1.1 and proxy_set_header Connection "". HAProxy: http-reuse. Also look for backends that close.

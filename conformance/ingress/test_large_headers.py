@@ -19,6 +19,8 @@ def test_large_headers(measure, expect, verdict):
     Expected
         Both are answered by the pod, and it got the whole header: header_bytes of the route (12288). Inconclusive when the
         control does not pass. Skipped without ingress.routes.
+    Blind spots
+        One header of that length, over HTTP/1.1: many short ones together, and the limits of HTTP/2, are not tried.
     Fix
         ingress-nginx: large-client-header-buffers (4 8k by default) for requests, proxy-buffer-size (4k by default) for
         answers. nginx: large_client_header_buffers, proxy_buffer_size with proxy_busy_buffers_size. Envoy:

@@ -23,6 +23,9 @@ def test_rolling_restart(measure, expect, verdict):
         No request fails from the change on. One that finds its kept connection closed is sent again over a new one, as clients do.
         Inconclusive when the new pod got no request although none failed. Skipped without ingress.routes, with one probe pod
         alone, and without the right.
+    Blind spots
+        No container is started or ended: how your own workloads become ready, and what they do at SIGTERM, is not
+        tried. Requests are short; streams that outlive drain_s end in any case.
     Fix
         Let the controller watch EndpointSlices, and reload quickly enough: look at its log and its processor. Let it try the next
         endpoint (ingress-nginx: proxy-next-upstream, not off; HAProxy: option redispatch; Envoy: retry_on connect-failure).

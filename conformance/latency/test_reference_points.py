@@ -18,6 +18,8 @@ def test_reference_points(node, expect, verdict):
         resolved before. No address is contacted that the profile does not name.
     Expected
         p50 at most max_p50_ms of the point, and a connection at all. Skipped where no profile has latency.points.
+    Blind spots
+        A handshake, not an exchange of data: a proxy or firewall that answers it in the point's stead is what is timed.
     Fix
         `mtr` to the point from the node, the provider's routes, the egress gateway or proxy that pods leave by.
     References

@@ -23,6 +23,10 @@ def test_silent_loss(node, expect, verdict):
     Expected
         Loss of reach.loss of the profile at most; else none. Inconclusive when the captures dropped packets themselves, or the
         receiver's own buffer did. A loss that does not come back right after is told, and is no fault.
+    Blind spots
+        A loss of less than one packet in a thousand may show nothing in one run, nor do bursts rarer than the seconds
+        it lasts. Of many equal paths (ECMP, bonds) those that none of the 32 ports is hashed to are not walked. Large
+        packets are NET-MTU-005's.
     Fix
         Before the source's uplink: egress policies, `tc -s qdisc`, the firewall's FORWARD and POSTROUTING. Between the uplinks:
         NIC and switch counters (`ethtool -S`), cloud security groups, duplicate addresses. Behind the target's uplink: its

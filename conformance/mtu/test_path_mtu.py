@@ -26,6 +26,8 @@ def test_path_mtu(node, verdict):
         hole), or a device on the way says that it carries less (path MTU discovery works). Loss that meets all sizes is a
         remark. A device of the node itself that is narrower than its pods is judged by the other MTU checks. Inconclusive when
         most small packets stay away too, and when one byte more than the MTU is not refused: what is sent may be fragmented then.
+    Blind spots
+        One flow a pair: of many equal paths one is walked. Paths out of the cluster, and by way of a Service, are not.
     Fix
         Raise the MTU of what lies between, or lower that of the pods (Calico: mtu, Flannel: Backend.MTU, Cilium: mtu) to the
         size that passes. Let ICMP type 3 code 4 (ICMPv6 type 2) pass firewalls.

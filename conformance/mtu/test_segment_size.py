@@ -20,6 +20,8 @@ def test_segment_size(node, verdict):
         The smaller MTU of both pods, less 40 bytes of headers (IPv6: 60) and 12 more where timestamps are in use. Paths on which
         no connection opens are told, and judged by NET-REACH-001. Where the kernel has learnt of a narrower path segments follow
         it, which is told: NET-MTU-005 judges paths.
+    Blind spots
+        The size that both ends agreed on; whether segments of that size arrive is NET-MTU-005's to say.
     Fix
         Look for TCPMSS in iptables and nftables of both nodes and of routers between them, and for advmss in `ip route`.
     References

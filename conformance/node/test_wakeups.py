@@ -21,6 +21,9 @@ def test_wakeups(k8snet_node, documents, expect, verdict):
         Less than node.late of the profile (0.1) of the time in gaps; from a quarter of that on it is advice. Without a profile's
         node.late, more is advice as well where it is at most three times what is usual among the other nodes: then no node is
         the odd one, and what they all run on is short of processors.
+    Blind spots
+        One thread for one second: a processor that it did not run on may be late, and so may the node in the next
+        minute.
     Fix
         `top` and `pidstat` on the node; CPU limits and nice values of what runs there; another host or machine type when steal
         is high (NET-NODE-001), or when all nodes of one host show it.

@@ -25,6 +25,9 @@ def test_enforced(node, expect, verdict):
         proves nothing: inconclusive. Skipped where nobody is known to enforce policies and the profile's policy.enforced does
         not say that somebody does; nothing is made then. So it is with the agent of the AWS VPC CNI, which leaves pods without an
         owner, such as these, alone. Without the right to create NetworkPolicies it is skipped as well.
+    Blind spots
+        The policy is the run's own, for pods of its own: whether yours say what you mean is not seen. IPv6, SCTP, ranges of addresses
+        (ipBlock), ports by name, connections that are open when a policy is made, and what the node itself sends are not tried.
     Fix
         Look at the CNI's agent on the node (calico-node, cilium, antrea-agent, kube-router, aws-node): its log, and whether it
         reaches the API server. On the same node alone: net.bridge.bridge-nf-call-iptables = 1 and the module br_netfilter, where

@@ -23,6 +23,9 @@ def test_load_balancer_owner(documents, verdict):
         One machine, by however many of its devices. None is fine for Services without ready endpoints, which MetalLB does not
         announce. Inconclusive where a node alone can ask, and where not even another node's address is answered. Skipped where no
         address is in a node's subnet (clouds, BGP), for IPv6 and for ipMode Proxy.
+    Blind spots
+        A switch that answers ARP in others' stead, or keeps it from them, hides a second owner. Nothing is seen of
+        addresses that are announced by BGP, of a cloud's, and of IPv6.
     Fix
         Two: `ip neigh`, arping -I eth0 ADDRESS; strictARP: true for kube-proxy's ipvs mode (NET-PROXY-005); pools of MetalLB that
         overlap with DHCP or another cluster's. None: the speaker's log and its node selectors.

@@ -17,6 +17,9 @@ def test_node_reaches_pods(node, verdict):
         From the node's own network namespace the small server in every probe pod is asked, as for NET-REACH-001.
     Expected
         An answer from the right pod to each; built in.
+    Blind spots
+        From the node's main routing table: a VRF, or a daemon that binds to another of its addresses, may go another
+        way.
     Fix
         `ip route get` the named address on the named node. Where pods reach the same pod and the node does not, look at the
         source address that the node takes (`src` of the route) and at the way back from the pod to it.

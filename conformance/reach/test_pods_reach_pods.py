@@ -20,6 +20,9 @@ def test_pods_reach_pods(node, verdict):
         in the ring.
     Expected
         An answer from the right pod to each; built in. An answer at the second try only is advice.
+    Blind spots
+        The probe's own ports, over TCP and UDP: SCTP, ICMP and what a firewall closes port by port are not tried, nor
+        are nodes that are no pair of this run. NetworkPolicies of your own namespaces do not hold in the run's.
     Fix
         `ip route get` the named address on the named node, then NET-ENCAP-001 and NET-LOSS-001: they say where packets go and
         where they end. Where a policy blocks the probe pods, it is named and the verdict is inconclusive: allow what

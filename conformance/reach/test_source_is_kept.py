@@ -18,6 +18,8 @@ def test_source_is_kept(node, verdict):
     Expected
         The pod's own address; built in. Inconclusive where no other pod was reached. A CNI that masquerades between nodes on
         purpose takes a waiver.
+    Blind spots
+        Between probe pods alone: masquerading towards other ranges is NET-REACH-005's, and through a Service nobody's.
     Fix
         Leave the pods' ranges out of masquerading: natOutgoing and the IPPools of Calico, ipMasq and the bridge plugin,
         --cluster-cidr and --masquerade-all of kube-proxy, nonMasqueradeCIDRs of ip-masq-agent.

@@ -20,6 +20,9 @@ def test_affinity(node, cluster, verdict):
     Expected
         One endpoint answers all. Inconclusive when fewer than two are answered; skipped where the Service has one endpoint, and
         where no Service address leads anywhere.
+    Blind spots
+        Seconds, not hours: the timeout is compared by NET-PROXY-006, and not waited for. Clients that share one address
+        outside are one client.
     Fix
         ipvs: the virtual server has to be persistent (`ipvsadm -Ln`, flag -p). iptables: xt_recent in the kernel. Cilium:
         session-affinity. NET-PROXY-006 compares the tables.

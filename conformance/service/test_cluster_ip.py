@@ -23,6 +23,9 @@ def test_cluster_ip(node, cluster, verdict):
     Expected
         Every connection is answered by that endpoint. Skipped on a cluster of one node, and where no Service address leads
         anywhere (no kube-proxy and nothing in its place).
+    Blind spots
+        The Services are the run's own and new, over TCP: entries that are wrong for others are found by NET-PROXY-006
+        and -009 and NET-ABSENCE-007, which compare tables.
     Fix
         kube-proxy (or what stands for it) on the named node: its log, NET-PROXY-006 and NET-PROXY-008. If only the host or only
         the pod fails: masquerading, rp_filter, checksum offload of the tunnel device (`ethtool -K flannel.1 tx off`).

@@ -24,11 +24,12 @@ def test_data_path(node, cluster, expect, verdict):
         the rest is skipped; so is a data path whose counters are not read (Cilium and other replacements of kube-proxy).
         Inconclusive when no connection was answered, when kube-proxy's rules were written anew whenever they were read, and when
         nothing had any beside a CNI that can serve Services itself, unless a profile names the mode.
+    Blind spots
+        What answers in the place of an endpoint behind the right table; NET-PROXY-006 compares its servers.
     Fix
         Look at what is named: `iptables-save -c -t nat`. Take out rules that nobody owns; run one kube-proxy a node only. After
         a change of mode restart the node, or `kube-proxy --cleanup`.
     References
-        kubernetes pkg/proxy/ipvs, pkg/proxy/iptables; linux net/netfilter/ipvs/ip_vs_conn.c. Blind to what answers in the place of an
-        endpoint behind the right table; NET-PROXY-006 compares its servers.
+        kubernetes pkg/proxy/ipvs, pkg/proxy/iptables; linux net/netfilter/ipvs/ip_vs_conn.c.
     """
     verdict(service.data_path(BalanceRecord.from_document(node.document("balance")), node.facts, expect.proxy, cluster))

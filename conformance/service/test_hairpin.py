@@ -20,6 +20,8 @@ def test_hairpin(node, cluster, verdict):
         35 s: every proxy must have seen the Service then.
     Expected
         Every connection is answered. Of more than 16 nodes those without a Service are skipped; else as NET-SERVICE-001.
+    Blind spots
+        A Service of one endpoint, over TCP: where there are more, a pod meets itself now and then, in the same way.
     Fix
         hairpinMode of the CNI's bridge plugin, masqueradeAll or clusterCIDR of kube-proxy, the set KUBE-LOOP-BACK in ipvs mode.
     References

@@ -22,6 +22,9 @@ def test_idle(node, cluster, verdict):
         Both are alive. When the one that is used ends as well, nothing is proved (inconclusive). Where IPVS would forget the
         connection before the kernel asks for the first time, that is advice when the time asked for was shorter. Skipped where it is
         not asked for, and where no Service address leads anywhere.
+    Blind spots
+        The time that was asked for, and no longer. From pod to pod: firewalls and NAT outside the cluster are not on
+        the way.
     Fix
         Let pods ask earlier (net.ipv4.tcp_keepalive_time=600, keep-alive of clients and servers), or IPVS remember longer.
     References

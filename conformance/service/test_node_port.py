@@ -22,6 +22,9 @@ def test_node_port(node, cluster, documents, verdict):
     Expected
         Every connection is answered by that endpoint. Failures of a pod that reached no Service at all say nothing of this
         node and are told only. Skipped as NET-SERVICE-001.
+    Blind spots
+        Clients are pods of the cluster: what is between those outside and the node is not on the way.
+        externalTrafficPolicy Local is not tried; NET-PROXY-006 compares what it asks for.
     Fix
         Let the nodes' firewalls pass the NodePort range (30000-32767) between nodes; kube-proxy's nodePortAddresses has to cover
         the InternalIP; else as NET-SERVICE-001.

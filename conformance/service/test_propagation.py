@@ -22,6 +22,9 @@ def test_propagation(node, cluster, expect, verdict):
         Neither takes longer than service.propagation_s of the profile (30 s). The connection is kept, where kube-proxy serves.
         Inconclusive where the node never used that endpoint. Skipped where the Service has one endpoint, and where the run may not
         patch pods.
+    Blind spots
+        A label that is taken away, not a container that ends: what your pods do at SIGTERM is not seen. One change at a
+        time: on an API server that has hundreds to tell, each takes longer.
     Fix
         Both on all nodes: kube-controller-manager (EndpointSlice controller), the API server's load. On one: kube-proxy there, its log,
         its way to the API server, minSyncPeriod, NET-PROXY-008. Connections: `net.ipv4.vs.expire_nodest_conn`.

@@ -25,6 +25,9 @@ def test_scale(node, cluster, expect, verdict):
         the fewest, or latency.slack_ms (1 ms) more. In
         iptables mode that is advice, unless the profile gives the factor. Every connection is answered, and the last frontend
         within 60 s and 50 ms for each. Skipped where it is not asked for, and where no Service address leads anywhere.
+    Blind spots
+        All frontends lead to one endpoint: what many endpoints a Service cost is not in it, nor what a change costs
+        while there are so many.
     Fix
         kube-proxy's mode: nftables (or ipvs) in the place of iptables.
     References

@@ -22,6 +22,9 @@ def test_answers_under_load(pair, expect, verdict):
         is more, and at most latency.loaded_p50_ms of the profile. Inconclusive when it depends on which of the host takes is right. Where
         no answers between nodes come (a firewall), the profile's limit alone counts. A queue of the uplink that hosts fill as well is found
         by that limit alone.
+    Blind spots
+        The load goes one way: what happens to answers when both ways are full is not tried. A queue that nodes fill as
+        well is seen only where the profile gives latency.loaded_p50_ms.
     Fix
         `tc -s qdisc` on both nodes and on the pods' devices: fq or fq_codel in place of pfifo and of a tbf with a long queue
         (kubernetes.io/ingress-bandwidth and egress-bandwidth make one); NET-KERNEL-003.

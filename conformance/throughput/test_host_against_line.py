@@ -19,6 +19,9 @@ def test_host_against_line(pair, expect, verdict):
         throughput.line_share of the profile (0.85) of that payload. The line rate is throughput.line_rate of the profile;
         else the NIC's speed on bare metal. Virtual NICs report fiction: without a profile the check is skipped there, with
         that reason.
+    Blind spots
+        The line rate is believed as the profile, or the NIC, gives it. One stream may not fill a line that takes
+        several.
     Fix
         `ethtool <uplink>` on both nodes, the switch port, limits of the machine type; drops in `ip -s link`.
     References

@@ -22,6 +22,10 @@ def test_pod_against_host(pair, expect, verdict):
         takes differ by more than 15 % and that decides, when more than 10 % of the bytes were somebody else's and that
         could, and when the host path is far below a known line rate. A take that went wrong is an error, never a number.
         A weak pair says what it has in common with the other weak ones: a node that they lead into, out of or both, or nothing.
+    Blind spots
+        One stream for a few seconds: what several would get where flows are spread (bonds, many queues) is not seen,
+        and nothing of other hours. What slows nodes and pods alike is NET-THROUGHPUT-002's. Pairs that are not chosen
+        (--k8snet-load-pairs) are not measured.
     Fix
         Look at NET-MTU-001 and NET-ENCAP-001 first; then at bandwidth annotations and tc on the pods' devices, offloads
         (ethtool -k), and the CPU of both nodes during the take.

@@ -21,6 +21,9 @@ def test_udp(pair, expect, verdict):
         (RFC 3550) is at most throughput.udp_jitter_ms of the profile, and told without it. Inconclusive when the sender did not get
         to the rate, when the nodes themselves lose more than that (a lower rate helps then: the receiver's socket overflows), and when it
         depends on which of the nodes' takes is right.
+    Blind spots
+        One flow of large datagrams for three seconds: small ones at the same rate are many more packets, and may be
+        lost where these are not.
     Fix
         `tc -s qdisc` and drops of the devices on the way (NET-NODE-001, NET-LOSS-001), net.core.rmem_default of the receiver,
         bandwidth limits of pods, a CPU limit of who receives.

@@ -64,6 +64,7 @@ def test_page(check: Check) -> None:
     assert (ROOT / check.doc).read_text() == check.page(), "run: k8snet checks --write-docs docs/checks"
     for section in ("## Why", "## How it is measured", "## Expected", "## Fix", "## References"):
         assert check.page().count(f"\n{section}\n") == 1
+    assert ("\n## Blind spots\n" in check.page()) == (check.level != "read"), "what is measured says what its method does not see"
     assert f"Area {check.area}, level {check.level}, judged per {check.subject}." in check.page()
 
 
