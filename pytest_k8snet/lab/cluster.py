@@ -185,20 +185,24 @@ class Start:
         *,
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
-    ) -> None:
+    ) -> ProcessRef:
         log = self._folder.logs / f"{name}.log"
         started = namespace.start(name, argv, log=log, environment={**self._environment, **(environment or {})}, pass_fds=pass_fds)
         self._recorder.add(started)
+        return started
 
     def _start_nodes(self, namespace: Namespace, identities: control_plane.Identities) -> None:
         key, line = ssh_pair(f"k8snet-lab-{self._settings.name}")
         write_file(self._folder.ssh / "id_ed25519", key, mode=0o600)
         writer = NodeWriter(self._settings, self._plan, self._prepared, self._kernel, identities, line)
-        known_hosts = ""
+        known_hosts, started = "", []
         for node in self._plan.nodes:
             known_hosts += f"{node.name} {writer.write(node, self._folder.node(node.name))}\n"
             command = self._kernel.command(node, self._folder.node(node.name), NODE_MEMORY_MIB)
-            self._start(namespace, node.name, command, environment=self._kernel.environment)
+            started.append(self._start(namespace, node.name, command, environment=self._kernel.environment))
+        if self._kernel.loses_its_timer:
+            nodes = [f"{process.pid}:{process.start_ticks}" for process in started]
+            self._start(namespace, "awake", [sys.executable, "-m", "pytest_k8snet.lab.awake", *nodes])
         write_file(self._folder.ssh / "known_hosts", known_hosts)
 
     def _forward(self, namespace: Namespace, identities: control_plane.Identities) -> None:

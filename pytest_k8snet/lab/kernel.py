@@ -38,6 +38,10 @@ class NodeKernel(Protocol):
     def patience(self) -> float:
         """How many times longer things may take on it than on User-Mode Linux."""
 
+    @property
+    def loses_its_timer(self) -> bool:
+        """Whether it has to be woken now and then (lab/awake.py)."""
+
     def mounts(self) -> Iterator[str]:
         """Give the lines of fstab that bring the lab's folders on this machine into the node."""
 
@@ -97,6 +101,11 @@ class UserModeLinux:
     def patience(self) -> float:
         """One: it is what all others are compared with."""
         return 1.0
+
+    @property
+    def loses_its_timer(self) -> bool:
+        """Yes, on a busy machine."""
+        return True
 
     def mounts(self) -> Iterator[str]:
         """Give the lines of fstab."""

@@ -84,6 +84,11 @@ class Qemu:
         return 1.0 if self.accelerator == "kvm" else _TCG_PATIENCE
 
     @property
+    def loses_its_timer(self) -> bool:
+        """No."""
+        return False
+
+    @property
     def _shares(self) -> tuple[Share, ...]:
         # The root, which all kinds of nodes have, brings the modules of another kernel.
         return (Share(self.prepared.kernel_modules, "/usr/lib/modules"), *shares_of(self.prepared))

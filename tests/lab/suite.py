@@ -7,11 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -19,13 +22,16 @@ from pytest_k8snet.catalogue import checks
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.lab.client import LabClient
+from pytest_k8snet.lab.faults.matrix import Row, merged, read_rows, write_rows
 from pytest_k8snet.lab.faults.polling import wait_until
-from pytest_k8snet.lab.faults.table import fault
+from pytest_k8snet.lab.faults.table import FAULTS, fault
+from pytest_k8snet.lab.settings import LabSettings
 from pytest_k8snet.options import LEVELS
 from pytest_k8snet.record.store import LOCKS
 from tests.junit import without_times
 
 BIN = Path(sys.executable).parent
+MATRIX = Path(__file__).parents[2] / "build" / "lab" / "matrix.json"
 Case = tuple[str, str]
 
 #: Checks that have nothing to judge in labs without flannel, BIRD, Cilium, ingress controllers and nftables mode.
@@ -101,6 +107,12 @@ class Lab:
     name: str
     kubeconfig: str
     results: Path
+
+    @cached_property
+    def settings(self) -> LabSettings:
+        """Return what it was asked to be."""
+        (status,) = json.loads(self.command("status", "--json"))
+        return LabSettings.from_json(status["settings"])
 
     def command(self, *argv: str, ok: bool = True) -> str:
         """Run ``k8snet lab ... --name NAME``; return what it printed."""
@@ -200,6 +212,7 @@ def turned_on(lab: Lab, faults: Mapping[str, str], *arguments: str) -> FaultOutc
     levels = {check.id: LEVELS.index(check.level) for check in checks()}
     needed = max(levels[turns.check] for name in faults for turns in fault(name).turns)
     arguments = (f"--k8snet-level={LEVELS[needed]}", *arguments)
+    level = next(given.partition("=")[2] for given in reversed(arguments) if given.startswith("--k8snet-level="))
     title = "+".join(faults)
     by_node: dict[str, list[str]] = {}
     for name, node in faults.items():
@@ -213,15 +226,37 @@ def turned_on(lab: Lab, faults: Mapping[str, str], *arguments: str) -> FaultOutc
         with ThreadPoolExecutor(max_workers=len(by_node)) as nodes:
             [*nodes.map(act, by_node)]
 
+    times = [time.monotonic()]
     try:
         on_each_node("apply", 1)
+        times.append(time.monotonic())
         outcome = lab.run_suite(title, *arguments)
+        times.append(time.monotonic())
     finally:
         on_each_node("revert", -1)
+    times.append(time.monotonic())
     declared = set()
     for name, node in faults.items():
         listed = {item["name"]: item["turns"] for item in json.loads(k8snet("lab", "fault", "list", "--json", "--node", node))}
         declared |= {(turn["check"], turn["subject"].format(node=node), turn["verdict"]) for turn in listed[name]}
+    apply_s, run_s, revert_s = (round(end - begin, 1) for begin, end in pairwise(times))
+    row = Row(
+        faults=dict(faults),
+        network=lab.settings.network,
+        proxy_mode=lab.settings.proxy_mode,
+        ip_family=lab.settings.ip_family,
+        node_kernel=lab.settings.kernel,
+        nodes=lab.settings.nodes,
+        level=level,
+        day=datetime.now(UTC).date().isoformat(),
+        apply_s=apply_s,
+        run_s=run_s,
+        revert_s=revert_s,
+        turned=len(outcome.noteworthy),
+        missing=tuple(sorted(declared - outcome.noteworthy)),
+        beyond=tuple(sorted(outcome.noteworthy - declared)),
+    )
+    write_rows(MATRIX, merged(read_rows(MATRIX), [row], faults=[known.name for known in FAULTS]))
     return FaultOutcome(outcome.exit_status, outcome.verdicts, outcome.messages, outcome.output, declared)
 
 
