@@ -280,7 +280,8 @@ class Reading:
         """Yield the keys that files of sysctl.d assign and a question is about."""
         asked = set(self._question.sysctls)
         for text in texts:
-            keys = {line.partition("=")[0].strip().replace("/", ".") for line in text.splitlines() if "=" in line and line[0] not in "#;"}
+            named = [line.partition("=")[0].strip() for line in text.splitlines() if "=" in line and line[0] not in "#;"]
+            keys = {name.lstrip("-").replace("/", ".") for name in named}
             yield from sorted(keys & asked)
 
     def _modules(self) -> set[str]:
