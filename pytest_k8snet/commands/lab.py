@@ -283,16 +283,19 @@ def fault_group() -> None:
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the page of all faults into this file (for maintainers: docs/faults.md).",
+    help="Write the page of all faults into this file, with the times of faults.json beside it (for maintainers: docs/faults.md).",
 )
 def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
     """List all faults, and the cases of the suite that each of them turns."""
+    from pytest_k8snet.lab.faults.matrix import read_rows
     from pytest_k8snet.lab.faults.table import FAULTS, labs_of, page, to_json
     from pytest_k8snet.options import Settings
     from pytest_k8snet.plan import choose_pairs
 
     if file is not None:
-        file.write_text(page(), encoding="utf-8")
+        with _told():
+            rows = read_rows(file.with_suffix(".json"))
+        file.write_text(page(rows), encoding="utf-8")
         click.echo(f"{len(FAULTS)} faults written to {file}")
         return
     names = [f"node-{number}" for number in range(1, nodes + 1)]

@@ -1,7 +1,7 @@
-"""The lab's ingress: a real nginx in a pod, and a small controller beside it.
+"""The lab's ingress: a real nginx in a pod, and a small controller beside it, which stands in for ingress-nginx.
 
-It follows Ingresses of the class ``nginx`` and HTTPRoutes of the Gateway ``ingress/nginx``. The kinds of the Gateway API are there without
-the schema that its makers' have.
+It has that one's label, flag and ConfigMap, so that what reads those of ingress-nginx reads its. It follows Ingresses of the class
+``nginx`` and HTTPRoutes of the Gateway ``ingress/nginx``. The kinds of the Gateway API are there without the schema that its makers' have.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from pytest_k8snet.lab.addresses import AddressPlan
 
 NAMESPACE = "ingress"
-NAME = "ingress"  # of Service, Deployment, account and the ConfigMap of settings
+NAME = "ingress"  # of Service, Deployment and account
+SETTINGS = "ingress-nginx-controller"  # the ConfigMap, called as by ingress-nginx' own manifests
 CLASS = "nginx"
 CONTROLLER = "k8snet.lab/nginx"
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 GATEWAY_KINDS = {"Gateway": "gateways", "HTTPRoute": "httproutes"}
 PROGRAM = "ingress-program"
+PROGRAM_FILE = "nginx-ingress-controller.py"
 TLS = "ingress-tls"
 LABELS = {"app": NAME}
+KNOWN_BY = {"app.kubernetes.io/name": "ingress-nginx"}
 PORTS = {"http": 80, "https": 443}
 
 TUNED = {
@@ -51,7 +54,7 @@ def manifests(plan: AddressPlan, image: str) -> Iterator[Mapping[str, Any]]:
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     yield from (_definition(kind, plural) for kind, plural in GATEWAY_KINDS.items())
     yield from account(NAMESPACE, NAME, rules)
-    yield _object("v1", "ConfigMap", PROGRAM, data={"controller.py": Path(ingress_controller.__file__).read_text()})
+    yield _object("v1", "ConfigMap", PROGRAM, data={PROGRAM_FILE: Path(ingress_controller.__file__).read_text()})
     yield settings(TUNED)
     pair = Authority("ingress of the lab").issue("ingress", dns=["*.k8snet.invalid"])
     content = {"tls.crt": base64.b64encode(pair.certificate).decode(), "tls.key": base64.b64encode(pair.key).decode()}
@@ -88,9 +91,11 @@ def service() -> dict[str, Any]:
     return _object("v1", "Service", NAME, spec={"selector": LABELS, "ports": ports})
 
 
-def settings(values: Mapping[str, str]) -> dict[str, Any]:
-    """Give the ConfigMap of settings."""
-    return _object("v1", "ConfigMap", NAME, data=dict(values))
+def settings(values: Mapping[str, str], annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Give the ConfigMap of settings, and of what has no key there."""
+    config_map = _object("v1", "ConfigMap", SETTINGS, data=dict(values))
+    config_map["metadata"]["annotations"] = dict(annotations or {})
+    return config_map
 
 
 def _object(version: str, kind: str, name: str, **content: Any) -> dict[str, Any]:
@@ -102,7 +107,6 @@ def _deployment(plan: AddressPlan, image: str) -> dict[str, Any]:
         "KUBERNETES_SERVICE_HOST": plan.api_address,  # its own address, so that it does not wait for kube-proxy
         "KUBERNETES_SERVICE_PORT": str(API_PORT),
         "POD_NAMESPACE": NAMESPACE,
-        "SETTINGS": NAME,
         "INGRESS_CLASS": CLASS,
         "GATEWAY": f"{NAMESPACE}/{CLASS}",
     }
@@ -110,7 +114,8 @@ def _deployment(plan: AddressPlan, image: str) -> dict[str, Any]:
         "name": "nginx",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-I", "-u", "/etc/ingress/controller.py"],
+        "command": ["python3", "-I", "-u", f"/etc/ingress/{PROGRAM_FILE}"],
+        "args": [f"--configmap=$(POD_NAMESPACE)/{SETTINGS}"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"name": name, "containerPort": port} for name, port in PORTS.items()],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 80}, "periodSeconds": 2, "timeoutSeconds": 5},
@@ -122,11 +127,12 @@ def _deployment(plan: AddressPlan, image: str) -> dict[str, Any]:
     pod = {
         "serviceAccountName": NAME,
         "terminationGracePeriodSeconds": 1,
-        "dnsPolicy": "Default",  # it asks for no name
         "nodeSelector": {"kubernetes.io/hostname": plan.nodes[-1].name},  # the same at every start
         "tolerations": [{"operator": "Exists"}],
         "containers": [container],
         "volumes": [{"name": "program", "configMap": {"name": PROGRAM}}, {"name": "tls", "secret": {"secretName": TLS}}],
     }
     template = {"metadata": {"labels": LABELS}, "spec": pod}
-    return _object("apps/v1", "Deployment", NAME, spec={"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template})
+    deployment = _object("apps/v1", "Deployment", NAME, spec={"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template})
+    deployment["metadata"]["labels"] = {**LABELS, **KNOWN_BY}
+    return deployment

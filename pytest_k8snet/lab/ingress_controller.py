@@ -1,11 +1,15 @@
 """The lab's ingress controller: follows Ingresses, HTTPRoutes and endpoints, writes nginx' configuration, lets the real nginx take it in.
 
 It runs in a pod, from a ConfigMap, with the standard library alone. What is configured is in a second ConfigMap, by the keys that
-ingress-nginx has; one that is not there leaves nginx at its own default.
+ingress-nginx has; one that is not there leaves nginx at its own default, and one that is not known here changes nothing. As ingress-nginx
+does it has nginx test what it has written, and leaves the file that is in force where nginx refuses the new one.
+
+What has no key in ingress-nginx, which has flags for some of it, is in that ConfigMap's annotations.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -20,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-CONFIGURATION = Path("/tmp/nginx.conf")  # noqa: S108 - of a pod of its own
+CONFIGURATION, NEW = Path("/tmp/nginx.conf"), Path("/tmp/nginx.new")  # noqa: S108 - of a pod of its own
+ANNOTATION = "k8snet.lab/"
+REFUSED = "nginx refuses the new configuration"
 CERTIFICATE = "/etc/ingress-tls/tls"
 WATCH_S = 300
 AGAIN_S = 1.0
@@ -196,15 +202,32 @@ def _directive(name: str, value: str | None) -> list[str]:
     return [] if value is None else [f"  {name} {value};"]
 
 
+def settings_of(config_map: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a ConfigMap says: its data, and those of its annotations that are this controller's."""
+    annotations = (config_map.get("metadata") or {}).get("annotations") or {}
+    own = {name.removeprefix(ANNOTATION): value for name, value in annotations.items() if name.startswith(ANNOTATION)}
+    return {**(config_map.get("data") or {}), **own}
+
+
+def refused(text: str) -> str | None:
+    """Let nginx test a configuration; return what it says when it does not take it."""
+    NEW.write_text(text)
+    tested = subprocess.run(["nginx", "-t", "-q", "-c", str(NEW)], capture_output=True, text=True, check=False)
+    return None if tested.returncode == 0 else tested.stderr.strip().replace("\n", "; ")
+
+
 def main() -> None:
     """Follow the cluster until nginx ends."""
-    names = ("POD_NAMESPACE", "SETTINGS", "INGRESS_CLASS", "GATEWAY")
-    namespace, settings_map, ingress_class, gateway = (os.environ[name] for name in names)
+    given = argparse.ArgumentParser()
+    given.add_argument("--configmap", required=True, metavar="NAMESPACE/NAME")
+    settings_map = given.parse_args().configmap
+    namespace, _, name = settings_map.partition("/")
+    ingress_class, gateway = (os.environ[name] for name in ("INGRESS_CLASS", "GATEWAY"))
     changed = threading.Event()
     ingresses = Watch("/apis/networking.k8s.io/v1/ingresses", changed)
     routes = Watch("/apis/gateway.networking.k8s.io/v1/httproutes", changed)
     slices = Watch("/apis/discovery.k8s.io/v1/endpointslices", changed)
-    maps = Watch(f"/api/v1/namespaces/{namespace}/configmaps", changed, f"fieldSelector=metadata.name%3D{settings_map}")
+    maps = Watch(f"/api/v1/namespaces/{namespace}/configmaps", changed, f"fieldSelector=metadata.name%3D{name}")
     for watch in (ingresses, routes, slices, maps):
         watch.known.wait()
     nginx: subprocess.Popen[bytes] | None = None
@@ -215,14 +238,17 @@ def main() -> None:
             continue
         time.sleep(QUIET_S)
         changed.clear()
-        settings = maps.objects.get(f"{namespace}/{settings_map}", {}).get("data") or {}
+        settings = settings_of(maps.objects.get(settings_map, {}))
         rules = [*rules_of_ingresses(ingresses.objects, ingress_class), *rules_of_routes(routes.objects, gateway)]
         told = endpoints.take(slices.objects, float(settings.get("endpoints-delay", "0")), time.monotonic())
         wanted = configuration(rules, told, settings)
         if wanted == before:
             continue
-        CONFIGURATION.write_text(wanted)
         before = wanted
+        if (why := refused(wanted)) is not None:
+            print(f"{REFUSED}: {why}", flush=True)
+            continue
+        CONFIGURATION.write_text(wanted)
         if nginx is None:
             nginx = subprocess.Popen(["nginx", "-c", str(CONFIGURATION), "-g", "daemon off;"])
         else:

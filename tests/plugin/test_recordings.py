@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from pytest_k8snet.catalogue import checks
 from pytest_k8snet.cli import main
 from pytest_k8snet.lab.faults.table import fault, turned
 from tests.junit import without_times
@@ -18,13 +19,17 @@ RECORDINGS = ROOT / "tests" / "recordings"
 NAMES = sorted(path.parent.name for path in RECORDINGS.glob("*/recording.json"))
 
 
+def profiles_of(place: Path) -> list[str]:
+    """Return the options that name a recording's profiles: as this version has them, not as they were then."""
+    names = json.loads((place / "run.json").read_text())["settings"]["profile"]["value"].split(", ")
+    return [f"--k8snet-profile={ROOT / name if name.startswith('tests/') else name}" for name in names]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_recording(bench: Bench, name: str) -> None:
     place = RECORDINGS / name
     about = json.loads((place / "recording.json").read_text())
-    profiles = json.loads((place / "run.json").read_text())["settings"]["profile"]["value"].split(", ")
-    # As this version has them, not as they were then.
-    today = [f"--k8snet-profile={ROOT / profile if profile.startswith('tests/') else profile}" for profile in profiles]
+    today = profiles_of(place)
     ran = bench.run(f"--k8snet-replay={place}", *today, "--k8snet-save-bundle=b.tar.zst", fake=False)
     pairs = {json.loads(path.read_text())["subject"] for kind in ("throughput", "udp") for path in (place / kind).glob("*.json")}
     nodes = sorted(path.stem for path in (place / "facts").glob("*.json"))
@@ -66,3 +71,33 @@ def test_every_fault_was_recorded() -> None:
 
     recorded = {title for name in NAMES for title in json.loads((RECORDINGS / name / "recording.json").read_text())["faults"]}
     assert recorded == {known.name for known in FAULTS}
+
+
+#: Checks that no recording shows green, and why.
+NEVER_GREEN = {
+    "NET-CONTROL-007": "no webhook is asked about pods in a healthy lab",
+    "NET-LATENCY-002": "a lab has no point outside of it that a profile could name",
+    "NET-NODE-003": "no node of a lab runs an NTP client",
+    "NET-NODE-004": "the network devices of labs are virtual and tell no speed",
+    "NET-REACH-006": "Services of a lab have addresses of load balancers only where a fault gives them some",
+    "NET-SERVICE-008": "thousands of Services take minutes to make: benchmarks do",
+}
+#: Checks that are green only on nodes beside broken ones: of what is measured when it is asked for, and of a mode that was recorded so.
+BESIDE_A_FAULT = {
+    "NET-CONNTRACK-004": "ipvs-faults-network",
+    "NET-PROXY-009": "nftables-faults-1",
+    "NET-SERVICE-009": "ipvs-faults-services",
+    "NET-THROUGHPUT-005": "ipvs-faults-load",
+}
+
+
+def test_every_check_is_green_on_a_healthy_cluster_or_there_is_a_reason(bench: Bench) -> None:
+    wanted = {check.id for check in checks()} - NEVER_GREEN.keys()
+    green: set[str] = set()
+    for name in (*sorted(HEALTHY, key=lambda name: -len(list((RECORDINGS / name).iterdir()))), *BESIDE_A_FAULT.values()):
+        if wanted - green:
+            ran = bench.run(f"--k8snet-replay={RECORDINGS / name}", *profiles_of(RECORDINGS / name), fake=False)
+            passed = {case.properties["k8snet_check"] for case in ran.cases.values() if case.verdict == "pass"}
+            green |= passed if name in HEALTHY else passed & {check for check, beside in BESIDE_A_FAULT.items() if beside == name}
+    assert wanted - green == set()
+    assert green & NEVER_GREEN.keys() == set()

@@ -1,4 +1,7 @@
-"""Copies what a replay takes from the run folders that the lab tests left: `python -m tests.recordings.keep build/lab`."""
+"""Copies what a replay takes from the run folders that the lab tests left: `python -m tests.recordings.keep build/lab`.
+
+What was not run is not there, and stays as it was. The times of runs on broken labs go into docs/faults.json.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_k8snet.lab.faults.matrix import merged, read_rows, write_rows
+from pytest_k8snet.lab.faults.table import FAULTS
 from pytest_k8snet.measure.registry import MEASUREMENTS
 from pytest_k8snet.options import DECIDING
 from pytest_k8snet.record.store import RUN
 from tests.lab.iptables_vxlan.test_suite import TOGETHER as TOGETHER_ON_IPTABLES
+from tests.lab.suite import MATRIX
 from tests.lab.test_cilium import TOGETHER as TOGETHER_ON_CILIUM
 from tests.lab.test_dual import TOGETHER as TOGETHER_OF_IPV6
 from tests.lab.test_ipvs_native import TOGETHER
@@ -22,6 +28,7 @@ from tests.lab.test_no_proxy import LEFT_OVER
 from tests.lab.test_policy import TOGETHER as TOGETHER_OF_POLICIES
 
 HERE = Path(__file__).parent
+TIMES = HERE.parents[1] / "docs" / "faults.json"
 OWN_PROFILE = re.compile(r"/[^\s\"]*/(tests/lab/\w+\.yaml)")  # of the lab tests, wherever they were run
 FILES = ("run", "plan", "probes", "profiles")
 KINDS = (*sorted(MEASUREMENTS), "cluster", "shared")
@@ -54,11 +61,14 @@ def keep(results: Path) -> None:
         keep_one(results / "test_networks" / kind / "healthy", kind)
         for number, broken in enumerate(network.faults, start=1):
             keep_one(results / "test_networks" / kind / "+".join(broken), f"{kind}-faults-{number}", broken)
+    write_rows(TIMES, merged(read_rows(TIMES), read_rows(results / MATRIX.name), faults=[known.name for known in FAULTS]))
 
 
 def keep_one(run: Path, name: str, faults: Mapping[str, str] | None = None) -> None:
     """Copy what a replay takes from one run, without the paths of the machine that it was made on."""
     place = HERE / name
+    if not run.exists():
+        return
     if place.exists():
         shutil.rmtree(place)
     sources = [run / f"{file}.json" for file in FILES] + [source for kind in KINDS for source in sorted((run / kind).glob("*.json"))]

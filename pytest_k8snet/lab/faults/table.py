@@ -28,6 +28,7 @@ from pytest_k8snet.lab.faults import (
     service_proxy,
     services,
 )
+from pytest_k8snet.lab.faults.matrix import Row
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (
@@ -98,6 +99,26 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
 
 #: Checks whose failing cases rest on documents alone, and why no lab can have the real thing.
 WITHOUT_FAULT = {
+    "NET-ABSENCE-002": "the lab has no fault of it yet",
+    "NET-CONTROL-001": "the lab has no fault of it yet",
+    "NET-CONTROL-002": "the lab has no fault of it yet",
+    "NET-CONTROL-004": "the lab has no fault of it yet",
+    "NET-CONTROL-005": "the lab has no fault of it yet",
+    "NET-CONTROL-006": "the lab has no fault of it yet",
+    "NET-CONTROL-007": "the lab has no fault of it yet",
+    "NET-DNS-001": "the lab has no fault of it yet",
+    "NET-DNS-002": "the lab has no fault of it yet",
+    "NET-DNS-003": "the lab has no fault of it yet",
+    "NET-MTU-004": "the lab has no fault of it yet",
+    "NET-PROXY-004": "the lab has no fault of it yet",
+    "NET-PROXY-008": "the lab has no fault of it yet",
+    "NET-ABSENCE-004": "User-Mode Linux has no such tables",
+    "NET-CONTROL-003": "a node of the lab has 253 addresses for pods, and its kubelet takes 110 of them at most",
+    "NET-DNS-007": "its list of domains is the usual one, whatever a kubelet writes (NET-DNS-008 judges that); a server that fails for one "
+    "of them alone is no fault of a network",
+    "NET-INGRESS-003": "what it finds is advice: it never fails",
+    "NET-LATENCY-002": "the lab has no point outside of it that a profile could name",
+    "NET-SERVICE-008": "thousands of Services take minutes to make; iptables mode is as slow with them as it is, without a fault",
     "NET-KERNEL-006": "the CNI's bridge plugin turns forwarding on again with the next pod that it makes, a probe pod included",
     "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
     "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
@@ -113,7 +134,8 @@ a time), run the suite and compare, exactly, at the level of the checks that are
 packets as well.
 `k8snet lab fault revert` mends it again.
 
-This page is written by `k8snet lab fault list --write-docs docs/faults.md`.
+This page is written by `k8snet lab fault list --write-docs docs/faults.md`, with what the lab tests noted of their runs
+([how long it takes](#how-long-it-takes)) in `faults.json` beside it.
 """
 _COLUMNS = "| fault | what it breaks | lab | cases it turns |\n|---|---|---|---|\n"
 _WITHOUT = """
@@ -124,6 +146,16 @@ Failing cases of these are judged from documents, in the tests of their judges.
 | check | why |
 |---|---|
 """
+_TIMES = """
+## How long it takes
+
+Each row is one run of the suite on a lab with the faults of the first column at once, on a machine of two cores, which had other work at
+times: seconds to apply them, for the run at the level that shows them, and to revert them; nodes at the same time, the faults of a node one
+after the other. The lab tests write the rows, and `python -m tests.recordings.keep build/lab` takes them over.
+
+| faults | lab | level | apply | run | revert | turned | day |
+|---|---|---|---:|---:|---:|---|---|
+"""
 _SUBJECTS = {
     NODE: "the node",
     PEER_NODE: "its peer",
@@ -133,13 +165,32 @@ _SUBJECTS = {
 }
 
 
-def page() -> str:
-    """Return docs/faults.md: the faults area by area."""
+def page(rows: Sequence[Row] = ()) -> str:
+    """Return docs/faults.md: the faults area by area, and what the runs of `rows` took."""
     areas = dict.fromkeys(known.area for known in FAULTS)
     tables = [f"\n## {area}\n\n{_COLUMNS}{''.join(_row(known) for known in FAULTS if known.area == area)}" for area in areas]
-    return (
-        _HEAD + "".join(tables) + _WITHOUT + "".join(f"| [{check}](checks/{check}.md) | {why} |\n" for check, why in WITHOUT_FAULT.items())
-    )
+    without = "".join(f"| [{check}](checks/{check}.md) | {why} |\n" for check, why in WITHOUT_FAULT.items())
+    return _HEAD + "".join(tables) + _WITHOUT + without + _TIMES + "".join(_timed(row) for row in sorted(rows, key=_place))
+
+
+def _place(row: Row) -> tuple[int, ...]:
+    """Order rows as the faults are ordered."""
+    order = {known.name: number for number, known in enumerate(FAULTS)}
+    return tuple(sorted(order[name] for name in row.faults))
+
+
+def _timed(row: Row) -> str:
+    names = ", ".join(f"`{name}` ({node})" for name, node in row.faults.items())
+    family = {"ipv4": "", "dual": ", both families", "ipv6": ", IPv6 alone"}[row.ip_family]
+    kernel = {"uml": "User-Mode Linux", "qemu": "QEMU"}[row.node_kernel]
+    lab = f"{row.network}, {row.proxy_mode}{family}; {row.nodes} nodes in {kernel}"
+    wrong = [
+        f"{what} {check} of {subject} ({verdict})"
+        for what, cases in (("without", row.missing), ("and", row.beyond))
+        for check, subject, verdict in cases
+    ]
+    result = "; ".join([f"{row.turned} cases, {'exactly those declared' if not wrong else 'not those declared'}", *wrong])
+    return f"| {names} | {lab} | {row.level} | {row.apply_s:.0f} | {row.run_s:.0f} | {row.revert_s:.0f} | {result} | {row.day} |\n"
 
 
 def _row(known: Fault) -> str:

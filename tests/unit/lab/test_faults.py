@@ -9,10 +9,12 @@ import pytest
 
 from pytest_k8snet.catalogue import checks
 from pytest_k8snet.errors import LabError
+from pytest_k8snet.lab.faults.matrix import Row, read_rows
 from pytest_k8snet.lab.faults.model import EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault
 from pytest_k8snet.lab.faults.table import FAULTS, WITHOUT_FAULT, fault, page, to_json, turned
 
 DOCS = Path(__file__).parents[3] / "docs"
+ROWS = read_rows(DOCS / "faults.json")
 
 NODES = ("node-1", "node-2", "node-3")
 PAIRS = ("node-1:node-2", "node-2:node-3", "node-3:node-1", "node-2:node-1")
@@ -72,18 +74,24 @@ def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:
 
 
 def test_the_page_has_every_fault_once_and_links_that_lead_somewhere() -> None:
-    text = page()
+    text = page(ROWS)
     for known in FAULTS:
         assert len(re.findall(rf"^\| `{known.name}` \|.*\|$", text, re.MULTILINE)) == 1, known.name
         assert "|" not in known.summary, known.name
-    assert all((DOCS / link).is_file() for link in re.findall(r"\]\(([^)]+)\)", text))
+    assert all((DOCS / link).is_file() for link in re.findall(r"\]\(([^)#]+)\)", text))
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert (DOCS / "faults.md").read_text() == page(), "write it again: k8snet lab fault list --write-docs docs/faults.md"
+    assert (DOCS / "faults.md").read_text() == page(ROWS), "write it again: k8snet lab fault list --write-docs docs/faults.md"
 
 
-def test_checks_of_nodes_have_a_fault_or_a_reason_why_they_have_none() -> None:
-    known = {check.id for check in checks() if check.area in ("conntrack", "kernel", "node", "pods")}
-    turned_by_faults = {turns.check for fault in FAULTS for turns in fault.turns}
-    assert known - turned_by_faults == WITHOUT_FAULT.keys()
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: "+".join(row.faults))
+def test_what_is_published_of_a_run_is_of_faults_that_there_are_and_of_exactly_their_cases(row: Row) -> None:
+    assert {fault(name).name for name in row.faults} == row.faults.keys()
+    assert (row.missing, row.beyond) == ((), ())
+    assert row.turned > 0
+
+
+def test_every_check_has_a_fault_that_turns_it_red_or_a_reason_why_it_has_none() -> None:
+    turned_by_faults = {turns.check for known in FAULTS for turns in known.turns}
+    assert {check.id for check in checks()} - turned_by_faults == WITHOUT_FAULT.keys()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from pytest_k8snet.lab.ingress import CLASS, TUNED
-from pytest_k8snet.lab.ingress_controller import Endpoints, configuration, rules_of_ingresses, rules_of_routes
+import pytest
+
+from pytest_k8snet.lab import ingress_controller
+from pytest_k8snet.lab.ingress import CLASS, TUNED, settings
+from pytest_k8snet.lab.ingress_controller import Endpoints, configuration, refused, rules_of_ingresses, rules_of_routes, settings_of
 
 
 def ingress(name: str, host: str, *, namespace: str = "ns", ingress_class: str = CLASS) -> dict[str, Any]:
@@ -85,3 +89,20 @@ def test_changed_endpoints_may_be_told_late() -> None:
     assert (late.take(second, 60.0, 63.1), late.pending) == (second, False)
     assert (late.take(first, 60.0, 64.0), late.pending) == (second, True)
     assert (late.take(second, 60.0, 65.0), late.take({}, 60.0, 66.0), late.pending) == (second, {}, False)
+
+
+def test_settings_are_data_and_annotations_of_its_own() -> None:
+    config_map = settings({"keep-alive": "75"}, {"k8snet.lab/watch-namespace": "shop", "else.example/x": "1"})
+    assert settings_of(config_map) == {"keep-alive": "75", "watch-namespace": "shop"}
+    assert settings_of({}) == {}
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_what_nginx_says_of_a_file_that_it_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: bool) -> None:
+    monkeypatch.setattr(ingress_controller, "NEW", tmp_path / "nginx.new")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    nginx = tmp_path / "nginx"
+    nginx.write_text("#!/bin/sh\ngrep -q ' 32k;' $4 && exit 0\necho \"nginx: [emerg] $4:1\nnginx: test failed\" >&2\nexit 1\n")
+    nginx.chmod(0o755)
+    said = refused("large_client_header_buffers 4 32k;" if takes else "large_client_header_buffers 4 64kb;")
+    assert said == (None if takes else f"nginx: [emerg] {tmp_path}/nginx.new:1; nginx: test failed")

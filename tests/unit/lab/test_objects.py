@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from pytest_k8snet.cluster.claims.ingress import CONFIG_MAPS, config_map_of, controllers
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.reading import read_claims, recognise_cni
 from pytest_k8snet.cluster.inventory import kube_proxies
+from pytest_k8snet.cluster.nginx_keys import KEYS
 from pytest_k8snet.expect.profile import load_profiles
 from pytest_k8snet.lab import kube_router
 from pytest_k8snet.lab.addresses import AddressPlan
@@ -205,8 +207,14 @@ def test_an_ingress_is_there_when_it_is_asked_for() -> None:
         "httproutes.gateway.networking.k8s.io",
     }
     assert {verb for rule in rules for verb in rule["verbs"]} == {"list", "watch"}
-    settings = one(found, "ConfigMap", environment["SETTINGS"])["data"]
-    assert "def configuration(" in one(found, "ConfigMap", "ingress-program")["data"]["controller.py"]
+    (program,) = one(found, "ConfigMap", "ingress-program")["data"].items()
+    assert container["command"][-1] == f"/etc/ingress/{program[0]}"
+    assert "def configuration(" in program[1]
+    (claimed,) = controllers([one(found, "Deployment", "ingress")])
+    namespace, name = config_map_of(claimed) or ("", "")
+    assert name in CONFIG_MAPS, "the least rights that are printed let it be read"
+    settings = next(item["data"] for item in found if path(item).endswith(f"/{namespace}/configmaps/{name}"))
+    assert settings.keys() <= KEYS
     (lab,) = (route for route in [*load_profiles(["lab-ingress"]).model.ingress.routes] if route.tls)
     assert (lab.ingress_class, lab.service) == ("nginx", "ingress/ingress")
     (route,) = (route for route in load_profiles(["lab-ingress"]).model.ingress.routes if route.gateway)
