@@ -251,6 +251,10 @@ def healthy_host_facts(
         "nft": {"tables": [], "error": None},
         "qdiscs": [{"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True}],
         "neighbours": {"entries": 12, "table_fulls": 0},
+        "neighbour_entries": {
+            "total": 1,
+            "entries": [{"dst": "192.168.10.1", "lladdr": "02:00:00:00:00:fe", "state": ["REACHABLE"]}],
+        },
         "conntrack": {"count": 120, "max": 131072, "buckets": 65536},
         "uplink_speed_mbit": None,
         "uplink_duplex": None,

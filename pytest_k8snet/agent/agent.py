@@ -69,6 +69,8 @@ HEARTBEAT_S = 20.0
 TCP_CONGESTION = 13  # linux/tcp.h
 CLONE_NEWNET = 0x40000000
 MOST_ROUTES = 100  # of the node's main table: natively routed clusters have one there for every node
+MOST_NEIGHBOURS = 100  # learned ones: flat segments have one for every machine
+MOST_PERMANENT = 1000  # set by somebody
 MOST_CHAINS = 50  # of each kind, KUBE-SVC- and the like: thousands of Services make tens of thousands
 VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
 # What is kept of kube-proxy's command line and of its /configz.
@@ -506,6 +508,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
         "conntrack": conntrack(),
         "neighbours": neighbours(read_or_none(ARP_CACHE)),
+        "neighbour_entries": part("neighbour_entries", lambda: neighbour_entries(uplink, own["routes"]), None),
         "activity": read_activity(time.monotonic(), read_or_none, kernel_log(), physical_devices(uplink)),
         "clock": part("clock", clock, None),
         "uplink_speed_mbit": link_speed(uplink),
@@ -608,6 +611,22 @@ def neighbours(text: str | None) -> dict[str, int]:
     if not counts or "entries" not in names:
         return {}
     return {"entries": counts[0]["entries"], "table_fulls": sum(count.get("table_fulls", 0) for count in counts)}
+
+
+def neighbour_entries(uplink: str | None, routes: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return who is behind which hardware address on the uplink, as the kernel has it; None without an uplink."""
+    if uplink is None:
+        return None
+    return few_neighbours(json.loads(output(["ip", "-j", "neigh", "show", "dev", uplink]) or "[]"), routes)
+
+
+def few_neighbours(entries: Iterable[Mapping[str, Any]], routes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return of ``ip -j neigh`` the entries that have a hardware address: those that somebody set, gateways, a few that were learned."""
+    gateways = {route.get("gateway") for route in routes}
+    known = [{key: item[key] for key in ("dst", "lladdr", "state")} for item in entries if "lladdr" in item and "state" in item]
+    permanent = [item for item in known if "PERMANENT" in item["state"]]
+    learned = sorted((item for item in known if item not in permanent), key=lambda item: item["dst"] not in gateways)
+    return {"total": len(known), "entries": permanent[:MOST_PERMANENT] + learned[:MOST_NEIGHBOURS]}
 
 
 def modules() -> list[str]:

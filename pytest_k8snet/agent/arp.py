@@ -5,6 +5,11 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 - ``ask``: ``uplink_ip``, ``addresses``, ``tries``, ``wait_s``; in the node's network namespace: asks by ARP, from the device that has
   ``uplink_ip``, for those of the addresses (IPv4) that are in its subnet. Gives the ``device``, its ``mac`` and those of the node's
   hardware (``macs``), its ``network`` (address/length) and ``answers``: of each that was asked for the hardware addresses that said so
+- ``own``: ``uplink_ip``, ``others`` (IPv4), ``most``, ``tries``, ``wait_s``; asks likewise for the node's own address, by ARP probes as of
+  RFC 5227: they bear no sender, and nobody remembers them. Of the others that are in its subnet so many are asked for as controls: those
+  that the kernel has no entry for, in ``answers`` as well, as every machine hears the question; where it knows all, each is asked itself
+  (``controls``). For the kernel takes every answer that comes, and of two machines the later one's. ``macs`` are those of all its devices
+  but for ends of pods, ``routers`` those of its gateways; ``absent`` says why there is no ARP
 """
 
 from __future__ import annotations
@@ -27,14 +32,15 @@ ETH_P_ARP = 0x0806
 ARPHRD_ETHER = 1
 REQUEST, REPLY = 1, 2
 BROADCAST = b"\xff" * 6
+NOBODY = "0.0.0.0"  # noqa: S104 - the sender of a probe
 BODY = struct.Struct("!HHBBH6s4s6s4s")
 GAP_S = 0.02
 
 
-def request(mac: bytes, own: str, target: str) -> bytes:
-    """Return the frame that asks who has `target`."""
+def request(mac: bytes, own: str, target: str, to: bytes = BROADCAST) -> bytes:
+    """Return the frame that asks who has `target`: everybody, or one machine alone."""
     body = BODY.pack(ARPHRD_ETHER, 0x0800, 6, 4, REQUEST, mac, socket.inet_aton(own), bytes(6), socket.inet_aton(target))
-    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + body
+    return to + mac + struct.pack("!H", ETH_P_ARP) + body
 
 
 def said_in(frame: bytes) -> tuple[str, str] | None:
@@ -50,26 +56,96 @@ def said_in(frame: bytes) -> tuple[str, str] | None:
 def ask(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``ask``."""
     own = str(params["uplink_ip"])
-    device = find_uplink(own)
-    if device is None:
-        raise Failed("failed", f"no device has {own}")
-    if read(f"/sys/class/net/{device}/type").strip() != str(ARPHRD_ETHER):
+    device = device_of(own)
+    if not is_ethernet(device):
         raise Failed("failed", f"{device} is no Ethernet: there is no ARP")
-    mac = read(f"/sys/class/net/{device}/address").strip()
+    mac = mac_of(device)
     hardware = {(read_or_none(f"/sys/class/net/{name}/address") or mac).strip() for name in physical_devices(device)}
     network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), own)
-    wanted = [address for address in params["addresses"] if ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)]
+    told = answers_for(within(network, params["addresses"]), own, device, mac, params)
+    return {"device": device, "mac": mac, "macs": sorted({mac, *hardware}), "network": network, "answers": told}
+
+
+def own(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``own``."""
+    address = str(params["uplink_ip"])
+    device = device_of(address)
+    if not is_ethernet(device):
+        return {"absent": f"{device} is no Ethernet: there is no ARP"}
+    mac = mac_of(device)
+    network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), address)
+    others = [other for other in within(network, params["others"]) if other != address]
+    known = json.loads(output(["ip", "-j", "-4", "neigh", "show", "dev", device]) or "[]")
+    macs = {item["dst"]: item.get("lladdr") for item in known}
+    strange = [other for other in others if other not in macs][: int(params["most"])]
+    answers = answers_for([address, *strange], NOBODY, device, mac, params)
+    friends = {} if strange else {other: macs[other] for other in others if macs[other]}
+    asked = [*friends][: int(params["most"])]
+    gateways = {route.get("gateway") for route in json.loads(output(["ip", "-j", "-4", "route", "show", "default"]) or "[]")}
+    return {
+        "device": device,
+        "mac": mac,
+        "macs": sorted({mac, *own_macs(json.loads(output(["ip", "-j", "-d", "link", "show"])))}),
+        "network": network,
+        "answers": answers,
+        "controls": answers_for(asked, NOBODY, device, mac, params, friends),
+        "routers": sorted({item["lladdr"] for item in known if item.get("dst") in gateways and "lladdr" in item}),
+    }
+
+
+def device_of(address: str) -> str:
+    """Return the device that has an address."""
+    device = find_uplink(address)
+    if device is None:
+        raise Failed("failed", f"no device has {address}")
+    return device
+
+
+def is_ethernet(device: str) -> bool:
+    """Whether there is ARP on it."""
+    return read(f"/sys/class/net/{device}/type").strip() == str(ARPHRD_ETHER)
+
+
+def mac_of(device: str) -> str:
+    """Return its hardware address."""
+    return read(f"/sys/class/net/{device}/address").strip()
+
+
+def own_macs(links: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the hardware addresses of all devices, from ``ip -j -d link``, without the ends of pods."""
+    return [
+        link["address"]
+        for link in links
+        if link.get("link_type") == "ether" and "address" in link and link.get("linkinfo", {}).get("info_kind") != "veth"
+    ]
+
+
+def within(network: str, addresses: Sequence[str]) -> list[str]:
+    """Return those of the addresses that are in a subnet."""
+    subnet = ipaddress.ip_network(network, strict=False)
+    return [address for address in addresses if ipaddress.ip_address(address) in subnet]
+
+
+def answers_for(
+    wanted: Sequence[str], sender: str, device: str, mac: str, params: Mapping[str, Any], at: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """Ask for each address, everybody or the machine that it is said to be `at`; return the hardware addresses that answered."""
     answers: dict[str, set[str]] = {address: set() for address in wanted}
     if wanted:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ARP)) as sock:
             sock.bind((device, ETH_P_ARP))
             for _ in range(int(params["tries"])):
                 for address in wanted:
-                    sock.send(request(bytes.fromhex(mac.replace(":", "")), own, address))
+                    to = BROADCAST if at is None else packed(at[address])
+                    sock.send(request(packed(mac), sender, address, to))
                     collect(sock, answers, GAP_S)
                 collect(sock, answers, float(params["wait_s"]))
-    told = {address: sorted(macs) for address, macs in answers.items()}
-    return {"device": device, "mac": mac, "macs": sorted({mac, *hardware}), "network": network, "answers": told}
+    return {address: sorted(macs) for address, macs in answers.items()}
+
+
+def packed(mac: str) -> bytes:
+    """Return a hardware address as it is sent."""
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def network_of(links: Sequence[Mapping[str, Any]], own: str) -> str:
@@ -92,4 +168,4 @@ def collect(sock: socket.socket, answers: dict[str, set[str]], for_s: float) -> 
         left = until - time.monotonic()
 
 
-OPERATIONS = {"ask": ask}
+OPERATIONS = {"ask": ask, "own": own}

@@ -413,6 +413,7 @@ main() {
         find_uplink
         section network batch 'link show' 'route show'
         section routes6 ip -j -6 route show
+        [ -z "$uplink" ] || section 'neighbour entries' ip -j neigh show dev "$uplink"
         sysctl_files
         kernel_files
         activity

@@ -160,6 +160,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(found.output("qdiscs", "tc -j qdisc show") or "[]"), []),
         "conntrack": conntrack,
         "neighbours": agent.neighbours(files.get(agent.ARP_CACHE)),
+        "neighbour_entries": part("neighbour_entries", lambda: _neighbour_entries(found, uplink, host["routes"]), None),
         "activity": _activity(found, physical),
         "clock": part("clock", lambda: _clock(found), None),
         "uplink_speed_mbit": speed if speed and speed > 0 else None,
@@ -225,6 +226,12 @@ def _network(found: Collected, links: str, routes6: str, if_inet6: str, sysctls:
         path = agent.sysctl_path(key)
         values[key] = " ".join(texts[path].split()) if path in texts else None if found.missing(sysctls, path) else ""
     return agent.network(documents[0], routes, values, texts.get(_CONGESTION_CONTROL, "").strip() or None)
+
+
+def _neighbour_entries(found: Collected, uplink: str | None, routes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    if uplink is None:
+        return None
+    return agent.few_neighbours(json.loads(found.output("neighbour entries", "ip -j neigh") or "[]"), routes)
 
 
 def _forwarding(found: Collected) -> dict[str, Any]:

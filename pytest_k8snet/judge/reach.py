@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 
+from pytest_k8snet.cluster.model import Cluster, parsed_address
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import EgressExpectation
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.duplicates import DuplicatesRecord, Stranger
+from pytest_k8snet.record.neighbours import VRRP, Entry, Neighbourhood
 from pytest_k8snet.record.owners import Asked, OwnersRecord, Shared
 from pytest_k8snet.record.reach import Answer, ReachRecord
 
 _ALONE = "there is no other node that it sends to"
+_NAMED = 3  # nodes in a message about many
 
 
 def pods_reach_pods(record: ReachRecord) -> Judgement:
@@ -241,3 +245,131 @@ def _owned(judgement: Judgement, item: Shared, heard: Mapping[str, Asked]) -> No
     else:
         text = f"{what}: nobody answers for it to {', '.join(hearing)}, want one; answers for another node's address are heard"
         judgement.check(False, text, measured=0, wanted=1, command=command)
+
+
+def neighbour_entries(documents: Mapping[str, Document], cluster: Cluster) -> Judgement:
+    """Judge that what nodes were told of each other's hardware addresses is so: `documents` are the facts of all nodes.
+
+    An entry that somebody set (PERMANENT) is never asked for again, and what it sends to an address that nobody has is lost without a
+    word. Entries that the kernel learned mend themselves: such a one is a remark.
+    """
+    judgement = Judgement(want="a device of the node behind every permanent neighbour entry for it (built-in)")
+    parsed = ((parsed_address(address), node.name) for node in cluster.nodes for address in node.addresses)
+    owner = {str(address): name for address, name in parsed if address is not None}  # as the kernel writes them
+    seen: list[Neighbourhood] = []
+    older = False
+    for name in sorted(documents):  # one by one: all of them do not fit into memory
+        try:
+            found = Neighbourhood.from_document(documents[name])
+        except RecordError as error:
+            judgement.error(str(error))
+            continue
+        if found is None:
+            older = True
+        else:
+            seen.append(found.of_others(owner))
+    if older:
+        return Judgement.beyond_reach("the record is of a version that did not read this")
+    devices = {item.node: item for item in seen}
+    learned: dict[str, set[tuple[str, str]]] = {}
+    judgement.hold(len(seen))
+    for item in seen:
+        for entry in item.entries:
+            other = devices.get(owner[entry.address])
+            if other is None:
+                continue  # its own devices are not known
+            if entry.mac in other.macs:
+                judgement.hold(1)
+            elif not entry.permanent:
+                learned.setdefault(entry.mac, set()).add((item.node, other.node))
+            elif not item.is_neighbour(entry.address):
+                continue  # the way to it leads elsewhere
+            elif (why := _laid(item, entry, owner)) is None:
+                _stale(judgement, item, entry, other, devices)
+            else:
+                judgement.remark(f"{item.node}: what it sends to {other.node} ({entry.address}) goes to {entry.mac}: {why}")
+        if item.total > item.looked_at:
+            judgement.remark(f"{item.node}: {item.looked_at} of {item.total} neighbour entries were looked at")
+    for mac, pairs in sorted(learned.items()):
+        sources, targets = (", ".join(sorted({pair[place] for pair in pairs})[:_NAMED]) for place in (0, 1))
+        judgement.remark(
+            f"{sources} learned that {targets} is at {mac}, which is none of its devices: proxy ARP, or another machine has its address "
+            "(NET-REACH-008)"
+        )
+    return judgement
+
+
+def _laid(item: Neighbourhood, entry: Entry, owner: Mapping[str, str]) -> str | None:
+    """Return what else than a mistake leads a permanent entry to a hardware address that is not the node's; None when nothing is known."""
+    if entry.mac.startswith(VRRP):
+        return "it is a virtual router's (VRRP)"
+    if any(mac == entry.mac for address, mac in item.gateways.items() if address not in owner):
+        return "it is that of a gateway"
+    same = {other.address for other in item.entries if other.mac == entry.mac and other.permanent}
+    return f"so does what it sends to {len(same) - 1} other nodes" if len(same) > 1 else None
+
+
+def _stale(judgement: Judgement, item: Neighbourhood, entry: Entry, other: Neighbourhood, devices: Mapping[str, Neighbourhood]) -> None:
+    whose = next((f"{name}'s" for name, node in devices.items() if entry.mac in node.macs), None)
+    is_whose = "no node's" if whose is None else whose
+    judgement.check(
+        False,
+        f"{item.node}: its neighbour entry for {other.node} ({entry.address}) is PERMANENT with {entry.mac}, which is {is_whose}, and "
+        f"{other.node}'s {other.uplink} has {other.uplink_mac}: what it sends there is lost",
+        measured=entry.mac,
+        wanted=other.uplink_mac,
+        command=f"ip neigh show {entry.address}",
+    )
+
+
+def own_address(record: DuplicatesRecord) -> Judgement:
+    """Judge that no other machine answers ARP for the node's own address.
+
+    A probe without a sender is answered as any other question (RFC 5227, 2.1.1), and changes nobody's table.
+    """
+    if record.absent is not None:
+        return Judgement.skipped(f"{record.node}: {record.absent}")
+    judgement = Judgement(want="nobody else who answers for the node's own address (built-in)")
+    judgement.evidence.update(address=record.address, heard_by={name: [*macs] for name, macs in record.heard_by.items()})
+    command = f"arping -D -I {record.device} -c 3 {record.address}"
+    for stranger in record.strangers:
+        hearing = sorted(name for name, macs in record.heard_by.items() if stranger.mac in macs)
+        if (why := _explained(record, stranger, hearing)) is not None:
+            judgement.remark(f"{record.node}: {stranger.mac} answers for its address {record.address} to {', '.join(hearing)}: {why}")
+            continue
+        whose = "no node's" if stranger.node is None else f"{stranger.node}'s"
+        judgement.check(
+            False,
+            f"{record.node}: two machines answer ARP for its address {record.address}: {record.mac} (its {record.device}) and "
+            f"{stranger.mac} ({whose}), heard by {', '.join(hearing)}, want it alone: others send to whichever answers first",
+            measured=stranger.mac,
+            wanted=record.mac,
+            command=command,
+        )
+    itself = [name for name, macs in record.heard_by.items() if name != record.node and set(macs) & set(record.macs)]
+    answered = [address for address, count in record.controls.items() if count]
+    judgement.hold(len(itself) + len(answered))
+    if judgement.checked:
+        return judgement
+    if not record.controls:
+        return Judgement.skipped(f"{record.node}: no other node is in its subnet {ipaddress.ip_interface(record.network).network}")
+    return Judgement.beyond_reach(
+        f"{record.node}: nobody answers an ARP probe for {', '.join(record.controls)} either, which are nodes' addresses: this network "
+        "carries none, and another machine would not be heard"
+    )
+
+
+def _explained(record: DuplicatesRecord, stranger: Stranger, hearing: Sequence[str]) -> str | None:
+    """Return why an answer that is not the node's is no second machine's; None when nothing says so."""
+    if stranger.mac.startswith(VRRP):
+        return "it is a virtual router's (VRRP)"
+    if stranger.mac in record.routers:
+        return "it is that of a gateway (proxy ARP)"
+    if stranger.node is not None:
+        return None
+    if stranger.addresses > 1:
+        return f"it answers for {stranger.addresses} nodes' addresses (proxy ARP)"
+    itself = {name for name, macs in record.heard_by.items() if set(macs) & set(record.macs)}
+    if record.node not in hearing and not itself:
+        return "it answers in the node's stead, which is not heard itself: its hardware address is translated on the way"
+    return None

@@ -164,6 +164,7 @@ SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
 OWNERS_CHECKS = ("NET-REACH-006",)
 BURST_CHECKS = ("NET-CONNTRACK-004",)
+DUPLICATES_CHECKS = ("NET-REACH-008",)
 UDP_CHECKS = ("NET-THROUGHPUT-005",)
 RESTART_CHECK = "NET-INGRESS-009"
 POLICY_CHECKS = ("NET-POLICY-001",)
@@ -191,6 +192,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("owners", "node", "probe", module="pytest_k8snet.measure.owners", last=OWNERS_CHECKS),
         Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
+        Measurement("duplicates", "node", "probe", module="pytest_k8snet.measure.duplicates", last=DUPLICATES_CHECKS),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
         Measurement("udp", "pair", "load", module="pytest_k8snet.measure.udp"),
     )

@@ -73,7 +73,8 @@ def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     values = recorded(lab, title, node)
     # The quality of the clock is read by shell only with tools that not every node has.
     passing = ("activity", "clock", "agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
-    kept = {name: value for name, value in values.items() if name not in passing}
+    learned = ("neighbour_entries",)
+    kept = {name: value for name, value in values.items() if name not in (*passing, *learned)}
     kept["errors"] = {name: error for name, error in values["errors"].items() if name != "clock"}
     kept["host"] = _network(values["host"])
     # A probe pod of the run before may still be on its way out.

@@ -25,6 +25,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pod-mtu-1450": "node-1",
         "qdisc-replaced": "node-3",
         "pod-timestamps-off": "node-3",
+        "address-duplicate": "node-3",
     },
     "load": {
         "ipvs-scheduler": "node-1",
@@ -50,6 +51,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pod-without-route": "node-3",
         "sysctl-not-persisted": "node-3",
         "kubelet-dns-elsewhere": "node-2",
+        "neighbour-entry-stale": "node-2",
     },
     "crossing": {
         "pods-cut-off-by-tcp": "node-1",
@@ -145,6 +147,7 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 10)}
     podless |= {"NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006"}
     by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3"), ("NET-NODE-006", "node-3")}
+    by_shell |= {("NET-REACH-008", "node-3")}
     other_pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2", "node-2:node-3"}
     beyond = {case for case in by_pods if case[0] in podless} | by_shell
     assert outcome.verdicts == {

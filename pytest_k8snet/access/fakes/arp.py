@@ -11,13 +11,25 @@ if TYPE_CHECKING:
 
 def mac_of(fake: FakeCluster, node: str) -> str:
     """Return the hardware address of a node's uplink."""
-    return f"02:00:00:00:00:{[*fake.nodes].index(node) + 1:02x}"
+    number = [*fake.nodes].index(node) + 1
+    return f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
 
 
 def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[str, Any]) -> Any:
     """Answer like the program would."""
-    del role, op
+    del role
     own = {item.internal_ip: name for name, item in fake.nodes.items()}
+    if op == "arp.own":
+        asked = [params["uplink_ip"], *params["others"][: params["most"]]]
+        return {
+            "device": "eth0",
+            "mac": mac_of(fake, node),
+            "macs": [mac_of(fake, node)],
+            "network": f"{params['uplink_ip']}/24",
+            "answers": {address: [] if own[address] == node else [mac_of(fake, own[address])] for address in asked},
+            "controls": {},
+            "routers": ["02:00:00:00:00:fe"],
+        }
     answers = {}
     for address in params["addresses"]:
         owner = own.get(address, next(iter(fake.nodes)))

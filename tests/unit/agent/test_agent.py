@@ -667,6 +667,25 @@ def test_whom_pods_ask_for_names() -> None:
     assert agent.resolv_conf(None) is None
 
 
+def test_neighbour_entries_that_somebody_set_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry(dst: str, state: str, **more: Any) -> dict[str, Any]:
+        return {"dst": dst, "lladdr": "02:00:00:00:00:01", "state": [state], **more}
+
+    found = [
+        entry("10.0.0.2", "STALE", dev="eth0"),
+        {"dst": "10.0.0.3", "state": ["FAILED"]},
+        entry("10.0.0.1", "REACHABLE", router=None),
+        entry("10.0.0.4", "PERMANENT"),
+        entry("10.0.0.5", "PERMANENT"),
+    ]
+    monkeypatch.setattr(agent, "MOST_PERMANENT", 1)
+    monkeypatch.setattr(agent, "MOST_NEIGHBOURS", 1)
+    monkeypatch.setattr(agent, "output", lambda argv: json.dumps(found))
+    kept = agent.neighbour_entries("eth0", [{"dst": "default", "gateway": "10.0.0.1"}])
+    assert kept == {"total": 4, "entries": [entry("10.0.0.4", "PERMANENT"), entry("10.0.0.1", "REACHABLE")]}, "a gateway before others"
+    assert agent.neighbour_entries(None, []) is None
+
+
 def test_neighbours_of_all_processors() -> None:
     text = "entries  allocs table_fulls\n0000000a 00000001 00000002\n0000000a 00000003 00000001\n"
     assert agent.neighbours(text) == {"entries": 10, "table_fulls": 3}

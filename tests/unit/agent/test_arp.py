@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,72 @@ def test_where_there_is_no_arp(monkeypatch: pytest.MonkeyPatch) -> None:
         arp.ask({"uplink_ip": "10.9.9.9", "addresses": [], "tries": 1, "wait_s": 0})
     with pytest.raises(Failed, match=r"10\.9\.9\.9 has no subnet"):
         arp.network_of(ADDRESSES, "10.9.9.9")
+
+
+LINKS = [
+    {"ifname": "lo", "link_type": "loopback", "address": "00:00:00:00:00:00"},
+    {"ifname": "eth0", "link_type": "ether", "address": "02:00:00:00:00:01"},
+    {"ifname": "veth1", "link_type": "ether", "address": "02:00:00:00:00:08", "linkinfo": {"info_kind": "veth"}},
+    {"ifname": "shim", "link_type": "ether", "address": "02:00:00:00:00:06", "linkinfo": {"info_kind": "macvlan"}},
+]
+NEIGHBOURS = [
+    {"dst": "192.168.10.1", "lladdr": "02:00:00:00:00:fe"},
+    {"dst": OTHER, "lladdr": "02:00:00:00:00:02"},
+    {"dst": "192.168.10.3"},
+]
+
+
+def own(
+    monkeypatch: pytest.MonkeyPatch, members: dict[str, list[str]], kind: str = "1", neighbours: list[dict[str, Any]] = NEIGHBOURS
+) -> tuple[dict[str, Any], list[bytes]]:
+    segment = Segment(members)
+    frames: list[bytes] = []
+    send = segment.send
+
+    def kept(frame: bytes) -> None:
+        frames.append(frame)
+        send(frame)
+
+    monkeypatch.setattr(segment, "send", kept)
+    said = {"addr": ADDRESSES, "route": [{"dst": "default", "gateway": "192.168.10.1"}], "neigh": neighbours, "link": LINKS}
+    monkeypatch.setattr(arp, "find_uplink", lambda address: "eth0" if address == OWN else None)
+    monkeypatch.setattr(arp, "read", lambda path: kind if path.endswith("/type") else "02:00:00:00:00:01\n")
+    monkeypatch.setattr(arp, "output", lambda argv: json.dumps(next(said[word] for word in argv if word in said)))
+    monkeypatch.setattr(socket, "socket", lambda *_: nullcontext(segment))
+    params = {"uplink_ip": OWN, "others": ["10.0.0.1", OTHER, OWN, "192.168.10.13"], "most": 1, "tries": 2, "wait_s": 0.01}
+    with segment:
+        return arp.own(params), frames
+
+
+def test_the_own_address_is_asked_for_without_a_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, frames = own(monkeypatch, {OWN: ["02:00:00:00:00:03"]})
+    assert found == {
+        "device": "eth0",
+        "mac": "02:00:00:00:00:01",
+        "macs": ["02:00:00:00:00:01", "02:00:00:00:00:06"],
+        "network": "192.168.10.11/24",
+        "answers": {OWN: ["02:00:00:00:00:03"], "192.168.10.13": []},
+        "controls": {},
+        "routers": ["02:00:00:00:00:fe"],
+    }
+    assert [socket.inet_ntoa(frame[38:42]) for frame in frames] == [OWN, "192.168.10.13"] * 2, "one that the kernel does not know"
+    assert {frame[28:32] for frame in frames} == {bytes(4)}, "as RFC 5227 wants it"
+    assert {frame[:6] for frame in frames} == {b"\xff" * 6}
+
+
+def test_a_machine_that_the_kernel_knows_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [*NEIGHBOURS, {"dst": "192.168.10.13", "lladdr": "02:00:00:00:00:13"}]
+    found, frames = own(monkeypatch, {OWN: []}, neighbours=known)
+    assert found["answers"] == {OWN: []}
+    assert found["controls"] == {OTHER: ["02:00:00:00:00:99"]}
+    to = {(socket.inet_ntoa(frame[38:42]), frame[:6].hex(":")) for frame in frames}
+    assert to == {(OWN, "ff:ff:ff:ff:ff:ff"), (OTHER, "02:00:00:00:00:02")}, "an answer of a second one would get into the kernel's table"
+
+
+def test_nobody_whom_the_kernel_has_not_found_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = [{"dst": OTHER}, {"dst": "192.168.10.13"}]
+    assert own(monkeypatch, {OWN: []}, neighbours=failed)[0]["controls"] == {}, "nobody is known to be there"
+
+
+def test_a_device_without_arp_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own(monkeypatch, {}, kind="32")[0] == {"absent": "eth0 is no Ethernet: there is no ARP"}
