@@ -8,19 +8,22 @@ from pytest_k8snet.record.policy import PolicyRecord
 
 @pytest.mark.k8snet_check(id="NET-POLICY-001", level="probe", title="NetworkPolicies deny and allow as they are written, on every node")
 def test_enforced(node, expect, verdict):
-    """What a NetworkPolicy denies to a pod of the node is denied, and what it allows passes.
+    """What a NetworkPolicy denies to a pod of the node, or keeps it from, is denied, and what it allows passes.
 
     Why
         A NetworkPolicy is an object like any other: the API server takes it whether or not anything enforces it. Where the agent
         that should has died, has lost the API server, or was never there on one node, everything that relies on it is open there.
     How it is measured
-        On every node the run makes a small pod of its own that answers on three ports, and a NetworkPolicy that selects those
-        pods alone: one port it opens to all, one to the probe pods of every second node, one to nobody. The probe pods of the
-        same node and of two others connect to all ports: before there is the policy (the control), again and again while
-        there is, until all is as written twice in a row or policy.settle_s is over, and after it is gone. Which pod
-        answers is told by its name. No other pod is selected, so that nothing else is shut.
+        On every node the run makes a small pod of its own that answers on four ports, over TCP and UDP, and a NetworkPolicy, of ingress
+        and egress, that selects those pods alone. Over TCP it opens one port to all, one to the pods of the run's namespace
+        (namespaceSelector), one to the probe pods of every second node, one to nobody; over UDP one to all and one to nobody. The probe
+        pods of the same node and of two others send to all of these. The pod itself sends to those probe pods, told by one of them, as
+        a policy may keep it from that: over TCP it may reach one port of all, one of every second node's and one of nobody's, over UDP
+        one and not another. All of it before there is the policy (the control), again and again while there is, until all is as
+        written twice in a row or policy.settle_s is over, and after it is gone. Which pod answers is told by its name. No other pod is
+        selected, so that nothing else is shut.
     Expected
-        With the policy the open port is answered, the shut one is not, the third by whom it is opened to; within
+        With the policy what it opens is answered, and what it does not is not, in both directions and over both protocols; within
         policy.settle_s (30 s) of the profile. When it is gone everything is answered again, as fast. What was not answered before
         proves nothing: inconclusive. Skipped where nobody is known to enforce policies and the profile's policy.enforced does
         not say that somebody does; nothing is made then. So it is with the agent of the AWS VPC CNI, which leaves pods without an
@@ -34,7 +37,8 @@ def test_enforced(node, expect, verdict):
         pods are on a bridge. Refused although allowed: other policies select pods of all namespaces
         (GlobalNetworkPolicy, CiliumClusterwideNetworkPolicy, AdminNetworkPolicy).
     References
-        kubernetes networking.k8s.io/v1 NetworkPolicy. Egress rules, ipBlock, namespaceSelector, UDP, and connections that are open
-        when a policy is made are not looked at; nor is traffic of the node itself, which a policy may not shut.
+        kubernetes networking.k8s.io/v1 NetworkPolicy. Not looked at: ipBlock, which is for addresses outside the cluster ("these should
+        be cluster-external IPs"; Cilium does not take pods for such), IPv6, SCTP, connections that are open when a policy is made, and
+        traffic of the node itself, which a policy may not shut.
     """
     verdict(policy.enforced(PolicyRecord.from_document(node.document("policy")), expect.policy))

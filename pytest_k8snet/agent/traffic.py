@@ -11,6 +11,9 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   connection alone is answer enough, as that server says nothing), ``tries``, ``timeout_s``; asks all of them at once. Gives
   for each key ``name`` and ``peer`` as the server told them, ``ms`` until it had, ``tries`` that it took, and ``error``, with which
   the first two are null. ``refused`` says that something answered, if only to refuse
+- ``through``: ``address``, ``port``, ``wanted``, ``targets`` (both as above), ``timeout_s``; lets the pod at that address, which a
+  NetworkPolicy selects, ask those that are wanted, and asks the targets itself meanwhile. Gives what ``connect`` does of these as
+  ``answers``, and ``through``: the pod's ``name`` and its ``answers``, for each key ``name`` and ``error``; or the ``error`` why it did not
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ CONNECTION_S = 10.0
 IP_PKTINFO = 8  # linux/in.h
 IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50  # linux/in6.h
 FREE_PORT_TRIES = 20
+SLACK_S = 3.0  # for a pod that is one of many on its node
 
 
 class Server(InThread):
@@ -239,4 +243,32 @@ def told(sock: socket.socket, timeout_s: float) -> Mapping[str, Any]:
     return {"name": answer["name"], "peer": answer["peer"], "token": answer.get("token")}
 
 
-OPERATIONS = {"serve": serve, "stop": stop, "connect": connect}
+def through(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``through``."""
+    timeout_s = float(params["timeout_s"])
+    relay = {"key": "", "address": params["address"], "port": params["port"], "wanted": params["wanted"]}
+
+    def one(target: Mapping[str, Any]) -> dict[str, Any]:
+        return asked_through(target, timeout_s) if target is relay else ask(target, 1, timeout_s)
+
+    answers = in_threads([relay, *params["targets"]], one)
+    return {"through": answers.pop(""), "answers": answers}
+
+
+def asked_through(relay: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Let a pod ask; what goes wrong is the answer's error."""
+    wish = {"targets": relay["wanted"], "timeout_s": timeout_s}
+    answer: dict[str, Any] = {"name": None, "answers": {}, "error": None}
+    try:
+        with socket.create_connection((relay["address"], int(relay["port"])), timeout=timeout_s) as sock:
+            sock.sendall(json.dumps(wish).encode() + b"\n")
+            told = json.loads(line_of(sock, time.monotonic() + timeout_s + SLACK_S))  # it asks all of them at once
+        answer.update(name=told["name"], answers=dict(told["answers"]))
+    except OSError as error:
+        answer.update(error=said(error))
+    except (KeyError, TypeError, ValueError):
+        answer.update(error="something else answers there")
+    return answer
+
+
+OPERATIONS = {"serve": serve, "stop": stop, "connect": connect, "through": through}

@@ -31,34 +31,53 @@ def enforced(record: PolicyRecord, expect: PolicyExpectation) -> Judgement:
     if record.pod_error is not None:
         judgement.error(record.pod_error)
         return judgement
-    judgement.evidence |= {f"from {item.source}'s pod, port {item.port}": _told(item) for item in record.asked}
-    usable = [item for item in record.asked if item.has_control]
-    if not usable:
-        said = "; ".join(dict.fromkeys(f"from {item.source}: {item.before.what}" for item in record.asked if item.before is not None))
-        judgement.inconclusive(
-            f"{record.node}: no connection to pod {record.pod} was answered before there was a NetworkPolicy ({said or 'nobody asked'}): "
-            "whether one shuts it cannot be seen; does another policy deny it?"
-        )
+    judgement.evidence |= {_which(item): _told(item) for item in record.asked}
+    if not any(item.has_control for item in record.asked):
+        judgement.inconclusive(_unseen(record, record.asked))
         return judgement
-    _written(judgement, record, usable)
+    ways = dict.fromkeys((item.outward, item.protocol) for item in record.asked)
+    for way in ways:
+        of_way = [item for item in record.asked if (item.outward, item.protocol) == way]
+        usable = [item for item in of_way if item.has_control]
+        if usable:
+            _written(judgement, record, usable)
+        else:
+            judgement.inconclusive(_unseen(record, of_way))
     return judgement
 
 
+def _unseen(record: PolicyRecord, asked: Sequence[Asked]) -> str:
+    """Say that what was never answered cannot be seen to be shut."""
+    said = "; ".join(dict.fromkeys(f"from {item.source}: {item.before.what}" for item in asked if item.before is not None))
+    first = asked[0] if asked else None
+    what = "datagram" if first is not None and first.protocol == "UDP" else "connection"
+    of_pod = f"{'from' if first is not None and first.outward else 'to'} pod {record.pod}"
+    if first is not None and first.outward:
+        said = said.replace("from ", "to ")
+    return (
+        f"{record.node}: no {what} {of_pod} was answered before there was a NetworkPolicy ({said or 'nobody asked'}): "
+        "whether one shuts it cannot be seen; does another policy deny it?"
+    )
+
+
 def _written(judgement: Judgement, record: PolicyRecord, usable: Sequence[Asked]) -> None:
+    """Judge what was asked one way over one protocol."""
+    way = _way(usable[0], record)
     lost = {source for source in {item.source for item in usable} if _is_lost([item for item in usable if item.source == source])}
     for source in sorted(lost):
-        judgement.inconclusive(
-            f"{record.node}: pod {record.pod} answered the pod of {source} neither with the NetworkPolicy nor after it: nothing is seen"
+        of_source = (
+            f"the pod of {source} answered pod {record.pod}" if usable[0].outward else f"pod {record.pod} answered the pod of {source}"
         )
+        judgement.inconclusive(f"{record.node}: {of_source}{_by(usable[0])} neither with the NetworkPolicy nor after it: nothing is seen")
     failed = [item for item in usable if item.during is None or item.during.failed is not None]
     for item in failed:
         why = "not asked" if item.during is None else item.during.failed
-        judgement.error(f"{record.node}: with the NetworkPolicy, port {item.port} from {item.source}'s pod: {why}")
+        judgement.error(f"{record.node}: with the NetworkPolicy, {_which(item)}: {why}")
     seen = [item for item in usable if item not in failed and item.source not in lost]
     for allowed in (False, True):
         group = [item for item in seen if item.allowed is allowed]
         if not group and not failed and not lost:
-            judgement.inconclusive(f"{record.node}: nothing that the NetworkPolicy {'allows' if allowed else 'denies'} could be tried")
+            judgement.inconclusive(f"{record.node}: nothing that the NetworkPolicy {'allows' if allowed else 'denies'} could be tried{way}")
         for port in sorted({item.port for item in group}):
             of_port = [item for item in group if item.port == port]
             wrong = [item for item in of_port if item.during is not None and item.during.answered is not allowed]
@@ -68,20 +87,38 @@ def _written(judgement: Judgement, record: PolicyRecord, usable: Sequence[Asked]
     _gone(judgement, record, seen)
 
 
+def _way(item: Asked, record: PolicyRecord) -> str:
+    """Say of which way something is, where it is not that of every recording: connections to the pod."""
+    return f"{_by(item)}{f' from pod {record.pod}' if item.outward else ''}"
+
+
+def _by(item: Asked) -> str:
+    return " over UDP" if item.protocol == "UDP" else ""
+
+
+def _port(item: Asked) -> str:
+    return f"{'UDP ' if item.protocol == 'UDP' else ''}port {item.port}"
+
+
 def _wrong(record: PolicyRecord, wrong: Sequence[Asked], *, allowed: bool) -> str:
-    port = wrong[0].port
+    first = wrong[0]
     waited_s = max(item.during.waited_s for item in wrong if item.during is not None)
-    whom = _sources(wrong)
+    policy, pod, whom, port = f"{record.node}: NetworkPolicy {record.policy}", f"pod {record.pod}", _sources(wrong), _port(first)
     if not allowed:
         own = {item.source for item in wrong} == {record.node} and any(item.source != record.node for item in record.asked)
         where = "between pods of this node (net.bridge.bridge-nf-call-iptables?)" if own else "on this node"
-        return (
-            f"{record.node}: NetworkPolicy {record.policy} keeps {whom} away from port {port} of pod {record.pod}, and answers came from "
-            f"there {waited_s:.0f} s after it was made: it is not enforced {where}"
-        )
+        kept, away = (pod, whom) if first.outward else (whom, pod)
+        rules = "its egress rules are" if first.outward else "it is"
+        what = f"{policy} keeps {kept} away from {port} of {away}"
+        return f"{what}, and answers came from there {waited_s:.0f} s after it was made: {rules} not enforced {where}"
     said = ", ".join(dict.fromkeys(item.during.what for item in wrong if item.during is not None))
+    if first.outward:
+        return (
+            f"{policy} lets {pod} reach {port} of {whom}, and it was not answered there {waited_s:.0f} s after it was made ({said}); "
+            "without the policy it was"
+        )
     return (
-        f"{record.node}: NetworkPolicy {record.policy} opens port {port} of pod {record.pod} to {whom}, and they were not answered there "
+        f"{policy} opens {port} of {pod} to {whom}, and they were not answered there "
         f"{waited_s:.0f} s after it was made ({said}); without it they were"
     )
 
@@ -94,25 +131,33 @@ def _gone(judgement: Judgement, record: PolicyRecord, seen: Sequence[Asked]) -> 
     if shut:
         waited_s = max(item.after.waited_s for item in shut if item.after is not None)
         ports = ", ".join(map(str, sorted({item.port for item in shut})))
+        port = f"{'UDP ' if shut[0].protocol == 'UDP' else ''}port {ports}"
+        if shut[0].outward:
+            what = f"{port} of {_sources(shut)} did not answer pod {record.pod}"
+        else:
+            what = f"{port} of pod {record.pod} did not answer {_sources(shut)}"
         judgement.check(
             False,
-            f"{record.node}: NetworkPolicy {record.policy} is gone, and port {ports} of pod {record.pod} did not answer {_sources(shut)} "
-            f"{waited_s:.0f} s later: it is still enforced on this node",
+            f"{record.node}: NetworkPolicy {record.policy} is gone, and {what} {waited_s:.0f} s later: it is still enforced on this node",
         )
     for item in seen:
         if item not in asked:
             why = "not asked" if item.after is None else item.after.failed
-            judgement.error(f"{record.node}: after the NetworkPolicy, port {item.port} from {item.source}'s pod: {why}")
+            judgement.error(f"{record.node}: after the NetworkPolicy, {_which(item)}: {why}")
 
 
 def _is_lost(asked: Iterable[Asked]) -> bool:
-    """Whether the pod answered a source no more at all: that is no policy's doing."""
+    """Whether a source was answered no more at all: that is no policy's doing."""
     return not any(answer is not None and (answer.answered or answer.failed) for item in asked for answer in (item.during, item.after))
 
 
 def _sources(asked: Iterable[Asked]) -> str:
     names = sorted({item.source for item in asked})
     return f"the pod{'s' if len(names) > 1 else ''} of {', '.join(names)}"
+
+
+def _which(item: Asked) -> str:
+    return f"{_port(item)} {'of' if item.outward else 'from'} {item.source}'s pod"
 
 
 def _told(item: Asked) -> str:

@@ -27,9 +27,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A port of the pod, asked from the pod of `source`."""
+    """A port of the pod, asked from the probe pod of `source`; or, outward, the other way."""
 
     source: str
+    outward: bool
+    protocol: str  # TCP or UDP
     port: int
     allowed: bool  # by the policy
     before: Answer | None
@@ -72,6 +74,8 @@ class PolicyRecord:
                 asked=tuple(
                     Asked(
                         source=item["source"],
+                        outward=item.get("direction") == "out",  # an older recording has the other way alone, over TCP
+                        protocol=item.get("protocol", "TCP"),
                         port=item["port"],
                         allowed=item["allowed"],
                         before=_answer(item["before"]),

@@ -17,7 +17,10 @@ PROFILES = tuple(f"--k8snet-profile={name}" for name in ("lab", "ipvs", "native"
 PROBE = "--k8snet-level=probe"
 pytestmark = pytest.mark.part("policy")
 NODES = ("node-1", "node-2")
-TOGETHER = {"policies-not-enforced": "node-1", "policy-rules-lost": "node-2", "bridge-unfiltered": "node-2"}
+TOGETHER = (
+    {"policies-not-enforced": "node-1", "policy-rules-lost": "node-2", "bridge-unfiltered": "node-2"},
+    {"policy-egress-rules-lost": "node-1", "policy-udp-rules-lost": "node-2"},
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +33,33 @@ def test_healthy(lab: Lab) -> None:
     outcome = lab.run_suite("healthy", *PROFILES, PROBE)
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert {outcome.verdicts["NET-POLICY-001", name] for name in NODES} == {"pass"}
-    assert NOTHING_TO_JUDGE - outcome.skipped_checks == {"NET-POLICY-001"}
+    assert NOTHING_TO_JUDGE - outcome.skipped_checks == {"NET-POLICY-001", "NET-THROUGHPUT-005"}, "the latter sends load"
     assert_nothing_is_left(lab)
 
 
 def test_every_fault_of_policies_is_applied() -> None:
-    assert sorted(TOGETHER) == sorted(fault.name for fault in FAULTS if fault.with_policy)
+    assert sorted(name for together in TOGETHER for name in together) == sorted(fault.name for fault in FAULTS if fault.with_policy)
 
 
 def test_faults_turn_exactly_their_cases(lab: Lab) -> None:
-    outcome = turned_on(lab, TOGETHER, *PROFILES)
+    outcome = turned_on(lab, TOGETHER[0], *PROFILES)
     assert outcome.noteworthy == outcome.declared, outcome.output
     assert outcome.exit_status == 1
     said = {name: outcome.messages["NET-POLICY-001", name] for name in NODES}
     assert "keeps the pods of node-1, node-2 away from port 8723" in said["node-1"], "from everywhere"
     assert "opens port 8722 of pod " in said["node-2"]
     assert "keeps the pod of node-2 away from port 8723" in said["node-2"], "from the same node alone"
+
+
+def test_a_part_of_a_policy_that_is_lost_is_named(lab: Lab) -> None:
+    outcome = turned_on(lab, TOGETHER[1], *PROFILES)
+    assert outcome.noteworthy == outcome.declared, outcome.output
+    first, second = (outcome.messages["NET-POLICY-001", name] for name in NODES)
+    assert "its egress rules are not enforced on this node" in first
+    assert not [words for words in ("it is not enforced", "opens ", "lets ") if words in first], "what is sent to its pods is as written"
+    assert "opens UDP port 8722 of pod " in second
+    assert "reach UDP port 8722 of the pods of node-1, node-2, and it was not answered" in second
+    assert "keeps " not in second
 
 
 def test_reverted_it_is_healthy_again(lab: Lab) -> None:

@@ -49,7 +49,8 @@ def keep(results: Path) -> None:
     keep_one(results / "test_nftables/healthy", "nftables")
     keep_one(results / "test_nftables" / "+".join(TOGETHER_ON_NFTABLES), "nftables-faults-1", TOGETHER_ON_NFTABLES)
     keep_one(results / "test_policy/healthy", "ipvs-policy")
-    keep_one(results / "test_policy" / "+".join(TOGETHER_OF_POLICIES), "ipvs-faults-policy", TOGETHER_OF_POLICIES)
+    for name, of_policies in zip(("ipvs-faults-policy", "ipvs-faults-policy-part"), TOGETHER_OF_POLICIES, strict=True):
+        keep_one(results / "test_policy" / "+".join(of_policies), name, of_policies)
     keep_one(results / "test_dual/dual", "dual")
     for number, of_ipv6 in enumerate(TOGETHER_OF_IPV6, start=1):
         keep_one(results / "test_dual" / "+".join(of_ipv6), f"dual-faults-{number}", of_ipv6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_k8snet.access.probe_policies import CHOSEN_PORT, OPEN_PORT
+from pytest_k8snet.access.probe_policies import allowed
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.fake import FakeCluster
@@ -20,6 +20,11 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
         return {"number": 1, "port": params["port"] or PORT, "families": ["IPv4"]}
     if op == "traffic.stop":
         return None
+    if op == "traffic.through":
+        pod = next(name for name in fake.nodes if params["address"] == fake.policy_address(name))
+        answers = {target["key"]: outward(fake, target) for target in params["wanted"]}
+        through = {"name": f"policy-{pod}", "answers": answers, "error": None}
+        return {"through": through, "answers": fake.answered(node, "pod", "traffic.connect", {**params, "tries": 1})}
     return {
         target["key"]: policed(fake, node, target) or answered(owner(fake, target), source_of(fake, node, role, target["address"]))
         for target in params["targets"]
@@ -36,9 +41,15 @@ def policed(fake: FakeCluster, node: str, target: Mapping[str, Any]) -> dict[str
     name = next((name for name in fake.nodes if target["address"] == fake.policy_address(name)), None)
     if name is None:
         return None
-    opened = {OPEN_PORT, *([CHOSEN_PORT] if node in [*fake.probed][::2] else ())}
-    shut = fake.kept.get(POLICED) and target["port"] not in opened
+    shut = fake.kept.get(POLICED) and not allowed(target["port"], chosen=node in [*fake.probed][::2])
     return answered(None if shut else f"policy-{name}", fake.pod_ip(node))
+
+
+def outward(fake: FakeCluster, target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what such a pod gets from the probe pod at an address."""
+    name = owner(fake, target)
+    shut = fake.kept.get(POLICED) and not allowed(target["port"], chosen=name in [*fake.probed][::2])
+    return {"name": None if shut else name, "error": "timed out" if shut else None}
 
 
 def owner(fake: FakeCluster, target: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,8 @@
-"""Faults of NetworkPolicies: a node on which nobody enforces them, one that loses what they allow, one that does not see all packets."""
+"""Faults of NetworkPolicies: a node on which nobody enforces them, or a part of them; one that does not see all packets."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from pytest_k8snet.access.probe_policies import OPEN_PORT
 from pytest_k8snet.lab import kube_router
@@ -19,9 +21,12 @@ _SYSCTL = "net.bridge.bridge-nf-call-iptables"
 
 # kube-router writes all its rules by the first iptables-restore of its PATH, which it looks for each time.
 _RESTORE = "/proc/$(pgrep -xo kube-router)/root/usr/local/bin/iptables-restore"
-_LOSING = f"""#!/bin/sh
-grep -v -- '--dport {OPEN_PORT} ' | exec /usr/sbin/iptables-restore "$@"
+_LOSING = """#!/bin/sh
+grep -viE -- '{}' | exec /usr/sbin/iptables-restore "$@"
 """
+_OPENED = f"--dport {OPEN_PORT} "
+_OPENED_TO_DATAGRAMS = f"-p udp .*{_OPENED}"
+_FROM_PODS = "rule to jump traffic from POD "  # its comment on what leads from a pod into the rules for it
 _LOSE = f'cat >"{_RESTORE}"; chmod 755 "{_RESTORE}"'
 _KEEP = f'rm "{_RESTORE}"'
 
@@ -46,8 +51,11 @@ def _is_ready(lab: FaultyLab) -> bool:
     return bool(status.get("numberReady") == status.get("desiredNumberScheduled") == len(lab.nodes))
 
 
-def _lose(lab: FaultyLab, node: FaultyNode) -> None:
-    _said(lab, node, _LOSE, stdin=_LOSING)
+def _lose(what: str) -> Callable[[FaultyLab, FaultyNode], None]:
+    def lose(lab: FaultyLab, node: FaultyNode) -> None:
+        _said(lab, node, _LOSE, stdin=_LOSING.format(what))
+
+    return lose
 
 
 def _keep(lab: FaultyLab, node: FaultyNode) -> None:
@@ -69,7 +77,25 @@ FAULTS = (
         area="policy",
         summary=f"of what kube-router writes on the node the rules that open port {OPEN_PORT} are lost: allowed, and shut",
         turns=(Turns("NET-POLICY-001"),),
-        apply=_lose,
+        apply=_lose(_OPENED),
+        revert=_keep,
+        with_policy=True,
+    ),
+    Fault(
+        "policy-egress-rules-lost",
+        area="policy",
+        summary="of what kube-router writes on the node the rules for what pods send are lost: it enforces policies in one direction",
+        turns=(Turns("NET-POLICY-001"),),
+        apply=_lose(_FROM_PODS),
+        revert=_keep,
+        with_policy=True,
+    ),
+    Fault(
+        "policy-udp-rules-lost",
+        area="policy",
+        summary=f"of what kube-router writes on the node the rules that open port {OPEN_PORT} over UDP are lost: allowed, and shut",
+        turns=(Turns("NET-POLICY-001"),),
+        apply=_lose(_OPENED_TO_DATAGRAMS),
         revert=_keep,
         with_policy=True,
     ),

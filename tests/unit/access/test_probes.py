@@ -378,6 +378,14 @@ def test_the_service_behind_ingresses_is_led_to_another_pod(server: FakeApiServe
     assert asked == [{"spec": {"selector": {SERVED: "probe-node-2"}}}], "and no other is selected any more"
 
 
+def tcp(port: int) -> dict[str, Any]:
+    return {"protocol": "TCP", "port": port}
+
+
+def udp(port: int) -> dict[str, Any]:
+    return {"protocol": "UDP", "port": port}
+
+
 @pytest.mark.parametrize("namespace", [None, "net"])
 def test_a_network_policy_selects_pods_that_are_made_for_it(server: FakeApiServer, api: Api, namespace: str | None) -> None:
     place = namespace or "k8snet-r1"
@@ -393,10 +401,19 @@ def test_a_network_policy_selects_pods_that_are_made_for_it(server: FakeApiServe
     (policy,) = (body for _, path, _, body in server.requests if path.endswith("/networkpolicies"))
     assert policy["spec"] == {
         "podSelector": {"matchLabels": {SELECTED: "r1"}},
-        "policyTypes": ["Ingress"],
+        "policyTypes": ["Ingress", "Egress"],
         "ingress": [
-            {"ports": [{"protocol": "TCP", "port": 8722}]},
-            {"from": [{"podSelector": {"matchLabels": {CHOSEN: "r1"}}}], "ports": [{"protocol": "TCP", "port": 8724}]},
+            {"ports": [tcp(8722), udp(8722), tcp(8726)]},
+            {"from": [{"podSelector": {"matchLabels": {CHOSEN: "r1"}}}], "ports": [tcp(8724)]},
+            {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place}}}], "ports": [tcp(8725)]},
+            {
+                "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "k8snet-nobody"}}}],
+                "ports": [tcp(8723), udp(8723)],
+            },
+        ],
+        "egress": [
+            {"ports": [tcp(8722), udp(8722)]},
+            {"to": [{"podSelector": {"matchLabels": {CHOSEN: "r1"}}}], "ports": [tcp(8724)]},
         ],
     }
     assert policy["metadata"]["labels"] == {MANAGED_BY: MANAGER, RUN_ID: "r1"}

@@ -26,7 +26,7 @@ def answer(*, answered: bool, waited_s: float = 3.7, error: str | None = "timed 
 
 def asked(source: str, port: int, *, allowed: bool, **changes: Any) -> Asked:
     yes = answer(answered=True)
-    return replace(Asked(source, port, allowed, yes, answer(answered=allowed), yes), **changes)
+    return replace(Asked(source, False, "TCP", port, allowed, yes, answer(answered=allowed), yes), **changes)
 
 
 def of_source(source: str, *, chosen: bool = False, **changes: Any) -> list[Asked]:
@@ -60,7 +60,7 @@ def test_denied_and_allowed_as_written() -> None:
     judgement = judged(HEALTHY)
     assert outcome(judgement) == ("pass", "")
     assert judgement.checked == 12, "each with the policy, and each after it"
-    assert judgement.evidence["from node-1's pod, port 8723"] == (
+    assert judgement.evidence["port 8723 from node-1's pod"] == (
         "denied by the policy: before it answered, during it timed out, after it answered"
     )
 
@@ -146,6 +146,140 @@ def test_both_have_to_be_seen(allowed: bool, what: str) -> None:
     assert outcome(judged(found)) == ("inconclusive", f"node-2: nothing that the NetworkPolicy {what} could be tried")
 
 
+def both_ways() -> PolicyRecord:
+    """Return what is asked of a pod and by it, over TCP and UDP."""
+    asked = [
+        replace(item, outward=outward, protocol=protocol)
+        for outward in (False, True)
+        for protocol in ("TCP", "UDP")
+        for source in ("node-1", "node-2")
+        for item in of_source(source, chosen=source == "node-1")
+    ]
+    return record(*asked)
+
+
+def way(found: PolicyRecord, port: int, *, outward: bool, protocol: str, **changes: Any) -> PolicyRecord:
+    """Return the record with other answers of one port one way."""
+    return replace(
+        found,
+        asked=tuple(
+            replace(item, **changes) if (item.outward, item.protocol, item.port) == (outward, protocol, port) else item
+            for item in found.asked
+        ),
+    )
+
+
+def test_both_ways_as_written() -> None:
+    judgement = judged(both_ways())
+    assert (outcome(judgement), judgement.checked) == (("pass", ""), 48)
+    assert {name for name in judgement.evidence if "8722" in name and "node-1" in name} == {
+        "port 8722 from node-1's pod",
+        "UDP port 8722 from node-1's pod",
+        "port 8722 of node-1's pod",
+        "UDP port 8722 of node-1's pod",
+    }
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("TCP", "port 8723"), ("UDP", "UDP port 8723")])
+def test_egress_rules_that_are_not_enforced(protocol: str, port: str) -> None:
+    found = way(both_ways(), SHUT, outward=True, protocol=protocol, during=answer(answered=True, waited_s=31.2))
+    message = (
+        f"node-2: NetworkPolicy net/policy keeps pod net/policy-node-2 away from {port} of the pods of node-1, node-2, and answers came "
+        "from there 31 s after it was made: its egress rules are not enforced on this node"
+    )
+    assert outcome(judged(found)) == ("fail", message)
+
+
+def test_egress_that_is_allowed_and_shut() -> None:
+    found = way(both_ways(), OPEN, outward=True, protocol="UDP", during=answer(answered=False, waited_s=31.2))
+    message = (
+        "node-2: NetworkPolicy net/policy lets pod net/policy-node-2 reach UDP port 8722 of the pods of node-1, node-2, and it was not "
+        "answered there 31 s after it was made (timed out); without the policy it was"
+    )
+    assert outcome(judged(found)) == ("fail", message)
+
+
+def test_datagrams() -> None:
+    found = way(both_ways(), SHUT, outward=False, protocol="UDP", during=answer(answered=True))
+    assert outcome(judged(found))[1].startswith(
+        "node-2: NetworkPolicy net/policy keeps the pods of node-1, node-2 away from UDP port 8723 of pod net/policy-node-2, and answers"
+    )
+    found = way(both_ways(), OPEN, outward=False, protocol="UDP", during=answer(answered=False))
+    assert outcome(judged(found))[1].startswith(
+        "node-2: NetworkPolicy net/policy opens UDP port 8722 of pod net/policy-node-2 to the pods "
+    )
+
+
+@pytest.mark.parametrize(
+    ("outward", "what"),
+    [
+        (False, "UDP port 8722 of pod net/policy-node-2 did not answer the pods of node-1, node-2"),
+        (True, "UDP port 8722 of the pods of node-1, node-2 did not answer pod net/policy-node-2"),
+    ],
+)
+def test_still_enforced_one_way(outward: bool, what: str) -> None:
+    found = way(both_ways(), OPEN, outward=outward, protocol="UDP", after=answer(answered=False, waited_s=30.9))
+    message = f"node-2: NetworkPolicy net/policy is gone, and {what} 31 s later: it is still enforced on this node"
+    assert outcome(judged(found)) == ("fail", message)
+
+
+@pytest.mark.parametrize(
+    ("outward", "protocol", "what"),
+    [
+        (
+            False,
+            "UDP",
+            "no datagram to pod net/policy-node-2 was answered before there was a NetworkPolicy (from node-1: timed out; from node-2:",
+        ),
+        (
+            True,
+            "TCP",
+            "no connection from pod net/policy-node-2 was answered before there was a NetworkPolicy (to node-1: timed out; to node-2:",
+        ),
+    ],
+)
+def test_one_way_without_a_control(outward: bool, protocol: str, what: str) -> None:
+    found = both_ways()
+    for port in (OPEN, SHUT, CHOSEN):
+        found = way(found, port, outward=outward, protocol=protocol, before=answer(answered=False), during=None, after=None)
+    verdict, message = outcome(judged(found))
+    assert verdict == "inconclusive"
+    assert message.startswith(f"node-2: {what}")
+    broken = way(found, SHUT, outward=not outward, protocol="TCP", during=answer(answered=True))
+    assert judged(broken).verdict == "fail", "the other way is seen"
+
+
+@pytest.mark.parametrize(
+    ("outward", "protocol", "what"),
+    [(True, "UDP", "could be tried over UDP from pod net/policy-node-2"), (False, "UDP", "could be tried over UDP")],
+)
+def test_one_way_of_which_only_a_half_was_seen(outward: bool, protocol: str, what: str) -> None:
+    found = both_ways()
+    for port in (OPEN, CHOSEN):
+        found = way(found, port, outward=outward, protocol=protocol, before=answer(answered=False), during=None, after=None)
+    assert outcome(judged(found)) == ("inconclusive", f"node-2: nothing that the NetworkPolicy allows {what}")
+
+
+def test_a_pod_that_was_answered_no_more_at_all() -> None:
+    gone = answer(answered=False)
+    found = both_ways()
+    found = replace(
+        found,
+        asked=tuple(replace(item, during=gone, after=gone) if item.outward and item.source == "node-1" else item for item in found.asked),
+    )
+    words = "neither with the NetworkPolicy nor after it: nothing is seen"
+    answered = "node-2: the pod of node-1 answered pod net/policy-node-2"
+    assert judged(found).message.splitlines() == [f"{answered} {words}", f"{answered} over UDP {words}"]
+
+
+def test_a_pod_that_could_not_be_told_whom_to_ask() -> None:
+    failed = answer(answered=False, failed="pod policy-node-2 could not be told whom to ask: timed out")
+    found = way(both_ways(), SHUT, outward=True, protocol="TCP", during=failed)
+    assert judged(found).message.splitlines()[0] == (
+        "node-2: with the NetworkPolicy, port 8723 of node-1's pod: pod policy-node-2 could not be told whom to ask: timed out"
+    )
+
+
 def test_pods_that_do_not_run() -> None:
     found = record(pod_error="node-2: pod net/policy-node-2: ImagePullBackOff: no such image")
     assert outcome(judged(found)) == ("error", "node-2: pod net/policy-node-2: ImagePullBackOff: no such image")
@@ -172,6 +306,18 @@ def test_where_it_does_not_apply() -> None:
             {
                 "node-1": {"keeps the pods of node-1, node-2 away from port 8723", "keeps the pod of node-2 away from port 8724"},
                 "node-2": {"to the pod of node-1, and", "keeps the pod of node-2 away", "not enforced between pods of this node"},
+            },
+        ),
+        (
+            "ipvs-faults-policy-part",
+            {
+                "node-1": {
+                    "away from port 8723 of the pods of node-1, node-2, and answers came from there 31 s",
+                    "away from port 8724 of the pod of node-2",
+                    "away from UDP port 8723 of the pods of node-1, node-2",
+                    "its egress rules are not enforced on this node",
+                },
+                "node-2": {"opens UDP port 8722 of pod ", "reach UDP port 8722 of the pods of node-1, node-2, and it was not answered"},
             },
         ),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.fake import FakeCluster
-from pytest_k8snet.access.probe_policies import CHOSEN_PORT, OPEN_PORT, SHUT_PORT
+from pytest_k8snet.access.probe_policies import CHOSEN_PORT, NAMESPACE_PORT, OPEN_PORT, SHUT_PORT
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.errors import AccessError, ClusterError, ProbeError
 from pytest_k8snet.measure import policy
@@ -47,7 +47,7 @@ def policies(names: Sequence[str]) -> list[str]:
 
 
 def rounds(fake: FakeCluster, node: str) -> int:
-    return sum(asked == node for asked, _, op in fake.requests if op == "traffic.connect")
+    return sum(asked == node for asked, _, op in fake.requests if op in ("traffic.connect", "traffic.through"))
 
 
 def test_three_pods_ask_that_of_each_node_and_its_own_is_one() -> None:
@@ -55,11 +55,21 @@ def test_three_pods_ask_that_of_each_node_and_its_own_is_one() -> None:
     found = records(fake, settle_s=5.0)
     assert {item.source for item in found["node-3"].asked} == {"node-1", "node-2", "node-3"}
     assert {item.source for item in found["node-1"].asked} == {"node-1", "node-3", "node-4"}, "the ring has no end"
-    assert {(item.source, item.port) for item in found["node-3"].asked if item.allowed} == {
-        *((source, OPEN_PORT) for source in ("node-1", "node-2", "node-3")),
+    assert {(item.source, item.port) for item in found["node-3"].asked if item.allowed and item.protocol == "TCP"} == {
+        *((source, port) for source in ("node-1", "node-2", "node-3") for port in (OPEN_PORT, NAMESPACE_PORT)),
         ("node-1", CHOSEN_PORT),
         ("node-3", CHOSEN_PORT),
     }
+    out = {(item.protocol, item.port, item.allowed) for item in found["node-3"].asked if item.outward and item.source == "node-2"}
+    assert out == {
+        ("TCP", OPEN_PORT, True),
+        ("UDP", OPEN_PORT, True),
+        ("TCP", CHOSEN_PORT, False),
+        ("TCP", SHUT_PORT, False),
+        ("UDP", SHUT_PORT, False),
+    }
+    assert {item.source for item in found["node-3"].asked if item.outward} == {"node-1", "node-2", "node-3"}
+    assert len(found["node-3"].asked) == 33
     for record in found.values():
         assert (record.refused, record.pod_error, record.policy) == (None, None, "k8snet-1/policy")
         for item in record.asked:
@@ -106,11 +116,18 @@ def test_enforcing_is_waited_for() -> None:
     late: Iterator[bool] = iter([True, True, True])
 
     def change(target: Mapping[str, Any], answer: dict[str, Any]) -> None:
-        if target["port"] == SHUT_PORT and target["address"] == fake.policy_address("node-2") and answer["error"] and next(late, False):
+        if (
+            target["port"] == SHUT_PORT
+            and target["protocol"] == "TCP"
+            and target["address"] == fake.policy_address("node-2")
+            and answer["error"]
+            and next(late, False)
+        ):
             answer.update(name="policy-node-2", error=None)
 
     answering(fake, "node-1", change)
-    (shut,) = (item for item in records(fake, settle_s=60.0)["node-2"].asked if (item.source, item.port) == ("node-1", SHUT_PORT))
+    found = records(fake, settle_s=60.0)["node-2"].asked
+    shut = next(item for item in found if (item.outward, item.protocol, item.source, item.port) == (False, "TCP", "node-1", SHUT_PORT))
     assert shut.during is not None
     assert not shut.during.answered
     assert rounds(fake, "node-1") == 1 + 3 + 2 + 1
@@ -124,7 +141,7 @@ def test_what_is_not_enforced_and_what_is_answered_by_somebody_else() -> None:
             answer.update(name="policy-node-2" if target["port"] != CHOSEN_PORT else "another", error=None)
 
     answering(fake, "node-1", change)
-    asked = {(item.source, item.port): item for item in records(fake)["node-2"].asked}
+    asked = {(item.source, item.port): item for item in records(fake)["node-2"].asked if not item.outward and item.protocol == "TCP"}
     open_, shut, chosen = (asked["node-1", port] for port in (OPEN_PORT, SHUT_PORT, CHOSEN_PORT))
     assert open_.during is not None
     assert shut.during is not None
@@ -137,6 +154,7 @@ def test_without_an_answer_before_no_policy_is_made() -> None:
     fake = FakeCluster(NODES[:2])
     for node in fake.nodes:
         answering(fake, node, lambda target, answer: answer.update(name=None, error="timed out"))
+        fake.answer(node, "traffic.serve", AccessError("no port"), role="pod")
     found = records(fake)
     assert policies(fake.created) == []
     assert {(item.has_control, item.during, item.after) for record in found.values() for item in record.asked} == {(False, None, None)}
@@ -144,9 +162,58 @@ def test_without_an_answer_before_no_policy_is_made() -> None:
 
 def test_an_agent_that_is_gone_is_no_answer_of_the_network() -> None:
     fake = FakeCluster(NODES[:2])
-    fake.answer("node-1", "traffic.connect", AccessError("node-1: the exec stream ended"), role="pod")
-    failed = [item.before.failed for item in records(fake)["node-2"].asked if item.source == "node-1" and item.before is not None]
-    assert failed == ["node-1: the exec stream ended"] * 3
+    fake.answer("node-1", "traffic.through", AccessError("node-1: the exec stream ended"), role="pod")
+    found = records(fake)
+    asked = [item for item in found["node-2"].asked if item.source == "node-1" and item.before is not None]
+    assert {item.before and item.before.failed for item in asked if not item.outward} == {"node-1: the exec stream ended"}
+    assert {item.before and item.before.what for item in asked if item.outward} == {"answered"}, "which the agent of node-2 has asked"
+    own = {item.before and item.before.failed for item in found["node-1"].asked if item.outward}
+    assert own == {"node-1: the exec stream ended"}
+
+
+@pytest.mark.parametrize(
+    ("told", "why"), [({"name": None, "error": "timed out"}, "timed out"), ({"name": "x", "error": None}, "another pod answers")]
+)
+def test_a_pod_that_cannot_be_told_whom_to_ask(told: Mapping[str, Any], why: str) -> None:
+    fake = FakeCluster(NODES[:2])
+    healthy = fake.respond
+
+    def through(params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"through": {"answers": {}, **told}, "answers": healthy("node-1", "pod", "traffic.connect", {**params, "tries": 1})}
+
+    fake.answer("node-1", "traffic.through", through, role="pod")
+    asked = [item for item in records(fake)["node-1"].asked if item.outward]
+    assert {item.before and item.before.failed for item in asked} == {f"pod policy-node-1 could not be told whom to ask: {why}"}
+
+
+def test_egress_of_a_node_that_is_not_shut() -> None:
+    fake = FakeCluster(NODES[:2])
+    healthy = fake.respond
+
+    def through(params: Mapping[str, Any]) -> dict[str, Any]:
+        told = {
+            target["key"]: {"name": "node-1" if target["address"] == fake.pod_ip("node-1") else "node-2", "error": None}
+            for target in params["wanted"]
+        }
+        answer = healthy("node-1", "pod", "traffic.connect", {**params, "tries": 1})
+        return {"through": {"name": "policy-node-1", "error": None, "answers": told}, "answers": answer}
+
+    fake.answer("node-1", "traffic.through", through, role="pod")
+    found = records(fake)
+    wrong = {
+        (name, item.protocol, item.port)
+        for name, record in found.items()
+        for item in record.asked
+        if item.outward and item.during is not None and item.during.answered is not item.allowed
+    }
+    assert wrong == {("node-1", "TCP", SHUT_PORT), ("node-1", "UDP", SHUT_PORT), ("node-1", "TCP", CHOSEN_PORT)}
+
+
+def test_a_probe_pod_that_does_not_serve_is_asked_by_nobody() -> None:
+    fake = FakeCluster(NODES[:2])
+    fake.answer("node-2", "traffic.serve", AccessError("node-2: no port is free"), role="pod")
+    found = records(fake, settle_s=5.0)
+    assert {item.source for item in found["node-1"].asked if item.outward} == {"node-1"}
 
 
 def test_a_node_without_pods() -> None:
