@@ -188,7 +188,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if run is None:
         return
     from pytest_k8snet.items import by_subject
-    from pytest_k8snet.measure.registry import MEASUREMENTS
+    from pytest_k8snet.measure.registry import MEASUREMENTS, is_of_shard
     from pytest_k8snet.plan import matches
     from pytest_k8snet.run import KEPT
 
@@ -200,7 +200,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             by_check.append(item)
         elif case is not None and not settings.allows(case.level):
             by_level.append(item)
-        elif case is not None and case.subject == "cluster" and settings.shard is not None:
+        elif case is not None and case.subject == "cluster" and settings.shard is not None and not is_of_shard(case.id, settings.shard):
             by_shard.append(item)
         else:
             kept.append(item)

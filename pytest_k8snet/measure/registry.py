@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.ingress import Route
     from pytest_k8snet.cluster.model import Cluster
     from pytest_k8snet.cluster.policies.reading import Policies
+    from pytest_k8snet.options import Shard
     from pytest_k8snet.record.document import Document
 
 
@@ -163,10 +164,11 @@ SERVICE_CHECKS = ("NET-SERVICE-001", "NET-SERVICE-002", "NET-SERVICE-003")
 SCALE_CHECKS = ("NET-SERVICE-008",)
 IDLE_CHECKS = ("NET-SERVICE-009",)
 OWNERS_CHECKS = ("NET-REACH-006",)
-BURST_CHECKS = ("NET-CONNTRACK-004",)
 DUPLICATES_CHECKS = ("NET-REACH-008",)
+BURST_CHECKS = ("NET-CONNTRACK-004",)
 UDP_CHECKS = ("NET-THROUGHPUT-005",)
 RESTART_CHECK = "NET-INGRESS-009"
+INGRESS_CHECKS = (*(f"NET-INGRESS-00{number}" for number in range(4, 9)), RESTART_CHECK)
 POLICY_CHECKS = ("NET-POLICY-001",)
 BALANCE_CHECKS = ("NET-SERVICE-004", "NET-SERVICE-005", "NET-SERVICE-006", "NET-SERVICE-007")
 
@@ -190,10 +192,15 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("latency", "node", "probe", module="pytest_k8snet.measure.latency"),
         Measurement("burst", "node", "probe", module="pytest_k8snet.measure.burst", last=BURST_CHECKS, alone=True),
         Measurement("owners", "node", "probe", module="pytest_k8snet.measure.owners", last=OWNERS_CHECKS),
+        Measurement("duplicates", "node", "probe", module="pytest_k8snet.measure.duplicates", last=DUPLICATES_CHECKS),
         Measurement("ingress", "cluster", "probe", module="pytest_k8snet.measure.ingress"),
         Measurement("wakeups", "node", "probe", module="pytest_k8snet.measure.wakeups"),
-        Measurement("duplicates", "node", "probe", module="pytest_k8snet.measure.duplicates", last=DUPLICATES_CHECKS),
         Measurement("throughput", "pair", "load", module="pytest_k8snet.measure.throughput"),
         Measurement("udp", "pair", "load", module="pytest_k8snet.measure.udp"),
     )
 }
+
+
+def is_of_shard(check: str, shard: Shard) -> bool:
+    """Whether a check of the cluster as a whole is one shard's: what one client measures takes no more nodes than the first one has."""
+    return shard.index == 0 and check in INGRESS_CHECKS

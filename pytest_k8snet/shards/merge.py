@@ -21,6 +21,7 @@ from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.recording import Recording, open_recording
 from pytest_k8snet.record.store import CLUSTER_FILE, PLAN, PROBES, PROFILES, RUN, RunFolder
 
+CLUSTER = "cluster"  # the subject of what is measured once
 _SHARED = "shared/"  # values that documents refer to by their content: the same name is the same value
 
 
@@ -42,8 +43,8 @@ class Part:
         return str(self.recording.path)
 
     def owns(self, subject: str) -> bool:
-        """Whether a node, or a pair by the node it starts from, is of this shard."""
-        return subject in self.plan.nodes or pair_nodes(subject)[0] in self.plan.nodes
+        """Whether a node, or a pair by the node it starts from, is of this shard; what is measured of the cluster is of any that has it."""
+        return subject == CLUSTER or subject in self.plan.nodes or pair_nodes(subject)[0] in self.plan.nodes
 
 
 def merge(paths: Sequence[Path], out: Path) -> None:
@@ -134,7 +135,8 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
                 target.parent.mkdir(exist_ok=True)
                 if not target.exists():
                     source.replace(target)
-    whole.put(_unasked(parts[0]))
+    if whole.get("ingress", CLUSTER) is None:
+        whole.put(_unasked(parts[0]))
     for node in plan.nodes:
         if whole.get("owners", node) is None:
             whole.put(_unheard(parts[0], node))
@@ -148,8 +150,10 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
 
 
 def _unasked(part: Part) -> Document:
-    """Return what stands for requests through ways into the cluster: of a run in shards nobody judges the cluster, and sends any."""
-    absent = "a run in shards sends no requests through ways into the cluster; one of a single process does"
+    """Return what stands for requests through ways into the cluster where the first shard has sent none."""
+    absent = (
+        "the first shard of the run sent no requests through ways into the cluster: no check of them was chosen, or its version did not"
+    )
     values = {"absent": absent, "beyond": True}
     return replace(part.cluster, kind="ingress", duration_s=0.0, method="none", values=values)
 

@@ -23,7 +23,7 @@ PARTS: Mapping[str, str] = {
     "measured": "the faults that only packets show: of speed, reach, loss, path MTU, latency, DNS and Services",
     "packets": "what the checks that send packets say where nobody serves Services",
     "ingress-shut": "the fault of the ingress whose proof takes waiting",
-    "shards": "three shards measured by a Job in the cluster",
+    "shards": "three shards measured by a Job in the cluster, and two of which the first asks through the ingress",
     "survival": "a slow API server, a kubelet that restarts, a node that stands still or is switched off, no memory, another run's load",
 }
 

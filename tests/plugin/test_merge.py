@@ -55,6 +55,33 @@ def test_joined_shards_are_judged_as_one_run(measured: Bench, way: str) -> None:
     assert "error" in ran.verdicts.values()
 
 
+ROUTES = "ingress: {routes: [{name: plain, ingress_class: nginx, address: 198.51.100.7, drain_s: 1}]}"
+
+
+def test_requests_through_an_ingress_are_the_first_shards(measured: Bench) -> None:
+    measured.write("routes.yaml", ROUTES)
+    options = ("--k8snet-profile=routes.yaml", "--k8snet-level=probe", "--k8snet-checks=NET-INGRESS-*,NET-KERNEL-006")
+    whole = measured.run(*options, "--k8snet-allow-missing=2")
+    bundles = [shard(measured, f"{index}/2", *options, "--k8snet-allow-missing=2") for index in range(2)]
+    assert merge(measured, *bundles).exit_code == 0
+    ran = replay(measured)
+    of_ingress = [name for name in ran.verdicts if name.startswith("NET-INGRESS-00") and int(name[12:15]) > 3]
+    assert {name: ran.verdicts[name] for name in of_ingress} == {
+        f"NET-INGRESS-00{n}[cluster]": whole.verdicts[f"NET-INGRESS-00{n}[cluster]"] for n in range(4, 10)
+    }
+    assert {ran.verdicts[name] for name in of_ingress} == {"pass", "skip"}, "skipped is HSTS, which nobody wants"
+    assert len([line for line in measured.objects() if line == "+ ingress ingress-1"]) == 2, "the whole run's and the first shard's"
+
+
+def test_first_shards_that_sent_no_requests_are_told(bench: Bench) -> None:
+    bench.write("routes.yaml", ROUTES)
+    few = ("--k8snet-checks=NET-MTU-001", "--k8snet-level=probe", "--k8snet-profile=routes.yaml")
+    assert merge(bench, *(shard(bench, f"{index}/2", *few) for index in range(2))).exit_code == 0
+    ran = replay(bench, "--k8snet-checks=NET-INGRESS-004", "--k8snet-level=probe")
+    assert ran.verdicts == {"NET-INGRESS-004[cluster]": "skip"}
+    assert "the first shard of the run sent no requests through ways into the cluster" in ran.out
+
+
 def test_more_shards_than_nodes(bench: Bench) -> None:
     bench.cluster(nodes=("node-1", "node-2"))
     whole = bench.run("--k8snet-level=read")

@@ -34,6 +34,25 @@ def test_three_shards_say_what_a_single_run_says(lab: Lab, tmp_path: Path) -> No
     assert_nothing_is_left(lab)
 
 
+@pytest.mark.part("shards")
+def test_the_first_shard_sends_requests_through_the_ingress(lab: Lab, tmp_path: Path) -> None:
+    options = ("--k8snet-profile=lab", "--k8snet-profile=lab-ingress", "--k8snet-level=probe", "--k8snet-checks=NET-INGRESS-*")
+    bundles = [tmp_path / f"{index}.tar.zst" for index in (0, 1)]
+    parts = [
+        lab.run_suite(f"ingress-shard-{index}", *options, f"--k8snet-shard={index}/2", f"--k8snet-save-bundle={bundle}")
+        for index, bundle in enumerate(bundles)
+    ]
+    of_requests = {(f"NET-INGRESS-00{number}", "cluster") for number in range(4, 10)}
+    assert [set(part.verdicts) & of_requests for part in parts] == [of_requests, set()]
+    whole = tmp_path / "whole.tar.zst"
+    k8snet("shards", "merge", *map(str, bundles), "-o", str(whole))
+    merged = lab.replay("ingress-shards", whole)
+    single = lab.run_suite("ingress-single", *options)
+    assert (merged.exit_status, merged.verdicts) == (0, single.verdicts), merged.output
+    assert {merged.verdicts[case] for case in of_requests} == {"pass"}
+    assert_nothing_is_left(lab)
+
+
 def job(*options: str) -> dict[str, Any]:
     """Return the Job that is printed, running the package from the nodes' folder: the probe image has Python, and no package of ours."""
     manifest: dict[str, Any] = yaml.safe_load(k8snet("manifests", "job", "--image", "k8snet.local/probe:1", *options))
