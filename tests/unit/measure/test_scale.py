@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "_BETWEEN_S", 0.001)
 
 
-def measure(fake: FakeCluster, *sizes: int, **changes: Any) -> dict[str, Document]:
+def measure(fake: FakeCluster, *sizes: int, stopped: threading.Event | None = None, **changes: Any) -> dict[str, Document]:
     cluster: Cluster = replace(fake.read_cluster(), **changes)
     probes = fake.start_probes(cluster, [*fake.nodes], "1").wait(Deadline.after(1))
     context = MeasureContext(
@@ -33,6 +34,7 @@ def measure(fake: FakeCluster, *sizes: int, **changes: Any) -> dict[str, Documen
         services=fake.services,
         service_scale=sizes,
         make_frontends=lambda node, number, ports: fake.make_frontends(probes[node], "1", number, ports),
+        stopped=stopped or threading.Event(),
     )
     return {item.subject: item for item in MEASUREMENTS["scale"].take(context, [*fake.nodes])}
 
@@ -86,6 +88,22 @@ def test_the_last_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.answer("node-1", "balance.connect", lambda params: answered([None]), role="pod")
     (size,) = ScaleRecord.from_document(measure(fake, 10)["node-1"]).sizes
     assert (size.answering_s, size.error, size.connected_ms) == (None, "timed out", ())
+
+
+def test_a_run_that_is_ended_makes_no_more_and_connects_to_nothing() -> None:
+    fake, stopped = FakeCluster(NODES), threading.Event()
+    healthy = fake.make_frontends
+
+    def make(*arguments: Any) -> str:
+        if arguments[2] == 30:
+            stopped.set()
+        return healthy(*arguments)
+
+    fake.make_frontends = make  # type: ignore[method-assign,assignment]
+    records = [ScaleRecord.from_document(item) for item in measure(fake, 10, 10_000, stopped=stopped).values()]
+    assert made(fake) == [f"service scale-{number}" for number in range(1, 31)]
+    assert {tuple(size.frontends for size in record.sizes) for record in records} == {(10,)}
+    assert [node for node, _, op in fake.requests if op == "traffic.stop"] == ["node-3"]
 
 
 def reasons(documents: Mapping[str, Document]) -> set[str | None]:
