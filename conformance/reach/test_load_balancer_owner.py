@@ -17,8 +17,8 @@ def test_load_balancer_owner(documents, verdict):
         answers when the speaker is gone.
     How it is measured
         Every node (32 at most) asks by ARP, three times and 32 addresses at most, from its uplink, and what all hear is put together, as a
-        node does not hear itself. Each asks for another node's address as well. What has not exactly one owner is asked for again
-        12 s later.
+        node does not hear itself. Each asks another node for its own address as well. What has not exactly one owner is asked for
+        again 12 s later.
     Expected
         One machine, by however many of its devices. None is fine for Services without ready endpoints, which MetalLB does not
         announce. Inconclusive where a node alone can ask, and where not even another node's address is answered. Skipped where no

@@ -2,13 +2,15 @@
 
 A program of the agent (see agent.py), sent when one of these operations is first asked for. It needs the right to open packet sockets.
 
-- ``ask``: ``uplink_ip``, ``addresses``, ``tries``, ``wait_s``; in the node's network namespace: asks by ARP, from the device that has
-  ``uplink_ip``, for those of the addresses (IPv4) that are in its subnet. Gives the ``device``, its ``mac`` and those of the node's
-  hardware (``macs``), its ``network`` (address/length) and ``answers``: of each that was asked for the hardware addresses that said so
+- ``ask``: ``uplink_ip``, ``addresses``, ``control`` (another node's address), ``tries``, ``wait_s``; in the node's network namespace: asks
+  by ARP, from the device that has ``uplink_ip``, for those of the addresses (IPv4) that are in its subnet. Gives the ``device``, its
+  ``mac`` and those of the node's hardware (``macs``), its ``network`` (address/length) and ``answers``: of each that was asked for the
+  hardware addresses that said so. Everybody hears the question, for the control only the machine that the kernel knows there, if it does:
+  the kernel takes every answer that comes, and of two machines the later one's
 - ``own``: ``uplink_ip``, ``others`` (IPv4), ``most``, ``tries``, ``wait_s``; asks likewise for the node's own address, by ARP probes as of
   RFC 5227: they bear no sender, and nobody remembers them. Of the others that are in its subnet so many are asked for as controls: those
   that the kernel has no entry for, in ``answers`` as well, as every machine hears the question; where it knows all, each is asked itself
-  (``controls``). For the kernel takes every answer that comes, and of two machines the later one's. ``macs`` are those of all its devices
+  (``controls``), as above. ``macs`` are those of all its devices
   but for ends of pods, ``routers`` those of its gateways; ``absent`` says why there is no ARP
 """
 
@@ -62,7 +64,9 @@ def ask(params: Mapping[str, Any]) -> dict[str, Any]:
     mac = mac_of(device)
     hardware = {(read_or_none(f"/sys/class/net/{name}/address") or mac).strip() for name in physical_devices(device)}
     network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), own)
-    told = answers_for(within(network, params["addresses"]), own, device, mac, params)
+    control, known = params.get("control"), known_on(device)
+    wanted = within(network, [*params["addresses"], *([control] if control else [])])
+    told = answers_for(wanted, own, device, mac, params, {control: known.get(str(control))})
     return {"device": device, "mac": mac, "macs": sorted({mac, *hardware}), "network": network, "answers": told}
 
 
@@ -75,22 +79,26 @@ def own(params: Mapping[str, Any]) -> dict[str, Any]:
     mac = mac_of(device)
     network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), address)
     others = [other for other in within(network, params["others"]) if other != address]
-    known = json.loads(output(["ip", "-j", "-4", "neigh", "show", "dev", device]) or "[]")
-    macs = {item["dst"]: item.get("lladdr") for item in known}
-    strange = [other for other in others if other not in macs][: int(params["most"])]
-    answers = answers_for([address, *strange], NOBODY, device, mac, params)
-    friends = {} if strange else {other: macs[other] for other in others if macs[other]}
-    asked = [*friends][: int(params["most"])]
+    known, most = known_on(device), int(params["most"])
+    strange = [other for other in others if other not in known][:most]
+    friends = [] if strange else [other for other in others if known[other]][:most]
+    answers = answers_for([address, *strange, *friends], NOBODY, device, mac, params, known)
     gateways = {route.get("gateway") for route in json.loads(output(["ip", "-j", "-4", "route", "show", "default"]) or "[]")}
     return {
         "device": device,
         "mac": mac,
         "macs": sorted({mac, *own_macs(json.loads(output(["ip", "-j", "-d", "link", "show"])))}),
         "network": network,
-        "answers": answers,
-        "controls": answers_for(asked, NOBODY, device, mac, params, friends),
-        "routers": sorted({item["lladdr"] for item in known if item.get("dst") in gateways and "lladdr" in item}),
+        "answers": {asked: macs for asked, macs in answers.items() if asked not in friends},
+        "controls": {asked: macs for asked, macs in answers.items() if asked in friends},
+        "routers": sorted({mac for gateway, mac in known.items() if mac and gateway in gateways}),
     }
+
+
+def known_on(device: str) -> dict[str, str | None]:
+    """Return the addresses that the kernel has neighbour entries for there, with the hardware addresses that it has found."""
+    entries = json.loads(output(["ip", "-j", "-4", "neigh", "show", "dev", device]) or "[]")
+    return {item["dst"]: item.get("lladdr") for item in entries if "dst" in item}
 
 
 def device_of(address: str) -> str:
@@ -127,7 +135,7 @@ def within(network: str, addresses: Sequence[str]) -> list[str]:
 
 
 def answers_for(
-    wanted: Sequence[str], sender: str, device: str, mac: str, params: Mapping[str, Any], at: Mapping[str, str] | None = None
+    wanted: Sequence[str], sender: str, device: str, mac: str, params: Mapping[str, Any], at: Mapping[Any, str | None]
 ) -> dict[str, list[str]]:
     """Ask for each address, everybody or the machine that it is said to be `at`; return the hardware addresses that answered."""
     answers: dict[str, set[str]] = {address: set() for address in wanted}
@@ -136,8 +144,8 @@ def answers_for(
             sock.bind((device, ETH_P_ARP))
             for _ in range(int(params["tries"])):
                 for address in wanted:
-                    to = BROADCAST if at is None else packed(at[address])
-                    sock.send(request(packed(mac), sender, address, to))
+                    there = at.get(address)
+                    sock.send(request(packed(mac), sender, address, packed(there) if there else BROADCAST))
                     collect(sock, answers, GAP_S)
                 collect(sock, answers, float(params["wait_s"]))
     return {address: sorted(macs) for address, macs in answers.items()}

@@ -86,8 +86,8 @@ def _ask(context: MeasureContext, node: str, *, addresses: Sequence[str]) -> Map
     names = sorted(own)
     following = own[names[(names.index(node) + 1) % len(names)]]
     control = None if following == own[node] else following
-    wanted = [*addresses, *([control] if control is not None and control not in addresses else [])]
-    params = {"uplink_ip": own[node], "addresses": wanted, "tries": TRIES, "wait_s": WAIT_S}
+    wanted = None if control in addresses else control
+    params = {"uplink_ip": own[node], "addresses": addresses, "control": wanted, "tries": TRIES, "wait_s": WAIT_S}
     answer: Mapping[str, Any] = context.access.host(node).request("arp.ask", params, timeout_s=REQUEST_S)
     answers = {address: macs for address, macs in answer["answers"].items() if address in addresses}
     return {**answer, "control": control, "control_macs": answer["answers"].get(control), "answers": answers}

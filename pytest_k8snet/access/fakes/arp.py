@@ -31,7 +31,7 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
             "routers": ["02:00:00:00:00:fe"],
         }
     answers = {}
-    for address in params["addresses"]:
+    for address in (*params["addresses"], *([params["control"]] if params["control"] else ())):
         owner = own.get(address, next(iter(fake.nodes)))
         answers[address] = [] if owner == node else [mac_of(fake, owner)]
     return {

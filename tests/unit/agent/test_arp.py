@@ -68,7 +68,7 @@ class Segment:
             self.answering.send(answer(target, mac))
 
 
-def ask(monkeypatch: pytest.MonkeyPatch, members: dict[str, list[str]], kind: str = "1") -> tuple[dict[str, Any], list[str]]:
+def ask(monkeypatch: pytest.MonkeyPatch, members: dict[str, list[str]], kind: str = "1", **more: Any) -> tuple[dict[str, Any], list[str]]:
     segment = Segment(members)
     files = {"type": kind, "address": "02:00:00:00:00:01\n"}
     monkeypatch.setattr(arp, "find_uplink", lambda address: "eth0" if address == OWN else None)
@@ -77,7 +77,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, members: dict[str, list[str]], kind: st
     monkeypatch.setattr(arp, "read_or_none", lambda path: "02:00:00:00:00:07\n" if "eth1" in path else None)
     monkeypatch.setattr(arp, "output", lambda argv: json.dumps(ADDRESSES))
     monkeypatch.setattr(socket, "socket", lambda *_: segment)
-    params = {"uplink_ip": OWN, "addresses": [VIP, "192.168.10.251", "10.0.0.1"], "tries": 2, "wait_s": 0.01}
+    params = {"uplink_ip": OWN, "addresses": [VIP, "192.168.10.251", "10.0.0.1"], "tries": 2, "wait_s": 0.01, **more}
     with segment:
         return arp.ask(params), segment.asked
 
@@ -92,6 +92,22 @@ def test_everybody_who_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         "answers": {VIP: ["02:00:00:00:00:02", "02:00:00:00:00:03"], "192.168.10.251": []},
     }
     assert asked == [VIP, "192.168.10.251"] * 2, "and what is in another subnet is not asked for"
+
+
+def test_a_control_is_asked_itself_where_the_kernel_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames: list[bytes] = []
+    send = Segment.send
+
+    def kept(segment: Segment, frame: bytes) -> None:
+        frames.append(frame)
+        send(segment, frame)
+
+    monkeypatch.setattr(Segment, "send", kept)
+    monkeypatch.setattr(arp, "known_on", lambda device: {OTHER: "02:00:00:00:00:02", VIP: "02:00:00:00:00:05"})
+    found, asked = ask(monkeypatch, {}, control=OTHER)
+    assert asked == [VIP, "192.168.10.251", OTHER] * 2
+    assert [frame[:6].hex(":") for frame in frames[:3]] == ["ff:ff:ff:ff:ff:ff"] * 2 + ["02:00:00:00:00:02"]
+    assert found["answers"][OTHER] == ["02:00:00:00:00:99"]
 
 
 def test_where_there_is_no_arp(monkeypatch: pytest.MonkeyPatch) -> None:
