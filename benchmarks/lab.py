@@ -25,7 +25,7 @@ from benchmarks.table import Row, spread
 from pytest_k8snet.access.base import Access, Deadline
 from pytest_k8snet.access.pod import PodAccess
 from pytest_k8snet.access.probes import NoProbes, ProbeSettings, start_probes
-from pytest_k8snet.agent.agent import SYSCTL_DIRECTORIES, TOOLS
+from pytest_k8snet.agent.agent import SYSCTL_DIRECTORIES, TOOLS, is_of_interest
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.model import Cluster
@@ -277,12 +277,12 @@ class Reading:
                 yield from (f"{self._root}{directory}/{name}" for name in folder.listdir() if name.endswith(".conf"))
 
     def _assigned(self, texts: Iterable[str]) -> Iterator[str]:
-        """Yield the keys that files of sysctl.d assign and a question is about."""
+        """Yield the keys that files of sysctl.d assign, of those that the facts have."""
         asked = set(self._question.sysctls)
         for text in texts:
             named = [line.partition("=")[0].strip() for line in text.splitlines() if "=" in line and line[0] not in "#;"]
             keys = {name.lstrip("-").replace("/", ".") for name in named}
-            yield from sorted(keys & asked)
+            yield from sorted(key for key in keys if is_of_interest(key, asked))
 
     def _modules(self) -> set[str]:
         *loaded, built_in = self.values["modules"]

@@ -29,16 +29,15 @@ def test_enforced(node, expect, verdict):
         not say that somebody does; nothing is made then. So it is with the agent of the AWS VPC CNI, which leaves pods without an
         owner, such as these, alone. Without the right to create NetworkPolicies it is skipped as well.
     Blind spots
-        The policy is the run's own, for pods of its own: whether yours say what you mean is not seen. IPv6, SCTP, ranges of addresses
-        (ipBlock), ports by name, connections that are open when a policy is made, and what the node itself sends are not tried.
+        The policy is the run's own, for pods of its own: whether yours say what you mean is not seen. Not tried are ipBlock, which is for
+        addresses outside the cluster (Cilium does not take pods for such), IPv6, SCTP, ports by name, connections that are open when a
+        policy is made, and traffic of the node itself, which a policy may not shut.
     Fix
         Look at the CNI's agent on the node (calico-node, cilium, antrea-agent, kube-router, aws-node): its log, and whether it
         reaches the API server. On the same node alone: net.bridge.bridge-nf-call-iptables = 1 and the module br_netfilter, where
         pods are on a bridge. Refused although allowed: other policies select pods of all namespaces
         (GlobalNetworkPolicy, CiliumClusterwideNetworkPolicy, AdminNetworkPolicy).
     References
-        kubernetes networking.k8s.io/v1 NetworkPolicy. Not looked at: ipBlock, which is for addresses outside the cluster ("these should
-        be cluster-external IPs"; Cilium does not take pods for such), IPv6, SCTP, connections that are open when a policy is made, and
-        traffic of the node itself, which a policy may not shut.
+        kubernetes networking.k8s.io/v1 NetworkPolicy (ipBlock: "these should be cluster-external IPs").
     """
     verdict(policy.enforced(PolicyRecord.from_document(node.document("policy")), expect.policy))

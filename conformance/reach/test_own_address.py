@@ -22,8 +22,10 @@ def test_own_address(node, verdict):
     Expected
         No answer from a device that is not the node's. What a gateway, VRRP or proxy ARP (one hardware address for several nodes) explains
         is a remark. Skipped where no other node is in the subnet or IPv4 has no ARP (clouds with addresses of their own, InfiniBand), and
-        where not even other nodes' addresses are answered for. A machine that answers for several nodes is taken for proxy ARP; one on
-        the node itself (a macvlan pod's) is heard only by nodes whose kernels have no entry for the address.
+        where not even other nodes' addresses are answered for.
+    Blind spots
+        A machine that answers for several nodes is taken for proxy ARP; one on the node itself (a macvlan pod's) is heard only by nodes
+        whose kernels have no entry for the address. A switch that answers ARP in others' stead hides a second machine. IPv6 is not asked.
     Fix
         `arping -D -I eth0 -c 3 ADDRESS` on the node; the hardware address's first half tells the maker, the switch's table the port.
         Reserve nodes' addresses in DHCP and IPAM; strictARP: true for kube-proxy's ipvs mode where it is another node (NET-PROXY-005).

@@ -201,7 +201,9 @@ def test_explain_a_recorded_run() -> None:
     explained = profile("explain", str(RECORDINGS / "iptables-vxlan"))
     assert explained.exit_code == 0
     lines = explained.output.splitlines()
-    assert re.fullmatch(r"Kubernetes v1\.\S+, CNI \S+ \(run \w+ of 2\S+ \S+ UTC\); profiles: lab, tuned-node, iptables, vxlan", lines[0])
+    assert re.fullmatch(
+        r"Kubernetes v1\.\S+, CNI \S+ \(run \w+ of 2\S+ \S+ UTC\); profiles: lab, iptables, vxlan, tuned-node, lab-ingress", lines[0]
+    )
     assert lines[2] == "node-1, node-2, node-3"
     table = told(explained.output)
     assert table["proxy.mode"] == ("iptables", "profile iptables.yaml:4")
@@ -359,8 +361,11 @@ def test_init_sees_a_tunnel_between_subnets() -> None:
             {"dst": "default", "gateway": "192.0.2.1", "dev": document["values"]["uplink"]},
             *({"dst": f"{address}/32", "dev": document["values"]["uplink"]} for address in near),
         ]
-        for item in [item for item in document["values"]["peer_routes"] if name != "node-3" and item["peer"] != "node-3"]:
-            item["dev"] = document["values"]["uplink"]
+        document["values"]["peer_routes"] = [
+            {**item, "dev": item["dev"] if "node-3" in (name, peer) else document["values"]["uplink"], "peers": {peer: way}}
+            for item in document["values"]["peer_routes"]
+            for peer, way in item["peers"].items()
+        ]
         (run / "facts" / f"{name}.json").write_text(json.dumps(document))
     lines = profile("init", "run").output.splitlines()
     assert any(line.startswith("encapsulation: vxlan-cross-subnet  # node-1, node-2, node-3") for line in lines), lines

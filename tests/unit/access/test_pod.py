@@ -189,12 +189,13 @@ def test_probe_pod_that_ended_meanwhile(access: PodAccess, server: FakeApiServer
 
 def test_container_that_ended_and_whose_pod_does_not_say_so_yet(access: PodAccess, server: FakeApiServer) -> None:
     def lost(sock: socket.socket, argv: list[str]) -> None:
+        ended = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}
+        status = {"phase": "Running"} if server.asked("GET").count(EXEC) < 3 else ended
+        # Before the answer: whoever has it may look at once.
+        server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": status})
         message = "error executing command in container: failed to exec in container: failed to load task: no running task found"
         send_frame(sock, b"\3" + json.dumps({"status": "Failure", "reason": "InternalError", "message": message}).encode())
         send_frame(sock, struct.pack(">H", 1000), opcode=8)
-        ended = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}
-        status = {"phase": "Running"} if server.asked("GET").count(EXEC) < 3 else ended
-        server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": status})
 
     server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": {"phase": "Running"}})
     server.exec = lost
