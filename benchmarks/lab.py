@@ -217,7 +217,10 @@ class Reading:
         values["persisted"] = {path: self._text(path) for path in self._sysctl_files()}
         values["running"] = {key: self._sysctl(key) for key in self._assigned(values["persisted"].values())}
         values["kernel"] = host.check_output("uname -r")
-        values["modules"] = [*host.file("/sys/module").listdir(), self._text(f"/lib/modules/{values['kernel']}/modules.builtin")]
+        values["modules"] = [
+            *host.file("/sys/module").listdir(),
+            self._text(f"{self._root}/lib/modules/{values['kernel']}/modules.builtin"),
+        ]
         values["counters"] = {path: host.run("cat %s", path).stdout for path in _COUNTERS}
         values["log"] = host.run("dmesg").stdout
         values["tools"] = {tool: host.exists(tool) for tool in TOOLS}
