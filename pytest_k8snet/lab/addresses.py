@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from pytest_k8snet.lab.settings import (
     FIRST_NODE_HOST,
-    NODE_SUBNET_6,
+    NODE_SUBNETS_6,
     POD_CIDR_6,
     POD_PREFIX_LENGTH,
     POD_PREFIX_LENGTH_6,
@@ -134,7 +134,7 @@ class _Family:
 
 def _family(number: int, settings: LabSettings) -> _Family:
     if number == 6:
-        return _Family((NODE_SUBNET_6,), POD_CIDR_6, SERVICE_CIDR_6, POD_PREFIX_LENGTH_6)
+        return _Family(NODE_SUBNETS_6[: settings.subnets], POD_CIDR_6, SERVICE_CIDR_6, POD_PREFIX_LENGTH_6)
     subnet = IPv4Network(settings.node_subnet)
     segments = (subnet, second_subnet(subnet))[: settings.subnets]
     return _Family(segments, IPv4Network(settings.pod_cidr), SERVICE_CIDR, POD_PREFIX_LENGTH)

@@ -41,7 +41,7 @@ DIRECT_ROUTING: tuple[NetworkKind, ...] = ("flannel-vxlan", "flannel-ipip")
 SERVICE_CIDR = IPv4Network("10.96.0.0/16")
 POD_PREFIX_LENGTH = 24
 # Unique local addresses (RFC 4193), written so that they read like the IPv4 ones.
-NODE_SUBNET_6 = IPv6Network("fd00:10:199::/64")
+NODE_SUBNETS_6 = (IPv6Network("fd00:10:199::/64"), IPv6Network("fd00:10:199:1::/64"))
 POD_CIDR_6 = IPv6Network("fd00:10:200::/48")
 SERVICE_CIDR_6 = IPv6Network("fd00:10:96::/112")  # the API server takes none larger than a /108
 POD_PREFIX_LENGTH_6 = 64
@@ -141,8 +141,8 @@ class LabSettings:
         option = f"--ip-family {self.ip_family}"
         if self.network != "native":
             raise LabError(f"{option}: --network {self.network} is of IPv4 alone in a lab; use --network native")
-        for given, value in (("--subnets", self.subnets), ("--ingress", self.ingress), ("--policy", self.policy)):
-            if value not in (1, "none"):
+        for given, value in (("--ingress", self.ingress), ("--policy", self.policy)):
+            if value != "none":
                 raise LabError(f"{option}: {given} {value} is of IPv4 alone in a lab; leave {given} out")
 
     @property

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BRIDGE = "br-lab"
 BRIDGES = (BRIDGE, "br-lab-2")
 
+_FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+
 # What a switch with a small buffer has: enough for full speed, and little delay when it is full.
 _SHAPE = ("burst", "64kb", "latency", "50ms")
 
@@ -28,7 +30,8 @@ def lay(namespace: Namespace, plan: AddressPlan, line_rate: str | None) -> None:
         raise LabError("--ip-family: this machine's kernel has no IPv6 (booted with ipv6.disable=1?); use --ip-family ipv4")
     namespace.run(["ip", "-batch", "-"], stdin="\n".join(link_commands(plan)))
     if len(plan.gateways) > 1:
-        namespace.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+        for family in plan.families:
+            namespace.run(["sh", "-c", f"echo 1 >/proc/sys/net/{_FORWARDING[family]}"])
     if line_rate is not None:
         namespace.run(["tc", "-batch", "-"], stdin="\n".join(shaping_commands(plan, line_rate)))
 

@@ -63,6 +63,14 @@ def test_reverted_it_is_healthy_again(dual: Lab) -> None:
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
 
 
+def test_in_iptables_mode_with_a_router_between_the_nodes(results: Path) -> None:
+    options = ("--nodes", "2", "--ip-family", "dual", "--proxy-mode", "iptables", "--subnets", "2", "--line-rate", "50mbit")
+    with running_lab("test-dual-iptables", results, *options) as lab:
+        outcome = lab.run_suite("dual-iptables", *(given.replace("ipvs", "iptables") for given in PROFILES))
+    assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
+    assert outcome.skipped_checks == NOT_HERE | {f"NET-PROXY-00{number}" for number in range(3, 7)}, "those of ipvs mode"
+
+
 def test_without_ipv4(results: Path) -> None:
     with running_lab("test-ipv6", results, "--nodes", "2", "--ip-family", "ipv6", "--line-rate", "50mbit") as lab:
         outcome = lab.run_suite("ipv6", *PROFILES)

@@ -54,6 +54,7 @@ def keep(results: Path) -> None:
     keep_one(results / "test_dual/dual", "dual")
     for number, of_ipv6 in enumerate(TOGETHER_OF_IPV6, start=1):
         keep_one(results / "test_dual" / "+".join(of_ipv6), f"dual-faults-{number}", of_ipv6)
+    keep_one(results / "test_dual/dual-iptables", "dual-iptables")
     keep_one(results / "test_dual/ipv6", "ipv6")
     keep_one(results / "test_cilium/healthy", "cilium")
     for number, together in enumerate(TOGETHER_ON_CILIUM, start=1):

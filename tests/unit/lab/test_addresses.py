@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from pytest_k8snet.lab.addresses import AddressPlan, host_and_port
-from pytest_k8snet.lab.settings import MAX_NODES, NODE_SUBNET_6, POD_CIDR_6, SERVICE_CIDR, SERVICE_CIDR_6, LabSettings
+from pytest_k8snet.lab.settings import MAX_NODES, NODE_SUBNETS_6, POD_CIDR_6, SERVICE_CIDR, SERVICE_CIDR_6, LabSettings
 from pytest_k8snet.lab.wire import BRIDGE, link_commands, shaping_commands
 
 SETTINGS = [
@@ -98,14 +98,24 @@ def test_both_families_have_addresses_that_read_alike() -> None:
     assert (plan.api_address, plan.api_service_address) == ("10.199.0.1", "10.96.0.1"), "IPv4 comes first"
 
 
+def test_two_segments_of_both_families() -> None:
+    plan = AddressPlan.of(LabSettings(nodes=2, subnets=2, ip_family="dual"))
+    assert plan.gateways == (("10.199.0.1", "fd00:10:199::1"), ("10.199.1.1", "fd00:10:199:1::1"))
+    assert [(node.segment, node.addresses, node.gateways) for node in plan.nodes] == [
+        (0, ("10.199.0.11", "fd00:10:199::11"), ("10.199.0.1", "fd00:10:199::1")),
+        (1, ("10.199.1.12", "fd00:10:199:1::12"), ("10.199.1.1", "fd00:10:199:1::1")),
+    ]
+    assert "address add fd00:10:199:1::1/64 nodad dev br-lab-2" in [*link_commands(plan)]
+
+
 def test_ipv6_alone_leaves_no_address_of_ipv4() -> None:
     plan = AddressPlan.of(LabSettings(nodes=MAX_NODES, ip_family="ipv6"))
     hosts = [plan.api_address, plan.proxy_api_address, *(node.address for node in plan.nodes)]
     assert len(set(hosts)) == len(hosts)
-    assert {IPv6Address(address) in NODE_SUBNET_6 for address in hosts} == {True}
+    assert {IPv6Address(address) in NODE_SUBNETS_6[0] for address in hosts} == {True}
     ranges = [IPv6Network(node.pod_cidr) for node in plan.nodes]
     assert all(known.subnet_of(POD_CIDR_6) for known in ranges)
-    for one, other in combinations([NODE_SUBNET_6, SERVICE_CIDR_6, *ranges], 2):
+    for one, other in combinations([*NODE_SUBNETS_6, SERVICE_CIDR_6, *ranges], 2):
         assert not one.overlaps(other), f"{one} overlaps {other}"
     assert {IPv6Address(address) in SERVICE_CIDR_6 for address in (plan.api_service_address, plan.dns_service_address)} == {True}
     assert "." not in repr(plan.nodes)

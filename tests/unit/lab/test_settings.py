@@ -50,7 +50,6 @@ from pytest_k8snet.lab.settings import MAX_NODES, LabSettings
             {"ip_family": "dual", "network": "vxlan"},
             "--ip-family dual: --network vxlan is of IPv4 alone in a lab; use --network native",
         ),
-        ({"ip_family": "ipv6", "subnets": 2}, "--ip-family ipv6: --subnets 2 is of IPv4 alone in a lab; leave --subnets out"),
         ({"ip_family": "dual", "ingress": "nginx"}, "--ip-family dual: --ingress nginx is of IPv4 alone in a lab; leave --ingress out"),
         ({"ip_family": "dual", "policy": "kube-router"}, "--ip-family dual: --policy kube-router is of IPv4 alone in a lab; leave "),
         ({"subnets": 3}, "--subnets 3: the nodes are in 1 or 2 segments"),
