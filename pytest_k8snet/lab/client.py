@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.api import Api
 
 _CLUSTER_WIDE = frozenset(
-    {"Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "IngressClass", "PriorityClass"}
+    {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "IngressClass",
+        "Namespace",
+        "Node",
+        "PriorityClass",
+        "ServiceCIDR",
+        "ValidatingWebhookConfiguration",
+    }
 )
 _POLL_S = 0.2
 _DELETE_S = 60.0

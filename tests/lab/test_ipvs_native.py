@@ -53,6 +53,19 @@ TOGETHER: dict[str, dict[str, str]] = {
         "kubelet-dns-elsewhere": "node-2",
         "neighbour-entry-stale": "node-2",
     },
+    "objects": {
+        "service-range-overlaps": "node-1",
+        "webhook-left-over": "node-1",
+        "proxy-mode-misspelt": "node-1",
+        "corefile-loop": "node-2",
+        "route-left-over": "node-1",
+        "ipvs-without-conntrack": "node-1",
+        "pod-mtu-former": "node-1",
+        "pod-dns-former": "node-2",
+        "neighbour-table-small": "node-2",
+        "coredns-unready": "node-3",
+        "proxy-syncs-fail": "node-3",  # after what every kube-proxy has to take in
+    },
     "crossing": {
         "pods-cut-off-by-tcp": "node-1",
         "vxlan-behind-route": "node-1",

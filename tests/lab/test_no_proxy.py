@@ -13,7 +13,12 @@ from tests.lab.suite import NOTHING_TO_JUDGE, Lab, running_lab, turned_on
 
 PROFILES = ("--k8snet-profile=lab", "--k8snet-profile=kube-proxy-free", "--k8snet-profile=native", "--k8snet-profile=tuned-node")
 LEVEL_OF = {check.id: check.level for check in checks()}
-LEFT_OVER = {"kube-proxy-left-running": "node-2", "service-chains-left-over": "node-1", "virtual-server-left-over": "node-3"}
+LEFT_OVER = {
+    "kube-proxy-left-running": "node-2",
+    "service-chains-left-over": "node-1",
+    "virtual-server-left-over": "node-3",
+    "kube-proxy-daemonset": "node-3",
+}
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,8 @@ def keep(results: Path) -> None:
         keep_one(results / "test_networks" / kind / "healthy", kind)
         for number, broken in enumerate(network.faults, start=1):
             keep_one(results / "test_networks" / kind / "+".join(broken), f"{kind}-faults-{number}", broken)
-    write_rows(TIMES, merged(read_rows(TIMES), read_rows(results / MATRIX.name), faults=[known.name for known in FAULTS]))
+    exact = [row for row in read_rows(results / MATRIX.name) if not row.missing and not row.beyond]
+    write_rows(TIMES, merged(read_rows(TIMES), exact, faults=[known.name for known in FAULTS]))
 
 
 def keep_one(run: Path, name: str, faults: Mapping[str, str] | None = None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from typing import Any
+
+from pytest_k8snet.lab.faults.model import EVERY_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.rules import flush
 
@@ -62,6 +64,35 @@ def _remove_virtual_server(lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, ["ipvsadm", "-D", "-t", "10.255.255.254:80"])
 
 
+def _daemon_set(lab: FaultyLab, node: FaultyNode) -> dict[str, Any]:
+    """Give a DaemonSet of kube-proxy for one node; its container does nothing, so that it stands for itself alone."""
+    labels = {"k8s-app": "kube-proxy"}
+    pod = {
+        "hostNetwork": True,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "nodeSelector": {"kubernetes.io/hostname": node.name},
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "kube-proxy", "image": lab.pause_image, "imagePullPolicy": "IfNotPresent"}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"namespace": "kube-system", "name": "kube-proxy", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+    }
+
+
+def _install(lab: FaultyLab, node: FaultyNode) -> None:
+    daemon_set = _daemon_set(lab, node)
+    lab.apply_object(daemon_set)
+    wait_until(lambda: (lab.read_object(daemon_set).get("status") or {}).get("numberReady") == 1, "the DaemonSet's pod to be ready")
+
+
+def _uninstall(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.delete_object(_daemon_set(lab, node))
+
+
 FAULTS = (
     Fault(
         "kube-proxy-left-running",
@@ -89,5 +120,16 @@ FAULTS = (
         apply=_add_virtual_server,
         revert=_remove_virtual_server,
         proxy_modes=("none",),
+    ),
+    Fault(
+        "kube-proxy-daemonset",
+        area="absence",
+        summary="an upgrade has brought the DaemonSet of kube-proxy back, for one node; what its pod runs does nothing",
+        # By what the API says somebody leads from Services to pods then, and kubelets here give pods no Service's address to ask for names.
+        turns=(Turns("NET-ABSENCE-002", subject="cluster"), Turns("NET-DNS-008", subject=EVERY_NODE)),
+        apply=_install,
+        revert=_uninstall,
+        proxy_modes=("none",),
+        networks=("native", "vxlan"),
     ),
 )

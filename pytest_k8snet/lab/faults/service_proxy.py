@@ -268,6 +268,15 @@ FAULTS = (
         proxy_modes=("ipvs",),
     ),
     Fault(
+        "ipvs-without-conntrack",
+        area="proxy",
+        summary="net.ipv4.vs.conntrack, which kube-proxy sets at its start, is 0: what iptables is to do with Services' packets it cannot",
+        turns=(Turns("NET-PROXY-004"),),
+        apply=sysctl("net.ipv4.vs.conntrack=0"),
+        revert=sysctl("net.ipv4.vs.conntrack=1"),
+        proxy_modes=("ipvs",),
+    ),
+    Fault(
         "idle-connections-forgotten",
         area="service",
         summary=f"IPVS forgets connections that nobody uses after {SHORT_TIMEOUT_S} s, and not after {USUAL_TIMEOUT_S} "

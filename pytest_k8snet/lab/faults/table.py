@@ -12,6 +12,7 @@ from pytest_k8snet.lab.faults import (
     cni,
     conntrack,
     crossing,
+    dns,
     families,
     ingress,
     kernel,
@@ -20,6 +21,7 @@ from pytest_k8snet.lab.faults import (
     neighbours,
     network,
     nftables,
+    objects,
     owners,
     packets,
     paths,
@@ -28,12 +30,15 @@ from pytest_k8snet.lab.faults import (
     reach,
     service_proxy,
     services,
+    syncs,
+    tables,
 )
 from pytest_k8snet.lab.faults.matrix import Row
 from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, EVERY_NODE, INTO_NODE, NODE, PEER_NODE, Fault, Turns
 
 FAULTS: tuple[Fault, ...] = (
     *service_proxy.FAULTS,
+    *syncs.FAULTS,
     *nftables.FAULTS,
     *absence.FAULTS,
     *cilium.FAULTS,
@@ -51,6 +56,9 @@ FAULTS: tuple[Fault, ...] = (
     *packets.FAULTS,
     *services.FAULTS,
     *kubelet.FAULTS,
+    *dns.FAULTS,
+    *objects.FAULTS,
+    *tables.FAULTS,
     *ingress.FAULTS,
     *policy.FAULTS,
     *families.FAULTS,
@@ -101,30 +109,18 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
 
 #: Checks whose failing cases rest on documents alone, and why no lab can have the real thing.
 WITHOUT_FAULT = {
-    "NET-ABSENCE-002": "the lab has no fault of it yet",
-    "NET-CONTROL-001": "the lab has no fault of it yet",
-    "NET-CONTROL-002": "the lab has no fault of it yet",
-    "NET-CONTROL-004": "the lab has no fault of it yet",
-    "NET-CONTROL-005": "the lab has no fault of it yet",
-    "NET-CONTROL-006": "the lab has no fault of it yet",
-    "NET-CONTROL-007": "the lab has no fault of it yet",
-    "NET-DNS-001": "the lab has no fault of it yet",
-    "NET-DNS-002": "the lab has no fault of it yet",
-    "NET-DNS-003": "the lab has no fault of it yet",
-    "NET-MTU-004": "the lab has no fault of it yet",
-    "NET-PROXY-004": "the lab has no fault of it yet",
-    "NET-PROXY-008": "the lab has no fault of it yet",
     "NET-ABSENCE-004": "User-Mode Linux has no such tables",
     "NET-CONTROL-003": "a node of the lab has 253 addresses for pods, and its kubelet takes 110 of them at most",
+    "NET-CONTROL-006": "User-Mode Linux has one back end of iptables alone",
     "NET-DNS-007": "its list of domains is the usual one, whatever a kubelet writes (NET-DNS-008 judges that); a server that fails for one "
     "of them alone is no fault of a network",
     "NET-INGRESS-003": "what it finds is advice: it never fails",
-    "NET-LATENCY-002": "the lab has no point outside of it that a profile could name",
-    "NET-SERVICE-008": "thousands of Services take minutes to make; iptables mode is as slow with them as it is, without a fault",
     "NET-KERNEL-006": "the CNI's bridge plugin turns forwarding on again with the next pod that it makes, a probe pod included",
+    "NET-LATENCY-002": "the lab has no point outside of it that a profile could name",
     "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
     "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
     "NET-NODE-004": "the lab's network devices are virtual and tell no speed",
+    "NET-SERVICE-008": "thousands of Services take minutes to make; iptables mode is as slow with them as it is, without a fault",
 }
 
 _HEAD = """# Faults

@@ -1,0 +1,66 @@
+"""A kube-proxy that runs and answers, and brings nothing into the kernel any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.polling import wait_until
+
+#: A set that kube-proxy makes in ipvs mode, and that nothing refers to while no Service of type LoadBalancer names sources.
+SET = "KUBE-LOAD-BALANCER-SOURCE-CIDR"
+
+#: How long a change waits for a sync, in seconds: 0 when none does. Each address family has its own series.
+WAITING = """
+import re, time, urllib.request as r
+text = r.urlopen("http://127.0.0.1:10249/metrics", timeout=5).read().decode()
+def last(name):
+    found = re.findall(rf"^kubeproxy_sync_proxy_rules_{name}_timestamp_seconds({{.*}})? (\\S+)$", text, re.M)
+    return {labels: float(value) for labels, value in found}
+synced = last("last")
+print(max((time.time() - at_s for labels, at_s in last("last_queued").items() if at_s > synced.get(labels, 0)), default=0))
+"""
+WAITS_S = 65  # two sync periods of kube-proxy, and a little
+
+CHANGE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"namespace": "default", "name": "k8snet-lab-fault-sync"},
+    "spec": {"selector": {"app": "k8snet-lab-fault-sync"}, "ports": [{"port": 80}]},
+}
+
+
+def _stick(lab: FaultyLab, node: FaultyNode) -> None:
+    """Give the set another type, which kube-proxy does not take, and make a Service."""
+    lab.run(node.name, ["ipset", "restore"], stdin=f"destroy {SET}\ncreate {SET} hash:ip\n")  # at once: else it makes its own again
+    lab.apply_object(CHANGE)
+    wait_until(
+        lambda: float(lab.run(node.name, ["python3", "-c", WAITING]).stdout) > WAITS_S,
+        f"a change to wait {WAITS_S} s for kube-proxy on {node.name}",
+        timeout_s=120,
+        interval_s=2,
+    )
+
+
+def _release(lab: FaultyLab, node: FaultyNode) -> None:
+    lab.run(node.name, ["ipset", "destroy", SET])
+    lab.delete_object(CHANGE)
+    wait_until(
+        lambda: float(lab.run(node.name, ["python3", "-c", WAITING]).stdout) == 0,
+        f"kube-proxy on {node.name} to bring changes into the kernel again",
+        interval_s=2,
+    )
+
+
+FAULTS = (
+    Fault(
+        "proxy-syncs-fail",
+        area="proxy",
+        summary=f"the ipset {SET} has another type, as an older tool left it: kube-proxy runs, none of its syncs succeeds, "
+        "and what changes since is missing in its table",
+        turns=(Turns("NET-PROXY-008"), Turns("NET-PROXY-006")),
+        apply=_stick,
+        revert=_release,
+        proxy_modes=("ipvs",),
+    ),
+)
