@@ -22,16 +22,23 @@ print(max((time.time() - at_s for labels, at_s in last("last_queued").items() if
 """
 WAITS_S = 65  # two sync periods of kube-proxy, and a little
 
+#: It concerns no Service: by itself it leaves the table as it should be.
 CHANGE: dict[str, Any] = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"namespace": "default", "name": "k8snet-lab-fault-sync"},
-    "spec": {"selector": {"app": "k8snet-lab-fault-sync"}, "ports": [{"port": 80}]},
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {
+        "namespace": "default",
+        "name": "k8snet-lab-fault-sync",
+        "labels": {"kubernetes.io/service-name": "k8snet-lab-fault-sync"},
+    },
+    "addressType": "IPv4",
+    "ports": [{"port": 80}],
+    "endpoints": [{"addresses": ["192.0.2.80"], "conditions": {"ready": True}}],
 }
 
 
 def _stick(lab: FaultyLab, node: FaultyNode) -> None:
-    """Give the set another type, which kube-proxy does not take, and make a Service."""
+    """Give the set another type, which kube-proxy does not take, and change something."""
     lab.run(node.name, ["ipset", "restore"], stdin=f"destroy {SET}\ncreate {SET} hash:ip\n")  # at once: else it makes its own again
     lab.apply_object(CHANGE)
     wait_until(
@@ -56,8 +63,8 @@ FAULTS = (
     Fault(
         "proxy-syncs-fail",
         area="proxy",
-        summary=f"the ipset {SET} has another type, as an older tool left it: kube-proxy runs, none of its syncs succeeds, "
-        "and what changes since is missing in its table",
+        summary=f"the ipset {SET} has another type, as an older tool left it: kube-proxy runs, and none of its syncs succeeds "
+        "(the last seen where endpoints change meanwhile, as by coredns-unready on the same node just before)",
         turns=(Turns("NET-PROXY-008"), Turns("NET-PROXY-006")),
         apply=_stick,
         revert=_release,
