@@ -20,7 +20,7 @@ PARTS: Mapping[str, str] = {
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",
     "again": "twenty healthy runs in a row, on two networks: no false alarm",
-    "measured": "the faults that only packets show: of speed, reach, loss, path MTU, latency, DNS and Services",
+    "measured": "the faults that only packets show: of speed, reach, loss, path MTU, latency, DNS and Services; and those of objects",
     "packets": "what the checks that send packets say where nobody serves Services",
     "ingress-shut": "the fault of the ingress whose proof takes waiting",
     "shards": "three shards measured by a Job in the cluster, and two of which the first asks through the ingress",

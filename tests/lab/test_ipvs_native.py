@@ -107,8 +107,9 @@ TOGETHER: dict[str, dict[str, str]] = {
 }
 
 
-#: What takes long, because paths are filled, or packets are waited for that never come, or connections are left idle.
-MEASURED = ("load", "crossing", "answers", "services", "slowness", "lost")
+#: What takes long, because paths are filled, or packets are waited for that never come, or connections are left idle, or a cluster is
+#: to take in what has become of its objects.
+MEASURED = ("load", "objects", "crossing", "answers", "services", "slowness", "lost")
 ASKED_FOR = {
     "network": ("--k8snet-conntrack-burst=600",),
     "load": ("--k8snet-udp=5mbit",),
