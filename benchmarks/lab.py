@@ -228,8 +228,8 @@ class Reading:
         values["configz"] = self._get("/configz")
         values["metrics"] = self._get("/metrics")
         values["kubelet"] = host.run("pgrep -a kubelet").stdout
-        values["kubelet_files"] = [self._text(path) for path in re.findall(r"--config=(\S+)", values["kubelet"])]
-        values["resolv"] = self._text("/etc/resolv.conf")
+        values["kubelet_files"] = [self._text(self._root + path) for path in re.findall(r"--config=(\S+)", values["kubelet"])]
+        values["resolv"] = self._text(f"{self._root}/etc/resolv.conf")
         values["nginx"] = host.run("pgrep -a nginx").stdout
         # testinfra's own process module asks ps for start times, which fails on a kernel that does not tell when it was booted.
         values["processes"] = host.run("pgrep -a kube-proxy").stdout
