@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -50,12 +49,8 @@ class Activity:
 
         Raises `RecordError` with the recorded reason when there was no second reading, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("second reading of the counters")
-        try:
-            return cls.from_json(document.values)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the activity document is damaged: {error!r}") from error
+        with document.reading("second reading of the counters") as data:
+            return cls.from_json(data)
 
 
 @dataclass(frozen=True, slots=True)

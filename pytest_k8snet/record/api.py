@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -36,10 +35,5 @@ class ApiRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("answers of the API server")
-        data = document.values
-        try:
+        with document.reading("answers of the API server") as data:
             return cls(document.subject, tuple(Greeted(**item) for item in data["greeted"]), data["pod_absent"])
-        except (KeyError, TypeError) as error:
-            raise RecordError(f"{document.subject}: the api document is damaged: {error!r}") from error

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -116,10 +115,7 @@ class BalanceRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("connections to a Service of several endpoints")
-        data = document.values
-        try:
+        with document.reading("connections to a Service of several endpoints") as data:
             spread = data["spread"]
             return cls(
                 node=document.subject,
@@ -138,8 +134,6 @@ class BalanceRecord:
                     errors=dict(spread["errors"]),
                 ),
             )
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-            raise RecordError(f"{document.subject}: the balance document is damaged: {error!r}") from error
 
 
 def _connections(data: Mapping[str, Any]) -> dict[str, Any]:

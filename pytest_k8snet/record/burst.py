@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.activity import Activity, Grown
 from pytest_k8snet.record.document import Document
 
@@ -72,10 +71,7 @@ class BurstRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("burst of connections")
-        data = document.values
-        try:
+        with document.reading("burst of connections") as data:
             found = data["found"]
             return cls(
                 node=document.subject,
@@ -84,8 +80,6 @@ class BurstRecord:
                 not_serving=dict(data["not_serving"]),
                 found=None if found is None else _burst(found),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the burst document is damaged: {error!r}") from error
 
 
 def _burst(data: Mapping[str, Mapping[str, object]]) -> Burst:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -72,12 +71,9 @@ class DnsRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("DNS")
-        data = document.values
-        if data.get("absent") is not None:
-            return cls(document.subject, str(data["absent"]), "", "", (), (), 0, (), ())
-        try:
+        with document.reading("DNS") as data:
+            if data.get("absent") is not None:
+                return cls(document.subject, str(data["absent"]), "", "", (), (), 0, (), ())
             search = data["search"] or {"search": [], "names": {}}
             return cls(
                 node=document.subject,
@@ -93,8 +89,6 @@ class DnsRecord:
                     for name, walk in search["names"].items()
                 ),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the dns document is damaged: {error!r}") from error
 
 
 def _series(data: Mapping[str, Any]) -> Series:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,19 @@ class Document:
         if self.unsupported:
             return UnsupportedError(self.why)
         return RecordError(f"{self.subject}: no {what}: {self.why}")
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[Mapping[str, Any]]:
+        """Give the values to what reads a typed view of them; `what` they are is said where there are none.
+
+        Raises `RecordError` with the recorded reason when there are none, and when what is read is not as it should be.
+        """
+        if self.values is None:
+            raise self.no_values(what)
+        try:
+            yield self.values
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{self.subject}: the {self.kind} document is damaged: {error!r}") from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as builtin values."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -42,10 +41,7 @@ class DuplicatesRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("duplicates")
-        data = document.values
-        try:
+        with document.reading("duplicates") as data:
             if data.get("absent") is not None:
                 return cls(document.subject, absent=str(data["absent"]))
             return cls(
@@ -60,5 +56,3 @@ class DuplicatesRecord:
                 controls={str(address): int(count) for address, count in data["controls"].items()},
                 strangers=tuple(Stranger(mac, item["node"], int(item["addresses"])) for mac, item in data["strangers"].items()),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the duplicates document is damaged: {error!r}") from error

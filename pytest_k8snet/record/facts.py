@@ -7,13 +7,11 @@ empty one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.activity import Activity
 from pytest_k8snet.record.conntrack import ConntrackSettings
 from pytest_k8snet.record.document import Document
@@ -159,7 +157,7 @@ class KubeProxy:
 
         Raises `RecordError` as `NodeFacts.from_document` does.
         """
-        with _reading(document) as data:
+        with document.reading("facts") as data:
             return cls.from_json(data["kube_proxy"])
 
 
@@ -178,7 +176,7 @@ class Uplink:
 
         Raises `RecordError` as `NodeFacts.from_document` does.
         """
-        with _reading(document) as data:
+        with document.reading("facts") as data:
             return cls(data["uplink"], data.get("uplink_speed_mbit"), data.get("uplink_duplex"), data.get("virtual"))
 
 
@@ -438,7 +436,7 @@ class NodeFacts:
 
         Raises `RecordError` with the recorded reason when the facts could not be taken, and when the document is not one of facts.
         """
-        with _reading(document) as data:
+        with document.reading("facts") as data:
             pod = data.get("pod")
             return cls(
                 node=document.subject,
@@ -492,16 +490,6 @@ def _matches(key: str, pattern: str) -> bool:
     """Whether a pattern of sysctl.d means a key: as in paths a wildcard stays within its part."""
     parts, patterns = key.split("."), pattern.split(".")
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
-
-
-@contextmanager
-def _reading(document: Document) -> Iterator[Mapping[str, Any]]:
-    if document.values is None:
-        raise document.no_values("facts")
-    try:
-        yield document.values
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise RecordError(f"{document.subject}: the facts document is damaged: {error!r}") from error
 
 
 def _route_mtu(route: Mapping[str, Any]) -> int | None:

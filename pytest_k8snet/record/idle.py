@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -37,10 +36,7 @@ class IdleRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("idle connections")
-        data = document.values
-        try:
+        with document.reading("idle connections") as data:
             opened = data["opened"]
             return cls(
                 node=document.subject,
@@ -58,8 +54,6 @@ class IdleRecord:
                     used=_ended(opened["used"]),
                 ),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the idle document is damaged: {error!r}") from error
 
 
 def _ended(state: Mapping[str, object]) -> str | None:

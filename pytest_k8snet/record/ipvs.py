@@ -13,7 +13,6 @@ from typing import Any
 
 from pytest_k8snet.cluster import cilium_map, nft_table
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 SYNC_PERIOD_S = 30.0  # kube-proxy's default
@@ -53,10 +52,7 @@ class IpvsRecord:
 
         Raises `RecordError` with the recorded reason when the table could not be read, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values(what)
-        data = document.values
-        try:
+        with document.reading(what) as data:
             return cls(
                 node=document.subject,
                 loaded=data["loaded"],
@@ -77,8 +73,6 @@ class IpvsRecord:
                 node_ips=tuple(data.get("node_ips") or ()),
                 zone=data.get("zone"),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the ipvs document is damaged: {error!r}") from error
 
 
 def _servers(reading: Mapping[str, Any]) -> tuple[VirtualServer, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -62,12 +61,7 @@ class LatencyRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("latency")
-        try:
-            values = document.values
-            targets = {name: tuple(map(Take.from_json, data["takes"])) for name, data in values["targets"].items()}
-            points = tuple(Point(**data) for data in values["points"])
-            return cls(document.subject, values["pod_absent"], targets, points)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the latency document is damaged: {error!r}") from error
+        with document.reading("latency") as data:
+            targets = {name: tuple(map(Take.from_json, item["takes"])) for name, item in data["targets"].items()}
+            points = tuple(Point(**item) for item in data["points"])
+            return cls(document.subject, data["pod_absent"], targets, points)

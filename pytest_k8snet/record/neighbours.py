@@ -53,17 +53,12 @@ class Neighbourhood:
 
         Raises `RecordError` with the recorded reason when the facts, or these of them, could not be taken, and when they are damaged.
         """
-        if document.values is None:
-            raise document.no_values("facts")
-        data = document.values
-        try:
+        with document.reading("facts") as data:
             if "neighbour_entries" not in data:
                 return None
             if (why := (data.get("errors") or {}).get("neighbour_entries")) is not None:
                 raise RecordError(f"{document.subject}: the neighbour table was not read: {why}")
             return _read(document.subject, data)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the facts document is damaged: {error!r}") from error
 
 
 def _read(node: str, data: Mapping[str, Any]) -> Neighbourhood:

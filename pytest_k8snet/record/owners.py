@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -46,16 +45,11 @@ class OwnersRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("owners of addresses")
-        data = document.values
-        try:
+        with document.reading("owners of addresses") as data:
             if data.get("absent") is not None:
                 return cls(document.subject, absent=str(data["absent"]))
             addresses = tuple(Shared(name, tuple(item["services"]), bool(item["ready"])) for name, item in data["addresses"].items())
             return cls(document.subject, addresses, int(data["left_out"]), tuple(_asked(item) for item in data["heard"]))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the owners document is damaged: {error!r}") from error
 
 
 def _asked(data: Mapping[str, object]) -> Asked:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -100,12 +99,8 @@ class PathMtuRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("path MTU")
-        try:
+        with document.reading("path MTU") as data:
             # The second ones are of the other address family; runs of earlier versions have none.
-            found = (document.values["targets"], document.values.get("second_targets") or {})
-            paths = tuple(Path.from_json(name, data) for targets in found for name, data in targets.items())
-            return cls(document.subject, document.values["pod_absent"], paths)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the pathmtu document is damaged: {error!r}") from error
+            found = (data["targets"], data.get("second_targets") or {})
+            paths = tuple(Path.from_json(name, item) for targets in found for name, item in targets.items())
+            return cls(document.subject, data["pod_absent"], paths)

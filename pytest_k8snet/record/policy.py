@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -61,10 +60,7 @@ class PolicyRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("connections with a NetworkPolicy")
-        data = document.values
-        try:
+        with document.reading("connections with a NetworkPolicy") as data:
             return cls(
                 node=document.subject,
                 pod=data["pod"],
@@ -85,8 +81,6 @@ class PolicyRecord:
                     for item in data["asked"]
                 ),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the policy document is damaged: {error!r}") from error
 
 
 def _answer(data: Mapping[str, Any] | None) -> Answer | None:

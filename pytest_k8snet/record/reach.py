@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 Place = Literal["pod", "host"]
@@ -76,10 +75,7 @@ class ReachRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be asked, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("answers from other nodes")
-        data = document.values
-        try:
+        with document.reading("answers from other nodes") as data:
             return cls(
                 node=document.subject,
                 pod_ips=tuple(data["pod_ips"]),
@@ -87,5 +83,3 @@ class ReachRecord:
                 answers=tuple(Answer.from_json(answer) for answer in data["answers"]),
                 unasked=dict(data["unasked"]),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the reach document is damaged: {error!r}") from error

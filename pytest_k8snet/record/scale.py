@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -46,10 +45,7 @@ class ScaleRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("connections to many Services")
-        data = document.values
-        try:
+        with document.reading("connections to many Services") as data:
             return cls(
                 node=document.subject,
                 endpoint=data["endpoint"],
@@ -68,8 +64,6 @@ class ScaleRecord:
                     for item in data["sizes"]
                 ),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the scale document is damaged: {error!r}") from error
 
 
 def _percentile(sorted_ms: tuple[float, ...], share: float) -> float:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -69,10 +68,7 @@ class ServiceRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("connections to Services")
-        data = document.values
-        try:
+        with document.reading("connections to Services") as data:
             return cls(
                 node=document.subject,
                 asked=tuple(
@@ -95,5 +91,3 @@ class ServiceRecord:
                 asked_by=data["asked_by"],
                 not_serving=dict(data["not_serving"]),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the service document is damaged: {error!r}") from error

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -102,10 +101,7 @@ class ThroughputRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("throughput")
-        data = document.values
-        try:
+        with document.reading("throughput") as data:
             return cls(
                 source=data["source"],
                 target=data["target"],
@@ -115,5 +111,3 @@ class ThroughputRecord:
                 takes=tuple(Take.from_json(take) for take in data["takes"]),
                 pod_absent=data.get("pod_absent"),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the throughput document is damaged: {error!r}") from error

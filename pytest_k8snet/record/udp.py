@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -46,10 +45,7 @@ class UdpRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("UDP at a given rate")
-        data = document.values
-        try:
+        with document.reading("UDP at a given rate") as data:
             takes = tuple(
                 Datagrams(
                     path=item["path"],
@@ -62,5 +58,3 @@ class UdpRecord:
                 for item in data["takes"]
             )
             return cls(document.subject, data["rate_bps"], int(data["seconds"]), data["pod_absent"], takes)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the udp document is damaged: {error!r}") from error

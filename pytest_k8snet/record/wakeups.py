@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -47,13 +46,9 @@ class WakeupsRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("wake-ups")
-        keys = ("samples", "p50_ms", "p99_ms", "max_ms", "gaps", "late_share", "processor")
-        try:
-            takes = tuple(Take(**{key: take[key] for key in keys}) for take in document.values["takes"])
+        with document.reading("wake-ups") as data:
+            keys = ("samples", "p50_ms", "p99_ms", "max_ms", "gaps", "late_share", "processor")
+            takes = tuple(Take(**{key: take[key] for key in keys}) for take in data["takes"])
             if not takes:
                 raise ValueError("no take")
-            return cls(document.subject, float(document.values["seconds"]), takes)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the wakeups document is damaged: {error!r}") from error
+            return cls(document.subject, float(data["seconds"]), takes)

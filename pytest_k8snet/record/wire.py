@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 NATIVE = "native"
@@ -170,17 +169,12 @@ class WireRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("packets to other nodes' pods")
-        data = document.values
-        try:
+        with document.reading("packets to other nodes' pods") as data:
             return cls(
                 node=document.subject,
                 uplink=(data["devices"] or {}).get("uplink"),
                 crossings=_crossings(data["pairs"], data.get("second_pairs") or {}),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{document.subject}: the wire document is damaged: {error!r}") from error
 
 
 def _crossings(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Crossing, ...]:
