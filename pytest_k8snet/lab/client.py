@@ -108,7 +108,9 @@ def collection(manifest: Mapping[str, Any]) -> str:
     """Give the path of all objects of a manifest's kind."""
     version, kind = manifest["apiVersion"], manifest["kind"]
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    plural = "endpoints" if kind == "Endpoints" else re.sub(r"ys$", "ies", f"{kind.lower()}{'es' if kind.endswith('s') else 's'}")
+    plural = (
+        "endpoints" if kind == "Endpoints" else re.sub(r"(?<![aeiou])ys$", "ies", f"{kind.lower()}{'es' if kind.endswith('s') else 's'}")
+    )
     if kind in _CLUSTER_WIDE:
         return f"{base}/{plural}"
     return f"{base}/namespaces/{manifest['metadata']['namespace']}/{plural}"
