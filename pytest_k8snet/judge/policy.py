@@ -48,14 +48,11 @@ def enforced(record: PolicyRecord, expect: PolicyExpectation) -> Judgement:
 
 def _unseen(record: PolicyRecord, asked: Sequence[Asked]) -> str:
     """Say that what was never answered cannot be seen to be shut."""
-    said = "; ".join(dict.fromkeys(f"from {item.source}: {item.before.what}" for item in asked if item.before is not None))
-    first = asked[0] if asked else None
-    what = "datagram" if first is not None and first.protocol == "UDP" else "connection"
-    of_pod = f"{'from' if first is not None and first.outward else 'to'} pod {record.pod}"
-    if first is not None and first.outward:
-        said = said.replace("from ", "to ")
+    what = "datagram" if any(item.protocol == "UDP" for item in asked[:1]) else "connection"
+    here, there = ("from", "to") if any(item.outward for item in asked[:1]) else ("to", "from")
+    said = "; ".join(dict.fromkeys(f"{there} {item.source}: {item.before.what}" for item in asked if item.before is not None))
     return (
-        f"{record.node}: no {what} {of_pod} was answered before there was a NetworkPolicy ({said or 'nobody asked'}): "
+        f"{record.node}: no {what} {here} pod {record.pod} was answered before there was a NetworkPolicy ({said or 'nobody asked'}): "
         "whether one shuts it cannot be seen; does another policy deny it?"
     )
 

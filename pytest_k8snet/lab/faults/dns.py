@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_KUBE_PROXY, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 
-WITH_SERVICES = ("ipvs", "iptables", "nftables")
 COREFILE: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "coredns"}}
 DEPLOYMENT: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "kube-system", "name": "coredns"}}
 SERVICE: dict[str, Any] = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "kube-system", "name": "kube-dns"}}
@@ -51,7 +50,7 @@ FAULTS = (
         turns=(Turns("NET-DNS-002", subject="cluster"),),
         apply=_forwarding(there=True),
         revert=_forwarding(there=False),
-        proxy_modes=WITH_SERVICES,
+        proxy_modes=ANY_KUBE_PROXY,
     ),
     Fault(
         "coredns-unready",

@@ -8,7 +8,7 @@ from functools import partial
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab import ingress
-from pytest_k8snet.lab.faults.model import ANY_PROXY_MODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_KUBE_PROXY, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.ingress_controller import ANNOTATION, REFUSED, settings_of
 
@@ -16,7 +16,6 @@ NOT_A_KEY = ("watch-namespace", "endpoints-delay")
 CLIENT_REQUESTS = "100"  # nginx' default before 1.19.10
 
 
-WITH_SERVICES = tuple(mode for mode in ANY_PROXY_MODE if mode != "none")
 ASK = "import sys, urllib.request as r; print(r.urlopen(f'http://{sys.argv[1]}/healthz', timeout=5).read().decode())"
 
 
@@ -58,7 +57,7 @@ def _setting(name: str, checks: tuple[str, ...], summary: str, **values: str | N
     apply: Callable[[FaultyLab, FaultyNode], None] = partial(_change, wanted)
     turns = tuple(Turns(check, subject="cluster") for check in checks)
     return Fault(
-        name, area="ingress", summary=summary, turns=turns, apply=apply, revert=_back(wanted), proxy_modes=WITH_SERVICES, with_ingress=True
+        name, area="ingress", summary=summary, turns=turns, apply=apply, revert=_back(wanted), proxy_modes=ANY_KUBE_PROXY, with_ingress=True
     )
 
 
@@ -114,7 +113,7 @@ FAULTS = (
         turns=(Turns("NET-INGRESS-010"),),
         apply=partial(_change, REFUSED_BY_NGINX, taken=False),
         revert=_back(REFUSED_BY_NGINX),
-        proxy_modes=WITH_SERVICES,
+        proxy_modes=ANY_KUBE_PROXY,
         with_ingress=True,
     ),
 )

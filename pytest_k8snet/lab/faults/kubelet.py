@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_KUBE_PROXY, Fault, FaultyLab, FaultyNode, Turns
 
 FILE = "/etc/kubernetes/kubelet.yaml"
 KEPT = f"{FILE}.k8snet"
@@ -37,6 +37,6 @@ FAULTS = (
         turns=(Turns("NET-DNS-008"),),
         apply=_changed(lambda configuration: configuration.update(clusterDNS=[ELSEWHERE])),
         revert=_as_it_was,
-        proxy_modes=("ipvs", "iptables", "nftables"),
+        proxy_modes=ANY_KUBE_PROXY,
     ),
 )

@@ -14,6 +14,7 @@ INTO_NODE = "{into}"
 EVERY_NODE = "{every}"
 PEER_NODE = "{peer}"
 ANY_PROXY_MODE: tuple[str, ...] = PROXY_MODES
+ANY_KUBE_PROXY: tuple[str, ...] = tuple(mode for mode in PROXY_MODES if mode != "none")
 ANY_NETWORK: tuple[str, ...] = NETWORK_KINDS
 
 

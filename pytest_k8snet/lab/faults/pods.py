@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_KUBE_PROXY, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 
 SYSCTLS = ({"name": "net.ipv4.ip_local_port_range", "value": "32768 60999"},)
@@ -105,6 +105,6 @@ FAULTS = (
         turns=(Turns("NET-DNS-003"),),
         apply=_start_asking,
         revert=partial(_delete, "asking"),
-        proxy_modes=("ipvs", "iptables", "nftables"),
+        proxy_modes=ANY_KUBE_PROXY,
     ),
 )

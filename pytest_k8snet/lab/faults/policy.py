@@ -62,6 +62,11 @@ def _keep(lab: FaultyLab, node: FaultyNode) -> None:
     _said(lab, node, _KEEP)
 
 
+def _lost(name: str, what: str, summary: str) -> Fault:
+    summary = f"of what kube-router writes on the node the rules {summary}"
+    return Fault(name, area="policy", summary=summary, turns=(Turns("NET-POLICY-001"),), apply=_lose(what), revert=_keep, with_policy=True)
+
+
 FAULTS = (
     Fault(
         "policies-not-enforced",
@@ -72,33 +77,9 @@ FAULTS = (
         revert=_begin,
         with_policy=True,
     ),
-    Fault(
-        "policy-rules-lost",
-        area="policy",
-        summary=f"of what kube-router writes on the node the rules that open port {OPEN_PORT} are lost: allowed, and shut",
-        turns=(Turns("NET-POLICY-001"),),
-        apply=_lose(_OPENED),
-        revert=_keep,
-        with_policy=True,
-    ),
-    Fault(
-        "policy-egress-rules-lost",
-        area="policy",
-        summary="of what kube-router writes on the node the rules for what pods send are lost: it enforces policies in one direction",
-        turns=(Turns("NET-POLICY-001"),),
-        apply=_lose(_FROM_PODS),
-        revert=_keep,
-        with_policy=True,
-    ),
-    Fault(
-        "policy-udp-rules-lost",
-        area="policy",
-        summary=f"of what kube-router writes on the node the rules that open port {OPEN_PORT} over UDP are lost: allowed, and shut",
-        turns=(Turns("NET-POLICY-001"),),
-        apply=_lose(_OPENED_TO_DATAGRAMS),
-        revert=_keep,
-        with_policy=True,
-    ),
+    _lost("policy-rules-lost", _OPENED, f"that open port {OPEN_PORT} are lost: allowed, and shut"),
+    _lost("policy-egress-rules-lost", _FROM_PODS, "for what pods send are lost: it enforces policies in one direction"),
+    _lost("policy-udp-rules-lost", _OPENED_TO_DATAGRAMS, f"that open port {OPEN_PORT} over UDP are lost: allowed, and shut"),
     Fault(
         "bridge-unfiltered",
         area="policy",

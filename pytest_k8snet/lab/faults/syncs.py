@@ -37,12 +37,16 @@ CHANGE: dict[str, Any] = {
 }
 
 
+def _waits_s(lab: FaultyLab, node: FaultyNode) -> float:
+    return float(lab.run(node.name, ["python3", "-c", WAITING]).stdout)
+
+
 def _stick(lab: FaultyLab, node: FaultyNode) -> None:
     """Give the set another type, which kube-proxy does not take, and change something."""
     lab.run(node.name, ["ipset", "restore"], stdin=f"destroy {SET}\ncreate {SET} hash:ip\n")  # at once: else it makes its own again
     lab.apply_object(CHANGE)
     wait_until(
-        lambda: float(lab.run(node.name, ["python3", "-c", WAITING]).stdout) > WAITS_S,
+        lambda: _waits_s(lab, node) > WAITS_S,
         f"a change to wait {WAITS_S} s for kube-proxy on {node.name}",
         timeout_s=120,
         interval_s=2,
@@ -53,7 +57,7 @@ def _release(lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, ["ipset", "destroy", SET])
     lab.delete_object(CHANGE)
     wait_until(
-        lambda: float(lab.run(node.name, ["python3", "-c", WAITING]).stdout) == 0,
+        lambda: _waits_s(lab, node) == 0,
         f"kube-proxy on {node.name} to bring changes into the kernel again",
         interval_s=2,
     )

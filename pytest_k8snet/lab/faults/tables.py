@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_k8snet.lab.faults.kernel import sysctl
-from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_KUBE_PROXY, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
 from pytest_k8snet.lab.node_files import UPLINK
 
@@ -48,6 +48,6 @@ FAULTS = (
         turns=(Turns("NET-CONTROL-004"),),
         apply=_few_neighbours,
         revert=sysctl(f"{NEIGHBOURS}={USUAL_NEIGHBOURS}"),
-        proxy_modes=("ipvs", "iptables", "nftables"),  # without Services CoreDNS is in the host's network
+        proxy_modes=ANY_KUBE_PROXY,  # without Services CoreDNS is in the host's network
     ),
 )
