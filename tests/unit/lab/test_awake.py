@@ -14,8 +14,8 @@ from pytest_k8snet.lab.awake import main, wake
 from pytest_k8snet.lab.processes import ProcessRef, reference
 
 COUNTING = """
-import signal, sys
-signal.signal(signal.SIGALRM, lambda number, frame: print("woken", flush=True))
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda number, frame: os.write(1, b"woken\\n"))
 print("ready", flush=True)
 while sys.stdin.readline():
     pass
