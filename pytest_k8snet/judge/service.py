@@ -246,6 +246,8 @@ def spread(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgeme
         f"{record.node}: {found.what}: {found.unanswered} of the node's pod were not answered{_left_out(record, shares)}",
         measured=found.unanswered,
     )
+    if found.earlier and not found.unanswered:
+        judgement.remark(f"{record.node}: {found.what}: {found.unanswered_earlier} were not answered, and all of as many more were")
     for name in sorted(found.shares.keys() - shares.keys()):
         judgement.check(False, f"{record.node}: {found.what}: {name} answered {found.shares[name]}, and is no endpoint")
     if found.unanswered:

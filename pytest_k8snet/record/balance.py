@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,10 @@ class Connections:
     @property
     def unanswered(self) -> str:
         """What came of the others, and how often; empty when there are none."""
-        said = Counter(item.error or "nothing" for item in self.connections if item.name is None)
+        return self._said(item for item in self.connections if item.name is None)
+
+    def _said(self, unanswered: Iterable[Opened]) -> str:
+        said = Counter(item.error or "nothing" for item in unanswered)
         return ", ".join(f"{text} ({count} of {len(self.connections)})" for text, count in said.items())
 
 
@@ -67,6 +70,7 @@ class Connections:
 class Spread(Connections):
     """Connections that are to be spread, and the tables of the node after them."""
 
+    earlier: tuple[Opened, ...]  # the few that nobody answered, before as many were opened once more
     seen: tuple[str, ...]  # nodes whose pods had answered before
     waited_s: float
     ipvs_loaded: bool
@@ -74,6 +78,11 @@ class Spread(Connections):
     in_ipvs: Mapping[tuple[str, int], tuple[str, int]]  # client to real server
     rules: tuple[Rule, ...]
     errors: Mapping[str, str]  # back ends of iptables that could not be read
+
+    @property
+    def unanswered_earlier(self) -> str:
+        """What came of those that nobody answered the first time, and how often; empty when there were none."""
+        return self._said(self.earlier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ class BalanceRecord:
                 sticky=Connections(**_connections(data["sticky"])),
                 spread=Spread(
                     **_connections(spread),
+                    earlier=_opened(spread.get("earlier", ())),
                     seen=tuple(spread["seen"]),
                     waited_s=float(spread["waited_s"]),
                     ipvs_loaded=spread["ipvs"]["loaded"],
@@ -139,11 +149,14 @@ class BalanceRecord:
 def _connections(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{key: data[key] for key in ("service", "address", "port")},
-        "connections": tuple(
-            Opened(None if item["source"] is None else (item["source"][0], item["source"][1]), item["name"], item["error"])
-            for item in data["connections"]
-        ),
+        "connections": _opened(data["connections"]),
     }
+
+
+def _opened(data: Iterable[Mapping[str, Any]]) -> tuple[Opened, ...]:
+    return tuple(
+        Opened(None if item["source"] is None else (item["source"][0], item["source"][1]), item["name"], item["error"]) for item in data
+    )
 
 
 def _moved(data: Mapping[str, Any] | None) -> Moved | None:

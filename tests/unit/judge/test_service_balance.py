@@ -47,6 +47,7 @@ def record(names: Sequence[str | None] = (*ENDPOINTS,) * 20, *, in_ipvs: int | N
         "seen": (*ENDPOINTS,),
         "waited_s": 0.1,
         "connections": connections,
+        "earlier": (),
         "ipvs_loaded": True,
         "scheduler": "rr",
         "in_ipvs": table,
@@ -229,6 +230,15 @@ def test_an_endpoint_that_is_dead_is_named() -> None:
     assert spread(record((*ENDPOINTS, None) * 15))[1].endswith(
         "timed out (15 of 60) of the node's pod were not answered; each endpoint answered some"
     )
+
+
+def test_a_few_that_were_not_answered_count_when_it_happens_again() -> None:
+    once = service.spread(record(earlier=opened([None])), facts(), CLUSTER)
+    assert outcome(once) == ("pass", "")
+    assert told(once, Weight.REMARK) == [f"node-1: {SERVICE}: timed out (1 of 60) were not answered, and all of as many more were"]
+    again = service.spread(record((*(*ENDPOINTS,) * 19, "node-1", "node-2", None), earlier=opened([None])), facts(), CLUSTER)
+    assert outcome(again)[1].startswith(f"node-1: {SERVICE}: timed out (1 of 60) of the node's pod were not answered")
+    assert told(again, Weight.REMARK) == []
 
 
 def test_somebody_who_is_no_endpoint() -> None:

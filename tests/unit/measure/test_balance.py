@@ -132,6 +132,23 @@ def answered(names: Sequence[str | None]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(("lost", "takes"), [(0, 1), (1, 2), (3, 2), (4, 1)])
+def test_where_a_few_are_not_answered_as_many_more_are_opened_once(lost: int, takes: int) -> None:
+    fake = FakeCluster(NODES[:2])
+    asked = []
+
+    def respond(params: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append(params["count"])
+        names: list[str | None] = ["node-1" if number % 2 == 0 else "node-2" for number in range(params["count"])]
+        return answered([None] * lost + names[lost:] if params["count"] == 60 else names)
+
+    fake.answer("node-1", "balance.connect", respond, role="pod")
+    spread = records(fake, 0.05)["node-1"].spread
+    assert asked.count(60) == takes
+    assert (len(spread.earlier), spread.unanswered) == (lost if takes > 1 else 0, f"timed out ({lost} of 60)" if lost else "")
+    assert spread.unanswered_earlier == (spread.unanswered if takes > 1 else "")
+
+
 def test_endpoints_are_waited_for_until_every_proxy_must_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balance, "_BETWEEN_S", 0.001)
     fake = FakeCluster(NODES[:2])
