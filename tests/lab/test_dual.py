@@ -35,7 +35,7 @@ def dual(results: Path) -> Iterator[Lab]:
 
 
 def test_healthy(dual: Lab) -> None:
-    outcome = dual.run_suite("dual", *PROFILES)
+    outcome = dual.run_healthy("dual", *PROFILES)
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert outcome.skipped_checks == NOT_HERE
     assert_nothing_is_left(dual)
@@ -66,13 +66,13 @@ def test_reverted_it_is_healthy_again(dual: Lab) -> None:
 def test_in_iptables_mode_with_a_router_between_the_nodes(results: Path) -> None:
     options = ("--nodes", "2", "--ip-family", "dual", "--proxy-mode", "iptables", "--subnets", "2", "--line-rate", "50mbit")
     with running_lab("test-dual-iptables", results, *options) as lab:
-        outcome = lab.run_suite("dual-iptables", *(given.replace("ipvs", "iptables") for given in PROFILES))
+        outcome = lab.run_healthy("dual-iptables", *(given.replace("ipvs", "iptables") for given in PROFILES))
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert outcome.skipped_checks == NOT_HERE | {f"NET-PROXY-00{number}" for number in range(3, 7)}, "those of ipvs mode"
 
 
 def test_without_ipv4(results: Path) -> None:
     with running_lab("test-ipv6", results, "--nodes", "2", "--ip-family", "ipv6", "--line-rate", "50mbit") as lab:
-        outcome = lab.run_suite("ipv6", *PROFILES)
+        outcome = lab.run_healthy("ipv6", *PROFILES)
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert outcome.skipped_checks == NOT_HERE | {"NET-REACH-008"}, "which is of ARP"

@@ -126,7 +126,7 @@ def lab(results: Path) -> Iterator[Lab]:
 
 
 def test_healthy(lab: Lab) -> None:
-    outcome = lab.run_suite("healthy", *PROFILES)
+    outcome = lab.run_healthy("healthy", *PROFILES)
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
     assert outcome.skipped_checks == (NOTHING_TO_JUDGE - {"NET-REACH-005"}) | {
@@ -150,7 +150,7 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     account = least_rights(lab, tmp_path, "--level", "load", "--access", "ssh")
     before = by_ssh.objects(lab)
     with by_ssh.user(lab, "node-2", sudo=True), by_ssh.without_python(lab, "node-3"):
-        outcome = lab.run_suite("ssh", *PROFILES, *options, kubeconfig=account)
+        outcome = lab.run_healthy("ssh", *PROFILES, *options, kubeconfig=account)
     assert by_ssh.objects(lab) <= before, "nothing was made; what an earlier run made may have gone meanwhile"
     assert outcome.exit_status == 0, outcome.output
     assert f"k8snet: access ssh as root (2), {by_ssh.USER} (1); no object is made in the cluster" in outcome.output

@@ -79,7 +79,7 @@ def profiles(kind: str) -> list[str]:
 
 
 def test_healthy(lab: Lab, kind: str) -> None:
-    outcome = lab.run_suite("healthy", *profiles(kind), "--k8snet-load-pairs=sample:1")
+    outcome = lab.run_healthy("healthy", *profiles(kind), "--k8snet-load-pairs=sample:1")
     assert outcome.noteworthy == set(), outcome.output
     assert outcome.exit_status == 0
     of_networks = {check for check in outcome.skipped_checks if check.startswith(("NET-ENCAP-", "NET-MTU-"))}

@@ -49,7 +49,7 @@ def test_healthy(lab: Lab, tmp_path: Path) -> None:
 
 @pytest.mark.part("packets")
 def test_healthy_where_packets_tell(lab: Lab) -> None:
-    outcome = lab.run_suite("packets", "--k8snet-load-pairs=sample:1", *PROFILES)
+    outcome = lab.run_healthy("packets", "--k8snet-load-pairs=sample:1", *PROFILES)
     assert (outcome.exit_status, outcome.noteworthy) == (0, set()), outcome.output
     assert outcome.skipped_checks == NOTHING_TO_JUDGE | READ | BY_PACKETS
 

@@ -40,7 +40,7 @@ def test_healthy_and_nothing_outside_the_cluster_is_contacted(lab: Lab, tmp_path
     monkeypatch.setenv("K8SNET_TEST_CONNECTIONS", str(tmp_path / "connections"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     with watched(lab, tmp_path / "gateway.json") as sent_outside:
-        outcome = lab.run_suite("healthy", *profiles, "--k8snet-load-pairs=sample:2", "-p", "tests.lab.connections")
+        outcome = lab.run_healthy("healthy", *profiles, "--k8snet-load-pairs=sample:2", "-p", "tests.lab.connections")
     assert sent_outside == {}, "packets that the nodes sent beyond the lab"
     assert {*(tmp_path / "connections").read_text().split()} == {"127.0.0.1"}, "the API server's address, and no other"
     assert outcome.noteworthy == set(), outcome.output
