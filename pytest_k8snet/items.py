@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,19 +172,19 @@ def make_items(
     return [CheckItem.from_parent(module, name=f"{name}[{subject}]", shared=shared, subject=subject) for subject in names] or None
 
 
-def by_subject(items: list[pytest.Item], last: Collection[str], together: int) -> None:
+def by_subject(items: list[pytest.Item], turns: Mapping[str, int], together: int) -> None:
     """Bring the cases of `together` subjects together, in the places that `CheckItem`s have: their facts are then read once.
 
     Among them the cases of a check stay together: pytest sets up its module, and the packages that it is in, anew for each change. Those of
-    the checks `last` come behind all others.
+    checks that have a turn come behind all that have none, or an earlier one.
     """
     places = [place for place, item in enumerate(items) if isinstance(item, CheckItem)]
     numbers: dict[tuple[str, str], int] = {}
-    groups: dict[tuple[bool, int], list[pytest.Item]] = {}
+    groups: dict[tuple[int, int], list[pytest.Item]] = {}
     for item in items:
         if isinstance(item, CheckItem):
             number = numbers.setdefault((item.shared.fixture, item.param), len(numbers))
-            groups.setdefault((item.shared.check.id in last, number // together), []).append(item)
+            groups.setdefault((turns.get(item.shared.check.id, 0), number // together), []).append(item)
     ordered = [item for group in sorted(groups) for item in groups[group]]
     for place, item in zip(places, ordered, strict=True):
         items[place] = item

@@ -211,7 +211,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[COUNTING] = False
             config.hook.pytest_deselected(items=left_out)
             config.stash[COUNTING] = True
-    by_subject(kept, [check for measurement in MEASUREMENTS.values() for check in measurement.last], KEPT)
+    by_subject(kept, {check: 2 if measurement.breaks else 1 for measurement in MEASUREMENTS.values() for check in measurement.last}, KEPT)
     items[:] = kept
 
 

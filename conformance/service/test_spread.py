@@ -16,16 +16,17 @@ def test_spread(node, cluster, verdict):
     How it is measured
         The run makes one Service of a ClusterIP for up to 4 of its probe pods. The node's probe pod opens 60 connections to it,
         20 at a time, each once; the endpoint tells who it is. Before that every endpoint is looked for, for service.propagation_s
-        (30 s) at most: as long as a change of endpoints may take. Where three or fewer are not answered, as many are opened once
-        more, and those count.
+        (30 s) at most: as long as a change of endpoints may take. Where all of them answered then and some connections are not
+        answered now, as many are opened once more, and those count.
     Expected
-        Every connection is answered; a few that were not, where all of as many more were, are a remark. IPVS with rr or wrr: even
+        Every connection is answered; some that were not, where all of as many more were, are a remark. IPVS with rr or wrr: even
         within one. Without IPVS, a random choice (iptables, nftables, replacements of kube-proxy): within what chance allows with
         a false alarm in a million. lc and wlc: some each; other schedulers promise nothing. Skipped where the Service has one
         endpoint, and where no Service address leads anywhere.
     Blind spots
-        Sixty connections: a loss of fewer than one in a hundred may be no more than a remark, and a share that is off by little
-        passes where the choice is random. Topology hints and internalTrafficPolicy are not tried.
+        Sixty connections: a loss of fewer than one in a hundred may be no more than a remark, and so is one that passes within
+        seconds; a share that is off by little passes where the choice is random. Topology hints and internalTrafficPolicy are not
+        tried.
     Fix
         The endpoint that is named: does its pod answer by its own address (NET-REACH-001)? Is it in the node's table with weight 1
         (NET-PROXY-006)? If shares differ from the promise, rules may take connections away: NET-SERVICE-004.

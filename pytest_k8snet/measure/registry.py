@@ -132,6 +132,7 @@ class Measurement:
     level: Literal["read", "probe", "load"]  # what it does to the cluster
     module: str
     last: tuple[str, ...] = ()  # checks that come last: of what is better the later it is looked at
+    breaks: bool = False  # whether others' connections may break meanwhile: checks of it come behind all others, those that come last too
     alone: bool = False  # whether nothing else may be measured beside it, although it is no load
     early: bool = False  # whether it is begun beside the first checks, as it may wait until the cluster has mended itself
 
@@ -185,7 +186,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("balance", "node", "probe", module="pytest_k8snet.measure.balance", last=BALANCE_CHECKS),
         Measurement("scale", "node", "probe", module="pytest_k8snet.measure.scale", last=SCALE_CHECKS),
         Measurement("idle", "node", "probe", module="pytest_k8snet.measure.idle", last=IDLE_CHECKS),
-        Measurement("policy", "node", "probe", module="pytest_k8snet.measure.policy", last=POLICY_CHECKS),
+        Measurement("policy", "node", "probe", module="pytest_k8snet.measure.policy", last=POLICY_CHECKS, breaks=True),
         Measurement("blocking", "cluster", "probe", module="pytest_k8snet.measure.blocking"),
         Measurement("dns", "node", "probe", module="pytest_k8snet.measure.dns", last=DNS_CHECKS),
         Measurement("pathmtu", "node", "probe", module="pytest_k8snet.measure.pathmtu"),

@@ -70,7 +70,7 @@ class Connections:
 class Spread(Connections):
     """Connections that are to be spread, and the tables of the node after them."""
 
-    earlier: tuple[Opened, ...]  # the few that nobody answered, before as many were opened once more
+    earlier: tuple[Opened, ...]  # those that nobody answered the first time, before as many were opened once more
     seen: tuple[str, ...]  # nodes whose pods had answered before
     waited_s: float
     ipvs_loaded: bool

@@ -77,6 +77,14 @@ def test_cases_of_a_few_nodes_come_one_after_the_other_check_by_check(bench: Ben
     assert [len(line.split()[1]) for line in shown] == [len(nodes) for nodes in together]
 
 
+def test_what_may_break_others_connections_comes_behind_all_else(bench: Bench) -> None:
+    out = bench.run("--collect-only", "-q", "--pyargs", "pytest_k8snet.conformance").out
+    modules = [line.partition("[")[0].rpartition("/")[2] for line in out.splitlines() if "::" in line]
+    late = ("test_spread.py::test_spread", "test_enforced.py::test_enforced")
+    assert [name for name in dict.fromkeys(modules) if name in ("test_pod_against_host.py::test_pod_against_host", *late)][-2:] == [*late]
+    assert modules[-1] == late[1]
+
+
 def test_a_mistake_in_a_judge_is_shown_where_it_is(bench: Bench) -> None:
     """An exception that is no verdict: the traceback begins in the check and has the lines of the judge."""
     broken = "from pytest_k8snet.judge import mtu\nmtu.pod_mtu = lambda *arguments: 1 / 0\n"

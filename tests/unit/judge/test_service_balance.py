@@ -232,7 +232,7 @@ def test_an_endpoint_that_is_dead_is_named() -> None:
     )
 
 
-def test_a_few_that_were_not_answered_count_when_it_happens_again() -> None:
+def test_those_that_were_not_answered_count_when_it_happens_again() -> None:
     once = service.spread(record(earlier=opened([None])), facts(), CLUSTER)
     assert outcome(once) == ("pass", "")
     assert told(once, Weight.REMARK) == [f"node-1: {SERVICE}: timed out (1 of 60) were not answered, and all of as many more were"]
