@@ -564,6 +564,8 @@ class FakeCluster:
         stdout: str | None = None
         if argv[:4] == ("ip", "-j", "addr", "show") or argv[:4] == ("ip", "-j", "route", "get"):
             stdout = json.dumps([{"ifname": "eth0", "dev": "eth0"}])
+        if argv[:2] == ("cat", "/proc/net/snmp"):
+            stdout = "Udp: RcvbufErrors\nUdp: 0\n"
         if stdout is None:
             raise AccessError(f"{node}: run: the fake has no answer to {list(argv)}; give one with FakeCluster.command({node!r}, ...)")
         return {"exit_status": 0, "stdout": stdout, "stderr": "", "duration_s": 0.0}

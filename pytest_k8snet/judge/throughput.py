@@ -355,7 +355,14 @@ def udp(record: UdpRecord, expect: ThroughputExpectation) -> Judgement:
     want = expect.udp_loss
     judgement = Judgement(want=f"no more than {want} of UDP at {_rate(record.rate_bps)} lost beyond what the nodes lose")
     judgement.evidence["takes"] = [
-        {"path": take.path, "error": take.error, "packets": take.packets, "lost": take.lost, "jitter_ms": take.jitter_ms}
+        {
+            "path": take.path,
+            "error": take.error,
+            "packets": take.packets,
+            "lost": take.lost,
+            "overflowed": take.overflowed,
+            "jitter_ms": take.jitter_ms,
+        }
         for take in record.takes
     ]
     for path in PATHS:
@@ -401,7 +408,7 @@ def _lost(judgement: Judgement, record: UdpRecord, hosts: Sequence[Datagrams], p
 
 def _few(take: Datagrams, share: float) -> bool:
     """Whether no more packets were lost than this share of them, and those that may be by chance."""
-    return take.lost <= share * take.packets + _FEW
+    return take.on_the_way <= share * take.packets + _FEW
 
 
 def _jitter(judgement: Judgement, record: UdpRecord, pods: Sequence[Datagrams], want: Wanted[float] | None) -> None:
@@ -418,4 +425,7 @@ def _jitter(judgement: Judgement, record: UdpRecord, pods: Sequence[Datagrams], 
 
 
 def _shares(takes: Sequence[Datagrams]) -> str:
-    return " and ".join(f"{take.lost} of {take.packets}" for take in takes)
+    """Say what of takes was lost on the way, and what the receiver had no room for when it came."""
+    late = sum(take.overflowed for take in takes)
+    came = f" (and the receiver read {late} too late)" if late else ""
+    return " and ".join(f"{take.on_the_way} of {take.packets}" for take in takes) + came

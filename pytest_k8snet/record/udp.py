@@ -17,12 +17,18 @@ class Datagrams:
     sent_bps: float
     packets: int
     lost: int
+    overflowed: int  # of the lost: it came, and the receiver's socket had no room for it
     jitter_ms: float | None  # None: nothing arrived
 
     @property
     def share(self) -> float:
-        """Which share of the packets was lost."""
-        return self.lost / max(1, self.packets)
+        """Which share of the packets was lost on the way."""
+        return self.on_the_way / max(1, self.packets)
+
+    @property
+    def on_the_way(self) -> int:
+        """How many packets never came to the receiver's socket."""
+        return self.lost - self.overflowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class UdpRecord:
                     sent_bps=float(item["sent_bps"] or 0),
                     packets=int(item["packets"] or 0),
                     lost=int(item["lost"] or 0),
+                    overflowed=int(item.get("overflowed") or 0),
                     jitter_ms=item["jitter_ms"],
                 )
                 for item in data["takes"]

@@ -17,8 +17,8 @@ ORIGIN = "profile p.yaml:3"
 RULE = "want at most 0.001 of it (built-in) more than the hosts"
 
 
-def take(path: Any, lost: int, *, bps: float = 1e7, jitter_ms: float | None = 0.1, error: str | None = None) -> Datagrams:
-    return Datagrams(path, error, bps, 2600, lost, jitter_ms)
+def take(path: Any, lost: int, *, bps: float = 1e7, late: int = 0, jitter_ms: float | None = 0.1, error: str | None = None) -> Datagrams:
+    return Datagrams(path, error, bps, 2600, lost, late, jitter_ms)
 
 
 def judged(*takes: Datagrams, jitter_ms: float | None = None, loss: float | None = None, **changes: Any) -> Judgement:
@@ -35,7 +35,8 @@ def hosts(first: int = 0, second: int = 0) -> tuple[Datagrams, Datagrams]:
 def test_healthy() -> None:
     judgement = judged(*hosts(), take("pod", 0))
     assert outcome(judgement) == ("pass", "")
-    assert judgement.evidence["takes"][2] == {"path": "pod", "error": None, "packets": 2600, "lost": 0, "jitter_ms": 0.1}
+    figures = {"packets": 2600, "lost": 0, "overflowed": 0, "jitter_ms": 0.1}
+    assert judgement.evidence["takes"][2] == {"path": "pod", "error": None, **figures}
     assert outcome(judged(*hosts(), take("pod", 4))) == ("pass", ""), "2.6 by the rule, and two by chance"
     assert outcome(judged(*hosts(), take("pod", 500), take("pod", 1))) == ("pass", ""), "the best take counts"
 
@@ -45,6 +46,12 @@ def test_pods_lose_more() -> None:
     assert outcome(judged(*hosts(0, 1), take("pod", 52))) == ("fail", f"{told}, {RULE} (iperf3 -u)")
     assert outcome(judged(*hosts(0, 1), take("pod", 52), loss=0.02)) == ("pass", "")
     assert outcome(judged(*hosts(), take("pod", 2600, jitter_ms=None), jitter_ms=1.0))[0] == "fail", "nothing arrives at all"
+
+
+def test_what_is_read_too_late_is_not_lost_on_the_way() -> None:
+    assert outcome(judged(take("host", 380, late=380), take("host", 76, late=75), take("pod", 443, late=440))) == ("pass", "")
+    told = f"{PAIR}: of UDP at 10 Mbit/s pods lost 52 of 2600 (and the receiver read 30 too late), hosts 0 of 2600 and 0 of 2600"
+    assert outcome(judged(*hosts(), take("pod", 82, late=30))) == ("fail", f"{told}, {RULE} (iperf3 -u)")
 
 
 def test_the_hosts_differ() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.errors import AccessError, CommandTimeout, MeasurementError
 from pytest_k8snet.measure.registry import MEASUREMENTS
-from pytest_k8snet.measure.udp import pods_lose_more, read_datagrams
+from pytest_k8snet.measure.udp import pods_lose_more, read_datagrams, read_overflows
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.udp import UdpRecord
 from tests.unit.measure.faked import context
@@ -62,8 +62,33 @@ def test_pods_that_lose_more_are_asked_again() -> None:
     assert [take.path for take in UdpRecord.from_document(measure(fake)).takes] == ["host", "pod", "host", "pod", "host"], "and no more"
 
 
-def take(path: str, lost: int, error: str | None = None) -> dict[str, Any]:
-    return {"path": path, "packets": None if error else 1000, "lost": lost, "error": error}
+SNMP = """\
+Ip: Forwarding
+Ip: 1
+Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors
+Udp: 9 0 5 7 {}
+UdpLite: RcvbufErrors
+UdpLite: 3
+"""
+
+
+def test_what_found_no_room_in_a_socket() -> None:
+    assert read_overflows(SNMP.format(5)) == 5
+    assert read_overflows(f"{SNMP.format(5)}Ip6InReceives 3\nUdp6RcvbufErrors \t 4\n") == 9
+    assert read_overflows("") == 0, "a kernel that does not tell"
+
+
+def test_what_is_read_too_late_is_told_of_what_is_lost() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    answers = iter([SNMP.format(count) for count in (5, 35)])  # the receiver's, before and after the take of the pods
+    fake.answer("node-2", "run", lambda params: {"exit_status": 1, "stdout": next(answers), "stderr": "", "duration_s": 0.0}, role="pod")
+    fake.answer("node-1", "iperf3_client", {"exit_status": 0, "result": result(lost=31), "stderr": ""}, role="pod")
+    takes = UdpRecord.from_document(measure(fake)).takes
+    assert [(item.lost, item.overflowed, item.on_the_way) for item in takes] == [(0, 0, 0), (31, 30, 1), (0, 0, 0)]
+
+
+def take(path: str, lost: int, error: str | None = None, late: int = 0) -> dict[str, Any]:
+    return {"path": path, "packets": None if error else 1000, "lost": lost, "overflowed": late, "error": error}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +97,8 @@ def take(path: str, lost: int, error: str | None = None) -> dict[str, Any]:
         ([take("host", 0), take("pod", 2)], True),
         ([take("host", 0), take("pod", 1)], False),
         ([take("host", 9), take("pod", 9)], False),
+        ([take("host", 0), take("pod", 9, late=9)], False),
+        ([take("host", 9, late=9), take("pod", 9)], True),
         ([take("host", 0), take("pod", 9), take("pod", 0)], False),
         ([take("host", 0), take("pod", 0, "refused")], False),
     ],
