@@ -310,6 +310,33 @@ class InThread:
         raise NotImplementedError
 
 
+def client_socket(family: int) -> socket.socket:
+    """Return a TCP socket to connect with, from a port on which a server may be begun all the same.
+
+    Where ip_local_port_range begins at 1024, that may be the port of one of ours; the kernel refuses to listen on it until a minute after
+    the connection has ended, unless both sockets let their port be used again (SO_REUSEADDR, socket(7)).
+    """
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock
+
+
+def connect_to(address: str, port: int, timeout_s: float) -> socket.socket:
+    """Return a connection to the first address of a host, given by name or address, that takes one."""
+    wrong = OSError(f"{address} has no address")
+    for family, _, _, _, place in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM):
+        sock = client_socket(family)
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(place)
+        except OSError as error:
+            sock.close()
+            wrong = error
+        else:
+            return sock
+    raise wrong
+
+
 def line_of(sock: socket.socket, until: float) -> str:
     """Return the first line that a connection gives before the time `until`; raise `ValueError` when it ends without one."""
     data = b""
@@ -1139,7 +1166,7 @@ def dotted(key: str) -> str:
 
 def http_get(address: str, port: int, path: str, timeout_s: float = 3.0) -> tuple[int, str]:
     """Return status and body; http.client would cost a slow node a second to import."""
-    with socket.create_connection((address, port), timeout_s) as sock:
+    with connect_to(address, port, timeout_s) as sock:
         return asked_http(sock, path, timeout_s)
 
 

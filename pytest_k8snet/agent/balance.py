@@ -27,7 +27,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import Failed, in_threads, line_of, nft_tables, output, read, read_or_none, said
+from pytest_k8snet.agent.agent import Failed, client_socket, in_threads, line_of, nft_tables, output, read, read_or_none, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def connected(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     start = time.monotonic()
     answer: dict[str, Any] = {"source": None, "name": None, "connected_ms": None, "ms": None, "error": None}
     try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as sock:
+        with client_socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
             sock.settimeout(timeout_s)
             try:
                 sock.connect((address, port))
@@ -75,7 +75,7 @@ def hold(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``hold``."""
     address, timeout_s = str(params["address"]), float(params["timeout_s"])
     for _ in range(int(params["tries"])):
-        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        sock = client_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
             sock.settimeout(timeout_s)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

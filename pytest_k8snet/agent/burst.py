@@ -25,6 +25,7 @@ import time
 
 from pytest_k8snet.agent.agent import (
     Failed,
+    connect_to,
     conntrack,
     enter_net_namespace,
     in_child,
@@ -95,7 +96,7 @@ def name_of(error: Exception) -> str:
 
 def connection(address: str, port: int, timeout_s: float) -> socket.socket:
     """Return a connection whose server has said its line."""
-    sock = socket.create_connection((address, port), timeout=timeout_s)
+    sock = connect_to(address, port, timeout_s)
     try:
         line_of(sock, time.monotonic() + timeout_s)
     except (OSError, ValueError):

@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 
-from pytest_k8snet.agent.agent import in_threads
+from pytest_k8snet.agent.agent import connect_to, in_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def by_tcp(address: str, port: int, name: str, kind: str, timeout_s: float) -> t
     """Ask one question over a TCP connection of its own."""
     until = time.monotonic() + timeout_s
     try:
-        with socket.create_connection((address, port), timeout=timeout_s) as sock:
+        with connect_to(address, port, timeout_s) as sock:
             asked = question(fresh_number(), name, kind)
             sock.sendall(struct.pack(">H", len(asked)) + asked)
             data = b""

@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import in_threads, said
+from pytest_k8snet.agent.agent import connect_to, in_threads, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def greeted(address: str, port: int, tries: int, timeout_s: float, settle_s: flo
         result = {"connected_ms": None, "answered_ms": None, "tries": number, "error": None}
         start = time.monotonic()
         try:
-            with socket.create_connection((address, port), timeout=timeout_s) as sock:
+            with connect_to(address, port, timeout_s) as sock:
                 result["connected_ms"] = round((time.monotonic() - start) * 1000, 2)
                 sock.sendall(client_hello())
                 data = b""

@@ -24,7 +24,7 @@ import socket
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, InThread, in_threads, said
+from pytest_k8snet.agent.agent import Failed, InThread, connect_to, in_threads, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def stop(params: Mapping[str, Any]) -> None:
 def opened(params: Mapping[str, Any]) -> http.client.HTTPConnection:
     """Open a connection, encrypted on request: whose certificate that is, is nobody's concern here."""
     timeout_s = float(params["timeout_s"])
-    sock = socket.create_connection((params["address"], int(params["port"])), timeout=timeout_s)
+    sock = connect_to(params["address"], int(params["port"]), timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if params["tls"]:
         import ssl  # slow to import

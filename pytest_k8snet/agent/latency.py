@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, read, said
+from pytest_k8snet.agent.agent import Failed, connect_to, read, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def rtt(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def connected(where: tuple[str, int]) -> socket.socket:
     """Return a connection whose little messages go at once."""
-    sock = socket.create_connection(where, timeout=TIMEOUT_S)
+    sock = connect_to(*where, TIMEOUT_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -136,7 +136,7 @@ def connect(params: Mapping[str, Any]) -> dict[str, Any]:
     for _ in range(int(params["samples"])):
         start = time.perf_counter()
         try:
-            with socket.create_connection(where, timeout=float(params["timeout_s"])):
+            with connect_to(*where, float(params["timeout_s"])):
                 times.append(time.perf_counter() - start)
         except OSError as error:
             problem = said(error)

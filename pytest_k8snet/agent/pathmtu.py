@@ -24,7 +24,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import ANY_ERROR, Failed, InThread, in_threads, output, said
+from pytest_k8snet.agent.agent import ANY_ERROR, Failed, InThread, connect_to, in_threads, output, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -387,7 +387,7 @@ def one_more(address: str, port: int, mtu: int) -> str:
 def segments(address: str, port: int) -> dict[str, Any]:
     """Open a connection, send a little over it, and return what the kernel makes of its segments (bytes)."""
     try:
-        with socket.create_connection((address, port), timeout=TCP_S) as sock:
+        with connect_to(address, port, TCP_S) as sock:
             sock.sendall(b"k8snet\n")
             if not sock.recv(16):
                 return {"error": "the connection was closed", "mss": None, "mtu": None, "timestamps": None}

@@ -26,7 +26,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import Failed, InThread, in_threads, line_of, said
+from pytest_k8snet.agent.agent import Failed, InThread, connect_to, in_threads, line_of, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,13 +214,13 @@ def ask(target: Mapping[str, Any], tries: int, timeout_s: float) -> dict[str, An
 
 def by_tcp(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:
     """Open a connection and read what the server tells."""
-    with socket.create_connection((address, port), timeout=timeout_s) as sock:
+    with connect_to(address, port, timeout_s) as sock:
         return told(sock, timeout_s)
 
 
 def connected(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:
     """Open a connection to a server that says nothing."""
-    with socket.create_connection((address, port), timeout=timeout_s):
+    with connect_to(address, port, timeout_s):
         return {"name": None, "peer": None}
 
 
@@ -260,7 +260,7 @@ def asked_through(relay: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
     wish = {"targets": relay["wanted"], "timeout_s": timeout_s}
     answer: dict[str, Any] = {"name": None, "answers": {}, "error": None}
     try:
-        with socket.create_connection((relay["address"], int(relay["port"])), timeout=timeout_s) as sock:
+        with connect_to(relay["address"], int(relay["port"]), timeout_s) as sock:
             sock.sendall(json.dumps(wish).encode() + b"\n")
             told = json.loads(line_of(sock, time.monotonic() + timeout_s + SLACK_S))  # it asks all of them at once
         answer.update(name=told["name"], answers=dict(told["answers"]))

@@ -34,6 +34,7 @@ import time
 from pytest_k8snet.agent.agent import (
     ANY_ERROR,
     Failed,
+    client_socket,
     conntrack_counters,
     device_counters,
     find_uplink,
@@ -425,7 +426,7 @@ def converse(item: Mapping[str, Any], mark: bytes) -> dict[str, Any]:
     """Send bytes over one connection and wait until the other side has closed it."""
     size, address = int(item["bytes"]), item["address"]
     answer: dict[str, Any] = {"sent": 0, "error": None, "mss": None}
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    sock = client_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     sock.settimeout(6.0)
     try:
         sock.connect((address, int(item["port"])))

@@ -90,7 +90,7 @@ def _reached(record: ServiceRecord, asked: Sequence[Asked], facts: NodeFacts, cl
     return judgement
 
 
-def _nothing(record: ServiceRecord | IdleRecord, none: str) -> Judgement:
+def _nothing(record: ServiceRecord | IdleRecord | BalanceRecord, none: str) -> Judgement:
     """Skip, unless it was this node's own pod that was in the way: what others' pods do is their own error."""
     others = dict(record.not_serving)
     own = others.pop(record.node, None)
@@ -241,6 +241,15 @@ def spread(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgeme
     promise, least, most = _promise(found, len(shares))
     judgement = Judgement(want=promise)
     judgement.evidence |= {"connections to": found.what, "answered by": dict(shares)}
+    if record.node in record.not_serving:
+        return _nothing(record, promise)
+    if found.unanswered and record.not_serving:
+        judgement.inconclusive(
+            f"{record.node}: {found.what}: {found.unanswered} of the node's pod were not answered, and that may be those to an endpoint "
+            f"that could not be made to answer ({'; '.join(record.not_serving.values())})",
+            measured=found.unanswered,
+        )
+        return judgement
     judgement.check(
         not found.unanswered,
         f"{record.node}: {found.what}: {found.unanswered} of the node's pod were not answered{_left_out(record, shares)}",
@@ -273,7 +282,8 @@ def affinity(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judge
     judgement = Judgement(want="one endpoint for all connections of a client")
     judgement.evidence |= {"connections to": found.what, "answered by": dict(found.shares)}
     if len(found.answered) < 2:
-        judgement.inconclusive(f"{record.node}: {found.what}: connections of the node's pod were not answered: {found.unanswered}")
+        silent = f" ({'; '.join(record.not_serving.values())})" if record.not_serving else ""
+        judgement.inconclusive(f"{record.node}: {found.what}: connections of the node's pod were not answered: {found.unanswered}{silent}")
         return judgement
     told = ", ".join(f"{name} ({share})" for name, share in sorted(found.shares.items()))
     judgement.check(

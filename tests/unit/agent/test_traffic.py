@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_k8snet import agent
 from pytest_k8snet.access.client import program_source
 from pytest_k8snet.agent import traffic
+from pytest_k8snet.agent.agent import connect_to
 from tests.unit.agent.test_agent import LocalAgent
 
 
@@ -100,6 +104,25 @@ def test_something_else_answers(protocol: str, says: bytes) -> None:
         got = ask(target({"port": sock.getsockname()[1]}, protocol=protocol))["a"]
         thread.join(10)
     assert (got["name"], got["error"]) == (None, "something else answers there")
+
+
+def test_a_server_begins_on_a_port_that_a_connection_came_from() -> None:
+    """Where ip_local_port_range begins at 1024 that may be any port; the kernel remembers the connection for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        with connect_to("localhost", elsewhere.getsockname()[1], 5.0) as sock:
+            port = sock.getsockname()[1]
+            taken, _ = elsewhere.accept()
+        with taken:
+            assert taken.recv(1) == b"", "the side that closes first is the one that remembers"
+    served = traffic.serve({"name": "node-1", "port": port, "max_s": 30})
+    assert served["port"] == port
+    traffic.stop({"number": served["number"]})
+
+
+def test_what_connects_lets_its_port_be_used_again() -> None:
+    """A program that connects by another way would take the port of a server that is to begin later."""
+    for program in pkgutil.iter_modules(agent.__path__):
+        assert "create_connection" not in Path(agent.__path__[0], f"{program.name}.py").read_text(), program.name
 
 
 def test_nobody_answers() -> None:

@@ -241,6 +241,26 @@ def test_those_that_were_not_answered_count_when_it_happens_again() -> None:
     assert told(again, Weight.REMARK) == []
 
 
+def test_an_endpoint_that_could_not_be_made_to_answer_is_its_node_s_own_error() -> None:
+    """It is an endpoint all the same: what is sent there is refused, and that is no fault of the Service."""
+    busy = "node-3 (pod probe-node-3): traffic.serve: no server on port 8718: Address already in use"
+    refused = replace(record(("node-1", "node-2", None) * 20), endpoints={"node-1": "10.244.1.5", "node-2": "10.244.2.5"})
+    assert spread(replace(refused, not_serving={"node-3": busy})) == (
+        "inconclusive",
+        (
+            f"node-1: {SERVICE}: timed out (20 of 60) of the node's pod were not answered, "
+            f"and that may be those to an endpoint that could not be made to answer ({busy})"
+        ),
+    )
+    own = replace(refused, node="node-3", not_serving={"node-3": f"node-3: {busy}"})
+    assert spread(own) == ("error", f"node-3: its probe pod could not be made to answer: {busy}")
+    found = replace(refused, not_serving={"node-3": busy}, sticky=sticky((None,)))
+    assert outcome(service.affinity(found, facts(), CLUSTER)) == (
+        "inconclusive",
+        f"node-1: {STICKY}: connections of the node's pod were not answered: timed out (1 of 1) ({busy})",
+    )
+
+
 def test_somebody_who_is_no_endpoint() -> None:
     found = record((*ENDPOINTS,) * 19 + ("node-9",) * 3)
     assert spread(found)[1].splitlines()[0] == f"node-1: {SERVICE}: node-9 answered 3, and is no endpoint"
