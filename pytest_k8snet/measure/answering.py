@@ -83,6 +83,11 @@ def given(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
     return answer
 
 
+def answered(outcomes: Mapping[str, T | Exception]) -> dict[str, T]:
+    """Return what `at_once` gave without what failed."""
+    return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}
+
+
 def documents_of(kind: str, method: str, measure: Callable[[], Outcomes]) -> Iterator[Document]:
     """Yield the documents of subjects that `measure` looks at together, each with the time that took."""
     started, start = now(), time.monotonic()

@@ -10,7 +10,7 @@ from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, PORT, SPREAD
 from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.errors import MeasurementError
 from pytest_k8snet.measure import moving
-from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods, connections, listening
+from pytest_k8snet.measure.answering import Outcomes, answered, at_once, by_pods, connections, listening
 from pytest_k8snet.measure.service import MADE_S
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
         if not endpoints:
             raise MeasurementError(f"no endpoint of Service {spread.namespace}/{spread.name} answers: {'; '.join(broken.values())}")
         found = at_once(context, subjects, connect)
-        seen = {node: outcome["spread"]["seen"] for node, outcome in found.items() if not isinstance(outcome, Exception)}
+        seen = {node: outcome["spread"]["seen"] for node, outcome in answered(found).items()}
         moved = moving.move(context, spread, endpoints, seen)
     shared = {"endpoints": endpoints, "not_serving": broken}
     return {

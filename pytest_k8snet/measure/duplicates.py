@@ -14,11 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster.model import parsed_address
-from pytest_k8snet.measure.answering import Outcomes, at_once, documents_of
+from pytest_k8snet.measure.answering import Outcomes, answered, at_once, documents_of
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.document import Document
+
+Heard = Mapping[str, Mapping[str, Any]]  # what ``arp.own`` gave, by the nodes that could ask
 
 TRIES = 3
 WAIT_S = 0.5
@@ -39,17 +41,17 @@ def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     asking = [name for name in subjects if name in own]
     left_out = set(asking[MOST_NODES:])
     asking = asking[:MOST_NODES]
-    heard = at_once(context, asking, partial(_ask, context, own=own))
-    if _strange(heard, own) and not context.stopped.wait(AGAIN_S):
-        heard = at_once(context, asking, partial(_ask, context, own=own))
+    outcomes = at_once(context, asking, partial(_ask, context, own=own))
+    if _strange(_heard(outcomes), own) and not context.stopped.wait(AGAIN_S):
+        outcomes = at_once(context, asking, partial(_ask, context, own=own))
+    heard = _heard(outcomes)
 
     def outcome(node: str) -> Mapping[str, Any] | Exception:
         if node not in own:
             return {"absent": "the node has no IPv4 InternalIP"}
         if node in left_out:
             return {"absent": f"{MOST_NODES} nodes ask for their addresses, and this is one of {len(left_out)} more"}
-        answer = heard[node]
-        return answer if isinstance(answer, Exception) or "absent" in answer else _told(node, answer, heard, own)
+        return _told(node, heard, own) if node in heard else outcomes[node]
 
     return {node: outcome(node) for node in subjects}
 
@@ -69,12 +71,16 @@ def _ask(context: MeasureContext, node: str, *, own: Mapping[str, str]) -> Mappi
     return answer
 
 
-def _answers(heard: Outcomes) -> Iterator[tuple[str, str, str]]:
+def _heard(outcomes: Outcomes) -> Heard:
+    """Return the answers of the nodes that could ask."""
+    return {name: answer for name, answer in answered(outcomes).items() if "absent" not in answer}
+
+
+def _answers(heard: Heard) -> Iterator[tuple[str, str, str]]:
     """Yield who heard, the address that everybody was asked for, and the hardware address that answered."""
     for name, answer in heard.items():
-        if not isinstance(answer, Exception):
-            for address, macs in answer.get("answers", {}).items():
-                yield from ((name, address, mac) for mac in macs)
+        for address, macs in answer["answers"].items():
+            yield from ((name, address, mac) for mac in macs)
 
 
 def _controls(answer: Mapping[str, Any], address: str) -> dict[str, Sequence[str]]:
@@ -82,30 +88,28 @@ def _controls(answer: Mapping[str, Any], address: str) -> dict[str, Sequence[str
     return {asked: macs for asked, macs in (*answer["answers"].items(), *answer["controls"].items()) if asked != address}
 
 
-def _strange(heard: Outcomes, own: Mapping[str, str]) -> bool:
+def _strange(heard: Heard, own: Mapping[str, str]) -> bool:
     """Whether an address is answered for by what is no device of the node that has it, as far as its devices are known."""
     nodes = {address: name for name, address in own.items()}
-    known = {nodes[own[name]]: set(answer.get("macs", ())) for name, answer in heard.items() if not isinstance(answer, Exception)}
+    known = {nodes[own[name]]: {*answer["macs"]} for name, answer in heard.items()}
     return any(nodes[address] in known and mac not in known[nodes[address]] for _, address, mac in _answers(heard))
 
 
-def _told(node: str, answer: Mapping[str, Any], heard: Outcomes, own: Mapping[str, str]) -> dict[str, Any]:
+def _told(node: str, heard: Heard, own: Mapping[str, str]) -> dict[str, Any]:
     """Return what is known of one node's address: by whom which hardware addresses were heard to answer for it, and whose those are."""
-    address = own[node]
-    by: dict[str, list[str]] = {
-        name: [] for name, item in heard.items() if not isinstance(item, Exception) and address in item.get("answers", {})
-    }
+    answer, address = heard[node], own[node]
+    by: dict[str, list[str]] = {name: [] for name, item in heard.items() if address in item["answers"]}
     addresses: dict[str, set[str]] = {}
     for name, asked, mac in _answers(heard):
         addresses.setdefault(mac, set()).add(asked)
         if asked == address:
             by[name].append(mac)
     for item in heard.values():
-        for asked, macs in () if isinstance(item, Exception) else item.get("controls", {}).items():
+        for asked, macs in item["controls"].items():
             for mac in macs:
                 addresses.setdefault(mac, set()).add(asked)
-    strangers = {mac for macs in by.values() for mac in macs} - set(answer["macs"])
-    whose = {mac: name for name, item in heard.items() if not isinstance(item, Exception) for mac in item.get("macs", ())}
+    strangers = {mac for macs in by.values() for mac in macs} - {*answer["macs"]}
+    whose = {mac: name for name, item in heard.items() for mac in item["macs"]}
     counts = Counter({mac: len(asked) for mac, asked in addresses.items()})
     return {
         **{key: answer[key] for key in ("device", "mac", "macs", "network", "routers")},

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.errors import MeasurementError
-from pytest_k8snet.measure.answering import Outcomes, at_once, documents_of
+from pytest_k8snet.measure.answering import Outcomes, answered, at_once, documents_of
 from pytest_k8snet.measure.taking import MEASURE_ERRORS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _ask(context: MeasureContext, node: str, *, addresses: Sequence[str]) -> Map
 def unclear(heard: Outcomes, addresses: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether an address that nodes have in their subnet has no owner, although it should, or several."""
     for address, entry in addresses.items():
-        answers = [item["answers"][address] for item in heard.values() if not isinstance(item, Exception) and address in item["answers"]]
+        answers = [item["answers"][address] for item in answered(heard).values() if address in item["answers"]]
         owners = {mac for macs in answers for mac in macs}
         if answers and (len(owners) > 1 or (not owners and entry["ready"])):
             return True

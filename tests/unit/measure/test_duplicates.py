@@ -137,3 +137,11 @@ def test_whom_the_kernel_knows_is_a_control_and_hears_no_second_machine() -> Non
     assert found["node-1"].strangers == (Stranger(TWIN, None, 1),)
     assert found["node-2"].controls == {"192.168.10.13": 1, "192.168.10.11": 1}
     assert found["node-2"].heard_by == {"node-2": ()}
+
+
+def test_a_node_that_cannot_ask_has_devices_that_nobody_knows() -> None:
+    fake = FakeCluster(NODES)
+    fake.answer("node-3", "arp.own", {"absent": "ib0 is no Ethernet: there is no ARP"})
+    twin(fake, "node-2", "192.168.10.13")
+    assert records(fake)["node-1"].strangers == ()
+    assert [op for _, _, op in fake.requests] == ["arp.own"] * 3, "what answers for it may be its own"
