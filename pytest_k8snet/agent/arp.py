@@ -58,41 +58,46 @@ def said_in(frame: bytes) -> tuple[str, str] | None:
 def ask(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``ask``."""
     own = str(params["uplink_ip"])
-    device = device_of(own)
-    if not is_ethernet(device):
-        raise Failed("failed", f"{device} is no Ethernet: there is no ARP")
-    mac = mac_of(device)
+    segment = segment_of(own)
+    if "absent" in segment:
+        raise Failed("failed", segment["absent"])
+    device, mac = segment["device"], segment["mac"]
     hardware = {(read_or_none(f"/sys/class/net/{name}/address") or mac).strip() for name in physical_devices(device)}
-    network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), own)
     control, known = params.get("control"), known_on(device)
-    wanted = within(network, [*params["addresses"], *([control] if control else [])])
-    told = answers_for(wanted, own, device, mac, params, {control: known.get(str(control))})
-    return {"device": device, "mac": mac, "macs": sorted({mac, *hardware}), "network": network, "answers": told}
+    wanted = within(segment["network"], [*params["addresses"], *([control] if control else [])])
+    told = answers_for(wanted, own, segment, params, {control: known.get(str(control))})
+    return {**segment, "macs": sorted({mac, *hardware}), "answers": told}
 
 
 def own(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``own``."""
     address = str(params["uplink_ip"])
-    device = device_of(address)
-    if not is_ethernet(device):
-        return {"absent": f"{device} is no Ethernet: there is no ARP"}
-    mac = mac_of(device)
-    network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), address)
-    others = [other for other in within(network, params["others"]) if other != address]
-    known, most = known_on(device), int(params["most"])
+    segment = segment_of(address)
+    if "absent" in segment:
+        return {**segment}
+    others = [other for other in within(segment["network"], params["others"]) if other != address]
+    known, most = known_on(segment["device"]), int(params["most"])
     strange = [other for other in others if other not in known][:most]
     friends = [] if strange else [other for other in others if known[other]][:most]
-    answers = answers_for([address, *strange, *friends], NOBODY, device, mac, params, known)
+    answers = answers_for([address, *strange, *friends], NOBODY, segment, params, known)
     gateways = {route.get("gateway") for route in json.loads(output(["ip", "-j", "-4", "route", "show", "default"]) or "[]")}
     return {
-        "device": device,
-        "mac": mac,
-        "macs": sorted({mac, *own_macs(json.loads(output(["ip", "-j", "-d", "link", "show"])))}),
-        "network": network,
+        **segment,
+        "macs": sorted({segment["mac"], *own_macs(json.loads(output(["ip", "-j", "-d", "link", "show"])))}),
         "answers": {asked: macs for asked, macs in answers.items() if asked not in friends},
         "controls": {asked: macs for asked, macs in answers.items() if asked in friends},
         "routers": sorted({mac for gateway, mac in known.items() if mac and gateway in gateways}),
     }
+
+
+def segment_of(address: str) -> dict[str, str]:
+    """Return the ``device`` that has an address, its ``mac`` and ``network`` (address/length); ``absent`` where it has no ARP."""
+    device = device_of(address)
+    if read(f"/sys/class/net/{device}/type").strip() != str(ARPHRD_ETHER):
+        return {"absent": f"{device} is no Ethernet: there is no ARP"}
+    mac = read(f"/sys/class/net/{device}/address").strip()
+    network = network_of(json.loads(output(["ip", "-j", "-4", "addr", "show", "dev", device])), address)
+    return {"device": device, "mac": mac, "network": network}
 
 
 def known_on(device: str) -> dict[str, str | None]:
@@ -107,16 +112,6 @@ def device_of(address: str) -> str:
     if device is None:
         raise Failed("failed", f"no device has {address}")
     return device
-
-
-def is_ethernet(device: str) -> bool:
-    """Whether there is ARP on it."""
-    return read(f"/sys/class/net/{device}/type").strip() == str(ARPHRD_ETHER)
-
-
-def mac_of(device: str) -> str:
-    """Return its hardware address."""
-    return read(f"/sys/class/net/{device}/address").strip()
 
 
 def own_macs(links: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -135,17 +130,17 @@ def within(network: str, addresses: Sequence[str]) -> list[str]:
 
 
 def answers_for(
-    wanted: Sequence[str], sender: str, device: str, mac: str, params: Mapping[str, Any], at: Mapping[Any, str | None]
+    wanted: Sequence[str], sender: str, segment: Mapping[str, str], params: Mapping[str, Any], at: Mapping[Any, str | None]
 ) -> dict[str, list[str]]:
     """Ask for each address, everybody or the machine that it is said to be `at`; return the hardware addresses that answered."""
     answers: dict[str, set[str]] = {address: set() for address in wanted}
     if wanted:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ARP)) as sock:
-            sock.bind((device, ETH_P_ARP))
+            sock.bind((segment["device"], ETH_P_ARP))
             for _ in range(int(params["tries"])):
                 for address in wanted:
                     there = at.get(address)
-                    sock.send(request(packed(mac), sender, address, packed(there) if there else BROADCAST))
+                    sock.send(request(packed(segment["mac"]), sender, address, packed(there) if there else BROADCAST))
                     collect(sock, answers, GAP_S)
                 collect(sock, answers, float(params["wait_s"]))
     return {address: sorted(macs) for address, macs in answers.items()}
