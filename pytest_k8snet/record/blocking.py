@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_k8snet.cluster.policies.model import Blocked
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 
 
@@ -24,13 +23,9 @@ class BlockingRecord:
 
         Raises `RecordError` with the recorded reason when the policies could not be read at all, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("policies")
-        try:
+        with document.reading("policies") as data:
             return cls(
-                namespace=document.values["namespace"],
-                blocked=tuple(Blocked(item["flow"], tuple(item["by"]), item["sure"]) for item in document.values["blocked"]),
-                unreadable=dict(document.values["unreadable"]),
+                namespace=data["namespace"],
+                blocked=tuple(Blocked(item["flow"], tuple(item["by"]), item["sure"]) for item in data["blocked"]),
+                unreadable=dict(data["unreadable"]),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"the blocking document is damaged: {error!r}") from error

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.errors import RecordError
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.restart import Restart
 
@@ -87,16 +86,11 @@ class IngressRecord:
 
         Raises `RecordError` with the recorded reason when nothing could be measured, and when the document is damaged.
         """
-        if document.values is None:
-            raise document.no_values("ingress")
-        try:
-            values = document.values
-            if values["absent"] is not None:
-                return cls(str(values["absent"]), bool(values["beyond"]), "", "", ())
-            restart = None if values.get("restart") is None else Restart.from_json(values["restart"])
-            return cls(None, False, values["client"], values["backend"], tuple(map(_route, values["routes"])), restart)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"the ingress document is damaged: {error!r}") from error
+        with document.reading("requests through the ingress") as data:
+            if data["absent"] is not None:
+                return cls(str(data["absent"]), bool(data["beyond"]), "", "", ())
+            restart = None if data.get("restart") is None else Restart.from_json(data["restart"])
+            return cls(None, False, data["client"], data["backend"], tuple(map(_route, data["routes"])), restart)
 
 
 def _route(data: Mapping[str, Any]) -> RouteRecord:

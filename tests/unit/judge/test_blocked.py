@@ -86,5 +86,5 @@ def test_the_document(tmp_path: Path) -> None:
     values = {"namespace": "shop", "blocked": [item.to_json() for item in DENIED.blocked], "unreadable": {}}
     document = Document(kind="blocking", subject="cluster", started="", duration_s=0, method="", values=values)
     assert BlockingRecord.from_document(document) == DENIED
-    with pytest.raises(RecordError, match="the blocking document is damaged: KeyError"):
+    with pytest.raises(RecordError, match="cluster: the blocking document is damaged: KeyError"):
         BlockingRecord.from_document(Document(kind="blocking", subject="cluster", started="", duration_s=0, method="", values={}))

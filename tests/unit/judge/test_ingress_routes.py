@@ -352,8 +352,8 @@ def test_where_no_pod_takes_over() -> None:
 
 def test_documents_that_are_damaged_or_empty() -> None:
     document = Document(kind="ingress", subject="cluster", started="2026-01-01T00:00:00+00:00", duration_s=1.0, method="x")
-    with pytest.raises(RecordError, match="cluster: no ingress: no way"):
+    with pytest.raises(RecordError, match="cluster: no requests through the ingress: no way"):
         IngressRecord.from_document(replace(document, reason="no way"))
     for values in ({}, {"absent": "x"}, {"absent": None}, {"absent": None, "client": "a", "backend": "b", "routes": [{"name": "x"}]}):
-        with pytest.raises(RecordError, match="the ingress document is damaged"):
+        with pytest.raises(RecordError, match="cluster: the ingress document is damaged: KeyError"):
             IngressRecord.from_document(replace(document, values=values))
