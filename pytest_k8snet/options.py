@@ -26,9 +26,14 @@ RECORDING = "recording"
 DEFAULT = "default"
 
 #: What decides verdicts: a replay takes these from its recording, unless the command line gives others.
-DECIDING = ("profile", "nodes", "checks", "level", "pairs", "load_pairs", "shard", "shard", "allow_missing", "strict", "allow_inconclusive")
+DECIDING = ("profile", "nodes", "checks", "level", "pairs", "load_pairs", "shard", "allow_missing", "strict", "allow_inconclusive")
 
 REPLAY = "replay"  # the access of a replay; nobody has to name it
+WAYS = ("pod", "ssh", "local", "fake")
+
+#: What means nothing where there are no probe pods, and what means nothing where nothing is measured.
+OF_PODS = ("image", "image_pull_secret", "namespace", "service_scale", "idle", "conntrack_burst", "conntrack_burst_anyway")
+OF_MEASURING = ("udp", "max_parallel", "lock_wait", "no_lock")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -65,6 +70,15 @@ class Setting:
     def variable(self) -> str:
         """The environment variable."""
         return self.ini.upper()
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The values of ``--k8snet-access`` that it means something with."""
+        if self.name.startswith("ssh-"):
+            return ("ssh",)
+        if self.field in OF_PODS:
+            return ("pod", "fake")
+        return WAYS if self.field in OF_MEASURING else (*WAYS, REPLAY)
 
 
 FEW_NODES = 16  # of which every pair is looked at by default: 240 pairs
@@ -137,7 +151,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("kubeconfig", "path", None, "kubeconfig of the cluster to test (in-cluster: the pod's service account)", metavar="FILE"),
     Setting("context", "text", None, "context of the kubeconfig", metavar="NAME"),
     Setting("profile", "list", (), "what the network is meant to be: name or file; repeatable, later ones win", metavar="PROFILE"),
-    Setting("access", "choice", "pod", "way to the nodes", choices=("pod", "ssh", "local", "fake")),
+    Setting("access", "choice", "pod", "way to the nodes", choices=WAYS),
     Setting(
         "ssh-user",
         "text",
@@ -367,7 +381,10 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
             raise ConfigurationError(f"{name}: got {given!r}, want {error}") from error
         sources[setting.field] = source
     settings = Settings(**values, sources=sources)
-    return settings if settings.replay is None else _only_one(settings)
+    if settings.replay is not None:
+        settings = _only_one(settings)
+    _refuse_what_is_in_vain(settings)
+    return settings
 
 
 def _only_one(settings: Settings) -> Settings:
@@ -381,6 +398,17 @@ def _only_one(settings: Settings) -> Settings:
     replaced = {"kubeconfig": None, "context": None, "access": REPLAY}
     sources = {**settings.sources, "kubeconfig": DEFAULT, "context": DEFAULT, "access": settings.sources["replay"]}
     return replace(settings, **replaced, sources=sources)  # type: ignore[arg-type]
+
+
+def _refuse_what_is_in_vain(settings: Settings) -> None:
+    """Raise `ConfigurationError` for what the command line says in vain. Environment and ini may say it for other runs."""
+    for setting in SETTINGS:
+        if not settings.active or settings.sources[setting.field] != COMMAND_LINE or settings.access in setting.ways:
+            continue
+        if settings.access == REPLAY:
+            raise ConfigurationError(f"{setting.option}: has no effect in a replay, where nothing is measured; leave it out")
+        access = f"--k8snet-access={settings.access}"
+        raise ConfigurationError(f"{setting.option}: has no effect with {access}; it is for --k8snet-access={setting.ways[0]}")
 
 
 def _rank(source: str) -> int:

@@ -80,7 +80,8 @@ class ReplayRun(ControllerRun):
     def _make_folder(self) -> RunFolder:
         if self.settings.run_dir is not None:
             path = self._base / self.settings.run_dir
-            if self._recording.path.resolve().is_relative_to(path.resolve()):
+            ours, theirs = path.resolve(), self._recording.path.resolve()
+            if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
                 raise ConfigurationError(
                     f"run folder {path}: the recording that is judged lies there; name another one with --k8snet-run-dir"
                 )

@@ -535,6 +535,7 @@ def test_a_run_that_is_going_on(bench: Bench) -> None:
         (["--k8snet-kubeconfig=x"], "--k8snet-replay and --k8snet-kubeconfig: a replay reaches no cluster; give one of them"),
         (["--k8snet-context=x"], "--k8snet-replay and --k8snet-context: a replay reaches no cluster; give one of them"),
         (["--k8snet-access=fake"], "--k8snet-replay and --k8snet-access: a replay reaches no cluster; give one of them"),
+        (["--k8snet-namespace=x"], "--k8snet-namespace: has no effect in a replay, where nothing is measured; leave it out"),
         (["--k8snet-nodes=node-9"], "--k8snet-nodes: the recorded run did not look at node-9; it did at: node-1, node-2, node-3, node-4"),
         (["--k8snet-nodes=pool=x"], "--k8snet-nodes: got 'pool=x', and a recording has no labels to select by; name the nodes"),
         (["--k8snet-profile=nothing.yaml"], "--k8snet-profile: no profile 'nothing.yaml'"),
@@ -545,8 +546,8 @@ def test_what_does_not_go_together(recorded: Recorded, arguments: list[str], mes
     assert refused(recorded, "run.tar.zst", *arguments).startswith(message)
 
 
-@pytest.mark.parametrize("run_dir", ["recorded", "."])
-def test_a_run_folder_that_would_be_emptied(recorded: Recorded, run_dir: str) -> None:
+@pytest.mark.parametrize("run_dir", ["recorded", ".", "recorded/again"])
+def test_a_run_folder_that_would_change_the_recording(recorded: Recorded, run_dir: str) -> None:
     before = state(recorded.folder)
     said = refused(recorded, "recorded", f"--k8snet-run-dir={run_dir}")
     path = recorded.bench.path / run_dir

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.errors import ConfigurationError, RecordError
-from pytest_k8snet.options import DECIDING, SETTINGS, Missing, PairChoice, Settings, resolve
+from pytest_k8snet.options import DECIDING, OF_MEASURING, OF_PODS, SETTINGS, WAYS, Missing, PairChoice, Settings, resolve
 
 
 class Config:
@@ -207,6 +207,46 @@ def test_a_replay_and_a_cluster(options: dict[str, Any], environment: dict[str, 
     with pytest.raises(ConfigurationError) as caught:
         settings(options, environment, ini)
     assert str(caught.value) == f"--k8snet-replay and --k8snet-{name}: a replay reaches no cluster; give one of them"
+
+
+IN_A_REPLAY = "has no effect in a replay, where nothing is measured; leave it out"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k8snet_replay": "r", "k8snet_udp": "10mbit"}, f"--k8snet-udp: {IN_A_REPLAY}"),
+        ({"k8snet_replay": "r", "k8snet_ssh_user": "u"}, f"--k8snet-ssh-user: {IN_A_REPLAY}"),
+        ({"k8snet_replay": "r", "k8snet_no_lock": True}, f"--k8snet-no-lock: {IN_A_REPLAY}"),
+        (
+            {"k8snet_kubeconfig": "k", "k8snet_ssh_key": "/k"},
+            "--k8snet-ssh-key: has no effect with --k8snet-access=pod; it is for --k8snet-access=ssh",
+        ),
+        (
+            {"k8snet_kubeconfig": "k", "k8snet_access": "ssh", "k8snet_namespace": "net"},
+            "--k8snet-namespace: has no effect with --k8snet-access=ssh; it is for --k8snet-access=pod",
+        ),
+        (
+            {"k8snet_kubeconfig": "k", "k8snet_access": "local", "k8snet_idle": "9"},
+            "--k8snet-idle: has no effect with --k8snet-access=local; it is for --k8snet-access=pod",
+        ),
+    ],
+)
+def test_what_is_said_in_vain(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(options)
+    assert str(caught.value) == message
+    (said,) = (name for name in options if name not in ("k8snet_replay", "k8snet_kubeconfig", "k8snet_access"))
+    others = {name: value for name, value in options.items() if name != said}
+    assert settings(others, {said.upper(): str(options[said])}), "in the environment it may be for other runs"
+    assert settings({said: options[said]}), "nothing is tested"
+
+
+def test_settings_of_one_way() -> None:
+    fields = {setting.field for setting in SETTINGS}
+    assert fields > {*OF_PODS, *OF_MEASURING}
+    access = next(setting for setting in SETTINGS if setting.name == "access")
+    assert access.choices == WAYS
 
 
 EVERYTHING = {
