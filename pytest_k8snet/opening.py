@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def open_run(config: pytest.Config, settings: Settings, redactor: Redactor) -> ControllerRun:
     """Return the run that the settings ask for.
 
-    Raises a `K8sNetError` when a profile, a recording or the place for a bundle cannot be used. Nothing is contacted.
+    Raises a `K8sNetError` when a profile, a recording, the name of a check or the place for a bundle cannot be used. Nothing is contacted.
     """
     base = config.invocation_params.dir
     plan_only = settings.dry_run or config.getoption("collectonly", False)
@@ -37,6 +37,10 @@ def open_run(config: pytest.Config, settings: Settings, redactor: Redactor) -> C
         opening = partial(open_backend, config, settings, redactor.learn)
         profile = given_profile(settings)
         run = ControllerRun(settings, opening, profile, redactor=redactor, base=base, plan_only=plan_only)
+    if run.settings.checks:
+        from pytest_k8snet.asked import see_that_packaged_are_there
+
+        see_that_packaged_are_there(run.settings)
     if run.bundle is not None:
         from pytest_k8snet.record.bundle import check_target
 

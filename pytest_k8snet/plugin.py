@@ -174,17 +174,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give every check its identity, and leave out what the settings leave out."""
     run = config.stash.get(RUN, None)
     try:
-        _read_cases(items)
+        ids = _read_cases(items)
+        if run is not None and run.settings.checks and not session.testsfailed:  # what could not be read has checks that nobody knows
+            from pytest_k8snet.asked import see_that_all_are_there
+
+            see_that_all_are_there(run.settings, ids)
     except ConfigurationError as error:
+        items.clear()  # none of them is to have a result
         if not hasattr(config, "workerinput"):
             raise pytest.UsageError(str(error)) from error
         # xdist has no way for a worker to say this: the controller finds it in the run folder.
         config.stash[MISTAKE] = str(error)
-        items.clear()
     if run is None:
         return
     from pytest_k8snet.items import by_subject
@@ -334,8 +338,8 @@ def _add_suite(config: pytest.Config) -> None:
     config.args = [*own, *files]
 
 
-def _read_cases(items: list[pytest.Item]) -> None:
-    """Set the case of every check. Ids are names for ever, so two checks with one are a mistake."""
+def _read_cases(items: list[pytest.Item]) -> set[str]:
+    """Set the case of every check, and return their ids. Ids are names for ever, so two checks with one are a mistake."""
     owners: dict[str, str] = {}
     names: set[str] = set()
     for item in items:
@@ -348,6 +352,7 @@ def _read_cases(items: list[pytest.Item]) -> None:
         if case.name in names:
             raise ConfigurationError(f"{item.nodeid}: case {case.name} is there twice; give its parameters different ids")
         names.add(case.name)
+    return {*owners}
 
 
 def _read_case(item: pytest.Item) -> Case | None:

@@ -80,8 +80,7 @@ class ReplayRun(ControllerRun):
     def _make_folder(self) -> RunFolder:
         if self.settings.run_dir is not None:
             path = self._base / self.settings.run_dir
-            ours, theirs = path.resolve(), self._recording.path.resolve()
-            if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
+            if _lies_in(path, self._recording.path) or _lies_in(self._recording.path, path):
                 raise ConfigurationError(
                     f"run folder {path}: the recording that is judged lies there; name another one with --k8snet-run-dir"
                 )
@@ -101,6 +100,10 @@ def open_replay(settings: Settings, *, redactor: Redactor, base: Path, plan_only
         profile = replayed_profile(recording.run, settings, recording.read_json)
     except RecordError as error:
         raise _unusable(path, error) from error
+    if settings.save_bundle is not None and _lies_in(base / settings.save_bundle, path):
+        raise ConfigurationError(
+            f"--k8snet-save-bundle: {base / settings.save_bundle}: is of the recording that is judged; name another file"
+        )
     backend = partial(ReplayBackend, recording.run, recording.read_json, str(path))
     return ReplayRun(settings, backend, profile, redactor=redactor, base=base, plan_only=plan_only, recording=recording)
 
@@ -123,6 +126,10 @@ def replayed_profile(run: Recorded, settings: Settings, read_json: Callable[[str
             f"({', '.join(settings.profile)}); name them with --k8snet-profile"
         )
     return None
+
+
+def _lies_in(path: Path, other: Path) -> bool:
+    return path.resolve().is_relative_to(other.resolve())
 
 
 def _unusable(path: Path, error: RecordError) -> ConfigurationError:

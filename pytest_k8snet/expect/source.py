@@ -84,7 +84,8 @@ def read_file(path: Path) -> ProfileFile:
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: not UTF-8 text: byte {error.start}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path}:{line}: not UTF-8 text (byte {error.start} of the file); save it as UTF-8") from error
 
 
 def parse(file: ProfileFile) -> Draft:
@@ -179,7 +180,8 @@ def _yaml_problem(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
         return "a tab; YAML is indented by blanks"
-    return str(getattr(error, "problem", None) or error)
+    problem = str(getattr(error, "problem", None) or error)
+    return "a second document (---); a profile is one" if problem == "but found another document" else problem
 
 
 def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from pytest_k8snet.asked import meant
 from pytest_k8snet.catalogue import checks
-from pytest_k8snet.expect.validate import did_you_mean, quoted
+from pytest_k8snet.expect.validate import quoted
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Cluster
@@ -34,15 +35,12 @@ def unknown_checks(draft: Draft) -> list[str]:
             continue
         at = f"{draft.marks[('waivers', index, 'check')]}: waivers.{index}.check"
         case = _CASE.fullmatch(pattern)
-        close = did_you_mean(pattern, ids, cutoff=0.7)
         if case is not None and case[1] in ids:
             hint = f"write check: {case[1]} and nodes: [{quoted(case[2])}]"
         elif "," in pattern:
             hint = "a waiver has one id or pattern; write one waiver for each"
-        elif close is not None and not any(sign in pattern for sign in "*?["):
-            hint = f"did you mean {close!r}?"
         else:
-            hint = "`k8snet checks` lists them"
+            hint = meant(pattern, ids)
         problems.append(f"{at}: {quoted(pattern)} is no check; {hint}")
     return problems
 

@@ -94,7 +94,7 @@ def test_everything_left_out(bench: Bench, way: str) -> None:
         (["-n2", "-k", "ACME-1"], "3 cases left out by -k, -m or --deselect", {"ACME-1"}),
         (["-n2", "--k8snet-level=read"], "3 cases left out by --k8snet-level=read", {"ACME-1"}),
         (["-k", "ACME-1"], "3 cases left out by -k, -m or --deselect", {"ACME-1"}),
-        (["--k8snet-checks", "ACME-2,OTHER-*"], "3 cases left out by --k8snet-checks", {"ACME-2"}),
+        (["--k8snet-checks", "ACME-2,NET-*"], "3 cases left out by --k8snet-checks", {"ACME-2"}),
         (["--k8snet-level=read"], "3 cases left out by --k8snet-level=read", {"ACME-1"}),
         (["--deselect=test_own.py::test_one[node-1]"], "1 case left out by -k, -m or --deselect", {"ACME-1", "ACME-2"}),
     ],

@@ -546,6 +546,18 @@ def test_what_does_not_go_together(recorded: Recorded, arguments: list[str], mes
     assert refused(recorded, "run.tar.zst", *arguments).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("kind", "target"), [("run.tar.zst", "run.tar.zst"), ("recorded", "recorded/b.tar.zst"), ("run.tar.zst", "link.tar.zst")]
+)
+def test_a_bundle_that_would_replace_the_recording(recorded: Recorded, kind: str, target: str) -> None:
+    path = recorded.bench.path
+    (path / "link.tar.zst").symlink_to(path / "run.tar.zst")
+    before = state(recorded.folder), (path / "run.tar.zst").read_bytes()
+    said = refused(recorded, kind, f"--k8snet-save-bundle={target}")
+    assert said == f"--k8snet-save-bundle: {path / target}: is of the recording that is judged; name another file"
+    assert before == (state(recorded.folder), (path / "run.tar.zst").read_bytes())
+
+
 @pytest.mark.parametrize("run_dir", ["recorded", ".", "recorded/again"])
 def test_a_run_folder_that_would_change_the_recording(recorded: Recorded, run_dir: str) -> None:
     before = state(recorded.folder)

@@ -135,6 +135,49 @@ def test_encapsulation_between_subnets(bench: Bench, ways: str) -> None:
     assert "node-1" not in message
 
 
+CHECKS = "@check('ACME-1')\ndef test_one(k8snet_node): assert k8snet_node.facts.kernel\n"
+
+
+@pytest.mark.parametrize("way", ["-pno:xdist", "-n2"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("NET-MTU-001,NET-MUT-002", "there is no check 'NET-MUT-002'; did you mean 'NET-MTU-002'?"),
+        ("net-mtu-001", "there is no check 'net-mtu-001'; did you mean 'NET-MTU-001'?"),
+        ("mtu", "there is no check 'mtu'; `k8snet checks` lists them"),
+        ("NET-MUT-*", "there is no check 'NET-MUT-*'; `k8snet checks` lists them"),
+        ("ACME-1,ACME-2", "there is no check 'ACME-2'; did you mean 'ACME-1'?"),
+    ],
+)
+def test_checks_that_there_are_not(bench: Bench, given: str, message: str, way: str) -> None:
+    bench.checks(CHECKS)
+    ran = bench.own(f"--k8snet-checks={given}", way)
+    assert ran.status != 0
+    assert ran.line("ERROR: ") == f"ERROR: --k8snet-checks: {message}"
+    assert not ran.cases
+    if "NET-" in given.upper():
+        assert (ran.status, bench.objects()) == (4, []), "nothing has to be collected to know it"
+
+
+def test_checks_of_files_that_are_not_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.checks(CHECKS)
+    ran = bench.own("--k8snet-checks=NET-MTU-001,ACME-*")
+    assert (ran.status, {*ran.verdicts.values()}) == (0, {"pass"})
+    monkeypatch.setenv("K8SNET_CHECKS", "ACME-1,ACME-9")
+    assert bench.own().status == 0, "it may be of another file"
+    monkeypatch.setenv("K8SNET_CHECKS", "ACME-1,NET-MTU-999")
+    words = "ERROR: --k8snet-checks (environment K8SNET_CHECKS): there is no check 'NET-MTU-999'; did you mean '"
+    assert bench.own().line("ERROR: ").startswith(words)
+
+
+def test_a_file_that_cannot_be_read_may_have_the_check(bench: Bench) -> None:
+    bench.checks("import nothing_like_that")
+    ran = bench.own("--k8snet-checks=ACME-1")
+    assert ran.status == 2
+    assert "No module named 'nothing_like_that'" in ran.out
+    assert "there is no check" not in ran.out
+
+
 def test_mistakes_under_xdist(bench: Bench) -> None:
     for arguments in (["--k8snet-level=all"], ["--k8snet-nodes=node-9"]):
         ran = bench.run("-n2", *arguments)

@@ -138,7 +138,7 @@ def test_lint_tells_every_mistake() -> None:
         ("a: [b\n- {\n", "p.yaml:2: not valid YAML: "),
         ("mtu:\n\tpod: 1500\n", "p.yaml:2: not valid YAML: a tab; YAML is indented by blanks"),
         ("mtu: {pod: 1500}\nmtu: {}\n", "p.yaml:2: 'mtu' is given twice, first in line 1"),
-        (b"\x7fELF\x02\x01\x01\0\0\xff", "p.yaml: not UTF-8 text: byte 9"),
+        (b"\x7fELF\x02\x01\x01\0\0\xff", "p.yaml:1: not UTF-8 text (byte 9 of the file); save it as UTF-8"),
         (b"\x00\x01\x02", "p.yaml:1: not valid YAML: character #x00 is not allowed"),
         (b"x" * (2 << 20), "p.yaml: more than 1 MiB; that is no profile"),
         ("extends: p.yaml\n", "p.yaml: profiles extend each other in a circle: p.yaml -> p.yaml"),

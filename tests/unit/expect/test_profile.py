@@ -144,8 +144,8 @@ def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
-    path.write_bytes(b"name: \xe4\n")
-    assert refused(str(path)) == f"{path}: not UTF-8 text: byte 6"
+    path.write_bytes(b"mtu: {}\nname: \xe4\n")
+    assert refused(str(path)) == f"{path}:2: not UTF-8 text (byte 14 of the file); save it as UTF-8"
     assert refused("no-such") == (
         f"--k8snet-profile: no profile 'no-such': it is neither a file nor one of the shipped profiles ({', '.join(shipped_profiles())})"
     )
@@ -167,16 +167,17 @@ def bomb(depth: int) -> str:
         (b"custom: " + b"[" * 20_000, "p.yaml: nested too deeply for a profile"),
         (b"mtu:\n  pod: 1\0\n", "p.yaml:2: not valid YAML: character #x00 is not allowed"),
         (b"mtu:\n\tpod: 1500\n", "p.yaml:2: not valid YAML: a tab; YAML is indented by blanks"),
+        (b"mtu: {}\n---\nmtu: {}\n", "p.yaml:2: not valid YAML: a second document (---); a profile is one"),
         (b"mtu:\n  pod: 1\n  pod: 2\n", "p.yaml:3: 'pod' is given twice, first in line 2"),
-        (b"mtu: \xff", "p.yaml: not UTF-8 text: byte 5"),
-        (b"\xff\xfem\0t\0u\0", "p.yaml: not UTF-8 text: byte 0"),
+        (b"mtu: \xff", "p.yaml:1: not UTF-8 text (byte 5 of the file); save it as UTF-8"),
+        (b"\xff\xfem\0t\0u\0", "p.yaml:1: not UTF-8 text (byte 0 of the file); save it as UTF-8"),
         (b"#" * (2 << 20), "p.yaml: more than 1 MiB; that is no profile"),
         (b"name: " + b"x" * 100_000 + b"\nmtu: {pod: " + b"y" * 100_000 + b"}", "p.yaml:2: mtu.pod: "),
         (b"\n".join(b"k%d: 1" % n for n in range(5000)), "p.yaml:1: unknown key 'k0'"),
         (b"!!python/object/apply:os.system [reboot]", "p.yaml:1: a profile is a mapping of keys to values"),
         (b"custom: !!python/object/apply:os.system [reboot]", "p.yaml:1: custom: got ['reboot'], want a section with keys of its own"),
     ],
-    ids=["bomb", "loop", "deep", "nul", "tab", "twice", "latin", "utf-16", "large", "long", "many", "object", "inner-object"],
+    ids=["bomb", "loop", "deep", "nul", "tab", "second", "twice", "latin", "utf-16", "large", "long", "many", "object", "inner-object"],
 )
 def test_garbage(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "p.yaml").write_bytes(data)
