@@ -211,9 +211,15 @@ class Controller:
 
     # ---- end
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
         """Prove that every case has its result, remove what was created, write the results."""
+        try:
+            yield
+        except OSError as error:
+            if (trouble := self._junit.failed(error)) is None:
+                raise
+            self._fail(session, trouble)
         self._close()
         if self._terminated:
             session.exitstatus = TERMINATED

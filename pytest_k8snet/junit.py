@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest import junitxml
 from _pytest.junitxml import xml_key  # names and order of cases can be set nowhere else
+
+from pytest_k8snet.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cases import Case
+
+
+def check_target(config: pytest.Config) -> None:
+    """Make sure that a report that is asked for can be written, before anything is measured for it: pytest finds out at the end.
+
+    Raises `ConfigurationError` that says why it cannot.
+    """
+    given = config.getoption("xmlpath", None)  # pytest's reporter is not there yet
+    if not given:
+        return
+    path = Path(os.path.expandvars(given)).expanduser().absolute()  # as it does
+    there = next(folder for folder in path.parents if folder.exists())  # it makes what is missing below that
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"--junitxml: {path}: cannot be written: {there}: {error.strerror}") from error
 
 
 class JUnit:
@@ -44,3 +69,20 @@ class JUnit:
             place = order.get(self._nodeids.get(id(reporter), ""), place)
             places[id(reporter)] = place
         xml.node_reporters_ordered.sort(key=lambda reporter: places[id(reporter)])
+
+    def failed(self, error: BaseException) -> str | None:
+        """Return why the report could not be written when that is what the error says, and leave no half of one.
+
+        pytest's own plugin would end everything by it, with a traceback and without the results on the terminal.
+        """
+        xml = self._config.stash.get(xml_key, None)
+        frames = traceback.walk_tb(error.__traceback__)
+        if xml is None or not isinstance(error, OSError) or not any(frame.f_code.co_filename == junitxml.__file__ for frame, _ in frames):
+            return None
+        del self._config.stash[xml_key]
+        self._config.pluginmanager.unregister(xml)  # it would say that there is one
+        path = Path(xml.logfile)
+        with suppress(OSError):
+            if path.is_file():
+                path.unlink()
+        return f"--junitxml: {path}: cannot be written: {error.strerror}"

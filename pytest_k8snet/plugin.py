@@ -100,6 +100,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SETTINGS_KEY] = run.settings  # a replay's are those of its recording
         if settings.asked_for:
             _ = run.backend  # a kubeconfig that cannot be used is told here, in one line
+            if told is None:
+                from pytest_k8snet import junit
+
+                junit.check_target(config)
     except K8sNetError as error:
         raise pytest.UsageError(shown(str(error), redactor)) from error
     if isinstance(run, ControllerRun):

@@ -118,6 +118,49 @@ def test_a_bundle_that_cannot_be_written_fails_the_run(bench: Bench, then: str, 
     assert not out.exists() or list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+@pytest.mark.parametrize("report", ["/dev/full", "out/x.xml"], ids=["full", "folder-gone"])
+def test_a_junit_report_that_cannot_be_written_loses_no_result(bench: Bench, report: str, way: str) -> None:
+    bench.checks(GREEN.format(then="(k8snet_run.folder.parents[1] / 'out').write_text('')"))
+    ran = bench.own(f"--junitxml={report}", "--k8snet-nodes=node-1", "--k8snet-save-bundle=b.tar.zst", way, own_process=True)
+    assert ran.status == 1, ran.out
+    path, why = (report, "No space left on device") if report == "/dev/full" else (bench.path / report, "File exists")
+    assert ran.line("--junitxml") == f"--junitxml: {path}: cannot be written: {why}"
+    assert "verdicts: 1 pass" in ran.out
+    assert "generated xml file" not in ran.out
+    assert "Traceback" not in ran.out
+    assert (bench.path / "b.tar.zst").is_file()
+    found = bench.record("run.json")["results"]
+    assert (found["exit_status"], found["verdicts"]) == (1, {"pass": 1})
+    bench.assert_removed()
+
+
+def test_half_a_junit_report_is_none(bench: Bench) -> None:
+    bench.checks("""
+    import resource
+
+    @check("ACME-1")
+    def test_it(k8snet_node, record_property):
+        record_property("large", "x" * 99_999)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+    """)
+    ran = bench.own("--junitxml=x.xml", "--k8snet-nodes=node-1", own_process=True)
+    assert ran.status == 1, ran.out
+    assert ran.line("--junitxml") == f"--junitxml: {bench.path / 'x.xml'}: cannot be written: File too large"
+    assert not (bench.path / "x.xml").exists()
+
+
+@pytest.mark.parametrize(("report", "message"), [("pytest.ini/a/x.xml", "Not a directory"), ("/proc/a/x.xml", "No such file or directory")])
+def test_a_junit_report_is_refused_before_anything_is_measured(bench: Bench, report: str, message: str) -> None:
+    bench.checks(OWN)
+    bench.write("pytest.ini", "[pytest]\n")
+    ran = bench.own(f"--junitxml={report}")
+    path = bench.path / report
+    there = bench.path / "pytest.ini" if "ini" in report else "/proc"
+    assert (ran.status, bench.objects()) == (4, [])
+    assert ran.line("ERROR: ") == f"ERROR: --junitxml: {path}: cannot be written: {there}: {message}"
+
+
 def test_the_record_says_how_it_ended(bench: Bench) -> None:
     bench.checks(GREEN.format(then="shutil.rmtree('out', ignore_errors=True)"))
     (bench.path / "out").mkdir()
