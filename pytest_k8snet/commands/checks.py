@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pytest_k8snet.catalogue import checks, pages
+from pytest_k8snet.commands.writing import writing
 
 
 @click.command("checks")
@@ -21,9 +22,10 @@ from pytest_k8snet.catalogue import checks, pages
 def command(as_json: bool, folder: Path | None) -> None:
     """List the checks of the packaged suite."""
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in pages().items():
-            (folder / name).write_text(text, encoding="utf-8")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in pages().items():
+                (folder / name).write_text(text, encoding="utf-8")
         click.echo(f"{len(checks())} checks written to {folder}")
     elif as_json:
         click.echo(json.dumps([check.to_json() for check in checks()], indent=2))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pytest_k8snet.commands.writing import writing
 from pytest_k8snet.errors import K8sNetError, LabError
 from pytest_k8snet.lab.progress import open_progress
 from pytest_k8snet.lab.settings import (
@@ -293,9 +294,9 @@ def fault_list(as_json: bool, node: str, nodes: int, file: Path | None) -> None:
     from pytest_k8snet.plan import choose_pairs
 
     if file is not None:
-        with _told():
+        with _told(), writing(file):
             rows = read_rows(file.with_suffix(".json"))
-        file.write_text(page(rows), encoding="utf-8")
+            file.write_text(page(rows), encoding="utf-8")
         click.echo(f"{len(FAULTS)} faults written to {file}")
         return
     names = [f"node-{number}" for number in range(1, nodes + 1)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pytest_k8snet.commands.cluster import told
+from pytest_k8snet.commands.writing import writing
 
 
 @click.command("plot")
@@ -16,7 +17,7 @@ from pytest_k8snet.commands.cluster import told
 @click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The picture (.svg)")
 def command(run: Path, out: Path) -> None:
     """Draw what --k8snet-service-scale measured: milliseconds to connect by the number of Services. RUN is a run folder or a bundle."""
-    from pytest_k8snet.errors import ConfigurationError, RecordError
+    from pytest_k8snet.errors import RecordError
     from pytest_k8snet.record.document import Document
     from pytest_k8snet.record.recording import open_recording
     from pytest_k8snet.record.scale import ScaleRecord
@@ -31,8 +32,6 @@ def command(run: Path, out: Path) -> None:
         picture = scale_plot([ScaleRecord.from_document(document) for document in documents if document.values is not None])
         if picture is None:
             raise RecordError(f"{run}: no two numbers of Services were measured; run with --k8snet-service-scale=10,1000")
-        try:
+        with writing(out):
             out.write_text(picture, encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{out}: cannot be written: {error.strerror}") from error
     click.echo(f"{out}: milliseconds to connect by the number of Services")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_k8snet.commands.cluster import optional_cluster_options, told
+from pytest_k8snet.commands.writing import writing
 from pytest_k8snet.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def explain(run: Path | None, kubeconfig: str | None, context: str | None, profi
     """
     from pytest_k8snet.shown import shown
 
-    if (run is None) == (kubeconfig is None):
-        raise click.UsageError("name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle")
+    _see_that_one_is_named(run, kubeconfig)
     with told() as redactor:
         from pytest_k8snet.expect.explain import explained_text
         from pytest_k8snet.expect.resolve import resolve
@@ -151,10 +151,11 @@ def init(run: Path | None, kubeconfig: str | None, context: str | None, out: Pat
     RUN is a run folder or a bundle: `pytest --k8snet-kubeconfig=FILE --k8snet-level=read --k8snet-save-bundle=now.tar.zst`. Behind each
     value stand the nodes it was read from. Where nodes disagree nothing is chosen: what they have is written as comments.
     """
-    if (run is None) == (kubeconfig is None):
-        raise click.UsageError("name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle")
+    _see_that_one_is_named(run, kubeconfig)
     if out is not None and out.exists():
         raise click.ClickException(f"{out}: is there already; name another file")
+    if out is not None and not out.parent.is_dir():
+        raise click.ClickException(f"{out}: there is no folder {out.parent}; name another file")  # before a cluster is looked at
     with told(), ExitStack() as stack:
         from pytest_k8snet.beginning import begin_profile
 
@@ -166,14 +167,18 @@ def init(run: Path | None, kubeconfig: str | None, context: str | None, out: Pat
         if out is None:
             click.echo(text, nl=False)
             return
-        try:
-            with out.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise ConfigurationError(f"{out}: cannot be written: {error.strerror}") from error
+        with writing(out), out.open("x", encoding="utf-8") as file:
+            file.write(text)
     of_whom = ["the same run", f"--k8snet-replay={run}"] if kubeconfig is None else ["the cluster", f"--k8snet-kubeconfig={kubeconfig}"]
     again = shlex.join(["pytest", of_whom[1], f"--k8snet-profile={out}"])
     click.echo(f"{out}: look through it, then judge {of_whom[0]} by it: {again}")
+
+
+def _see_that_one_is_named(run: Path | None, kubeconfig: str | None) -> None:
+    if run is None and kubeconfig is None:
+        raise click.UsageError("name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle")
+    if run is not None and kubeconfig is not None:
+        raise click.UsageError("a cluster (--kubeconfig) and a recorded run exclude each other; name one of them")
 
 
 @contextmanager

@@ -107,6 +107,9 @@ def test_command_lists_them(tmp_path: Path) -> None:
     written = CliRunner().invoke(main, ["checks", "--write-docs", str(tmp_path / "pages")])
     assert written.output == f"{len(checks())} checks written to {tmp_path / 'pages'}\n"
     assert {path.name for path in (tmp_path / "pages").iterdir()} == set(pages())
+    (tmp_path / "file").write_text("")
+    nowhere = CliRunner().invoke(main, ["checks", "--write-docs", str(tmp_path / "file" / "pages")])
+    assert (nowhere.exit_code, nowhere.output) == (1, f"Error: {tmp_path}/file/pages: cannot be written: Not a directory\n")
 
 
 @pytest.mark.parametrize(

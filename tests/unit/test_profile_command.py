@@ -269,7 +269,7 @@ def test_explain_a_cluster(server: FakeApiServer) -> None:
     ("argv", "status", "message"),
     [
         ((), 2, "Error: name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle"),
-        (("x", "--kubeconfig", "y"), 2, "Error: name a cluster by --kubeconfig, or a recorded run: a run folder or a bundle"),
+        (("x", "--kubeconfig", "y"), 2, "Error: a cluster (--kubeconfig) and a recorded run exclude each other; name one of them"),
         (("nowhere",), 1, "Error: nowhere: there is no such file or folder"),
         ((".",), 1, "Error: .: not the folder of a run: it has no run.json"),
         (("--kubeconfig", "nowhere"), 1, "Error: "),
@@ -332,7 +332,7 @@ def test_init_writes_a_file_that_is_valid_and_replaces_none() -> None:
     again = profile("init", run, "-o", "ours.yaml")
     assert (again.exit_code, again.output) == (1, "Error: ours.yaml: is there already; name another file\n")
     assert Path("ours.yaml").read_text() == before
-    assert profile("init", run, "-o", "no/where.yaml").output == "Error: no/where.yaml: cannot be written: No such file or directory\n"
+    assert profile("init", run, "-o", "no/where.yaml").output == "Error: no/where.yaml: there is no folder no; name another file\n"
 
 
 def copy_of(name: str) -> Path:

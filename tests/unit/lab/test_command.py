@@ -215,6 +215,8 @@ def test_the_page_of_faults_is_written(tmp_path: Path) -> None:
     result = lab("fault", "list", "--write-docs", str(tmp_path / "faults.md"))
     assert result.stdout == f"{len(table.FAULTS)} faults written to {tmp_path / 'faults.md'}\n"
     assert (tmp_path / "faults.md").read_text() == table.page()
+    nowhere = lab("fault", "list", "--write-docs", str(tmp_path / "no" / "faults.md"))
+    assert (nowhere.exit_code, nowhere.output) == (1, f"Error: {tmp_path}/no/faults.md: cannot be written: No such file or directory\n")
 
 
 @pytest.mark.parametrize("word", ["apply", "revert"])
