@@ -78,7 +78,7 @@ def _spell(lab: FaultyLab, node: FaultyNode) -> None:
 FAULTS = (
     Fault(
         "service-range-overlaps",
-        area="control plane",
+        area="control_plane",
         summary="a second range of Services was added, and is the range of the node's pods",
         turns=(Turns("NET-CONTROL-002", subject="cluster"),),
         apply=partial(_make, _services),
@@ -87,7 +87,7 @@ FAULTS = (
     ),
     Fault(
         "webhook-left-over",
-        area="control plane",
+        area="control_plane",
         summary="a webhook is asked about the pods of a namespace, and its Service went with what was uninstalled",
         turns=(Turns("NET-CONTROL-007", subject="cluster"),),
         apply=partial(_make, _webhook),
@@ -95,7 +95,7 @@ FAULTS = (
     ),
     Fault(
         "proxy-mode-misspelt",
-        area="control plane",
+        area="control_plane",
         summary="the ConfigMap of kube-proxy has a mode that is none: the next kube-proxy that starts will not",
         turns=(Turns("NET-CONTROL-001", subject="cluster"),),
         apply=_misspell,

@@ -34,7 +34,7 @@ def _few_neighbours(lab: FaultyLab, node: FaultyNode) -> None:
 FAULTS = (
     Fault(
         "route-left-over",
-        area="control plane",
+        area="control_plane",
         summary="a route leads to the pod range of a node that is gone, by the address of another one",
         turns=(Turns("NET-CONTROL-005"),),
         apply=_left_over,
@@ -43,7 +43,7 @@ FAULTS = (
     ),
     Fault(
         "neighbour-table-small",
-        area="control plane",
+        area="control_plane",
         summary="the kernel's table of neighbours has no room for the nodes and the node's own pods (gc_thresh3)",
         turns=(Turns("NET-CONTROL-004"),),
         apply=_few_neighbours,

@@ -63,6 +63,10 @@ def test_json_keeps_the_node_open_and_names_pairs() -> None:
     assert [turn["subject"] for turn in to_json(fault("iperf3-server-killed"), "node-2", NODES, PAIRS)["turns"]] == ["node-1:node-2"] * 5
 
 
+def test_areas_of_faults_are_those_of_checks() -> None:
+    assert {known.area for known in FAULTS} <= {check.area for check in checks()}
+
+
 def test_every_check_that_a_fault_turns_is_of_the_catalogue() -> None:
     known_checks = {check.id: check for check in checks()}
     for known in FAULTS:
