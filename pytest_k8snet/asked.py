@@ -33,6 +33,11 @@ def see_that_all_are_there(settings: Settings, collected: Collection[str]) -> No
             _see(pattern, collected, COMMAND_LINE)
 
 
+def matching(pattern: str, ids: Collection[str]) -> list[str]:
+    """Return the ids that a pattern is of."""
+    return [check_id for check_id in ids if fnmatchcase(check_id, pattern)]
+
+
 def meant(pattern: str, ids: Sequence[str]) -> str:
     """Return what to do about an id or a pattern that is of none of `ids`."""
     close = None if any(sign in pattern for sign in "*?[") else did_you_mean(pattern, ids, cutoff=0.7)
@@ -40,9 +45,9 @@ def meant(pattern: str, ids: Sequence[str]) -> str:
 
 
 def _see(pattern: str, collected: Collection[str], source: str) -> None:
-    if any(fnmatchcase(check_id, pattern) for check_id in collected):
+    if matching(pattern, collected):
         return
     ids = [check.id for check in checks()]
-    if not any(fnmatchcase(check_id, pattern) for check_id in ids):
+    if not matching(pattern, ids):
         where = "" if source == COMMAND_LINE else f" ({source})"
         raise ConfigurationError(f"--k8snet-checks{where}: there is no check {pattern!r}; {meant(pattern, [*ids, *sorted(collected)])}")

@@ -112,6 +112,23 @@ def test_command_lists_them(tmp_path: Path) -> None:
     assert (nowhere.exit_code, nowhere.output) == (1, f"Error: {tmp_path}/file/pages: cannot be written: Not a directory\n")
 
 
+def test_the_page_of_a_check_is_printed() -> None:
+    def run(*argv: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["checks", *argv])
+        return result.exit_code, result.output
+
+    assert run("NET-MTU-001") == (0, (ROOT / "docs/checks/NET-MTU-001.md").read_text())
+    assert run("net-mtu-001") == run("NET-MTU-001")
+    status, text = run("NET-MTU-*", "NET-DNS-001")
+    assert (status, [line.split(":")[0] for line in text.splitlines() if line.startswith("# ")]) == (
+        0,
+        ["# NET-DNS-001", *(f"# NET-MTU-00{number}" for number in range(1, 7))],
+    )
+    assert run("NET-MTU-01") == (1, "Error: there is no check 'NET-MTU-01'; did you mean 'NET-MTU-001'?\n")
+    assert run("NET-MUT-*") == (1, "Error: there is no check 'NET-MUT-*'; `k8snet checks` lists them\n")
+    assert run("--json", "NET-MTU-001")[0] == 2
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
