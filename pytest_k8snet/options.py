@@ -15,7 +15,7 @@ from pytest_k8snet.errors import ConfigurationError, RecordError
 if TYPE_CHECKING:
     import pytest
 
-Kind = Literal["text", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts", "rate"]
+Kind = Literal["text", "namespace", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts", "rate"]
 
 LEVELS = ("read", "probe", "load")
 IN_CLUSTER = "in-cluster"
@@ -169,7 +169,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ssh-connect-timeout", "number", None, "seconds until a node that lets nobody in is given up (default: 10)", metavar="S"),
     Setting("image", "text", DEFAULT_IMAGE, "image of the probe pods", metavar="REFERENCE"),
     Setting("image-pull-secret", "text", None, "pull secret for that image, in the namespace", metavar="NAME"),
-    Setting("namespace", "text", None, "namespace for the probe pods; it has to exist and is never deleted", metavar="NAME"),
+    Setting("namespace", "namespace", None, "namespace for the probe pods; it has to exist and is never deleted", metavar="NAME"),
     Setting(
         "nodes",
         "text",
@@ -339,6 +339,11 @@ class Settings:
         }
 
 
+def is_namespace(name: str) -> bool:
+    """Whether a namespace can be called so (RFC 1123, a label)."""
+    return re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) is not None
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options and ini keys."""
     group = parser.getgroup("k8snet", "Kubernetes network conformance")
@@ -437,6 +442,13 @@ def _read_text(_setting: Setting, given: Any) -> str:
     return text
 
 
+def _read_namespace(_setting: Setting, given: Any) -> str:
+    text = str(given).strip()
+    if not is_namespace(text):
+        raise ValueError("the name of a namespace: lower-case letters, digits and '-'")
+    return text
+
+
 def _read_path(setting: Setting, given: Any) -> str:
     text = _read_text(setting, given)
     return text if text == IN_CLUSTER else str(Path(text).expanduser())
@@ -520,6 +532,7 @@ def _read_rate(_setting: Setting, given: Any) -> BitRate:
 
 _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "text": _read_text,
+    "namespace": _read_namespace,
     "path": _read_path,
     "list": _read_list,
     "flag": _read_flag,

@@ -40,6 +40,9 @@ _READ_S = 60.0
 _BETWEEN_S = 1.0
 _DELETE_S = 20.0  # Ctrl-C waits for it
 
+#: Parts of a path may be names that objects give, and whoever wrote those is not to lead a request elsewhere, as by ``secrets/name?``.
+_PATH = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9._:-]*)+")
+
 #: Answers of an API server that starts, ends or has lost its etcd for a moment.
 _PASSING = frozenset({429, 500, 502, 503, 504})
 #: Redirects and exhausted patience come back as the answers they are. Of a server that asks to wait no more than this is granted.
@@ -158,8 +161,10 @@ class Api:
     ) -> Any:
         """Send one request and return the answer's JSON. With patience (`patience_s`) it is repeated while the API server is not itself.
 
-        Raises `ApiError` for an answer that is an error, `ApiUnreachableError` when there is none.
+        Raises `ApiError` for an answer that is an error and for a path that is none, `ApiUnreachableError` when there is no answer.
         """
+        if _PATH.fullmatch(path) is None:
+            raise ApiError(f"{method} {path!r}: not sent, for it has parts that are no names of objects", status=400)
         until = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         repeated = False
         while True:

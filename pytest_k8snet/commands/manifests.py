@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
-from pytest_k8snet.options import LEVELS
-
-_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+from pytest_k8snet.options import LEVELS, is_namespace
 
 
 @click.group("manifests")
@@ -28,7 +24,7 @@ def rbac(level: str, access: str, namespace: str | None, *, ingress: bool) -> No
     # Not before the command is known to be this one: it imports a YAML parser.
     from pytest_k8snet.manifests.rbac import rbac as manifest
 
-    if namespace is not None and not _DNS_LABEL.fullmatch(namespace):
+    if namespace is not None and not is_namespace(namespace):
         raise click.BadParameter(f"{namespace!r} is no name of a namespace: lower-case letters, digits and '-'", param_hint="--namespace")
     click.echo(manifest(level, access, namespace, ingresses=ingress), nl=False)
 

@@ -117,6 +117,12 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"k8snet_shard": "1"}, {}, {}, "--k8snet-shard: got '1', want I/N with I from 0 to N-1, such as 0/3"),
         ({"k8snet_allow_missing": "ten"}, {}, {}, "--k8snet-allow-missing: got 'ten', want a number of nodes or a share such as 10%"),
         ({}, {"K8SNET_STRICT": "maybe"}, {}, "K8SNET_STRICT: got 'maybe', want yes or no"),
+        (
+            {"k8snet_namespace": "../x"},
+            {},
+            {},
+            "--k8snet-namespace: got '../x', want the name of a namespace: lower-case letters, digits and '-'",
+        ),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], environment: dict[str, str], ini: dict[str, Any], message: str) -> None:

@@ -64,6 +64,16 @@ def test_answers_that_are_errors(server: FakeApiServer, api: Api, answer: tuple[
     assert "top-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["a/../../x", "kube-system/secrets/s?x", "a%2fb", "a b", "", ".", "..", "x#y", "a\nb", "\u00e9"], ids=lambda name: repr(name)
+)
+def test_a_name_leads_nowhere_else(server: FakeApiServer, api: Api, name: str) -> None:
+    with pytest.raises(ApiError, match="not sent, for it has parts that are no names of objects") as caught:
+        api.get(f"/api/v1/namespaces/{name}/configmaps/x")
+    assert caught.value.status == 400
+    assert server.requests == []
+
+
 def test_deleting_what_is_gone(api: Api) -> None:
     api.delete("/api/v1/namespaces/gone")
 

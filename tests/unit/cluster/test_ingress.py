@@ -83,6 +83,22 @@ def test_objects_of_an_api_server(server: FakeApiServer, api: Api) -> None:
     assert [*found.unreadable] == ["Deployments with label app.kubernetes.io/name=ingress-nginx"]
 
 
+def test_a_flag_of_a_tenant_reads_no_secret(server: FakeApiServer, api: Api) -> None:
+    """Who may make a Deployment chooses the ConfigMap's name, and a run may be an administrator's."""
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    for path in ("/api/v1/nodes", "/api/v1/namespaces/kube-system/pods", "/apis/apps/v1/daemonsets"):
+        server.items(path)
+    server.items("/apis/apps/v1/deployments", workload("--configmap=kube-system/secrets/planted?x/y"))
+    elsewhere = "/api/v1/namespaces/kube-system/secrets/planted"
+    server.routes["GET", elsewhere] = (200, {"kind": "Secret", "data": {"hsts": "planted"}})
+    found = read_cluster(api).ingress
+    assert elsewhere not in {path for _, path, _, _ in server.requests}
+    assert found is not None
+    assert "planted" not in json.dumps([item.values for item in found.nginx])
+    (why,) = found.unreadable.values()
+    assert "not sent, for it has parts that are no names of objects" in why
+
+
 def test_keys() -> None:
     assert "proxy-buffers" not in KEYS
     assert {*JUDGED, *MEANT.values()} <= KEYS
