@@ -122,7 +122,11 @@ class SshConfig:
     def _find(self, node: Node) -> SshTarget:
         settings = self._settings
         mapped = self._map.get(node.name)
-        name = mapped.host if mapped is not None else node.name if self._has_entry_for(node.name) else self._address(node)
+        if mapped is not None:
+            name = mapped.host
+        else:
+            name = node.name if self._has_entry_for(node.name) else self._address(node)
+            _see_that_it_is_a_host(name)  # before the configuration is asked: it may have commands with %n in them
         port = mapped.port if mapped is not None and mapped.port is not None else settings.ssh_port
         return self._resolve(name, user=settings.ssh_user, port=port, jump=settings.ssh_jump, seen=())
 
@@ -133,9 +137,7 @@ class SshConfig:
             raise ConfigurationError(f"ssh: the jump hosts go round in a circle: {' -> '.join([*seen, name])}")
         settings, found = self._settings, self._lookup(name)
         host = found["hostname"]
-        # It may come from the API server, and it may be put into a ProxyCommand.
-        if not re.fullmatch(r"[\w.:%][\w.:%-]*", host, re.ASCII):
-            raise AccessError(f"{host!r} is no host name and no address")
+        _see_that_it_is_a_host(host)
         port = port or _number(found.get("port"), f"Port of {name}") or SSH_PORT
         user = user or found.get("user") or settings.ssh_user or self._user
         tokens = {"h": host, "n": name, "p": str(port), "r": user, "d": str(Path.home()), "%": "%"}
@@ -223,6 +225,12 @@ class SshConfig:
         if given.startswith("$"):
             return self._environment.get(given[1:].strip("{}")) or None
         return str(Path(_expanded(given, tokens)).expanduser())
+
+
+def _see_that_it_is_a_host(name: str) -> None:
+    """Raise `AccessError` for what comes from the API server, and is to be put into a command of the configuration, when it is no name."""
+    if not re.fullmatch(r"[\w.:%][\w.:%-]*", name, re.ASCII):
+        raise AccessError(f"{name!r} is no host name and no address")
 
 
 def read_map(given: str) -> dict[str, Mapped]:

@@ -133,6 +133,8 @@ def test_address_that_is_none(host: str) -> None:
     hostile = Node.from_json({**NODE.to_json(), "hostname": host})
     with pytest.raises(AccessError, match="is no host name and no address"):
         target("Host *\n ProxyCommand nc %h %p\n", node=hostile, ssh_address="hostname")
+    with pytest.raises(AccessError, match="is no host name and no address"):
+        target("Host *\n HostName gateway\n ProxyCommand nc %h %n\n", node=hostile, ssh_address="hostname")
 
 
 def test_names_with_other_letters_are_none_either() -> None:
