@@ -41,6 +41,7 @@ import signal
 import socket
 import sys
 import time
+from stat import S_ISREG
 
 TYPE_CHECKING = False  # typing is not imported on nodes: starting fast matters there
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ NGINX_DIRECTIVES = ("worker_connections", "keepalive_timeout", "keepalive_reques
 NGINX_UPSTREAM = ("keepalive", "keepalive_timeout", "keepalive_requests", "keepalive_time")
 NGINX_FILE = "/etc/nginx/nginx.conf"
 NGINX_BYTES = 1 << 18
+RESOLV_BYTES = 1 << 16
 MOST_NGINX = 5
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs", "conntrack", "linux")
 # Of which the facts tell whether they are there; hundreds of others are nobody's concern.
@@ -369,6 +371,24 @@ def read_or_none(path: str) -> str | None:
     """Return the text of a file, None when it cannot be read."""
     try:
         return read(path)
+    except OSError:
+        return None
+
+
+def read_regular(path: str, most: int) -> str | None:
+    """Return the beginning of a file whose path somebody in a pod may have chosen, None when it cannot be read or is no regular file.
+
+    Opening a pipe would never end, and opening a device may do something.
+    """
+    try:
+        found = os.open(path, os.O_PATH)
+        try:
+            if not S_ISREG(os.fstat(found).st_mode):
+                return None
+            with open(f"/proc/self/fd/{found}", errors="replace") as file:
+                return file.read(most)
+        finally:
+            os.close(found)
     except OSError:
         return None
 
@@ -914,10 +934,13 @@ def read_cilium(status: int, body: str) -> dict[str, Any]:
 
 
 def kubelet() -> dict[str, Any] | None:
-    """Return what the kubelet is told of names, None where no process is one: k3s and MicroK8s have it within another."""
+    """Return what the kubelet is told of names, None where no process is one: k3s and MicroK8s have it within another.
+
+    One in a pod is not the node's: of a cluster within a pod, or called so by whoever runs it.
+    """
     for pid in sorted(processes(), key=int):
         arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
-        if is_kubelet(arguments):
+        if is_kubelet(arguments) and pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "") is None:
             return kubelet_of(pid, kubelet_flags(arguments))
     return None
 
@@ -999,11 +1022,7 @@ def nginx() -> list[dict[str, Any]]:
         if path is None or (uid := pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "")) is None or len(found) >= MOST_NGINX:
             continue
         names = pod_names() if names is None else names
-        try:
-            with open(f"/proc/{pid}/root{path}", errors="replace") as file:
-                text: str | None = file.read(NGINX_BYTES)
-        except OSError:
-            text = None
+        text = read_regular(f"/proc/{pid}/root{path}", NGINX_BYTES)
         found.append(dict(nginx_directives(text), pod=names.get(uid, uid), path=path))
     return found
 
@@ -1473,7 +1492,8 @@ def existing_pods(keys: Sequence[str], pods: Mapping[str, tuple[str, str]], limi
                 if os.readlink(f"/proc/self/fd/{descriptor}") != namespace:
                     continue
                 enter_net_namespace(descriptor)
-                found.append(dict(namespace_facts(keys), name=name, resolv=resolv_conf(read_or_none(f"/proc/{pid}/root/etc/resolv.conf"))))
+                resolv = resolv_conf(read_regular(f"/proc/{pid}/root/etc/resolv.conf", RESOLV_BYTES))
+                found.append(dict(namespace_facts(keys), name=name, resolv=resolv))
             except Failed as error:
                 raise Failed(error.kind, name + ": " + str(error)) from error
             finally:

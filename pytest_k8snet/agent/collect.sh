@@ -197,6 +197,11 @@ kube_proxy() {
     done
 }
 
+# A file whose path somebody in a pod may have chosen: reading a pipe would never end.
+regular() {
+    [ -f "$1" ] && head -c 262144 "$1"
+}
+
 # What the kubelet is told of names: its command line, its files, and the resolver's. collected.py keeps a few keys of them.
 kubelet() {
     for path in $(grep -l kubelet /proc/[0-9]*/cmdline 2>/dev/null); do
@@ -205,6 +210,8 @@ kubelet() {
         kubelet\ * | hyperkube\ kubelet) ;;
         *) continue ;;
         esac
+        # One in a pod is not the node's.
+        ! grep -q 'pod[0-9a-f]\{8\}[-_]*[0-9a-f]\{4\}' "${path%/cmdline}/cgroup" 2>/dev/null || continue
         section "kubelet $path" cat "$path"
         config= folder=/nowhere resolvers=/etc/resolv.conf
         while [ $# -gt 0 ]; do
@@ -237,8 +244,9 @@ nginx() {
         section "nginx cmdline $pid" cat "$path"
         section "nginx cgroup $pid" cat "$pid/cgroup"
         file=$(tr '\0' ' ' <"$path" | sed -n 's,.* -c *\(/[^ ]*\).*,\1,p')
+        file=$pid/root${file:-/etc/nginx/nginx.conf}
         begin "nginx file $pid"
-        head -c 262144 "$pid/root${file:-/etc/nginx/nginx.conf}" | sed '/^[[:space:]]*server[[:space:]]*{/q'
+        regular "$file" | sed '/^[[:space:]]*server[[:space:]]*{/q'
         end 0
         section 'nginx pods' ls /var/log/pods
     done
@@ -400,7 +408,7 @@ existing_pods() {
         found=$?
         printf '\n%s begin enter %s\n' "$mark" "$2"
         end "$found"
-        section "resolv $2" cat "/proc/$2/root/etc/resolv.conf"
+        section "resolv $2" regular "/proc/$2/root/etc/resolv.conf"
         shift 3
     done
 }

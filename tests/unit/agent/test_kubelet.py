@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_k8snet.agent import agent
 from pytest_k8snet.agent.agent import is_kubelet, kubelet_flags, kubelet_keys, resolv_path
 
 KUBEADM = """apiVersion: kubelet.config.k8s.io/v1beta1
@@ -58,3 +59,22 @@ def test_whose_resolver_pods_get() -> None:
     assert resolv_path({"resolvConf": ""}, [file]) is None
     assert resolv_path({}, [{"path": "/b", "text": 'resolvConf: ""\n'}]) is None
     assert resolv_path({}, [{"path": "/b", "text": None}]) == "/etc/resolv.conf"
+
+
+def test_a_kubelet_in_a_pod_is_not_the_node_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster within a pod has some, and anybody may call a program so."""
+    pod = "0::/kubepods.slice/kubepods-pod01234567_89ab_cdef_0123_456789abcdef.slice/cri-1.scope\n"
+    texts = {
+        "/proc/9/cmdline": "kubelet\0--config=/etc/shadow\0",
+        "/proc/9/cgroup": pod,
+        "/proc/30/cmdline": "/usr/bin/kubelet\0--config=/x\0",
+        "/proc/30/cgroup": "0::/system.slice/kubelet.service\n",
+    }
+    monkeypatch.setattr(agent, "processes", lambda: ["30", "9"])
+    monkeypatch.setattr(agent, "read_or_none", texts.get)
+    monkeypatch.setattr(agent, "kubelet_of", lambda pid, flags: {"pid": pid, "flags": flags})
+    assert agent.kubelet() == {"pid": "30", "flags": {"--config": "/x"}}
+    texts["/proc/30/cgroup"] = "0::/podruntime/kubelet\n"  # of Talos
+    assert agent.kubelet() == {"pid": "30", "flags": {"--config": "/x"}}
+    texts["/proc/30/cgroup"] = pod
+    assert agent.kubelet() is None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from pytest_k8snet.agent.agent import nginx_directives, nginx_file
+from pytest_k8snet.agent import agent
+from pytest_k8snet.agent.agent import nginx_directives, nginx_file, read_regular
+
+POD = "0::/kubepods.slice/kubepods-pod01234567_89ab_cdef_0123_456789abcdef.slice/cri-1.scope\n"
 
 WRITTEN = """
 # Configuration checksum: 7035283166422286411
@@ -90,3 +96,25 @@ def test_files_of_others() -> None:
 )
 def test_the_file_of_a_master_process(cmdline: str, want: str | None) -> None:
     assert nginx_file(cmdline) == want
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """Whoever runs an nginx chooses the path: opening a pipe would never end, and opening a device may do something."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "file").write_text("keepalive_timeout 75s;\n")
+    (tmp_path / "good").symlink_to("file")
+    assert [read_regular(str(tmp_path / name), 99) for name in ("pipe", "link", "missing", ".")] == [None] * 4
+    assert read_regular("/dev/zero", 99) is None
+    assert read_regular(str(tmp_path / "good"), 99) == "keepalive_timeout 75s;\n"
+    assert read_regular(str(tmp_path / "good"), 9) == "keepalive"
+
+
+def test_an_nginx_whose_file_is_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    texts = {"cmdline": f"nginx: master process nginx -c {tmp_path}/pipe", "cgroup": POD}
+    monkeypatch.setattr(agent, "processes", lambda: [str(os.getpid())])
+    monkeypatch.setattr(agent, "read_or_none", lambda path: texts.get(path.rpartition("/")[2]))
+    monkeypatch.setattr(agent, "pod_names", dict)
+    uid = "01234567-89ab-cdef-0123-456789abcdef"
+    assert agent.nginx() == [{"directives": None, "upstream": None, "pod": uid, "path": f"{tmp_path}/pipe"}]
