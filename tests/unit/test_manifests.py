@@ -124,8 +124,9 @@ def test_no_name_of_a_namespace(name: str) -> None:
     assert "is no name of a namespace" in ran.output
 
 
+@pytest.mark.parametrize("level", ["read", "probe", "load"])
 @pytest.mark.parametrize("namespace", [None, "net"])
-def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, namespace: str | None) -> None:
+def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, namespace: str | None, level: str) -> None:
     """Every request needs a right that is given, and every right that is given is needed by a request."""
     cell = Cell(server, namespace or "k8snet-r1")
     tried: set[Granted] = set()
@@ -140,29 +141,31 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
     api.services()
     api.endpoint_slices()
     cell.statuses["host-node-2"] = waiting("ImagePullBackOff")  # whose events say more
-    cell.refuse["policy-node-1"] = status(403, "Forbidden", "minimum memory usage per Container is 64Mi")
-    probes = start_probes(api, cluster(node("node-1"), node("node-2")), ProbeSettings(run_id="r1", namespace=namespace))
+    cell.refuse["probe-node-3"] = status(403, "Forbidden", "minimum memory usage per Container is 64Mi")
+    probes = start_probes(api, cluster(*map(node, ("node-1", "node-2", "node-3"))), ProbeSettings(run_id="r1", namespace=namespace))
     running = probes.wait(Deadline.after(5))
     access = PodAccess(api, running)
     assert run(access.host("node-1"), ["true"], timeout_s=20).exit_status == 0
     access.close()
-    probes.make_services(["node-1"])
-    probes.make_groups()
-    with suppress(ApiError):
-        regroup(api, running["node-1"], "r1", member=False)
-    probes.make_ingresses("node-1", ROUTES)
-    with suppress(ApiError):
-        lead_ingress(api, running["node-2"])
-    probes.make_policy_pods(["node-1"], Deadline.after(5))
-    make_policy(api, probes.namespace, "r1")
-    read_policies(api, probes.namespace)
-    remove_policy(api, probes.namespace)
+    if level != "read":
+        probes.make_services(["node-1"])
+        probes.make_groups()
+        with suppress(ApiError):
+            regroup(api, running["node-1"], "r1", member=False)
+        probes.make_ingresses("node-1", ROUTES)
+        with suppress(ApiError):
+            lead_ingress(api, running["node-2"])
+        probes.make_policy_pods(["node-1"], Deadline.after(5))
+        make_policy(api, probes.namespace, "r1")
+        read_policies(api, probes.namespace)
+        remove_policy(api, probes.namespace)
     probes.delete()
-    cell_of_lease = LeaseCell(server)
-    lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))
-    lease.start()
-    wait_for(lambda: len(cell_of_lease.history) > 1)
-    assert lease.remove() is None
+    if level == "load":
+        cell_of_lease = LeaseCell(server)
+        lease = LoadLease(ApiLeases(api), "r1", wait_s=5, say=print, tell=lambda state: None, timing=Timing(renew_s=0.01))
+        lease.start()
+        wait_for(lambda: len(cell_of_lease.history) > 1)
+        assert lease.remove() is None
     if namespace is None:
         for path in (
             "/api/v1/namespaces",
@@ -175,10 +178,25 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
         ):
             server.items(path)
         find(api)
-    given = set(granted(printed("--level", "load", "--ingress", *(["--namespace", namespace] if namespace else []))))
+        if level == "read":  # what only other levels make is found by those who may make it
+            tried |= {("list", resource, None) for resource in (*WAYS, "networkpolicies.networking.k8s.io")}
+        if level != "load":
+            tried.add(("get", "leases.coordination.k8s.io", "default"))
+    given = set(granted(printed("--level", level, "--ingress", *(["--namespace", namespace] if namespace else []))))
     used = {right_for(method, path, given) for method, path, _, _ in server.requests if path != "/version"}
     assert used - given == tried
     assert given - used == {("create", "pods/exec", namespace)}, "what a WebSocket's GET takes since Kubernetes 1.35"
+
+
+def test_the_rights_of_ssh_are_those_that_a_run_uses(server: FakeApiServer, api: Api) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.2"})
+    server.items("/apis/apps/v1/daemonsets", *(daemonset(cni.DAEMONSETS[0], namespace="elsewhere") for cni in CNIS))
+    for path in ("/api/v1/nodes", "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices", "/api/v1/namespaces/kube-system/pods"):
+        server.items(path)
+    read_cluster(api)
+    api.endpoint_slices()
+    given = set(granted(printed("--level", "load", "--access", "ssh")))
+    assert {right_for(method, path, given) for method, path, _, _ in server.requests if path != "/version"} == given
 
 
 def right_for(method: str, path: str, given: set[Granted]) -> Granted:
