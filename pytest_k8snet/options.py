@@ -389,6 +389,8 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
     if settings.replay is not None:
         settings = _only_one(settings)
     _refuse_what_is_in_vain(settings)
+    if settings.active:
+        _refuse_misspelt(environment)
     return settings
 
 
@@ -414,6 +416,19 @@ def _refuse_what_is_in_vain(settings: Settings) -> None:
             raise ConfigurationError(f"{setting.option}: has no effect in a replay, where nothing is measured; leave it out")
         access = f"--k8snet-access={settings.access}"
         raise ConfigurationError(f"{setting.option}: has no effect with {access}; it is for --k8snet-access={setting.ways[0]}")
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` for a variable that is nearly a setting's: its value would count for nothing, and nobody would know.
+
+    Others may begin alike: the lab's, and those that Kubernetes gives containers beside a Service called k8snet.
+    """
+    names = [setting.variable for setting in SETTINGS]
+    for name in sorted(name for name in environment if name.startswith("K8SNET_") and name not in names):
+        import difflib  # seldom needed
+
+        if close := difflib.get_close_matches(name, names, n=1, cutoff=0.85):
+            raise ConfigurationError(f"environment variable {name}: there is no such setting; did you mean {close[0]}?")
 
 
 def _rank(source: str) -> int:

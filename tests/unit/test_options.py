@@ -248,6 +248,28 @@ def test_what_is_said_in_vain(options: dict[str, Any], message: str) -> None:
     assert settings({said: options[said]}), "nothing is tested"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("K8SNET_PROFILES", "K8SNET_PROFILE"), ("K8SNET_CHECK", "K8SNET_CHECKS"), ("K8SNET_ALLOW_MISSNG", "K8SNET_ALLOW_MISSING")],
+)
+def test_a_variable_that_is_nearly_a_setting_s(name: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings({"k8snet_kubeconfig": "k"}, {name: "x"})
+    assert str(caught.value) == f"environment variable {name}: there is no such setting; did you mean {meant}?"
+    assert settings({}, {name: "x"}), "nothing is tested"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("K8SNET_CACHE", "K8SNET_LAB", "K8SNET_TEST_LAB", "K8SNET_DEBIAN_MIRROR", "K8SNET_SSH_PASSPHRASE"),
+        *("K8SNET_SERVICE_HOST", "K8SNET_SERVICE_PORT", "K8SNET_SERVICE_PORT_HTTPS", "K8SNET_PORT", "K8SNET_PORT_443_TCP_ADDR"),
+    ],
+)
+def test_variables_of_others(name: str) -> None:
+    assert settings({"k8snet_kubeconfig": "k"}, {name: "x"}).kubeconfig == "k"
+
+
 def test_settings_of_one_way() -> None:
     fields = {setting.field for setting in SETTINGS}
     assert fields > {*OF_PODS, *OF_MEASURING}
