@@ -120,8 +120,10 @@ def _entry(path: str, context: str | None) -> _Entry:
     if not isinstance(data, dict) or not isinstance(data.get("contexts"), list):
         fail("not a kubeconfig (no contexts)")
     contexts = _named(data["contexts"], "context")
+    if not contexts:
+        fail("it has no contexts, so it names no cluster; log in to one again, or name another file")
     name = context or data.get("current-context")
-    known = ", ".join(sorted(contexts)) or "none"
+    known = ", ".join(sorted(contexts))
     if not name:
         fail(f"no current-context; name one with --k8snet-context ({known})")
     if name not in contexts:

@@ -149,11 +149,12 @@ def test_kubeconfig_that_is_missing(tmp_path: Path) -> None:
     [
         ("users: [\n  token: top-secret: x", r"config:2: not YAML$"),
         ("just text", "not a kubeconfig"),
-        ("contexts: []", "no current-context"),
+        ("contexts: []", "it has no contexts, so it names no cluster"),
+        ("contexts: [{name: a, context: {cluster: c}}]", r"no current-context; name one with --k8snet-context \(a\)"),
         ("contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: b", "no context 'b'; it has: a"),
         ("contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: a\nclusters: []", "of cluster 'c', which the file does not have"),
     ],
-    ids=["yaml", "text", "no-current", "no-context", "no-cluster"],
+    ids=["yaml", "text", "no-contexts", "no-current", "no-context", "no-cluster"],
 )
 def test_kubeconfig_that_is_damaged(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "config"

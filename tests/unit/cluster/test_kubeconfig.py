@@ -117,7 +117,7 @@ def test_user_that_is_not_there(tmp_path: Path) -> None:
         (b"[" * 100_000, None),
         (b"contexts: 2001-99-99", "not YAML"),
         (b"{[a]: b}", None),
-        (b"contexts: [top-secret, 1, null]\n", "no current-context; name one with --k8snet-context (none)"),
+        (b"contexts: [top-secret, 1, null]\n", "it has no contexts, so it names no cluster; log in to one again, or name another file"),
         (b"contexts: {}\n", "not a kubeconfig (no contexts)"),
         (b"#" * (17 << 20), "more than 16 MiB; that is no kubeconfig"),
     ],
