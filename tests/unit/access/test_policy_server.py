@@ -58,6 +58,20 @@ def test_datagrams_are_answered_as_well(ports: tuple[int, int]) -> None:
     assert answer["peer"][0] == "127.0.0.1"
 
 
+def test_an_answer_is_not_answered(ports: tuple[int, int]) -> None:
+    """Sent in another server's name it would go to and fro between the two."""
+    wait_for(ports[-1])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", ports[0]))
+        sock.settimeout(5)
+        sock.send(b"first\n")
+        answer = sock.recv(1000)
+        assert b"first" in answer
+        sock.send(answer)
+        sock.send(b"second\n")
+        assert b"second" in sock.recv(1000)
+
+
 def test_it_asks_whom_it_is_told_to_and_on_its_own_ports_alone(ports: tuple[int, int]) -> None:
     wait_for(ports[-1])
     here = {"address": "127.0.0.1"}

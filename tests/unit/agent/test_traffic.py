@@ -45,6 +45,19 @@ def test_servers_tell_who_they_are_and_whom_they_see(server: dict[str, Any], pro
     assert answer["ms"] > 0
 
 
+def test_an_answer_is_not_answered(server: dict[str, Any]) -> None:
+    """Sent in another server's name it would go to and fro between the two."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", server["port"]))
+        sock.settimeout(5)
+        sock.send(b"first\n")
+        answer = sock.recv(1000)
+        assert b"first" in answer
+        sock.send(answer)
+        sock.send(b"second\n")
+        assert b"second" in sock.recv(1000)
+
+
 def test_many_at_once(server: dict[str, Any]) -> None:
     asked = [target(server, key=str(number), protocol=protocol) for number, protocol in enumerate(("TCP", "UDP") * 40)]
     answers = ask(*asked)
