@@ -2,9 +2,9 @@
 
 A program of the agent (see agent.py), sent when one of these operations is first asked for. It needs no privilege.
 
-- ``serve``: ``port`` (0 takes a free one), ``max_s``, ``toward`` (an address of the family in use, or null); answers datagrams by ones of
-  the size that they ask for, and sends back what comes over TCP. Gives ``number``, ``port`` and ``mtu``, that of the route toward there.
-  It ends by itself after ``max_s``
+- ``serve``: ``port`` (0 takes a free one), ``max_s``, ``toward`` (an address of the family in use, or null), ``datagrams`` (true); answers
+  datagrams by ones of the size that they ask for, unless it is to take none, and sends back what comes over TCP. Gives ``number``,
+  ``port`` and ``mtu``, that of the route toward there. It ends by itself after ``max_s``
 - ``stop``: ``number`` of a server; one that has ended is fine
 - ``probe``: ``targets`` (``key``, ``address``, ``port``, ``mtu`` of the server's route, ``replies``: whether large answers are asked for
   too); asks all of them at once. Gives for each key ``own_mtu``, ``size`` (the largest packet that both ends can have, IP header included),
@@ -135,8 +135,9 @@ def route_mtu(address: str) -> tuple[int, int]:
 class Server(InThread):
     """Answers in a thread of its own until it is stopped or its time is over."""
 
-    def __init__(self, port: int, max_s: float) -> None:
+    def __init__(self, port: int, max_s: float, *, takes_datagrams: bool = True) -> None:
         self._until = time.monotonic() + max_s
+        self._takes_datagrams = takes_datagrams
         self._listeners: list[socket.socket] = []
         self._datagrams: list[socket.socket] = []
         self._open: list[socket.socket] = []
@@ -164,9 +165,10 @@ class Server(InThread):
             listener.bind((any_address, self.port))
             listener.listen(64)
             port = listener.getsockname()[1]
-            receiver = datagrams(ipv6, PMTUDISC_PROBE)
-            made.append(receiver)
-            receiver.bind((any_address, port))
+            if self._takes_datagrams:
+                receiver = datagrams(ipv6, PMTUDISC_PROBE)
+                made.append(receiver)
+                receiver.bind((any_address, port))
         except OSError as error:
             for sock in made:
                 sock.close()
@@ -176,8 +178,8 @@ class Server(InThread):
         for sock in made:
             sock.setblocking(False)
         self.port = port
-        self._listeners.append(listener)
-        self._datagrams.append(receiver)
+        self._listeners += made[:1]
+        self._datagrams += made[1:]
 
     def run(self) -> None:
         """Answer until it is woken or its time is over."""
@@ -248,10 +250,11 @@ def serve(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``serve``."""
     toward = params.get("toward")
     mtu = None if toward is None else route_mtu(toward)[0]
+    max_s, takes_datagrams = float(params["max_s"]), bool(params.get("datagrams", True))
     try:
-        server = Server(int(params["port"]), float(params["max_s"]))
+        server = Server(int(params["port"]), max_s, takes_datagrams=takes_datagrams)
     except Failed:
-        server = Server(0, float(params["max_s"]))
+        server = Server(0, max_s, takes_datagrams=takes_datagrams)
     number = max(servers, default=0) + 1
     servers[number] = server
     return {"number": number, "port": server.port, "mtu": mtu}

@@ -168,7 +168,8 @@ def serving(
         toward = None
         with suppress(MeasurementError):
             toward = address_of(context, others[0], place) if others else None
-        params = {"port": port, "max_s": SERVE_S, "toward": toward}
+        # Answers may be larger than questions: on a node's own addresses, which others may reach, nobody is to ask for them by datagrams.
+        params = {"port": port, "max_s": SERVE_S, "toward": toward, "datagrams": place == "pod"}
         answer: Mapping[str, Any] = agent_of(context, node, place).request("pathmtu.serve", params, timeout_s=_SHORT_S)
         return answer
 

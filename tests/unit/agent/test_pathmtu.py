@@ -151,6 +151,22 @@ def test_the_mtu_of_a_route(monkeypatch: pytest.MonkeyPatch, known: int, routes:
     assert pathmtu.route_mtu("10.0.0.7") == (mtu, known)
 
 
+def test_a_server_that_takes_no_datagrams() -> None:
+    served = pathmtu.serve({"port": 0, "max_s": 30, "datagrams": False})
+    try:
+        with socket.create_connection(("127.0.0.1", served["port"]), timeout=5) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect(("127.0.0.1", served["port"]))
+            sock.settimeout(5)
+            sock.send(b"x" * 100)
+            with pytest.raises(ConnectionRefusedError):
+                sock.recv(1)
+    finally:
+        pathmtu.stop(served)
+
+
 def test_a_port_that_another_one_has(server: dict[str, Any]) -> None:
     second = pathmtu.serve({"port": server["port"], "max_s": 30})
     assert second["port"] != server["port"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,21 @@ def test_every_pair_is_measured_in_turns() -> None:
     served = [(node, role) for node, role, op in fake.requests if op == "pathmtu.serve"]
     assert sorted(served) == sorted((node, role) for node, role, op in fake.requests if op == "pathmtu.stop")
     assert len(served) == 6
+
+
+def test_nodes_answer_no_datagrams() -> None:
+    """Others may reach their addresses, and answers may be larger than questions."""
+    fake = FakeCluster()
+    asked: dict[str, bool] = {}
+    for role in ("host", "pod"):
+
+        def serve(params: Mapping[str, Any], role: str = role) -> dict[str, Any]:
+            asked[role] = params["datagrams"]
+            return {"number": 1, "port": params["port"], "mtu": 1500}
+
+        fake.answer("node-1", "pathmtu.serve", serve, role=role)
+    assert all(item.reason is None for item in latency.take(paired(fake), [*fake.nodes]))
+    assert asked == {"host": False, "pod": True}
 
 
 def test_what_cannot_serve_is_an_error_of_those_who_ask_it() -> None:
