@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from pytest_k8snet.cluster.ranges import Network, networks
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.service import nobody_serves
 from pytest_k8snet.record.api import ApiRecord
-from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.facts import NodeFacts, Route
 
 #: CNIs under which the pods of a node have addresses of the ranges that the inventory has for it.
 OF_NODE = frozenset({"antrea", "cilium", "fake", "flannel", "k8snet-lab", "kube-router"})
@@ -160,9 +160,9 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
         return [network for node in cluster.nodes for network in networks(node.pod_cidrs)]
 
     told = [item.network for item in cluster.ranges if item.use == "pods"]
-    whole = told or ([*_around(of_nodes())] if own else [])
-    if not whole:
+    if not told and not own:
         return Judgement.skipped("no object tells the pods' range")
+    is_like_nodes = None if told else _shaped_like(facts, of_nodes())
     addresses = {address for node in cluster.nodes for address in (*node.internal_ips, node.internal_ip, node.external_ip) if address}
     judgement = Judgement(want="no route to a node that is gone")
     judgement.checked = 1
@@ -172,7 +172,9 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
             judgement.hold(1)  # nearly all of them: a thousand nodes have a million routes
             continue
         target = next(iter(networks([route.dst])), None)
-        if target is None or route.gateway is None or not any(_within(target, network) for network in whole):
+        if target is None or route.gateway is None:
+            continue
+        if not (is_like_nodes(target, route) if is_like_nodes else any(_within(target, network) for network in told)):
             continue
         judgement.hold(1)
         if own:
@@ -189,6 +191,28 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
     if facts.host.routes_total > len(facts.host.routes):
         judgement.remark(f"{facts.node}: {len(facts.host.routes)} of {facts.host.routes_total} routes were looked at")
     return judgement
+
+
+def _shaped_like(facts: NodeFacts, of_nodes: Sequence[Network]) -> Callable[[Network, Route], bool]:
+    """Return what takes a route for one to a node's pods where no object tells the pods' range (k3s), and never another one.
+
+    It is of a node's size, by a device that leads to other nodes' pods, and amid nodes' ranges. Or it is outside of them, by such a device
+    that is not the uplink, to a gateway within the route's own range: no router is reached so, but what overlays have at the other end of
+    devices of their own is (flannel pkg/backend/vxlan/vxlan_network.go, Antrea pkg/agent/route).
+    """
+    around = [*_around(of_nodes)]
+    sizes = {(network.version, network.prefixlen) for network in of_nodes}
+    known = {*of_nodes}
+    devices = {route.dev for route in facts.host.routes if route.gateway is not None and known.intersection(networks([route.dst]))}
+
+    def is_like_nodes(target: Network, route: Route) -> bool:
+        if route.dev not in devices or (target.version, target.prefixlen) not in sizes:
+            return False
+        if any(_within(target, network) for network in around):
+            return True
+        return route.dev != facts.uplink and any(_within(gateway, target) for gateway in networks([route.gateway or ""]))
+
+    return is_like_nodes
 
 
 def iptables_back_ends(facts: NodeFacts) -> Judgement:

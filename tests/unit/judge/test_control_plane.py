@@ -261,6 +261,26 @@ GONE = ("10.244.7.0/24", "192.168.10.17", "eth0")
         ),
         pytest.param(routes(*USUAL, GONE), {"ranges": ()}, ("pass", ""), id="outside-what-nodes-span"),
         pytest.param(
+            routes(*USUAL, ("10.244.7.0/24", "10.244.7.0", "flannel.1")),
+            {"ranges": ()},
+            (
+                "fail",
+                (
+                    "node-1: route 10.244.7.0/24 via 10.244.7.0 dev flannel.1, which is the pod range of no node: left over from one that "
+                    "is gone (ip route)"
+                ),
+            ),
+            id="outside-what-nodes-span-by-their-overlay",
+        ),
+        pytest.param(routes(*USUAL, ("10.244.7.0/24", "10.244.7.1", "vxlan9")), {"ranges": ()}, ("pass", ""), id="by-anothers-overlay"),
+        pytest.param(routes(*USUAL, ("10.244.7.0/24", "10.9.0.7", "flannel.1")), {"ranges": ()}, ("pass", ""), id="by-a-router-behind-it"),
+        pytest.param(
+            routes(*USUAL, ("10.0.0.0/8", "10.1.1.1", "flannel.1")), {"ranges": ()}, ("pass", ""), id="by-a-router-of-a-large-net"
+        ),
+        pytest.param(routes(*USUAL, ("10.244.7.0/24", "10.244.7.1", "eth0")), {"ranges": ()}, ("pass", ""), id="by-a-router-on-the-link"),
+        pytest.param(routes(*USUAL, ("10.244.0.0/25", "192.168.10.17", "eth0")), {"ranges": ()}, ("pass", ""), id="of-another-size"),
+        pytest.param(routes(*USUAL, ("10.244.0.0/24", "192.168.20.17", "eth1")), {"ranges": ()}, ("pass", ""), id="by-another-device"),
+        pytest.param(
             routes(("fd00:2::/64", "fd00:1::12", "eth0"), ("fd00:2:0:2::/64", "fd00:1::17", "eth0")),
             {"ranges": (), "nodes": BY_IPV6},
             (
@@ -273,7 +293,7 @@ GONE = ("10.244.7.0/24", "192.168.10.17", "eth0")
             id="gone-of-ipv6",
         ),
         pytest.param(
-            routes(("10.244.0.0/24", "192.168.10.17", "eth0")),
+            routes(*USUAL, ("10.244.0.0/24", "192.168.10.17", "eth0")),
             {"ranges": ()},
             (
                 "fail",
