@@ -14,7 +14,8 @@ def test_keeps_in_sync(node, cluster, expect, verdict):
         with its mode, and the node keeps sending connections to endpoints that are gone.
     How it is measured
         Restarts and state of kube-proxy's pod from the API; `GET http://127.0.0.1:10249/metrics` in the node's network
-        namespace: when a sync was last asked for, when one last succeeded, failures since the start.
+        namespace: when a sync was last asked for, when one last succeeded, failures since the start. The status of
+        `GET http://127.0.0.1:10256/livez` there: kube-proxy's own word for changes that wait, however many come after them.
     Expected
         The container runs, and no sync has been waited for longer than two sync periods (of 30 s by default). Restarts, and
         failures that a later sync made good, are remarks. Skipped where no kube-proxy is wanted.

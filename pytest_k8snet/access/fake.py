@@ -237,6 +237,7 @@ def healthy_host_facts(
             },
             "metrics_error": None,
             "at_s": 1_700_000_020.0,
+            "livez": 200,
         },
         "ipvs": {"loaded": True, "table": IPVS_TABLE},
         "iptables": {

@@ -547,6 +547,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
             processes=kube_proxy_processes(),
             configz=kube_proxy_configz(proxy),
             at_s=time.time() if proxy["address"] else None,
+            livez=kube_proxy_livez(proxy),
             **kube_proxy_metrics(proxy),
         ),
         "ipvs": part("ipvs", lambda: without_real_servers(ipvs_table()), {"loaded": True, "table": None}),
@@ -1341,6 +1342,17 @@ def kube_proxy_metrics(proxy: Mapping[str, Any], get: HttpGet = patient_http_get
         except ValueError:
             continue
     return {"metrics": found, "metrics_error": None}
+
+
+def kube_proxy_livez(proxy: Mapping[str, Any], get: HttpGet = http_get) -> int | None:
+    """Return the HTTP status with which kube-proxy says of itself whether changes wait for its syncs: 503 when they do. None without."""
+    if proxy["address"] is None:
+        return None
+    try:
+        status, _ = get(proxy["address"], 10256, "/livez")
+    except (OSError, Failed):
+        return None
+    return status
 
 
 def iptables_legacy() -> dict[str, Any]:

@@ -146,22 +146,23 @@ persisted() {
         sed -e '/^net\//!y,./,/.,' -e 's,^,/proc/sys/,' | sort -u)
 }
 
-# http ADDRESS PATH: what port 10249 answers there, with its headers
+# http ADDRESS PATH [PORT]: what kube-proxy answers there, with its headers
 http() {
+    port=${3:-10249}
     case $1 in
     *:*) host="[$1]" ;;
     *) host=$1 ;;
     esac
     if command -v curl >/dev/null; then
-        curl -s -S -i --http1.0 --noproxy '*' --max-time 3 "http://$host:10249$2" </dev/null
+        curl -s -S -i --http1.0 --noproxy '*' --max-time 3 "http://$host:$port$2" </dev/null
     elif command -v bash >/dev/null && command -v timeout >/dev/null; then
         # shellcheck disable=SC2016
-        timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/10249" && printf "GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" "$1" >&3 && cat <&3' \
-            "$1" "$2" </dev/null
+        timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$2" && printf "GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" "$1" >&3 && cat <&3' \
+            "$1" "$2" "$port" </dev/null
     elif command -v nc >/dev/null; then
-        printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" | nc -w 3 "$1" 10249
+        printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" | nc -w 3 "$1" "$port"
     elif command -v wget >/dev/null; then
-        body=$(wget -q -T 3 -O - "http://$host:10249$2" </dev/null) || return $?
+        body=$(wget -q -T 3 -O - "http://$host:$port$2" </dev/null) || return $?
         printf 'HTTP/1.0 200 OK\r\n\r\n%s' "$body"
     else
         echo 'no curl, bash, nc or wget on the node' >&2
@@ -190,6 +191,7 @@ kube_proxy() {
             if [ "$what" = facts ]; then
                 section "http $address /metrics" sync_metrics "$address"
                 section now date +%s
+                section "http $address /livez" http "$address" /livez 10256
             fi
             return 0
             ;;

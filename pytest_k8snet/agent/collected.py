@@ -152,6 +152,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
             "processes": _kube_proxy_processes(found),
             "configz": agent.kube_proxy_configz(proxy, get),
             "at_s": _number(section.out) if (section := found.get("now")) is not None else None,
+            "livez": agent.kube_proxy_livez(proxy, get),
             **agent.kube_proxy_metrics(proxy, get),
         },
         "ipvs": part("ipvs", lambda: agent.without_real_servers(_ipvs_table(found)), {"loaded": True, "table": None}),

@@ -24,6 +24,8 @@ _ASK_MODE = "curl http://127.0.0.1:10249/proxyMode"
 _READ_TABLE = "cat /proc/net/ip_vs"
 _READ_NFT = "nft list table ip kube-proxy"
 _READ_METRICS = "curl http://127.0.0.1:10249/metrics"
+_READ_LIVEZ = "curl http://127.0.0.1:10256/livez"
+_UNAVAILABLE = 503
 
 #: What begins the names of kube-proxy's metrics about syncs (pkg/proxy/metrics/metrics.go).
 _SYNC = "kubeproxy_sync_proxy_rules"
@@ -132,7 +134,8 @@ def keeps_in_sync(facts: NodeFacts, cluster: Cluster, expect: ProxyExpectation) 
     """Judge that kube-proxy's container runs and that what changes reaches the kernel.
 
     A sync that was asked for longer ago than two sync periods and has not succeeded since is a fault, as it is for kube-proxy's own
-    health (pkg/proxy/healthcheck/proxy_health.go); failures that a later sync made good are a remark.
+    health (pkg/proxy/healthcheck/proxy_health.go); failures that a later sync made good are a remark. Metrics tell when the newest sync
+    was asked for, which is never long ago where changes keep coming: kube-proxy's /livez goes by the oldest that waits.
     """
     if reason := _no_proxy_wanted(expect):
         return Judgement.skipped(reason)
@@ -180,6 +183,13 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
     told = "; ".join(f"{name} {value:.0f}" for name, value in sorted(failures.items()))
     last = f"the last sync is {at_s - synced:.0f} s ago" if synced else "it has never synced"
     waiting_s = at_s - queued if queued > synced else 0.0
+    unwell = facts.kube_proxy.livez == _UNAVAILABLE and waiting_s <= 2 * facts.kube_proxy.sync_period_s
+    judgement.check(
+        not unwell,
+        f"{facts.node}: kube-proxy says itself that changes wait for longer than two sync periods to be brought into the kernel "
+        f"(HTTP {_UNAVAILABLE}); {last}" + (f", failures since its start: {told}" if told else ""),
+        command=_READ_LIVEZ,
+    )
     judgement.check(
         waiting_s <= 2 * facts.kube_proxy.sync_period_s,
         f"{facts.node}: a change has waited {waiting_s:.0f} s for kube-proxy to bring it into the kernel, want at most two sync periods "
@@ -187,7 +197,7 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
         measured=f"{waiting_s:.0f} s",
         command=_READ_METRICS,
     )
-    if told and waiting_s <= 2 * facts.kube_proxy.sync_period_s:
+    if told and not unwell and waiting_s <= 2 * facts.kube_proxy.sync_period_s:
         judgement.remark(
             f"{facts.node}: syncs of kube-proxy have failed since its start, and succeeded since: {told}", command=_READ_METRICS
         )

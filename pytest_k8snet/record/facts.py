@@ -132,6 +132,7 @@ class KubeProxy:
     metrics: Mapping[str, float] | None  # series about syncs, by name and labels; None when they were not read
     metrics_error: str | None
     at_s: float | None  # when metrics were read, by the node's clock, in seconds since 1970
+    livez: int | None  # HTTP status of its own /livez: 503 while changes wait for longer than two sync periods; None: it tells nothing
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KubeProxy:
@@ -149,6 +150,7 @@ class KubeProxy:
             metrics=data.get("metrics"),
             metrics_error=data.get("metrics_error"),
             at_s=data.get("at_s"),
+            livez=data.get("livez"),
         )
 
     @classmethod

@@ -655,6 +655,19 @@ def test_metrics_about_syncs_of_kube_proxy() -> None:
     assert agent.kube_proxy_metrics({"address": None}, refuse) == {"metrics": None, "metrics_error": None}
 
 
+def test_what_kube_proxy_says_of_its_own_syncs() -> None:
+    def answer(address: str, port: int, path: str) -> tuple[int, str]:
+        assert (address, port, path) == ("::1", 10256, "/livez")
+        return 503, "{}"
+
+    def refuse(*_: Any) -> tuple[int, str]:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    assert agent.kube_proxy_livez({"address": "::1"}, answer) == 503
+    assert agent.kube_proxy_livez({"address": "::1"}, refuse) is None
+    assert agent.kube_proxy_livez({"address": None}, answer) is None
+
+
 def test_whom_pods_ask_for_names() -> None:
     text = "# made by kubelet\nsearch old\nsearch a.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\n"
     text += "nameserver fd00::a extra\noptions ndots:5 edns0 ndots:x\n\n"

@@ -305,9 +305,9 @@ def test_every_client_gets_the_mode(programs: Path, web: int, client: tuple[str,
         .replace("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", f"PATH={programs}")
     )
 
-    def ask(path: str, function: str = "http") -> tuple[str, int, str]:
+    def ask(path: str, function: str = "http", port: object = "") -> tuple[str, int, str]:
         ran = subprocess.run(
-            [*SHELLS[0], "-c", text.replace("main </dev/null", f"{function} 127.0.0.1 {path}")],
+            [*SHELLS[0], "-c", text.replace("main </dev/null", f"{function} 127.0.0.1 {path} {port}")],
             capture_output=True,
             timeout=30,
             check=False,
@@ -321,6 +321,9 @@ def test_every_client_gets_the_mode(programs: Path, web: int, client: tuple[str,
     assert "go_goroutines" not in syncs[0]
     get = collected._http(sections(**{"http__127.0.0.1__/metrics": syncs}))
     assert agent.kube_proxy_metrics({"address": "127.0.0.1"}, get) == {"metrics": KEPT, "metrics_error": None}
+    for port, told in ((web, 200), (1, None)):  # one on which something listens, and one on which nothing does
+        get = collected._http(sections(**{"http__127.0.0.1__/livez": ask("/proxyMode", port=port)}))
+        assert agent.kube_proxy_livez({"address": "127.0.0.1"}, get) == told
     (programs / client[0]).unlink()
     assert ask("/proxyMode") == ("", 127, "no curl, bash, nc or wget on the node\n")
 

@@ -671,14 +671,16 @@ def test_a_mode_that_is_not_written_is_advice() -> None:
     ]
 
 
-def metrics(*, synced: float = 1000.0, queued: float = 990.0, at_s: float = 1200.0, **failures: float) -> dict[str, Any]:
+def metrics(
+    *, synced: float = 1000.0, queued: float = 990.0, at_s: float = 1200.0, livez: int | None = 200, **failures: float
+) -> dict[str, Any]:
     values = {
         "kubeproxy_sync_proxy_rules_last_timestamp_seconds": synced,
         'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"}': queued,
         "process_start_time_seconds": 10.0,
         **{f"kubeproxy_sync_proxy_rules_{name}": value for name, value in failures.items()},
     }
-    return running(metrics=values, metrics_error=None, at_s=at_s)
+    return running(metrics=values, metrics_error=None, at_s=at_s, livez=livez)
 
 
 def with_pod(**state: Any) -> Cluster:
@@ -711,6 +713,32 @@ END = "Error, exit status 1, at 2026-11-24T03:00:00Z"
             ),
             id="syncs-fail",
         ),
+        pytest.param(
+            metrics(synced=1000.0, queued=1100.0, livez=503),
+            {},
+            (
+                "fail",
+                (
+                    "node-1: a change has waited 100 s for kube-proxy to bring it into the kernel, want at most two sync periods (60 s); "
+                    f"the last sync is 200 s ago {METRICS}"
+                ),
+            ),
+            id="syncs-fail-and-it-says-so",
+        ),
+        pytest.param(
+            metrics(synced=1000.0, queued=1190.0, livez=503, nftables_sync_failures_total=7.0),
+            {},
+            (
+                "fail",
+                (
+                    "node-1: kube-proxy says itself that changes wait for longer than two sync periods to be brought into the kernel "
+                    "(HTTP 503); the last sync is 200 s ago, failures since its start: nftables_sync_failures_total 7 "
+                    "(curl http://127.0.0.1:10256/livez)"
+                ),
+            ),
+            id="syncs-fail-and-changes-keep-coming",
+        ),
+        pytest.param(metrics(synced=1000.0, queued=1190.0, livez=404), {}, ("pass", ""), id="an-older-one-without-livez"),
         pytest.param(
             metrics(synced=0.0, queued=1100.0),
             {},
