@@ -57,15 +57,14 @@ TOGETHER: dict[str, dict[str, str]] = {
         "service-range-overlaps": "node-1",
         "webhook-left-over": "node-1",
         "proxy-mode-misspelt": "node-1",
-        "corefile-loop": "node-2",
         "route-left-over": "node-1",
         "ipvs-without-conntrack": "node-1",
         "pod-mtu-former": "node-1",
         "pod-dns-former": "node-2",
         "neighbour-table-small": "node-2",
-        "coredns-unready": "node-3",
-        "proxy-syncs-fail": "node-3",  # after what every kube-proxy has to take in
+        "proxy-syncs-fail": "node-3",
     },
+    "coredns": {"corefile-loop": "node-2", "coredns-unready": "node-3"},
     "crossing": {
         "pods-cut-off-by-tcp": "node-1",
         "vxlan-behind-route": "node-1",
@@ -109,7 +108,7 @@ TOGETHER: dict[str, dict[str, str]] = {
 
 #: What takes long, because paths are filled, or packets are waited for that never come, or connections are left idle, or a cluster is
 #: to take in what has become of its objects.
-MEASURED = ("load", "objects", "crossing", "answers", "services", "slowness", "lost")
+MEASURED = ("load", "objects", "coredns", "crossing", "answers", "services", "slowness", "lost")
 ASKED_FOR = {
     "network": ("--k8snet-conntrack-burst=600",),
     "load": ("--k8snet-udp=5mbit",),

@@ -10,7 +10,8 @@ from pytest_k8snet.lab.faults.polling import wait_until
 #: A set that kube-proxy makes in ipvs mode, and that nothing refers to while no Service of type LoadBalancer names sources.
 SET = "KUBE-LOAD-BALANCER-SOURCE-CIDR"
 
-#: How long a change waits for a sync, in seconds: 0 when none does. Each address family has its own series.
+#: How long syncs have failed while a change waits for one, in seconds: 0 when none does. Each address family has its own series. Not how
+#: long the newest change has waited: others keep coming.
 WAITING = """
 import re, time, urllib.request as r
 text = r.urlopen("http://127.0.0.1:10249/metrics", timeout=5).read().decode()
@@ -18,21 +19,19 @@ def last(name):
     found = re.findall(rf"^kubeproxy_sync_proxy_rules_{name}_timestamp_seconds({{.*}})? (\\S+)$", text, re.M)
     return {labels: float(value) for labels, value in found}
 synced = last("last")
-print(max((time.time() - at_s for labels, at_s in last("last_queued").items() if at_s > synced.get(labels, 0)), default=0))
+print(max((time.time() - synced[labels] for labels, at_s in last("last_queued").items() if at_s > synced.get(labels, 0)), default=0))
 """
 WAITS_S = 65  # two sync periods of kube-proxy, and a little
 
-#: It concerns no Service: by itself it leaves the table as it should be.
-CHANGE: dict[str, Any] = {
+#: A Service that is made when syncs fail already: its virtual server is not in the table, whatever else changes or does not.
+NAMED: dict[str, Any] = {"namespace": "default", "name": "k8snet-lab-fault-sync"}
+SERVICE: dict[str, Any] = {"apiVersion": "v1", "kind": "Service", "metadata": NAMED, "spec": {"ports": [{"name": "web", "port": 80}]}}
+ENDPOINTS: dict[str, Any] = {
     "apiVersion": "discovery.k8s.io/v1",
     "kind": "EndpointSlice",
-    "metadata": {
-        "namespace": "default",
-        "name": "k8snet-lab-fault-sync",
-        "labels": {"kubernetes.io/service-name": "k8snet-lab-fault-sync"},
-    },
+    "metadata": {**NAMED, "labels": {"kubernetes.io/service-name": NAMED["name"]}},
     "addressType": "IPv4",
-    "ports": [{"port": 80}],
+    "ports": [{"name": "web", "port": 80}],
     "endpoints": [{"addresses": ["192.0.2.80"], "conditions": {"ready": True}}],
 }
 
@@ -42,9 +41,10 @@ def _waits_s(lab: FaultyLab, node: FaultyNode) -> float:
 
 
 def _stick(lab: FaultyLab, node: FaultyNode) -> None:
-    """Give the set another type, which kube-proxy does not take, and change something."""
+    """Give the set another type, which kube-proxy does not take, and make a Service."""
     lab.run(node.name, ["ipset", "restore"], stdin=f"destroy {SET}\ncreate {SET} hash:ip\n")  # at once: else it makes its own again
-    lab.apply_object(CHANGE)
+    lab.apply_object(SERVICE)
+    lab.apply_object(ENDPOINTS)
     wait_until(
         lambda: _waits_s(lab, node) > WAITS_S,
         f"a change to wait {WAITS_S} s for kube-proxy on {node.name}",
@@ -55,7 +55,8 @@ def _stick(lab: FaultyLab, node: FaultyNode) -> None:
 
 def _release(lab: FaultyLab, node: FaultyNode) -> None:
     lab.run(node.name, ["ipset", "destroy", SET])
-    lab.delete_object(CHANGE)
+    lab.delete_object(ENDPOINTS)
+    lab.delete_object(SERVICE)
     wait_until(
         lambda: _waits_s(lab, node) == 0,
         f"kube-proxy on {node.name} to bring changes into the kernel again",
@@ -67,8 +68,8 @@ FAULTS = (
     Fault(
         "proxy-syncs-fail",
         area="proxy",
-        summary=f"the ipset {SET} has another type, as an older tool left it: kube-proxy runs, and none of its syncs succeeds "
-        "(the last seen where endpoints change meanwhile, as by coredns-unready on the same node just before)",
+        summary=f"the ipset {SET} has another type, as an older tool left it: kube-proxy runs, and none of its syncs succeeds, "
+        "and a Service that is made then is not in its table",
         turns=(Turns("NET-PROXY-008"), Turns("NET-PROXY-006")),
         apply=_stick,
         revert=_release,
