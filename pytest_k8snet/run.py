@@ -85,6 +85,8 @@ class RunInfo:
     nodes: tuple[str, ...]
     pairs: tuple[str, ...]
     load_pairs: tuple[str, ...]
+    has_check: Callable[[str], bool]
+    """Whether a check is going to be judged in this run."""
 
 
 class Documents(Mapping[str, Document]):
@@ -147,6 +149,7 @@ class Run:
         self._facts: Latest[NodeFacts] = Latest(KEPT)
         self._read: defaultdict[str, Latest[Document]] = defaultdict(lambda: Latest(KEPT))  # by kind
         self._early: list[threading.Thread] = []
+        self._checks: set[str] = set()  # once they are collected
         self._settled: Deadline | None = None  # from the first measurement on
         self._stopped = threading.Event()
 
@@ -214,7 +217,7 @@ class Run:
     def info(self) -> RunInfo:
         """What checks may know."""
         plan = self.plan
-        return RunInfo(self.id, self.folder.path, self.settings, plan.nodes, plan.pairs, plan.load_pairs)
+        return RunInfo(self.id, self.folder.path, self.settings, plan.nodes, plan.pairs, plan.load_pairs, self._has_check)
 
     @property
     def probes(self) -> Mapping[str, Probe]:
@@ -518,6 +521,10 @@ class Run:
             yield document
         if problem is not None:
             raise MeasurementError(problem)
+
+    def _has_check(self, check_id: str) -> bool:
+        self._checks = self._checks or self._collected_checks()
+        return check_id in self._checks
 
     def _collected_checks(self) -> set[str]:
         return {case.id for case in self._read_collection().cases.values()}

@@ -21,7 +21,8 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         bridge or veth) or another physical device; where other nodes' pods have routes, not the default route alone. vxlan,
         ipip, geneve, wireguard: a device of that kind. Calico's CrossSubnet and flannel's DirectRouting: none to nodes whose
         InternalIP is in a subnet of the node's uplink, that kind to all others. Behind a gateway
-        device (cilium_host, antrea-gw0, ovn-k8s-mp0, OVS) routes tell nothing: inconclusive. So is a route that is not as
+        device (cilium_host, antrea-gw0, ovn-k8s-mp0, OVS) routes tell nothing: inconclusive, or skipped where the run has
+        the packets judged (NET-ENCAP-004, from level probe on). Inconclusive is a route that is not as
         expected to a node of which no running pod was found. Ready Linux nodes of the run count.
     Fix
         Calico: ipipMode and vxlanMode of the IPPool. Flannel: Backend.Type and DirectRouting. Cilium: routing-mode. Then
@@ -31,4 +32,5 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
     """
     peers = encapsulation.peers_of(cluster, node.name, k8snet_run.nodes)
     addresses = {other.name: other.addresses for other in cluster.nodes}
-    verdict(encapsulation.routes_to_peers(node.facts, expect.encapsulation, peers, addresses))
+    witnessed = k8snet_run.has_check(encapsulation.ON_THE_WIRE)
+    verdict(encapsulation.routes_to_peers(node.facts, expect.encapsulation, peers, addresses, witnessed=witnessed))

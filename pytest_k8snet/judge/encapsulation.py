@@ -10,8 +10,8 @@ from typing import Any
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import wire
-from pytest_k8snet.judge.model import Judgement, Weight
-from pytest_k8snet.record.facts import NodeFacts, PeerRoutes
+from pytest_k8snet.judge.model import Judgement, Verdict, Weight
+from pytest_k8snet.record.facts import Link, NodeFacts, PeerRoutes
 from pytest_k8snet.record.wire import Crossing, WireRecord
 
 #: Kinds of device (``ip -d link``) that put packets into others.
@@ -46,6 +46,9 @@ STANDING_FOR_PHYSICAL = frozenset({"bond", "team", "vlan", "macvlan", "ipvlan"})
 
 Subnet = IPv4Network | IPv6Network
 
+#: The check of `on_the_wire`.
+ON_THE_WIRE = "NET-ENCAP-004"
+
 _DEFAULT = frozenset({"default", "0.0.0.0/0", "::/0"})
 
 _UNSAID = "nothing says whether pods' traffic should be encapsulated: the CNI claims nothing and no profile gives it"
@@ -61,28 +64,38 @@ def peers_of(cluster: Cluster, name: str, nodes: Collection[str]) -> list[str]:
 
 
 def routes_to_peers(
-    facts: NodeFacts, expect: EncapsulationExpectation, peers: Sequence[str], addresses: Mapping[str, Collection[str]] | None = None
+    facts: NodeFacts,
+    expect: EncapsulationExpectation,
+    peers: Sequence[str],
+    addresses: Mapping[str, Collection[str]] | None = None,
+    *,
+    witnessed: bool = False,
 ) -> Judgement:
     """Judge the device of the kernel's route to a pod of every peer: physical when nothing is to be encapsulated, else the tunnel.
 
     Physical is what has hardware behind it and the uplink to the node's InternalIP, be it a NIC, bond, VLAN, bridge or veth. This tells
-    what kernel-routed CNIs do; behind a CNI's gateway device it is inconclusive. `addresses` are the InternalIPs of nodes: they tell
-    which peers are in the node's subnet where only what leaves that is to be encapsulated.
+    what kernel-routed CNIs do; behind a CNI's gateway device it is inconclusive, and left to the packets where the run has those judged
+    as well (`witnessed`: by `on_the_wire`). `addresses` are the InternalIPs of nodes: they tell which peers are in the node's subnet
+    where only what leaves that is to be encapsulated.
     """
     if expect.kind is None and expect.across is not None:
-        return _across_subnets(facts, expect.across, peers, addresses or {})
+        return _across_subnets(facts, expect.across, peers, addresses or {}, witnessed=witnessed)
     if expect.kind is None:
         return Judgement.skipped(_UNSAID)
     if not peers:
         return Judgement.skipped("there is no other node to have a route to")
     judgement = Judgement(want=f"encapsulation {expect.kind}")
     judgement.evidence["devices"] = dict(Counter(routes.dev or "none" for routes in facts.peer_routes for _ in routes.peers))
+    hidden: dict[str, None] = {}
     unmeasured = set(peers)
     astray = _by_the_default_route_alone(facts, peers) if expect.kind.value == "none" else {}
     for routes in facts.peer_routes:
         concerned = sorted(routes.peers.keys() & set(peers))
         unmeasured.difference_update(concerned)
-        if rest := [peer for peer in concerned if routes.peers[peer] not in astray]:
+        rest = [peer for peer in concerned if routes.peers[peer] not in astray]
+        if rest and witnessed and facts.pod is not None and (gateway := _gateway(facts, routes)) is not None:
+            hidden[f"routes lead to {gateway}, behind which the CNI decides: {ON_THE_WIRE} judges the packets"] = None
+        elif rest:
             _judge(judgement, facts, routes, rest, expect.kind)
     for _, message in sorted(astray.items())[:_TOLD]:
         judgement.check(False, f"{facts.node}: {message}", measured="default route", wanted="a route of its own", command="ip route")
@@ -92,10 +105,23 @@ def routes_to_peers(
         judgement.error(f"{facts.node}: no route to a pod of {peer} was measured{facts.why('peer_routes')}")
     if len(unmeasured) > _TOLD:
         judgement.error(f"{facts.node}: nor one to a pod of {len(unmeasured) - _TOLD} more nodes")
-    return judgement
+    for reason in hidden:
+        judgement.remark(f"{facts.node}: {reason}")
+    return _unless_all_hidden(judgement, [*hidden])
 
 
-def _across_subnets(facts: NodeFacts, across: Wanted[str], peers: Sequence[str], addresses: Mapping[str, Collection[str]]) -> Judgement:
+def _unless_all_hidden(judgement: Judgement, reasons: Sequence[str]) -> Judgement:
+    """Return the judgement; one that does not apply when every route was left to the packets, for these reasons."""
+    if not reasons or judgement.checked or any(finding.weight is not Weight.REMARK for finding in judgement.findings):
+        return judgement
+    skipped = Judgement.skipped("; ".join(reasons))
+    skipped.evidence.update(judgement.evidence)
+    return skipped
+
+
+def _across_subnets(
+    facts: NodeFacts, across: Wanted[str], peers: Sequence[str], addresses: Mapping[str, Collection[str]], *, witnessed: bool
+) -> Judgement:
     """Judge each peer by where it is: within the node's subnet nothing is to be encapsulated, beyond it by the kind of `across`."""
     subnets = subnets_of(facts)
     judgement = Judgement(want=f"encapsulation {across.value} to other subnets, none within one")
@@ -105,14 +131,17 @@ def _across_subnets(facts: NodeFacts, across: Wanted[str], peers: Sequence[str],
             judgement.error(f"{facts.node}: whether {peer} is in the node's subnet is not known: {_unknown(subnets, peer)}")
         else:
             groups[within(subnets, addresses[peer])].append(peer)
+    hidden: dict[str, None] = {}
     wants = {True: Wanted("none", f"within a subnet, {across.origin}"), False: Wanted(across.value, f"across subnets, {across.origin}")}
     for inside, group in groups.items():
         if group:
-            part = routes_to_peers(facts, EncapsulationExpectation(kind=wants[inside]), group)
+            part = routes_to_peers(facts, EncapsulationExpectation(kind=wants[inside]), group, witnessed=witnessed)
+            if part.verdict is Verdict.SKIP:
+                hidden[part.message] = None
             judgement.hold(part.checked)
             judgement.findings += part.findings
             judgement.evidence["devices within the subnet" if inside else "devices across subnets"] = part.evidence["devices"]
-    return judgement if peers else Judgement.skipped("there is no other node to have a route to")
+    return _unless_all_hidden(judgement, [*hidden]) if peers else Judgement.skipped("there is no other node to have a route to")
 
 
 def subnets_of(facts: NodeFacts) -> list[Subnet]:
@@ -268,6 +297,16 @@ def _judge(judgement: Judgement, facts: NodeFacts, routes: PeerRoutes, peers: Se
         judgement.add(told, f"{facts.node}: and the same of {len(peers) - _TOLD} more nodes")
 
 
+def _gateway(facts: NodeFacts, routes: PeerRoutes) -> str | None:
+    """Return the device of these routes behind which a CNI decides by itself, None when it is none."""
+    link = facts.host.link(routes.dev) if routes.dev and routes.error is None else None
+    return _described(link) if link is not None and (link.name in GATEWAYS or link.kind == "openvswitch") else None
+
+
+def _described(link: Link) -> str:
+    return f"{link.name} ({link.kind or 'no virtual device'})"
+
+
 def _way(facts: NodeFacts, routes: PeerRoutes, want: Wanted[str]) -> tuple[Weight | None, str, str]:
     """Return what is to be said of routes that go this way: the words before and after their target. The wanted way has no weight."""
     if routes.error is not None:
@@ -277,8 +316,8 @@ def _way(facts: NodeFacts, routes: PeerRoutes, want: Wanted[str]) -> tuple[Weigh
     link = facts.host.link(routes.dev) if routes.dev else None
     if link is None:
         return Weight.ERROR, "the route to", f" names no known device ({routes.dev})"
-    described = f"{link.name} ({link.kind or 'no virtual device'})"
-    if link.name in GATEWAYS or link.kind == "openvswitch":
+    described = _described(link)
+    if _gateway(facts, routes) is not None:
         rest = f" leads to {described}, behind which the CNI decides; only packets on the wire can tell, want {want}"
         return Weight.INCONCLUSIVE, "the route to", rest
     physical = link.name in facts.physical or link.name == facts.uplink or link.kind in STANDING_FOR_PHYSICAL

@@ -28,8 +28,8 @@ VERSION = version_of("pytest-k8snet")
 # Reds of every kind, on a cluster that is missing a node.
 BROKEN = """
     fake.change_facts("node-2", lambda facts: facts["kube_proxy"].update(mode="iptables"))
-    fake.change_facts("node-2", lambda facts: facts["host"]["links"].append({"ifname": "cilium_host", "mtu": 1500, "flags": ["UP"]}))
-    fake.change_facts("node-2", lambda facts: [route.update(dev="cilium_host") for route in facts["peer_routes"]])
+    fake.change_facts("node-2", lambda facts: facts["host"]["links"].append({"ifname": "elsewhere", "mtu": 1500, "flags": ["UP"]}))
+    fake.change_facts("node-2", lambda facts: [route.update(dev="elsewhere", real_pod=False) for route in facts["peer_routes"]])
     fake.change_facts("node-3", lambda facts: facts["host"]["links"][1].update(mtu=1400))
     fake.change_facts("node-1", lambda facts: facts.update(kernel="6.1 <&> \\x1b[31m"))
     fake.answer("node-1", "ipvs", AccessError("node-1: the stream broke"))

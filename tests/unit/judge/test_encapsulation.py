@@ -488,6 +488,32 @@ def test_a_node_without_address_is_in_no_subnet() -> None:
     assert encapsulation.routes_to_peers(facts(**two_subnets()), ACROSS, [], {}).verdict == "skip"
 
 
+LEFT_TO_PACKETS = "routes lead to cilium_host (veth), behind which the CNI decides: NET-ENCAP-004 judges the packets"
+
+
+def test_what_a_cni_decides_by_itself_is_left_to_the_packets_where_those_are_judged() -> None:
+    everywhere = facts(**all_via("cilium_host", "veth"))
+    judgement = encapsulation.routes_to_peers(everywhere, wants("vxlan"), PEERS, witnessed=True)
+    assert outcome(judgement) == ("skip", LEFT_TO_PACKETS)
+    assert judgement.evidence["devices"] == {"cilium_host": 2}
+    beside = encapsulation.routes_to_peers(facts(**via("cilium_host", "veth")), NATIVE, PEERS, witnessed=True)
+    assert (outcome(beside), told(beside, "remark")) == (("pass", ""), [f"node-1: {LEFT_TO_PACKETS}"])
+    unlike = encapsulation.routes_to_peers(facts(**via("cilium_host", "veth")), wants("vxlan"), PEERS, witnessed=True)
+    assert unlike.verdict == "fail"
+    no_pods = facts(**all_via("cilium_host", "veth"), pod=None)
+    assert encapsulation.routes_to_peers(no_pods, wants("vxlan"), PEERS, witnessed=True).verdict == "inconclusive"
+
+
+def test_between_subnets_as_well() -> None:
+    changes = two_subnets(route("node-2", "cilium_host"), route("node-3", "cilium_host"))
+    changes["host__links"] = [link("eth0"), link("cilium_host", kind="veth")]
+    assert outcome(encapsulation.routes_to_peers(facts(**changes), ACROSS, PEERS, IN_TWO_SUBNETS, witnessed=True)) == (
+        "skip",
+        LEFT_TO_PACKETS,
+    )
+    assert encapsulation.routes_to_peers(facts(**changes), ACROSS, PEERS, IN_TWO_SUBNETS).verdict == "inconclusive"
+
+
 def hidden(kind: str, count: int = 1000, there: int | None = None) -> dict[str, Any]:
     """Return a direction of which nothing but encrypted packets was seen."""
     blind = side({}, unseen=1000, addresses=[])
