@@ -10,8 +10,8 @@ from pytest_k8snet.lab.faults.polling import wait_until
 #: A set that kube-proxy makes in ipvs mode, and that nothing refers to while no Service of type LoadBalancer names sources.
 SET = "KUBE-LOAD-BALANCER-SOURCE-CIDR"
 
-#: How long syncs have failed while a change waits for one, in seconds: 0 when none does. Each address family has its own series. Not how
-#: long the newest change has waited: others keep coming.
+#: How long syncs have failed while a change waits for one, in seconds: 0 when none does. Each address family has its own series, a new
+#: kube-proxy not yet of both. Not how long the newest change has waited: others keep coming.
 WAITING = """
 import re, time, urllib.request as r
 text = r.urlopen("http://127.0.0.1:10249/metrics", timeout=5).read().decode()
@@ -19,7 +19,8 @@ def last(name):
     found = re.findall(rf"^kubeproxy_sync_proxy_rules_{name}_timestamp_seconds({{.*}})? (\\S+)$", text, re.M)
     return {labels: float(value) for labels, value in found}
 synced = last("last")
-print(max((time.time() - synced[labels] for labels, at_s in last("last_queued").items() if at_s > synced.get(labels, 0)), default=0))
+queued = last("last_queued")
+print(max((time.time() - at_s for labels, at_s in synced.items() if queued.get(labels, 0) > at_s), default=0))
 """
 WAITS_S = 65  # two sync periods of kube-proxy, and a little
 
