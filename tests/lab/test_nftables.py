@@ -16,7 +16,7 @@ from tests.lab.suite import NOTHING_TO_JUDGE, Lab, running_lab, turned_on
 PROFILES = tuple(f"--k8snet-profile={name}" for name in ("lab", "nftables", "native", "tuned-node"))
 READ = "--k8snet-level=read"
 pytestmark = pytest.mark.part("nftables")
-TOGETHER = {"nft-iptables-left-over": "node-1", "nft-service-lost": "node-2"}
+TOGETHER = {"nft-iptables-left-over": "node-1", "nft-service-lost": "node-2", "iptables-both-back-ends": "node-2"}
 
 
 @pytest.fixture(scope="module")

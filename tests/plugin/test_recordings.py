@@ -82,10 +82,9 @@ NEVER_GREEN = {
     "NET-REACH-006": "Services of a lab have addresses of load balancers only where a fault gives them some",
     "NET-SERVICE-008": "thousands of Services take minutes to make: benchmarks do",
 }
-#: Checks that are green only on nodes beside broken ones: of what is measured when it is asked for, and of a mode that was recorded so.
+#: Checks that are green only on nodes beside broken ones: of what is measured when it is asked for.
 BESIDE_A_FAULT = {
     "NET-CONNTRACK-004": "ipvs-faults-network",
-    "NET-PROXY-009": "nftables-faults-1",
     "NET-SERVICE-009": "ipvs-faults-services",
     "NET-THROUGHPUT-005": "ipvs-faults-load",
 }

@@ -31,6 +31,21 @@ _FIND = """
 rm -f /run/k8snet-lost.nft
 """
 
+#: What kubelets before 1.28 made, by whichever iptables their node had: empty here, and packets pass it. An iptables that is "nft" shows
+#: none of what "legacy" holds.
+_BOTH = """
+for back_end in nft legacy; do
+    iptables-$back_end -w -t nat -N KUBE-POSTROUTING
+    iptables-$back_end -w -t nat -A POSTROUTING -j KUBE-POSTROUTING
+done
+"""
+_NEITHER = """
+for back_end in nft legacy; do
+    iptables-$back_end -w -t nat -D POSTROUTING -j KUBE-POSTROUTING
+    iptables-$back_end -w -t nat -X KUBE-POSTROUTING
+done
+"""
+
 
 def _run(script: str) -> Any:
     def act(lab: FaultyLab, node: FaultyNode) -> None:
@@ -56,6 +71,15 @@ FAULTS = (
         turns=(Turns("NET-PROXY-009"),),
         apply=_run(_LOSE),
         revert=_run(_FIND),
+        proxy_modes=("nftables",),
+    ),
+    Fault(
+        "iptables-both-back-ends",
+        area="control plane",
+        summary="a kubelet's chain is in force in both iptables back ends, as on a node that was given another iptables without a restart",
+        turns=(Turns("NET-CONTROL-006"),),
+        apply=_run(_BOTH),
+        revert=_run(_NEITHER),
         proxy_modes=("nftables",),
     ),
 )
