@@ -13,8 +13,8 @@ def test_ranges(cluster, verdict):
         A Service with the address of a pod takes its connections, a node within the pods' range is reached from no pod: it
         shows for single addresses, months after the cluster was made.
     How it is measured
-        Nodes' addresses and pod ranges, ServiceCIDR objects, flags of the control plane's static pods, Flannel's, Calico's and
-        Cilium's ranges, from the API.
+        Nodes' addresses and pod ranges, ServiceCIDR objects, flags of the control plane's static pods and of k3s' servers
+        (an annotation of nodes), Flannel's, Calico's and Cilium's ranges, from the API.
     Expected
         Services' ranges overlap no pods' range, no node's pod range another's, and no node's address is in either. Skipped
         where no object tells two of them.

@@ -16,8 +16,9 @@ def test_stale_routes(node, cluster, verdict):
         The first 100 routes of the node's main table, beside nodes' addresses and pod ranges from the API.
     Expected
         A route within the pods' range is for the pod range of a node; under CNIs with ranges of their own (Calico) its gateway
-        on the uplink is a node. Where no object tells the pods' range (k3s), routes that have a node's size, a device that leads
-        to other nodes' pods, and are amid nodes' ranges or of an overlay; skipped under CNIs with ranges of their own.
+        on the uplink is a node. Where no object tells the pods' range (k3s with its own), routes that have a node's size, a
+        device that leads to other nodes' pods, and are amid nodes' ranges or of an overlay; skipped under CNIs with ranges of
+        their own.
     Fix
         Restart the CNI's pod on the node; `ip route del` what is left then.
     References

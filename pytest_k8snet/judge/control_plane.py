@@ -194,7 +194,7 @@ def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
 
 
 def _shaped_like(facts: NodeFacts, of_nodes: Sequence[Network]) -> Callable[[Network, Route], bool]:
-    """Return what takes a route for one to a node's pods where no object tells the pods' range (k3s), and never another one.
+    """Return what takes a route for one to a node's pods where no object tells the pods' range (k3s with its own), and never another one.
 
     It is of a node's size, by a device that leads to other nodes' pods, and amid nodes' ranges. Or it is outside of them, by such a device
     that is not the uplink, to a gateway within the route's own range: no router is reached so, but what overlays have at the other end of

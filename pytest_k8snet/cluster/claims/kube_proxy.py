@@ -6,13 +6,11 @@ which kube-proxy is no pod at all.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_k8snet.cluster.claims.objects import Found, Objects
-from pytest_k8snet.cluster.claims.parsing import containers, flags, is_true, name_of, read_yaml, section, words
+from pytest_k8snet.cluster.claims.parsing import NODE_ARGUMENTS, arguments, containers, flags, is_true, name_of, read_yaml, section, words
 
 KUBEADM = ("kube-system", "kube-proxy")  # kind and Talos too
 EKS = ("kube-system", "kube-proxy-config")
@@ -21,7 +19,6 @@ OPENSHIFT = ("openshift-kube-proxy", "proxy-config")
 CONFIGURATIONS = {KUBEADM: "config.conf", EKS: "config", OPENSHIFT: "kube-proxy-config.yaml"}
 
 MODES = ("iptables", "ipvs", "nftables")
-NODE_ARGUMENTS = ("k3s.io/node-args", "rke2.io/node-args")  # annotations of nodes: JSON lists
 
 
 def read(objects: Objects, found: Found) -> None:
@@ -72,7 +69,7 @@ def _from_k3s(nodes: Sequence[Mapping[str, Any]], found: Found) -> bool:
     read_: list[tuple[str, Mapping[str, str]]] = []
     for item in nodes:
         annotations = item["metadata"].get("annotations") or {}
-        given = list(_arguments(annotations.get(NODE_ARGUMENTS[0])))
+        given = list(arguments(annotations.get(NODE_ARGUMENTS[0])))
         if not given:
             continue
         source = f"Node {item['metadata']['name']} {NODE_ARGUMENTS[0]}"
@@ -82,21 +79,6 @@ def _from_k3s(nodes: Sequence[Mapping[str, Any]], found: Found) -> bool:
         read_.append((source, dict(value.lstrip("-").split("=", 1) for name, value in given if name == "kube-proxy-arg" and "=" in value)))
     _of_equal_flags(read_, found)
     return bool(read_)
-
-
-def _arguments(text: str | None) -> Iterator[tuple[str, str]]:
-    """Yield name and value of the arguments in a node's annotation."""
-    try:
-        given = json.loads(text or "[]")
-    except ValueError:
-        return
-    line = [str(word) for word in given] if isinstance(given, list) else []
-    for word, after in pairwise([*line, "--"]):
-        name, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("-"):
-            yield name, value if equals else "true" if after.startswith("-") else after
-        elif word == line[0]:
-            yield "role", word  # server, agent: there is something to read
 
 
 def _of_equal_flags(read_: Sequence[tuple[str, Mapping[str, str]]], found: Found) -> None:

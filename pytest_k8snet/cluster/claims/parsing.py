@@ -11,6 +11,9 @@ import yaml
 
 from pytest_k8snet.errors import ClusterError
 
+#: Annotations of nodes in which k3s and RKE2 note the arguments of their server or agent, those of configuration files included.
+NODE_ARGUMENTS = ("k3s.io/node-args", "rke2.io/node-args")
+
 
 def read_json(text: str, source: str) -> dict[str, Any]:
     """Return the JSON object in a text; raise `ClusterError` when there is none."""
@@ -111,3 +114,18 @@ def _flags(line: Sequence[str]) -> Iterator[tuple[str, str]]:
 def is_true(value: object) -> bool:
     """Whether a setting that is kept as a text is on."""
     return str(value).lower() in ("true", "1")
+
+
+def arguments(text: str | None) -> Iterator[tuple[str, str]]:
+    """Yield name and value of the arguments in a node's annotation, in their order; nothing where it is no JSON list."""
+    try:
+        given = json.loads(text or "[]")
+    except ValueError:
+        return
+    line = [str(word) for word in given] if isinstance(given, list) else []
+    for word, after in pairwise([*line, "--"]):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-"):
+            yield name, value if equals else "true" if after.startswith("-") else after
+        elif word == line[0]:
+            yield "role", word  # server, agent: there is something to read

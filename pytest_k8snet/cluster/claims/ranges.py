@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pytest_k8snet.cluster.claims import calico, cilium, flannel
 from pytest_k8snet.cluster.claims.objects import Objects, Resource
-from pytest_k8snet.cluster.claims.parsing import containers, flags, name_of, read_json, section, words
+from pytest_k8snet.cluster.claims.parsing import NODE_ARGUMENTS, arguments, containers, flags, name_of, read_json, section, words
 from pytest_k8snet.cluster.ranges import Network, Range
 from pytest_k8snet.errors import ClusterError
 
@@ -14,6 +14,8 @@ SERVICE_CIDR = Resource("ServiceCIDR", "servicecidrs", (("networking.k8s.io", "v
 
 #: Flags of the control plane's static pods (kubeadm): what the range is for.
 _FLAGS = (("cluster-cidr", "pods"), ("service-cluster-ip-range", "services"))
+#: Those of the servers of k3s and RKE2 (pkg/cli/cmds/server.go). What they take without them is told by nothing.
+_NODE_FLAGS = {"cluster-cidr": "pods", "service-cidr": "services"}
 
 
 def read_ranges(objects: Objects) -> tuple[Range, ...]:
@@ -38,6 +40,11 @@ def _told(objects: Objects) -> Iterator[Range]:
                 for flag, use in _FLAGS:
                     for cidr in filter(None, given.get(flag, "").split(",")):
                         yield Range(use, cidr, f"pod {name_of(pod)} --{flag}")
+    for item in objects.nodes:
+        for annotation in NODE_ARGUMENTS:
+            for flag, value in arguments((item["metadata"].get("annotations") or {}).get(annotation)):
+                for cidr in filter(None, value.split(",") if flag in _NODE_FLAGS else ()):
+                    yield Range(_NODE_FLAGS[flag], cidr, f"Node {item['metadata']['name']} {annotation} --{flag}")
     for source, data in objects.maps(*flannel.CONFIG_MAPS):
         try:
             network = read_json(data.get("net-conf.json", "{}"), source)

@@ -34,6 +34,25 @@ def test_ranges_of_kubeadm() -> None:
     )
 
 
+def test_ranges_of_k3s_and_rke2() -> None:
+    def node(name: str, annotation: str, given: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "annotations": {annotation: given}}}
+
+    nodes = [
+        node("s1", "k3s.io/node-args", '["server", "--cluster-cidr", "10.42.0.0/16,fd00:42::/56", "--service-cidr=10.43.0.0/16"]'),
+        node("s2", "rke2.io/node-args", '["server", "--cluster-cidr", "10.44.0.0/16", "--cluster-cidr", "no range"]'),
+        node("a1", "k3s.io/node-args", '["agent"]'),
+        node("a2", "k3s.io/node-args", "no JSON"),
+        {"metadata": {"name": "a3"}},
+    ]
+    assert read_ranges(Objects(nodes=nodes)) == (
+        Range("pods", "10.42.0.0/16", "Node s1 k3s.io/node-args --cluster-cidr"),
+        Range("pods", "fd00:42::/56", "Node s1 k3s.io/node-args --cluster-cidr"),
+        Range("services", "10.43.0.0/16", "Node s1 k3s.io/node-args --service-cidr"),
+        Range("pods", "10.44.0.0/16", "Node s2 rke2.io/node-args --cluster-cidr"),
+    )
+
+
 def test_ranges_of_objects_of_their_own() -> None:
     objects = Objects(
         custom={
