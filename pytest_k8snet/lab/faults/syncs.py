@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
@@ -10,19 +11,14 @@ from pytest_k8snet.lab.faults.polling import wait_until
 #: A set that kube-proxy makes in ipvs mode, and that nothing refers to while no Service of type LoadBalancer names sources.
 SET = "KUBE-LOAD-BALANCER-SOURCE-CIDR"
 
-#: How long syncs have failed while a change waits for one, in seconds: 0 when none does. Each address family has its own series, a new
-#: kube-proxy not yet of both. Not how long the newest change has waited: others keep coming.
-WAITING = """
-import re, time, urllib.request as r
-text = r.urlopen("http://127.0.0.1:10249/metrics", timeout=5).read().decode()
-def last(name):
-    found = re.findall(rf"^kubeproxy_sync_proxy_rules_{name}_timestamp_seconds({{.*}})? (\\S+)$", text, re.M)
-    return {labels: float(value) for labels, value in found}
-synced = last("last")
-queued = last("last_queued")
-print(max((time.time() - at_s for labels, at_s in synced.items() if queued.get(labels, 0) > at_s), default=0))
+#: What kube-proxy says of itself: 503 when a change has waited for two sync periods, however many came after it, 200 once all are in.
+LIVEZ = """
+import urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://127.0.0.1:10256/livez", timeout=5).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
 """
-WAITS_S = 65  # two sync periods of kube-proxy, and a little
 
 #: A Service that is made when syncs fail already: its virtual server is not in the table, whatever else changes or does not.
 NAMED: dict[str, Any] = {"namespace": "default", "name": "k8snet-lab-fault-sync"}
@@ -37,8 +33,8 @@ ENDPOINTS: dict[str, Any] = {
 }
 
 
-def _waits_s(lab: FaultyLab, node: FaultyNode) -> float:
-    return float(lab.run(node.name, ["python3", "-c", WAITING]).stdout)
+def _livez(lab: FaultyLab, node: FaultyNode) -> int:
+    return int(lab.run(node.name, ["python3", "-c", LIVEZ]).stdout)
 
 
 def _stick(lab: FaultyLab, node: FaultyNode) -> None:
@@ -47,8 +43,8 @@ def _stick(lab: FaultyLab, node: FaultyNode) -> None:
     lab.apply_object(SERVICE)
     lab.apply_object(ENDPOINTS)
     wait_until(
-        lambda: _waits_s(lab, node) > WAITS_S,
-        f"a change to wait {WAITS_S} s for kube-proxy on {node.name}",
+        lambda: _livez(lab, node) == HTTPStatus.SERVICE_UNAVAILABLE,
+        f"kube-proxy on {node.name} to say that changes wait",
         timeout_s=120,
         interval_s=2,
     )
@@ -59,7 +55,7 @@ def _release(lab: FaultyLab, node: FaultyNode) -> None:
     lab.delete_object(ENDPOINTS)
     lab.delete_object(SERVICE)
     wait_until(
-        lambda: _waits_s(lab, node) == 0,
+        lambda: _livez(lab, node) == HTTPStatus.OK,
         f"kube-proxy on {node.name} to bring changes into the kernel again",
         interval_s=2,
     )
