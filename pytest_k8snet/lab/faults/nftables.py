@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         "iptables-both-back-ends",
-        area="control plane",
+        area="control_plane",
         summary="a kubelet's chain is in force in both iptables back ends, as on a node that was given another iptables without a restart",
         turns=(Turns("NET-CONTROL-006"),),
         apply=_run(_BOTH),
