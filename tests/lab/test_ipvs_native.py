@@ -62,6 +62,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "pod-mtu-former": "node-1",
         "pod-dns-former": "node-2",
         "neighbour-table-small": "node-2",
+        "uplink-forwarding-off": "node-2",
         "proxy-syncs-fail": "node-3",
     },
     "coredns": {"corefile-loop": "node-2", "coredns-unready": "node-3"},

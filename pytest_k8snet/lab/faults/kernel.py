@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_k8snet.lab.faults.model import ANY_PROXY_MODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_NETWORK, ANY_PROXY_MODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.plugins import read_plugins, write_plugins
 from pytest_k8snet.lab.node_files import UPLINK
+from pytest_k8snet.lab.settings import CILIUM
 
 TUNING = "k8snetOriginalTuning"
 LATER_FILE = "/etc/sysctl.d/99-k8snet-fault.conf"
+
+_FORWARDING = f"net.ipv4.conf.{UPLINK}.forwarding"
 
 Action = Callable[[FaultyLab, FaultyNode], None]
 
@@ -96,6 +99,16 @@ FAULTS = (
         apply=sysctl("net.netfilter.nf_conntrack_max=16384"),
         revert=_as_tuned,
         proxy_modes=tuple(mode for mode in ANY_PROXY_MODE if mode != "none"),
+    ),
+    Fault(
+        "uplink-forwarding-off",
+        area="kernel",
+        summary="the uplink forwards nothing that comes in by it, as a hardening run leaves it; ip_forward is 1, and so no CNI plugin "
+        "mends it",
+        turns=(Turns("NET-KERNEL-006"),),
+        apply=sysctl(f"{_FORWARDING}=0"),
+        revert=sysctl(f"{_FORWARDING}=1"),
+        networks=tuple(network for network in ANY_NETWORK if network not in CILIUM),  # whose programs do not ask
     ),
     Fault(
         "qdisc-replaced",

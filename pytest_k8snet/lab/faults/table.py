@@ -114,7 +114,6 @@ WITHOUT_FAULT = {
     "NET-DNS-007": "its list of domains is the usual one, whatever a kubelet writes (NET-DNS-008 judges that); a server that fails for one "
     "of them alone is no fault of a network",
     "NET-INGRESS-003": "what it finds is advice: it never fails",
-    "NET-KERNEL-006": "the CNI's bridge plugin turns forwarding on again with the next pod that it makes, a probe pod included",
     "NET-LATENCY-002": "the lab has no point outside of it that a profile could name",
     "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
     "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
