@@ -264,7 +264,9 @@ def _tracked(judgement: Judgement, node: str, found: Opened, table: Table | None
         judgement.remark(f"{node}: connections are not tracked on this node: only what became of the connections is judged")
         return
     judgement.evidence["table"] = {"max": table.max, "before": table.before, "peak": table.peak, "after": table.after}
-    if table.peak - table.before < found.opened / 2 and table.peak < table.max:
+    # Where the table empties meanwhile, of what others left, what is added tells; else both ends do, which others' new entries sway less.
+    grown = table.grown if table.after < table.before and table.grown is not None else table.peak - table.before
+    if grown < found.opened / 2 and table.peak < table.max:
         judgement.inconclusive(
             f"{node}: {found.opened} connections were opened, and the entries of the connection table only grew from {table.before} to "
             f"{table.peak}: the node does not track them (eBPF, notrack), and its counters say nothing of them",

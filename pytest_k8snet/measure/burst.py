@@ -90,7 +90,13 @@ def _burst(context: MeasureContext, node: str, address: str) -> dict[str, Any]:
             after_table = host.request("burst.end", {"number": table["number"]}, timeout_s=REQUEST_S)
     return {
         "opened": opened,
-        "table": {"max": table["max"], "before": table["count"], "peak": after_table["peak"], "after": after_table["count"]},
+        "table": {
+            "max": table["max"],
+            "before": table["count"],
+            "peak": after_table["peak"],
+            "after": after_table["count"],
+            "grown": after_table["grown"],
+        },
         "before": before,
         "after": host.request("activity", uplink, timeout_s=REQUEST_S),
         "again": _again(context, node, address, opened["range"]),

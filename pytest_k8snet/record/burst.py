@@ -17,6 +17,7 @@ class Table:
     before: int
     peak: int
     after: int
+    grown: int | None = None  # by how much in all, while others' entries may have gone; None: not told by the version that measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,4 +25,4 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
         return {"held": most, "over": "EADDRNOTAVAIL", "reused": most, "failed": {}, "timestamps": True, **sysctls}
     table = fake.answered(node, "host", "facts", {})["conntrack"]
     count = None if table["max"] is None else table["count"] + fake.kept.get(sent, 0)
-    return {"number": 1, "count": count, "max": table["max"]} if op == "burst.begin" else {"peak": count, "count": count}
+    return {"number": 1, "count": count, "max": table["max"]} if op == "burst.begin" else {"peak": count, "count": count, "grown": 0}

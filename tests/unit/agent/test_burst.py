@@ -89,14 +89,25 @@ def test_the_entries_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = burst.WATCHES[began["number"]]
     while watch.peak != 900:
         assert watch.thread.is_alive()
-    assert burst.end({"number": began["number"]}) == {"peak": 900, "count": 300}
+    assert burst.end({"number": began["number"]}) == {"peak": 900, "count": 300, "grown": 800}
+
+
+def test_what_expires_meanwhile_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([2093, *([1900, 2172] * 3), 1610])
+    monkeypatch.setattr(burst, "conntrack", lambda: {"count": next(counts, 1610), "max": 131072, "buckets": 1})
+    monkeypatch.setattr(burst, "EVERY_S", 0.001)
+    began = burst.begin({"max_s": 30})
+    watch = burst.WATCHES[began["number"]]
+    while watch.last != 1610:
+        assert watch.thread.is_alive()
+    assert burst.end({"number": began["number"]}) == {"peak": 2172, "count": 1610, "grown": 3 * 272}
 
 
 def test_connections_are_not_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(burst, "conntrack", lambda: {"count": None, "max": None, "buckets": None})
     began = burst.begin({"max_s": 30})
     assert (began["count"], began["max"]) == (None, None)
-    assert burst.end({"number": began["number"]}) == {"peak": None, "count": None}
+    assert burst.end({"number": began["number"]}) == {"peak": None, "count": None, "grown": None}
 
 
 def again(port: int, most: int) -> dict[str, Any]:

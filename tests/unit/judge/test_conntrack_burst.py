@@ -114,6 +114,14 @@ def test_the_node_does_not_track_them() -> None:
         "track them (eBPF, notrack), and its counters say nothing of them (sysctl net.netfilter.nf_conntrack_count)"
     )
     assert outcome(judged(replace(FOUND, table=replace(TABLE, peak=350)))) == ("inconclusive", words)
+    busy = replace(TABLE, peak=350, after=340, grown=3000)
+    assert outcome(judged(replace(FOUND, table=busy)))[0] == "inconclusive", "others' new entries are not its own"
+
+
+def test_entries_of_others_that_expire_meanwhile_hide_nothing() -> None:
+    emptying = Table(max=131072, before=5093, peak=5172, after=4610, grown=1800)
+    assert outcome(judged(replace(FOUND, table=emptying))) == ("pass", "")
+    assert outcome(judged(replace(FOUND, table=replace(emptying, grown=900))))[0] == "inconclusive"
 
 
 def test_there_is_no_table() -> None:

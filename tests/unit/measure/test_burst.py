@@ -61,7 +61,7 @@ def test_every_pod_connects_to_the_next_one() -> None:
     found = records["node-1"].found
     assert found is not None
     assert (found.opened.tried, found.opened.opened, found.opened.ports, found.opened.range) == (600, 600, (20000, 20600), (1024, 65535))
-    assert found.table == Table(max=131072, before=120, peak=720, after=720)
+    assert found.table == Table(max=131072, before=120, peak=720, after=720, grown=0)
     assert isinstance(found.again, Again)
     assert (found.again.held, found.again.reused, found.again.over, found.again.waited_s) == (16, 16, "EADDRNOTAVAIL", 2.5)
     own = [given for pod, given in ranges if pod == "k8snet-1/probe-node-1"]
