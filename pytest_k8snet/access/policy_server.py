@@ -107,7 +107,7 @@ def serve(
                 if sock in datagrams:
                     data, peer = sock.recvfrom(MOST_BYTES)
                     if data.startswith(b"{"):
-                        continue  # an answer, sent here in another's name: answered, it would go to and fro between two servers
+                        continue  # an answer, sent here in another's name: answered, it would go back and forth between two servers
                     sock.sendto(line(name, peer, token=data.split(b"\n", 1)[0][:100].decode("ascii", "replace")), peer)
                     continue
                 connection, peer = sock.accept()

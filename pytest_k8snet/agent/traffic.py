@@ -135,7 +135,7 @@ class Server(InThread):
         elif sock in self._datagrams:
             data, ancillary, _, peer = sock.recvmsg(65536, 256)
             if data.startswith(b"{"):
-                return  # an answer, sent here in another's name: answered, it would go to and fro between two servers
+                return  # an answer, sent here in another's name: answered, it would go back and forth between two servers
             token = data.split(b"\n", 1)[0][:100].decode("ascii", "replace")
             line = json.dumps({"name": self._name, "peer": list(peer[:2]), "token": token}) + "\n"
             sock.sendmsg([line.encode()], [item for item in map(answered_from, ancillary) if item is not None], 0, peer)

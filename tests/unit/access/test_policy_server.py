@@ -59,7 +59,7 @@ def test_datagrams_are_answered_as_well(ports: tuple[int, int]) -> None:
 
 
 def test_an_answer_is_not_answered(ports: tuple[int, int]) -> None:
-    """Sent in another server's name it would go to and fro between the two."""
+    """Sent in another server's name it would go back and forth between the two."""
     wait_for(ports[-1])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("127.0.0.1", ports[0]))

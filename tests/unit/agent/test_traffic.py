@@ -46,7 +46,7 @@ def test_servers_tell_who_they_are_and_whom_they_see(server: dict[str, Any], pro
 
 
 def test_an_answer_is_not_answered(server: dict[str, Any]) -> None:
-    """Sent in another server's name it would go to and fro between the two."""
+    """Sent in another server's name it would go back and forth between the two."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("127.0.0.1", server["port"]))
         sock.settimeout(5)
