@@ -236,13 +236,13 @@ def spread(record: BalanceRecord, facts: NodeFacts, cluster: Cluster) -> Judgeme
     shares = {node: found.shares[node] for node in record.endpoints}
     if not found.answered and (why := nobody_serves(facts, cluster)) is not None:
         return Judgement.skipped(why)
+    if record.node in record.not_serving:
+        return _nothing(record, _no_choice(record))
     if len(record.endpoints) < 2:
         return Judgement.skipped(_no_choice(record))
     promise, least, most = _promise(found, len(shares))
     judgement = Judgement(want=promise)
     judgement.evidence |= {"connections to": found.what, "answered by": dict(shares)}
-    if record.node in record.not_serving:
-        return _nothing(record, promise)
     if found.unanswered and record.not_serving:
         judgement.inconclusive(
             f"{record.node}: {found.what}: {found.unanswered} of the node's pod were not answered, and that may be those to an endpoint "
