@@ -34,7 +34,7 @@ import time
 from pytest_k8snet.agent.agent import (
     ANY_ERROR,
     Failed,
-    client_socket,
+    connect_to,
     conntrack_counters,
     device_counters,
     find_uplink,
@@ -424,22 +424,18 @@ class Stream:
 
 def converse(item: Mapping[str, Any], mark: bytes) -> dict[str, Any]:
     """Send bytes over one connection and wait until the other side has closed it."""
-    size, address = int(item["bytes"]), item["address"]
+    size = int(item["bytes"])
     answer: dict[str, Any] = {"sent": 0, "error": None, "mss": None}
-    sock = client_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    sock.settimeout(6.0)
     try:
-        sock.connect((address, int(item["port"])))
-        answer["mss"] = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-        sock.sendall(mark * (size // len(mark)))
-        answer["sent"] = size // len(mark) * len(mark)
-        sock.shutdown(socket.SHUT_WR)
-        while sock.recv(4096):
-            pass
+        with connect_to(item["address"], int(item["port"]), 6.0) as sock:
+            answer["mss"] = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+            sock.sendall(mark * (size // len(mark)))
+            answer["sent"] = size // len(mark) * len(mark)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
     except OSError as error:
         answer["error"] = error.strerror or str(error)
-    finally:
-        sock.close()
     return answer
 
 

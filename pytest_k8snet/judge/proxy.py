@@ -183,7 +183,8 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
     told = "; ".join(f"{name} {value:.0f}" for name, value in sorted(failures.items()))
     last = f"the last sync is {at_s - synced:.0f} s ago" if synced else "it has never synced"
     waiting_s = at_s - queued if queued > synced else 0.0
-    unwell = facts.kube_proxy.livez == _UNAVAILABLE and waiting_s <= 2 * facts.kube_proxy.sync_period_s
+    late = waiting_s > 2 * facts.kube_proxy.sync_period_s
+    unwell = facts.kube_proxy.livez == _UNAVAILABLE and not late
     judgement.check(
         not unwell,
         f"{facts.node}: kube-proxy says itself that changes wait for longer than two sync periods to be brought into the kernel "
@@ -191,13 +192,13 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
         command=_READ_LIVEZ,
     )
     judgement.check(
-        waiting_s <= 2 * facts.kube_proxy.sync_period_s,
+        not late,
         f"{facts.node}: a change has waited {waiting_s:.0f} s for kube-proxy to bring it into the kernel, want at most two sync periods "
         f"({2 * facts.kube_proxy.sync_period_s:.0f} s); {last}" + (f", failures since its start: {told}" if told else ""),
         measured=f"{waiting_s:.0f} s",
         command=_READ_METRICS,
     )
-    if told and not unwell and waiting_s <= 2 * facts.kube_proxy.sync_period_s:
+    if told and not unwell and not late:
         judgement.remark(
             f"{facts.node}: syncs of kube-proxy have failed since its start, and succeeded since: {told}", command=_READ_METRICS
         )

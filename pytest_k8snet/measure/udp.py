@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import Agent, run
+from pytest_k8snet.agent.wire import named_counters
 from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import AccessError, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of
@@ -82,11 +83,10 @@ def _overflows(receiver: Agent) -> int:
 
 def read_overflows(text: str) -> int:
     """Return the sum of UDP's RcvbufErrors of both families in the text of /proc/net/snmp and snmp6."""
-    lines = [line.split() for line in text.splitlines()]
-    names, *values = [words for words in lines if words[:1] == ["Udp:"]] or [[]]
-    of_first = dict(zip(names, values[0], strict=False)) if values else {}
-    of_second = {words[0]: words[1] for words in lines if len(words) == 2}
-    return int(of_first.get("RcvbufErrors", 0)) + int(of_second.get("Udp6RcvbufErrors", 0))
+    lines = text.splitlines()
+    of_first = named_counters("\n".join(line for line in lines if line.startswith("Udp:")))
+    of_second = {words[0]: words[1] for words in map(str.split, lines) if len(words) == 2}
+    return of_first.get("Udp.RcvbufErrors", 0) + int(of_second.get("Udp6RcvbufErrors", 0))
 
 
 FIGURES = ("sent_bps", "packets", "lost", "overflowed", "jitter_ms", "datagram_bytes", "cpu_sender_percent", "cpu_receiver_percent")
