@@ -18,7 +18,8 @@ def test_host_against_line(pair, expect, verdict):
     Expected
         throughput.line_share of the profile (0.85) of that payload. The line rate is throughput.line_rate of the profile;
         else the NIC's speed on bare metal. Virtual NICs report fiction: without a profile the check is skipped there, with
-        that reason.
+        that reason. Inconclusive when somebody else's traffic was on the wire, when a node had no processor to spare (as for
+        NET-THROUGHPUT-001), and when iperf3 itself used up a core: what limits is not the line then.
     Blind spots
         The line rate is believed as the profile, or the NIC, gives it. One stream may not fill a line that takes
         several.

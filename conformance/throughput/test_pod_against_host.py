@@ -20,11 +20,15 @@ def test_pod_against_host(pair, expect, verdict):
     Expected
         throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the two host
         takes differ by more than 15 % and that decides, when more than 10 % of the bytes were somebody else's and that
-        could, and when the host path is far below a known line rate. A take that went wrong is an error, never a number.
+        could, when a node's processors were more than 90 % busy, or the hypervisor took more than 10 % of their time, during
+        the best pod take of a slow path, and when the host path is far below a known line rate. A take that went wrong is an
+        error, never a number.
         A weak pair says what it has in common with the other weak ones: a node that they lead into, out of or both, or nothing.
     Blind spots
         One stream for a few seconds: what several would get where flows are spread (bonds, many queues) is not seen,
-        and nothing of other hours. What slows nodes and pods alike is NET-THROUGHPUT-002's. Pairs that are not chosen
+        and nothing of other hours. A pod path that is slow because it costs so much of a small node's processors is
+        inconclusive, not red: what else keeps them busy cannot be told from it. What slows nodes and pods alike is
+        NET-THROUGHPUT-002's. Pairs that are not chosen
         (--k8snet-load-pairs) are not measured.
     Fix
         Look at NET-MTU-001 and NET-ENCAP-001 first; then at bandwidth annotations and tc on the pods' devices, offloads

@@ -326,6 +326,7 @@ class FakeCluster:
         self._changes: dict[tuple[str, str], list[Callable[[dict[str, Any]], object]]] = {}
         self._failed: dict[str, str] = {}
         self.sent_bytes: dict[str, int] = {}
+        self.looks: dict[str, int] = {}  # at counters
         self.received_bytes: dict[str, int] = {}
         self.probed: dict[str, str | None] = {}  # nodes whose probe pods are there, and why they cannot be used
         self.kept: dict[str, Any] = {}  # by the answers to programs of measurements, from one request to the next
@@ -505,7 +506,15 @@ class FakeCluster:
         if op == "run":
             return self._run(node, tuple(params["argv"]))
         if op == "counters":
-            return {"tx_bytes": self.sent_bytes.get(node, 0), "rx_bytes": self.received_bytes.get(node, 0), "at_s": time.monotonic()}
+            ticks = {"user": 30, "nice": 0, "system": 20, "idle": 300, "iowait": 0, "irq": 0, "softirq": 50, "steal": 0}
+            self.looks[node] = self.looks.get(node, 0) + 1
+            spent = {use: per_look * self.looks[node] for use, per_look in ticks.items()}
+            both = {use: 2 * value for use, value in spent.items()}
+            return {
+                "tx_bytes": self.sent_bytes.get(node, 0),
+                "rx_bytes": self.received_bytes.get(node, 0),
+                "processors": {"cpu": both, "cpu0": spent, "cpu1": spent},
+            }
         if op == "iperf3_server":
             return {"pid": 4711, "port": params["ports"][0]}
         if op == "iperf3_client":

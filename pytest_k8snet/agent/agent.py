@@ -18,7 +18,7 @@ Operations and their parameters:
 - ``ipvs``: the text of /proc/net/ip_vs without its counters of connections, whether kube-ipvs0 is there, kube-proxy's mode and /configz
   (``uplink_ip``)
 - ``run``: ``argv``, ``timeout_s``, ``stdin``; gives exit_status, stdout, stderr, duration_s
-- ``counters``: ``device``; its rx_bytes and tx_bytes and the time they were read at
+- ``counters``: ``device`` (or none); its rx_bytes and tx_bytes, and processors, their ticks by what they were spent on
 - ``activity``: the counters that facts hold a first reading of: processor time, softnet, devices, connection tracking, kernel log
   (``uplink_ip``)
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
@@ -67,6 +67,7 @@ TOOLS = (
 )  # that facts are read with
 TOOL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 HEARTBEAT_S = 20.0
+USES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # columns of /proc/stat; guest time is in user and nice
 TCP_CONGESTION = 13  # linux/tcp.h
 CLONE_NEWNET = 0x40000000
 MOST_ROUTES = 100  # of the node's main table: natively routed clusters have one there for every node
@@ -712,12 +713,14 @@ def read_activity(at_s: float, text_of: Callable[[str], str | None], log: Mappin
 
 def processor_ticks(stat: str) -> dict[str, int]:
     """Return ticks of all processors together by what they were spent on, and how many processors are online."""
-    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # guest time is in user and nice
-    found: dict[str, int] = {"online": len(re.findall(r"^cpu[0-9]", stat, re.MULTILINE))}
-    for line in stat.splitlines():
-        if line.startswith("cpu "):
-            found.update((name, int(line.split()[column])) for column, name in enumerate(names, 1))
-    return found
+    found = ticks_by_processor(stat)
+    return {"online": len([name for name in found if name != "cpu"]), **found.get("cpu", {})}
+
+
+def ticks_by_processor(stat: str) -> dict[str, dict[str, int]]:
+    """Return ticks by what they were spent on: of each processor that is online (``cpu0``), and of all together (``cpu``)."""
+    lines = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
+    return {words[0]: {use: int(word) for use, word in zip(USES, words[1:])} for words in lines}  # noqa: B905 - python 3.7 has no strict
 
 
 def softnet(text: str | None) -> dict[str, int] | None:
@@ -1575,8 +1578,10 @@ servers: dict[int, tuple[Any, float]] = {}  # process id to process and the time
 
 def counters(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``counters``."""
-    base = "/sys/class/net/" + params["device"] + "/statistics/"
-    return {"rx_bytes": int(read(base + "rx_bytes")), "tx_bytes": int(read(base + "tx_bytes")), "at_s": time.monotonic()}
+    device = params.get("device")
+    base = f"/sys/class/net/{device}/statistics/"
+    sums = {name: int(read(base + name)) if device is not None else None for name in ("rx_bytes", "tx_bytes")}
+    return {**sums, "processors": ticks_by_processor(read_or_none("/proc/stat") or "")}
 
 
 def iperf3_server(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 
-from pytest_k8snet.agent.agent import Failed, connect_to, read, said
+from pytest_k8snet.agent.agent import Failed, connect_to, read, said, ticks_by_processor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ TIMEOUT_S = 5.0
 EVERY_S = 0.01  # beside a load that is not to notice
 WARM_UP = 5  # answers that are not counted: neighbours are resolved, and both ends are awake afterwards
 MESSAGE = b"k8snet latency\n."
-USES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # the first line of /proc/stat
 
 
 def in_order(seconds: Sequence[float]) -> list[float]:
@@ -145,16 +144,10 @@ def connect(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"sorted_ms": in_order(times), "error": problem}
 
 
-def ticks() -> dict[str, int]:
-    """Return what the processors were used for since the start of the machine."""
-    words = read("/proc/stat").split("\n", 1)[0].split()[1:]
-    return {use: int(word) for use, word in zip(USES, words)}  # noqa: B905 - python 3.7 has no strict
-
-
 def wakeups(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``wakeups``."""
     sleep_s = float(params["sleep_s"])
-    before = ticks()
+    before = ticks_by_processor(read("/proc/stat"))["cpu"]
     late: list[float] = []
     now = time.monotonic()
     until = now + float(params["seconds"])
@@ -163,7 +156,7 @@ def wakeups(params: Mapping[str, Any]) -> dict[str, Any]:
         time.sleep(sleep_s)
         now = time.monotonic()
         late.append(max(0.0, now - due))
-    after = ticks()
+    after = ticks_by_processor(read("/proc/stat"))["cpu"]
     return {"late_ms": in_order(late), "processor": {use: after[use] - before[use] for use in after}}
 
 

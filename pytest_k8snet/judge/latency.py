@@ -129,12 +129,15 @@ def compared(
     slack: Wanted[float],
     expect: LatencyExpectation,
     how: str,
+    disturbed: str | None = None,
 ) -> None:
-    """Judge a time of pods by the least and the most of their nodes' takes."""
+    """Judge a time of pods by the least and the most of their nodes' takes; `disturbed` says what else may have made it long."""
     limit = _limit(min(hosts), slack, expect)
     want = f"want {limit:.3g} ms at most: {expect.pod_to_host} times the host path, or {slack} ms more"
     if limit < pod <= _limit(max(hosts), slack, expect):
         judgement.inconclusive(f"{told}: the host takes differ too much to tell, {want}", measured=pod, wanted=round(limit, 3), command=how)
+    elif pod > limit and disturbed is not None:
+        judgement.inconclusive(f"{told}: {disturbed}, {want}", measured=pod, wanted=round(limit, 3), command=how)
     else:
         judgement.check(pod <= limit, f"{told}, {want}", measured=pod, wanted=round(limit, 3), command=how)
 

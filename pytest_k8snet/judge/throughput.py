@@ -6,6 +6,7 @@ quick ones was slowed by something that passed. What the host takes disagree abo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.mtu import OVERHEAD
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.processors import Processors, busy_share, share_of
 from pytest_k8snet.record.throughput import Take, ThroughputRecord
 from pytest_k8snet.record.udp import Datagrams, UdpRecord
 
@@ -38,6 +40,18 @@ _ENOUGH = 3
 
 #: Share of the bytes on an uplink that may be somebody else's.
 _FOREIGN = 0.10
+
+#: A node whose processors were busier than this had none to spare for the path.
+_BUSY = 0.9  # its ticks are of a little more than the take
+
+#: Share of its processors' time that the hypervisor may take from a node.
+_STOLEN = 0.10
+
+#: Percent of a core above which iperf3 is what limits.
+_CORE = 95
+
+#: Share of a processor's time above which softirqs are what it does.
+_MOSTLY = 0.5
 
 #: A host path below this share of what the line carries says too little about the pod path for a pass.
 _FAR_BELOW_LINE = 0.25
@@ -107,8 +121,9 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
             wanted=want.value,
         )
         return judgement
-    # Foreign traffic slows what it shares the wire with: a slowed host path flatters the pod path, a slowed pod path wrongs it.
-    disturbed = _foreign(record, "host" if holds else "pod")
+    # Foreign traffic slows what it shares the wire with: a slowed host path flatters the pod path, a slowed pod path wrongs it. So does
+    # what takes the processors; but what both paths reach without them they do reach.
+    disturbed = _foreign(record, "host") if holds else _foreign(record, "pod") or _starved(record, _quickest(record, "pod"))
     if disturbed is not None:
         judgement.inconclusive(f"{told}: {disturbed}, so {ratio:.2f} carries no verdict, want at least {want}", measured=f"{ratio:.2f}")
         return judgement
@@ -177,7 +192,8 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
         judgement.check(min(pods) <= most.value, f"{told}, want {most} ms at most", measured=min(pods), wanted=most.value, command=_LOADED)
     if hosts:
         spread = (min(hosts), max(hosts))
-        compared(judgement, f"{told}, hosts {milliseconds(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED)
+        starved = _starved(record, _soonest(record, "pod"))
+        compared(judgement, f"{told}, hosts {milliseconds(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED, starved)
     elif most is None:
         judgement.skip_reason = "no answers between the nodes to compare with, and latency.loaded_p50_ms of no profile says what is wanted"
     return judgement
@@ -243,7 +259,7 @@ def _against_line(
     told = f"{record.pair}: {path} path {_all(rates)}"
     want = f"want at least {_rate(least)}: {share} of the payload that {_rate(line.rate.value)} carry ({line.rate.origin})"
     if best < least:
-        if disturbed := _foreign(record, path):
+        if disturbed := _foreign(record, path) or _starved(record, _quickest(record, path)) or _bound(record, path):
             judgement.inconclusive(f"{told}: {disturbed}, {want}", measured=round(best), wanted=round(least))
             return judgement
         hosts = [take.received_bps for take in record.of("host") if take.received_bps is not None]
@@ -286,10 +302,43 @@ def _packet(record: ThroughputRecord, path: Literal["host", "pod"]) -> tuple[int
 
 def _foreign(record: ThroughputRecord, path: Literal["host", "pod"]) -> str | None:
     """Return in words that too much of what crossed the uplinks during the best take of `path` was somebody else's, None when not."""
-    share = _foreign_share(record, max(record.of(path), key=lambda take: take.received_bps or 0))
+    share = _foreign_share(record, _quickest(record, path))
     if share is not None and share > _FOREIGN:
         return f"{share:.0%} of the bytes on the uplinks during the {path} take were not ours"
     return None
+
+
+def _quickest(record: ThroughputRecord, path: Literal["host", "pod"]) -> Take:
+    """Return the take that stands for its path."""
+    return max(record.of(path), key=lambda take: take.received_bps or 0)
+
+
+def _soonest(record: ThroughputRecord, path: Literal["host", "pod"]) -> Take:
+    """Return the take that stands for the answers of its path."""
+    return min(record.of(path), key=lambda take: math.inf if take.answers is None or take.answers.p50_ms is None else take.answers.p50_ms)
+
+
+def _nodes(record: ThroughputRecord, take: Take) -> tuple[tuple[str, Processors | None], ...]:
+    return ((record.source, take.source_processors), (record.target, take.target_processors))
+
+
+def _starved(record: ThroughputRecord, take: Take) -> str | None:
+    """Return in words that a node had no processor to spare during a take, None when both had or nobody counted."""
+    for node, processors in _nodes(record, take):
+        if processors is None:
+            continue
+        if processors.stolen > _STOLEN:
+            return f"the hypervisor took {processors.stolen:.0%} of {node}'s processors' time during the {take.path} take"
+        if processors.busy > _BUSY:
+            return f"{node}'s processors were {processors.busy:.0%} busy during the {take.path} take"
+    return None
+
+
+def _bound(record: ThroughputRecord, path: Literal["host", "pod"]) -> str | None:
+    """Return in words that iperf3 itself was what limited the best take of a path, None when it was not."""
+    take = _quickest(record, path)
+    used = max(take.cpu_sender_percent or 0.0, take.cpu_receiver_percent or 0.0)
+    return f"iperf3 used {used:.0f} % of a core: what more the line carries it cannot show" if used > _CORE else None
 
 
 def _foreign_share(record: ThroughputRecord, take: Take) -> float | None:
@@ -314,7 +363,8 @@ def _record_evidence(judgement: Judgement, record: ThroughputRecord) -> None:
             "received_bps": take.received_bps,
             "retransmits": take.retransmits,
             "error": take.error,
-            "foreign_share": None if (share := _foreign_share(record, take)) is None else round(share, 3),
+            "foreign_share": None if (foreign := _foreign_share(record, take)) is None else round(foreign, 3),
+            "busy": {node: {"busy": round(item.busy, 3), "stolen": round(item.stolen, 3)} for node, item in _nodes(record, take) if item},
         }
         for take in record.takes
     ]
@@ -323,16 +373,32 @@ def _record_evidence(judgement: Judgement, record: ThroughputRecord) -> None:
 def _uneven(judgement: Judgement, record: ThroughputRecord, path: Literal["host", "pod"], rates: Sequence[float]) -> None:
     """Note that a path did not carry in every take what it carried in its best."""
     if 1 - min(rates) / max(rates) > _SPREAD:
-        judgement.remark(f"{record.pair}: the takes of the {path} path differ: {_all(rates)}; the best one counts")
+        starved = _starved(record, min(record.of(path), key=lambda take: take.received_bps or 0))
+        why = "" if starved is None else f"; {starved} that was slowest"
+        judgement.remark(f"{record.pair}: the takes of the {path} path differ: {_all(rates)}; the best one counts{why}")
 
 
 def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["host", "pod"]) -> None:
-    """Note that iperf3 itself used up a core: it and not the network may be what limits. Its figure leaves out softirq work."""
+    """Note that iperf3 used up a core, or one processor of several worked alone: they and not the network may be what limits.
+
+    The figure of iperf3 leaves out what is done in softirqs.
+    """
     used: Sequence[float] = [
         percent for take in record.of(path) for percent in (take.cpu_sender_percent, take.cpu_receiver_percent) if percent is not None
     ]
-    if used and max(used) > 95:
+    if used and max(used) > _CORE:
         judgement.remark(f"{record.pair}: iperf3 used {max(used):.0f} % of a core on the {path} path: it may be what limits")
+    best = _quickest(record, path)
+    for node, processors in _nodes(record, best):
+        if processors is None or processors.online == 1 or processors.busy > _BUSY or busy_share(processors.busiest) <= _BUSY:
+            continue
+        softirq = share_of(processors.busiest, "softirq")
+        if softirq > _MOSTLY:
+            judgement.remark(
+                f"{record.pair}: one of {node}'s {processors.online} processors took in packets for {softirq:.0%} of the {path} take, "
+                f"and all together were {processors.busy:.0%} busy: more queues or RPS would spread that",
+                command="mpstat -P ALL 1; ethtool -l <uplink>",
+            )
 
 
 def _all(rates: Sequence[float]) -> str:

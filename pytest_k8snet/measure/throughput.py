@@ -28,6 +28,7 @@ from pytest_k8snet.measure.answering import Place, address_of, agent_of, serving
 from pytest_k8snet.measure.latency import figures
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, disjoint
+from pytest_k8snet.record.processors import busy_share
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
@@ -191,11 +192,11 @@ def _take(
         server, client = agent_of(context, target, path), agent_of(context, source, path)
         over = 0.0  # when a take whose way was cut has ended by itself: until then it would be in the way of the next
 
-        def measure() -> tuple[Mapping[str, Any], dict[str, Any] | None]:
+        def measure() -> tuple[Mapping[str, Any], dict[str, Any]]:
             nonlocal over
             time.sleep(max(0.0, over - time.monotonic()))
             over = time.monotonic() + context.settings.take_s + context.settings.omit_s + _END_S
-            before = _counters(context, source, target, uplinks)
+            before = _look(context, source, target, uplinks)
             started = time.monotonic()
             # Anew for each take, and not on the ports that a firewall may know: a way that was cut has taken the server with it.
             with (
@@ -204,10 +205,11 @@ def _take(
             ):
                 result = iperf3(context, server, client, address)
             seconds = time.monotonic() - started
-            return result, _wire(before, _counters(context, source, target, uplinks), seconds)
+            after = _look(context, source, target, uplinks)
+            return result, {"wire": _wire(before, after, seconds), "processors": _processors(before, after)}
 
-        (result, wire), values["retried"] = again(measure)
-        values.update(read_result(result), wire=wire)
+        (result, meanwhile), values["retried"] = again(measure)
+        values.update(read_result(result), **meanwhile)
     except (AccessError, MeasurementError) as error:
         values.update(error=str(error), broken=isinstance(error, BROKEN))
     return values
@@ -264,15 +266,46 @@ def _untaken(path: Place, error: str | None) -> dict[str, Any]:
         "broken": False,
         "retried": None,
         "wire": None,
+        "processors": None,
         "rtt": None,
         "iperf3": None,
     }
 
 
-def _wire(before: tuple[int, int] | None, after: tuple[int, int] | None, seconds: float) -> dict[str, Any] | None:
-    if before is None or after is None:
+Look = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Counters of the source and of the target."""
+
+
+def _look(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None]) -> Look:
+    """Return what both uplinks have carried, by everybody, and what the processors have been spent on."""
+    first, second = (
+        context.access.host(node).request("counters", {"device": uplinks[node]}, timeout_s=_SHORT_S) for node in (source, target)
+    )
+    return first, second
+
+
+def _wire(before: Look, after: Look, seconds: float) -> dict[str, Any] | None:
+    sent, received = (before[0]["tx_bytes"], after[0]["tx_bytes"]), (before[1]["rx_bytes"], after[1]["rx_bytes"])
+    if None in (*sent, *received):
         return None
-    return {"source_tx_bytes": after[0] - before[0], "target_rx_bytes": after[1] - before[1], "seconds": round(seconds, 3)}
+    return {"source_tx_bytes": sent[1] - sent[0], "target_rx_bytes": received[1] - received[0], "seconds": round(seconds, 3)}
+
+
+def _processors(before: Look, after: Look) -> dict[str, Any]:
+    """Return what each node's processors did between two looks; None of a node whose kernel does not tell."""
+    looks = zip(("source", "target"), before, after, strict=True)
+    return {side: spent(first["processors"], second["processors"]) for side, first, second in looks}
+
+
+def spent(before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
+    """Return ticks between two readings by use: of all processors together, and of the busiest of those that were there both times."""
+    grown = {
+        name: {use: max(0, ticks - before[name][use]) for use, ticks in uses.items()} for name, uses in after.items() if name in before
+    }
+    together = grown.pop("cpu", None)
+    if together is None or not grown:
+        return None
+    return {"online": len(grown), "together": together, "busiest": max(grown.values(), key=busy_share)}
 
 
 FIGURES = ("received_bps", "received_bytes", "sent_bytes", "retransmits", "mss_bytes", "cpu_sender_percent", "cpu_receiver_percent")
@@ -376,13 +409,3 @@ def _encapsulated(context: MeasureContext, source: str, target: str, uplink: str
     links = json.loads(result.stdout or "[]") if result.exit_status == 0 else []
     kind = links[0].get("linkinfo", {}).get("info_kind") if links else None
     return True if kind in TUNNELS else None
-
-
-def _counters(context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None]) -> tuple[int, int] | None:
-    """Return what the source's uplink has sent and the target's has received, by everybody."""
-    out, into = uplinks[source], uplinks[target]
-    if out is None or into is None:
-        return None
-    sent = context.access.host(source).request("counters", {"device": out}, timeout_s=_SHORT_S)
-    received = context.access.host(target).request("counters", {"device": into}, timeout_s=_SHORT_S)
-    return int(sent["tx_bytes"]), int(received["rx_bytes"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.processors import Processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Take:
     cpu_receiver_percent: float | None
     wire: Wire | None
     answers: Answers | None  # None: of a version that did not measure them, or of a take that went wrong
+    source_processors: Processors | None = None  # None: nobody counted
+    target_processors: Processors | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Take:
@@ -71,6 +74,8 @@ class Take:
             cpu_receiver_percent=data.get("cpu_receiver_percent"),
             wire=None if wire is None else Wire(wire["source_tx_bytes"], wire["target_rx_bytes"], float(wire["seconds"])),
             answers=None if data.get("rtt") is None or data["error"] is not None else Answers.from_json(data["rtt"]),
+            source_processors=Processors.from_json((data.get("processors") or {}).get("source")),
+            target_processors=Processors.from_json((data.get("processors") or {}).get("target")),
         )
 
 

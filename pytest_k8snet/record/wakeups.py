@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_k8snet.record.document import Document
+from pytest_k8snet.record.processors import share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,7 @@ class Take:
     @property
     def steal_share(self) -> float | None:
         """Share of the processors' time that the hypervisor took, None where nothing was counted."""
-        total = sum(self.processor.values())
-        return self.processor.get("steal", 0) / total if total else None
+        return share_of(self.processor, "steal") if sum(self.processor.values()) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.client import program_source
-from pytest_k8snet.agent import latency, pathmtu
+from pytest_k8snet.agent import agent, latency, pathmtu
 from pytest_k8snet.agent.agent import Failed
 from tests.unit.agent.test_agent import LocalAgent
 
@@ -91,7 +91,7 @@ def test_wakeups() -> None:
     found = latency.wakeups({"seconds": 0.1, "sleep_s": 0.001})
     assert 0 < len(found["late_ms"]) <= 100
     assert found["late_ms"] == sorted(found["late_ms"])
-    assert set(found["processor"]) == set(latency.USES)
+    assert set(found["processor"]) == set(agent.USES)
     assert all(value >= 0 for use, value in found["processor"].items() if use not in ("idle", "iowait"))
 
 

@@ -229,3 +229,30 @@ def test_without_answers_the_take_counts_all_the_same(node: str, op: str, answer
     fake = FakeCluster(["node-1", "node-2"])
     fake.answer(node, op, answer if isinstance(answer, Exception) else lambda _params: answer, role="pod")
     assert answers(fake) == [(300, 1.15, None), (0, None, error), (300, 1.15, None)]
+
+
+def test_what_the_processors_did_meanwhile_is_kept() -> None:
+    (document,) = throughput.take(context(FakeCluster(["node-1", "node-2"])), ["node-1:node-2"])
+    assert document.values is not None
+    both = document.values["takes"][0]["processors"]
+    assert [(side, both[side]["online"], both[side]["together"]["softirq"], both[side]["busiest"]["softirq"]) for side in both] == [
+        ("source", 2, 100, 50),
+        ("target", 2, 100, 50),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        pytest.param({}, {}, None, id="a-kernel-that-does-not-tell"),
+        pytest.param({"cpu": {"idle": 1}}, {"cpu": {"idle": 5}}, None, id="no-processor-by-itself"),
+        pytest.param(
+            {"cpu": {"user": 1, "idle": 1}, "cpu0": {"user": 1, "idle": 0}, "cpu1": {"user": 0, "idle": 1}},
+            {"cpu": {"user": 9, "idle": 3}, "cpu0": {"user": 2, "idle": 2}, "cpu1": {"user": 7, "idle": 1}, "cpu2": {"user": 9, "idle": 0}},
+            {"online": 2, "together": {"user": 8, "idle": 2}, "busiest": {"user": 7, "idle": 0}},
+            id="one-came-meanwhile",
+        ),
+    ],
+)
+def test_what_processors_were_spent_on(before: Any, after: Any, found: Any) -> None:
+    assert throughput.spent(before, after) == found
