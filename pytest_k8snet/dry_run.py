@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_k8snet.plan import OMIT_S, TAKE_S, TAKES, Load, some
+from pytest_k8snet.plan import OMIT_S, TAKES, Load, some
 from pytest_k8snet.summary import burst_line, counted, load_line, small_line, udp_line
 
 if TYPE_CHECKING:
@@ -132,9 +132,10 @@ def _time(run: ControllerRun, load: Sequence[str]) -> Iterator[str]:
     reading = math.ceil(nodes / MeasureSettings().facts_threads) * _FACTS_S + (_PODS_S + nodes * _POD_S if pods else 0.0)
     planned = Load.of(load, run.settings)
     idle_s = run.settings.idle if run.settings.allows("probe") else 0
-    udp_s = 0.0 if run.settings.udp is None else len(load) * TAKES * (TAKE_S + _BETWEEN_TAKES_S)
+    udp_s = 0.0 if run.settings.udp is None else len(load) * TAKES * (run.settings.take_seconds + OMIT_S + _BETWEEN_TAKES_S)
     least, most = (
-        reading + idle_s + udp_s + takes * (TAKE_S + OMIT_S + _BETWEEN_TAKES_S) for takes in (planned.least_takes, planned.most_takes)
+        reading + idle_s + udp_s + planned.calibration_s + takes * (planned.take_s + _BETWEEN_TAKES_S)
+        for takes in (planned.least_takes, planned.most_takes)
     )
     yield (
         f"Time: about {_minutes(least)}"

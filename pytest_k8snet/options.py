@@ -33,7 +33,7 @@ WAYS = ("pod", "ssh", "local", "fake")
 
 #: What means nothing where there are no probe pods, and what means nothing where nothing is measured.
 OF_PODS = ("image", "image_pull_secret", "namespace", "service_scale", "idle", "conntrack_burst", "conntrack_burst_anyway")
-OF_MEASURING = ("udp", "max_parallel", "lock_wait", "no_lock")
+OF_MEASURING = ("udp", "streams", "take_seconds", "bitrate", "max_parallel", "lock_wait", "no_lock")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -145,6 +145,8 @@ class BitRate:
 
 MOST_FRONTENDS = 10_000  # of Services that a run may make
 MOST_IDLE_S = 2400  # the probe pods live for an hour
+MOST_STREAMS = 16
+MOST_TAKE_S = 60
 MOST_BURST = 50_000  # connections, toward one address and port: there are no more ports
 
 SETTINGS: tuple[Setting, ...] = (
@@ -216,6 +218,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "udp", "rate", None, "rate of UDP between the pairs under load, to see what of it is lost (10mbit); none without it", metavar="RATE"
     ),
+    Setting(
+        "streams",
+        "number",
+        0,
+        "TCP streams of a throughput take (0: one, or 4 or 8 where the host path of the first pair carries more by them)",
+        metavar="N",
+        most=MOST_STREAMS,
+    ),
+    Setting("take-seconds", "number", 3, "seconds of a throughput take, after one that is left out", metavar="S", most=MOST_TAKE_S),
+    Setting("bitrate", "rate", None, "cap of what a throughput take sends (500mbit); as fast as it goes without it", metavar="RATE"),
     Setting("max-parallel", "number", 4, "pairs under load at the same time, none of them with a node of another", metavar="N"),
     Setting("shard", "shard", None, "measure one of N parts of the nodes, 0/N to N-1/N; k8snet shards merge joins them", metavar="I/N"),
     Setting("lock-wait", "seconds", 300, "seconds to wait until another run has measured its load (0: not at all)", metavar="SECONDS"),
@@ -262,6 +274,9 @@ class Settings:
     udp: BitRate | None = None
     conntrack_burst: int = 0
     conntrack_burst_anyway: bool = False
+    streams: int = 0
+    take_seconds: int = 3
+    bitrate: BitRate | None = None
     max_parallel: int = 4
     shard: Shard | None = None
     lock_wait: int = 300

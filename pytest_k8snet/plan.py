@@ -14,8 +14,12 @@ from pytest_k8snet.options import COMMAND_LINE, FEW_NODES, PairChoice, Settings,
 
 TAKES = 3  # host, pod, host
 MOST_TAKES = 7  # where they disagree
+MOST_SERVICE_TAKES = 3  # through a Service, where they do not reach what pods do directly
+SERVICE_LOAD_CHECK = "NET-SERVICE-010"  # what those are for
 HOST_TAKES = 2  # where there are no pods to compare with: never more
-TAKE_S = 3
+TAKE_S = 3  # unless the user says so
+STREAMS = (4, 8)  # that are tried after one
+CALIBRATION_S = 1  # for so long each
 MOST_UDP_TAKES = 5  # where pods lose more than their nodes
 OMIT_S = 1
 WIRE_PACKETS = 1000  # of a stream from pod to pod
@@ -204,6 +208,10 @@ class Load:
 
     rounds: tuple[tuple[str, ...], ...]
     pods: bool
+    take_s: int  # with what is left out
+    most_bps: int | None  # of a take; None: as fast as it goes
+    calibrates: bool  # whether it is tried how many streams are needed
+    services: bool = False  # whether there are takes through Services
 
     @classmethod
     def of(cls, pairs: Sequence[str], settings: Settings) -> Load:
@@ -213,7 +221,10 @@ class Load:
         while left:
             rounds.append(tuple(disjoint(left, settings.max_parallel if rounds else 1)))
             left = [pair for pair in left if pair not in rounds[-1]]
-        return cls(tuple(rounds), settings.makes_pods)
+        cap = None if settings.bitrate is None else settings.bitrate.bps
+        calibrates = bool(pairs) and not settings.streams and cap is None
+        services = settings.makes_pods and matches(SERVICE_LOAD_CHECK, settings.checks)
+        return cls(tuple(rounds), settings.makes_pods, settings.take_seconds + OMIT_S, cap, calibrates, services)
 
     @property
     def pairs(self) -> int:
@@ -234,16 +245,28 @@ class Load:
     def most_takes(self) -> int:
         """How many takes of all pairs there are when every pair has to be measured again alone and its paths disagree."""
         company = sum(len(pairs) for pairs in self.rounds if len(pairs) > 1)
-        return company * self.takes + self.pairs * (MOST_TAKES if self.pods else HOST_TAKES)
+        again = self.most_takes_of_pair if self.calibrates else 0  # of the first pair, by more streams
+        return company * self.takes + self.pairs * self.most_takes_of_pair + again
+
+    @property
+    def most_takes_of_pair(self) -> int:
+        """How many takes there are of a pair alone at most."""
+        return (MOST_TAKES if self.pods else HOST_TAKES) + (MOST_SERVICE_TAKES if self.services else 0)
+
+    @property
+    def calibration_s(self) -> int:
+        """For how long it is tried at most how many streams are needed."""
+        return len(STREAMS) * (CALIBRATION_S + OMIT_S) if self.calibrates else 0
 
     @property
     def takes(self) -> int:
         """How many takes a pair has when all is well."""
-        return TAKES if self.pods else HOST_TAKES
+        return (TAKES if self.pods else HOST_TAKES) + (1 if self.services else 0)
 
     def most_bytes(self, line_rate_bps: int) -> int:
         """Return how many bytes are sent at most."""
-        return self.most_takes * (TAKE_S + OMIT_S) * line_rate_bps // 8
+        rate_bps = line_rate_bps if self.most_bps is None else min(line_rate_bps, self.most_bps)
+        return (self.most_takes * self.take_s + self.calibration_s) * rate_bps // 8
 
 
 def matches(check_id: str, patterns: Sequence[str]) -> bool:

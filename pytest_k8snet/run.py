@@ -29,7 +29,7 @@ from pytest_k8snet.errors import (
     UnsupportedError,
 )
 from pytest_k8snet.options import Settings
-from pytest_k8snet.plan import Plan, is_selector, make_plan
+from pytest_k8snet.plan import SERVICE_LOAD_CHECK, Plan, is_selector, make_plan
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.latest import Latest
 from pytest_k8snet.record.lock import measuring
@@ -485,6 +485,7 @@ class Run:
             regroup=self.regroup,
             service_scale=self.settings.service_scale,
             idle_s=self.settings.idle,
+            service_load=SERVICE_LOAD_CHECK in self._collected_checks(),
             udp_bps=None if self.settings.udp is None else self.settings.udp.bps,
             burst=BurstWishes(self.settings.conntrack_burst, self.settings.conntrack_burst_anyway),
             make_frontends=self.make_frontends,
@@ -494,7 +495,12 @@ class Run:
             lead_ingress=self.lead_ingress if RESTART_CHECK in self._collected_checks() else None,
             policy=self._policy_tools(),
             policies=self.backend.read_policies,
-            settings=MeasureSettings(max_parallel=self.settings.max_parallel),
+            settings=MeasureSettings(
+                max_parallel=self.settings.max_parallel,
+                streams=self.settings.streams,
+                take_s=self.settings.take_seconds,
+                bitrate_bps=None if self.settings.bitrate is None else self.settings.bitrate.bps,
+            ),
             settled=self._settled,
             stopped=self._stopped,
         )

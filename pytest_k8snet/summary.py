@@ -14,12 +14,10 @@ from pytest_k8snet.plan import (
     CONNECTION_BYTES,
     FEW,
     HOST_TAKES,
-    MOST_TAKES,
     MOST_UDP_TAKES,
     NODE_BYTES,
     OMIT_S,
     PAIR_BYTES,
-    TAKE_S,
     TAKES,
     Load,
     matches,
@@ -100,10 +98,12 @@ def load_line(run: Run, pairs: Sequence[str]) -> str | None:
     if not pairs or run.recorded is not None:
         return None
     load = Load.of(pairs, run.settings)
-    takes = f"{load.takes} takes of {TAKE_S + OMIT_S} s" + (f" (up to {MOST_TAKES} if they disagree)" if load.pods else "")
+    takes = f"{load.takes} takes of {load.take_s} s" + (f" (up to {load.most_takes_of_pair} if they disagree)" if load.pods else "")
     at_once = "one at a time" if load.together == 1 else f"up to {load.together} at the same time"
     line = f"load: {counted(load.pairs, 'pair')} of nodes, {at_once}, {takes}"
-    rate = run.expectations.common.throughput.line_rate_bps
+    rate, cap = run.expectations.common.throughput.line_rate_bps, run.settings.bitrate
+    if cap is not None:
+        return f"{line}, at most {_size(load.most_bytes(cap.bps if rate is None else rate.value))} at {cap}"
     if rate is None:
         return f"{line}; the line rate is not known, at 10 Gbit/s it would be {_size(load.most_bytes(10**10))}"
     return f"{line}, at most {_size(load.most_bytes(rate.value))} at the line rate"
@@ -122,8 +122,9 @@ def udp_line(run: Run, pairs: Sequence[str]) -> str | None:
         return None
     takes, most = (TAKES, MOST_UDP_TAKES) if run.settings.makes_pods else (HOST_TAKES, HOST_TAKES)
     more = f" (up to {most} where pods lose more than their nodes)" if most > takes else ""
-    volume = f"at most {_size(len(pairs) * most * TAKE_S * rate.bps // 8)} in all"
-    return f"udp: {counted(len(pairs), 'pair')} of nodes, one at a time, {takes} takes of {TAKE_S} s{more} at {rate}, {volume}"
+    take_s = run.settings.take_seconds + OMIT_S
+    volume = f"at most {_size(len(pairs) * most * take_s * rate.bps // 8)} in all"
+    return f"udp: {counted(len(pairs), 'pair')} of nodes, one at a time, {takes} takes of {take_s} s{more} at {rate}, {volume}"
 
 
 def _asks_for(settings: Settings, checks: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ from pytest_k8snet.record.throughput import ThroughputRecord
 
 @pytest.mark.k8snet_check(id="NET-THROUGHPUT-004", level="load", title="answers between pods stay quick while TCP fills the path")
 def test_answers_under_load(pair, expect, verdict):
-    """While one TCP stream fills the path between two pods, others' little requests are answered about as fast as between the nodes.
+    """While TCP fills the path between two pods, others' little requests are answered about as fast as between the nodes.
 
     Why
         A queue that is too long (bufferbloat) shows no loss and full throughput, and every request behind it waits: a bandwidth limit on

@@ -21,8 +21,8 @@ def test_host_against_line(pair, expect, verdict):
         that reason. Inconclusive when somebody else's traffic was on the wire, when a node had no processor to spare (as for
         NET-THROUGHPUT-001), and when iperf3 itself used up a core: what limits is not the line then.
     Blind spots
-        The line rate is believed as the profile, or the NIC, gives it. One stream may not fill a line that takes
-        several.
+        The line rate is believed as the profile, or the NIC, gives it. Eight streams may not fill a line that takes more
+        (--k8snet-streams).
     Fix
         `ethtool <uplink>` on both nodes, the switch port, limits of the machine type; drops in `ip -s link`.
     References

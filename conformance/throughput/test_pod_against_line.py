@@ -19,7 +19,7 @@ def test_pod_against_line(pair, expect, verdict):
         As NET-THROUGHPUT-002, for pods. When the host path does not reach its share either, the check is inconclusive: that
         is no finding about pods, and NET-THROUGHPUT-002 fails.
     Blind spots
-        As NET-THROUGHPUT-001 and -002: one stream, and a line rate that is believed.
+        As NET-THROUGHPUT-001 and -002: a number of streams that one pair needs, and a line rate that is believed.
     Fix
         As NET-THROUGHPUT-001.
     References

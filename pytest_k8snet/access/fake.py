@@ -583,7 +583,8 @@ class FakeCluster:
     def _iperf3(self, node: str, params: Mapping[str, Any]) -> dict[str, Any]:
         seconds, omitted = params["seconds"], params["omit_s"]
         bytes_, all_bytes = RATE_BPS * seconds // 8, RATE_BPS * (seconds + omitted) // 8
-        target = next((name for name in self.nodes if params["address"] in (self.nodes[name].internal_ip, self.pod_ip(name))), node)
+        of_nodes = {name: (self.nodes[name].internal_ip, self.pod_ip(name), self.service_of(name)[0]) for name in self.nodes}
+        target = next((name for name, addresses in of_nodes.items() if params["address"] in addresses), node)
         on_wire = all_bytes * 1514 // 1448
         self.sent_bytes[node] = self.sent_bytes.get(node, 0) + on_wire
         self.received_bytes[target] = self.received_bytes.get(target, 0) + on_wire

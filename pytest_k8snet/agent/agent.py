@@ -22,7 +22,8 @@ Operations and their parameters:
 - ``activity``: the counters that facts hold a first reading of: processor time, softnet, devices, connection tracking, kernel log
   (``uplink_ip``)
 - ``iperf3_server``: ``address``, ``ports`` (first, last), ``max_s``; starts a server for one test, gives pid and port
-- ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``bitrate_bps``, ``udp``; gives exit_status and iperf3's JSON
+- ``iperf3_client``: ``address``, ``port``, ``seconds``, ``omit_s``, ``streams``, ``bitrate_bps`` (of all of them), ``udp``; gives
+  exit_status and iperf3's JSON
 - ``stop``: ``pid`` of a server started before; gives its exit_status and output
 - ``load``: ``name``, ``source``; takes in such a program, whose operations are called ``<name>.<operation>`` from then on
 
@@ -1631,8 +1632,11 @@ def iperf3_client(params: Mapping[str, Any]) -> dict[str, Any]:
     seconds, omit = int(params["seconds"]), int(params.get("omit_s", 0))
     argv = ["iperf3", "-c", params["address"], "-p", str(params["port"]), "-J", "-t", str(seconds), "-O", str(omit)]
     argv += ["--connect-timeout", "5000"]
+    streams = int(params.get("streams", 1))
+    if streams > 1:
+        argv += ["-P", str(streams)]
     if params.get("bitrate_bps"):
-        argv += ["-b", str(int(params["bitrate_bps"]))]
+        argv += ["-b", str(int(params["bitrate_bps"]) // streams)]
     if params.get("udp"):
         argv += ["-u"]
     status, out, err = run(argv, seconds + omit + 15.0)

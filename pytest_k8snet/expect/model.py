@@ -123,6 +123,7 @@ class ThroughputExpectation:
     line_rate_bps: Wanted[int] | None = None
     pod_to_host: Wanted[float] = field(default_factory=lambda: Wanted(0.9, "built-in"))
     line_share: Wanted[float] = field(default_factory=lambda: Wanted(0.85, "built-in"))
+    service_to_pod: Wanted[float] = field(default_factory=lambda: Wanted(0.85, "built-in"))
     udp_loss: Wanted[float] = field(default_factory=lambda: Wanted(0.001, "built-in"))  # of the packets, beyond the host path's
     udp_jitter_ms: Wanted[float] | None = None  # between pods, at most
 

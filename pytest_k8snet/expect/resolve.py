@@ -348,7 +348,7 @@ def _throughput(profile: Profile | None, kind: Wanted[str] | None) -> Throughput
     default = ThroughputExpectation()
     section = profile.model.throughput if profile else None
     line_rate, pod_to_host, line_share = None, default.pod_to_host, default.line_share
-    udp_loss, udp_jitter_ms = default.udp_loss, default.udp_jitter_ms
+    service_to_pod, udp_loss, udp_jitter_ms = default.service_to_pod, default.udp_loss, default.udp_jitter_ms
     if kind is not None:
         share = POD_TO_HOST_NATIVE if kind.value == "none" else POD_TO_HOST_ENCAPSULATED
         pod_to_host = Wanted(share, f"{BUILT_IN}, encapsulation {kind.value}")
@@ -361,8 +361,10 @@ def _throughput(profile: Profile | None, kind: Wanted[str] | None) -> Throughput
             pod_to_host = Wanted(section.pod_to_host, profile.origin("throughput", "pod_to_host"))
         if section.line_share is not None:
             line_share = Wanted(section.line_share, profile.origin("throughput", "line_share"))
+        if section.service_to_pod is not None:
+            service_to_pod = Wanted(section.service_to_pod, profile.origin("throughput", "service_to_pod"))
         if section.udp_loss is not None:
             udp_loss = Wanted(section.udp_loss, profile.origin("throughput", "udp_loss"))
         if section.udp_jitter_ms is not None:
             udp_jitter_ms = Wanted(section.udp_jitter_ms, profile.origin("throughput", "udp_jitter_ms"))
-    return ThroughputExpectation(line_rate, pod_to_host, line_share, udp_loss, udp_jitter_ms)
+    return ThroughputExpectation(line_rate, pod_to_host, line_share, service_to_pod, udp_loss, udp_jitter_ms)

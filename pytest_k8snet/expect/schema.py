@@ -207,6 +207,9 @@ class Throughput(_Section):
     line_rate: Rate | None = None
     pod_to_host: Share | None = Field(default=None, description="Least share of the host path's rate that the pod path reaches.")
     line_share: Share | None = Field(default=None, description="Least share of the payload that the line rate can carry.")
+    service_to_pod: Share | None = Field(
+        default=None, description="Least share of what pods carry directly that they carry through a Service; 0.85 without it."
+    )
     udp_loss: Part | None = Field(
         default=None, description="Share of UDP packets that pods may lose beyond what their nodes lose; 0.001 without it."
     )

@@ -35,7 +35,7 @@ UNANSWERED: Mapping[str, tuple[str, ...]] = {
 ANSWERED: Mapping[str, tuple[str, ...]] = {
     "NET-DNS-006": (TO_DNS,),
     "NET-DNS-007": (TO_DNS,),
-    **dict.fromkeys(("NET-SERVICE-004", "NET-SERVICE-006", "NET-SERVICE-007", "NET-SERVICE-009"), _PODS),
+    **dict.fromkeys(("NET-SERVICE-004", "NET-SERVICE-006", "NET-SERVICE-007", "NET-SERVICE-009", "NET-SERVICE-010"), _PODS),
     **dict.fromkeys([f"NET-THROUGHPUT-00{number}" for number in (1, 3, 4, 5)], _PODS),
     **dict.fromkeys(("NET-ENCAP-004", "NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006", "NET-POLICY-001", "NET-REACH-004"), _PODS),
 }

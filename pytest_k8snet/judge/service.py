@@ -7,13 +7,15 @@ from math import comb
 
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.serving import REPLACING, is_served
-from pytest_k8snet.expect.model import LatencyExpectation, ProxyExpectation, ServiceExpectation, Wanted
+from pytest_k8snet.expect.model import LatencyExpectation, ProxyExpectation, ServiceExpectation, ThroughputExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.throughput import Others, located, quickest, rates_in_words, starved
 from pytest_k8snet.record.balance import BalanceRecord, Noticed, Rule, Spread
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.idle import IdleRecord
 from pytest_k8snet.record.scale import ScaleRecord
 from pytest_k8snet.record.service import Asked, ServiceRecord
+from pytest_k8snet.record.throughput import ThroughputRecord
 
 _READ_CONNECTIONS = "cat /proc/net/ip_vs_conn"
 _NFT_IS_BLIND = "the rules of nftables mode have no counters: that no other data path had them is all there is to see"
@@ -26,6 +28,10 @@ _TAKING = (" -j DNAT ", " -j REDIRECT ", " -j NETMAP ")
 #: IPVS schedulers that give servers of the same weight the same number of connections, and those that leave none out.
 _EVEN = ("rr", "wrr")
 _SOME = ("lc", "wlc")
+
+#: What iperf3 says where nothing listens, or nothing comes back.
+_NOT_CONNECTED = "unable to connect"
+_WENT_WRONG = "went wrong: NET-THROUGHPUT-001 tells how"
 
 FALSE_ALARM = 1e-6  # of a case, by a choice that is really random
 
@@ -464,3 +470,56 @@ def bounds(count: int, endpoints: int, false_alarm: float = FALSE_ALARM) -> tupl
         most -= 1
         above += chances[most]
     return least, most
+
+
+def throughput(
+    record: ThroughputRecord, facts: NodeFacts, cluster: Cluster, expect: ThroughputExpectation, others: Others = tuple
+) -> Judgement:
+    """Judge which share of what pods carry directly they carry by the ClusterIP of a Service; `facts` are of the pair's source.
+
+    The best take of each counts. That there is no connection at all is no finding here.
+    """
+    if record.pod_absent is not None:
+        return Judgement.beyond_reach(record.pod_absent)
+    if (nobody := nobody_serves(facts, cluster)) is not None:
+        return Judgement.skipped(nobody)
+    through = record.service
+    if through is None:
+        wrong = any(take.error is not None for take in record.takes)
+        return Judgement.skipped(f"a take without a Service {_WENT_WRONG}" if wrong else "nothing was sent through a Service")
+    if through.absent is not None:
+        return Judgement.skipped(through.absent)
+    want = expect.service_to_pod
+    judgement = Judgement(want=f"through a Service at least {want} of what pods carry directly")
+    if through.error is not None:
+        judgement.error(f"{record.pair}: {through.error}")
+        return judgement
+    if errors := [take.error for take in through.takes if take.error is not None]:
+        if all(_NOT_CONNECTED in error for error in errors):
+            return Judgement.skipped(f"no connection through the Service ({errors[0]}): NET-SERVICE-001 judges that")
+        judgement.error(f"{record.pair}: through {through.address} port {through.port}: {errors[0]}", command="iperf3")
+        return judgement
+    direct = [take.received_bps or 0.0 for take in record.of("pod")]
+    rates = [take.received_bps or 0.0 for take in through.takes]
+    share = max(rates) / max(direct)
+    judgement.evidence.update(service_bps=rates, pod_bps=direct, service_to_pod=round(share, 3), streams=record.streams)
+    told = f"{record.pair}: through {through.address} port {through.port} {rates_in_words(rates)}, directly {rates_in_words(direct)}"
+    rule = f"want at least {want}"
+    if share < want.value <= max(rates) / min(direct):
+        judgement.inconclusive(f"{told}: the direct takes differ too much to tell, {rule}", measured=f"{share:.2f}", wanted=want.value)
+        return judgement
+    if share < want.value and (busy := starved(record, quickest(through.takes))) is not None:
+        judgement.inconclusive(f"{told}: {busy}, so {share:.2f} carries no verdict, {rule}", measured=f"{share:.2f}", wanted=want.value)
+        return judgement
+    holds = share >= want.value
+    where = "" if holds else located(record.pair, others, lambda other: (_share_through(other) or 1.0) < want.value)
+    judgement.check(holds, f"{told}: {share:.2f} of it, {rule}{where}", measured=f"{share:.2f}", wanted=want.value, command="iperf3")
+    return judgement
+
+
+def _share_through(record: ThroughputRecord) -> float | None:
+    """Return which share of the direct rate of a pair its Service carries, None where that was not measured."""
+    takes = record.service.takes if record.service is not None else ()
+    if not takes or any(take.error is not None for take in takes) or not record.of("pod"):
+        return None
+    return (quickest(takes).received_bps or 0.0) / (quickest(record.of("pod")).received_bps or 1.0)

@@ -7,6 +7,7 @@ quick ones was slowed by something that passed. What the host takes disagree abo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -112,7 +113,7 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
     ratio = pod / host
     holds = ratio >= want.value
     judgement.evidence["pod_to_host"] = round(ratio, 3)
-    told = f"{record.pair}: pods {_all(pods)}, hosts {_all(hosts)}"
+    told = f"{record.pair}: pods {rates_in_words(pods)}, hosts {rates_in_words(hosts)}"
     spread = 1 - min(hosts) / host
     if spread > _SPREAD and not holds and pod / min(hosts) >= want.value:
         judgement.inconclusive(
@@ -123,7 +124,7 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
         return judgement
     # Foreign traffic slows what it shares the wire with: a slowed host path flatters the pod path, a slowed pod path wrongs it. So does
     # what takes the processors; but what both paths reach without them they do reach.
-    disturbed = _foreign(record, "host") if holds else _foreign(record, "pod") or _starved(record, _quickest(record, "pod"))
+    disturbed = _foreign(record, "host") if holds else _foreign(record, "pod") or starved(record, quickest(record.of("pod")))
     if disturbed is not None:
         judgement.inconclusive(f"{told}: {disturbed}, so {ratio:.2f} carries no verdict, want at least {want}", measured=f"{ratio:.2f}")
         return judgement
@@ -141,6 +142,8 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
     judgement.check(
         holds, f"{told}: pod path {ratio:.2f} of the host path, want at least {want}{where}", measured=f"{ratio:.2f}", wanted=want.value
     )
+    if record.bitrate_bps is not None:
+        judgement.remark(f"{record.pair}: takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate): faster was not tried")
     _uneven(judgement, record, "pod", pods)
     _cpu_bound(judgement, record, "pod")
     return judgement
@@ -166,6 +169,8 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
     if record.pod_absent is not None:
         return Judgement.beyond_reach(record.pod_absent)
     known = [take for take in record.takes if take.error is None]
+    if record.bitrate_bps is not None:
+        return Judgement.skipped(f"takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate): that may not fill the path")
     if known and all(take.answers is None for take in known):
         return Judgement.skipped("the recording is of a version that did not look at answers beside the load")
     judgement = Judgement(
@@ -192,8 +197,8 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
         judgement.check(min(pods) <= most.value, f"{told}, want {most} ms at most", measured=min(pods), wanted=most.value, command=_LOADED)
     if hosts:
         spread = (min(hosts), max(hosts))
-        starved = _starved(record, _soonest(record, "pod"))
-        compared(judgement, f"{told}, hosts {milliseconds(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED, starved)
+        busy = starved(record, _soonest(record, "pod"))
+        compared(judgement, f"{told}, hosts {milliseconds(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED, busy)
     elif most is None:
         judgement.skip_reason = "no answers between the nodes to compare with, and latency.loaded_p50_ms of no profile says what is wanted"
     return judgement
@@ -249,6 +254,9 @@ def _against_line(
     share = expect.line_share
     carries = line.payload_bps(*_packet(record, path))
     least = share.value * carries
+    if record.bitrate_bps is not None and record.bitrate_bps < least / _SENT:
+        held = f"takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate)"
+        return Judgement.skipped(f"{held}: at least {_rate(least)} would be wanted of them")
     judgement = Judgement(want=f"at least {share} of the {_rate(carries)} payload that {_rate(line.rate.value)} carry ({line.rate.origin})")
     _record_evidence(judgement, record)
     rates = _rates(judgement, record, path)
@@ -256,10 +264,10 @@ def _against_line(
         return judgement
     best = max(rates)
     judgement.evidence["line_share"] = round(best / carries, 3)
-    told = f"{record.pair}: {path} path {_all(rates)}"
+    told = f"{record.pair}: {path} path {rates_in_words(rates)}"
     want = f"want at least {_rate(least)}: {share} of the payload that {_rate(line.rate.value)} carry ({line.rate.origin})"
     if best < least:
-        if disturbed := _foreign(record, path) or _starved(record, _quickest(record, path)) or _bound(record, path):
+        if disturbed := _foreign(record, path) or starved(record, quickest(record.of(path))) or _bound(record, path):
             judgement.inconclusive(f"{told}: {disturbed}, {want}", measured=round(best), wanted=round(least))
             return judgement
         hosts = [take.received_bps for take in record.of("host") if take.received_bps is not None]
@@ -302,15 +310,15 @@ def _packet(record: ThroughputRecord, path: Literal["host", "pod"]) -> tuple[int
 
 def _foreign(record: ThroughputRecord, path: Literal["host", "pod"]) -> str | None:
     """Return in words that too much of what crossed the uplinks during the best take of `path` was somebody else's, None when not."""
-    share = _foreign_share(record, _quickest(record, path))
+    share = _foreign_share(record, quickest(record.of(path)))
     if share is not None and share > _FOREIGN:
         return f"{share:.0%} of the bytes on the uplinks during the {path} take were not ours"
     return None
 
 
-def _quickest(record: ThroughputRecord, path: Literal["host", "pod"]) -> Take:
+def quickest(takes: Sequence[Take]) -> Take:
     """Return the take that stands for its path."""
-    return max(record.of(path), key=lambda take: take.received_bps or 0)
+    return max(takes, key=lambda take: take.received_bps or 0)
 
 
 def _soonest(record: ThroughputRecord, path: Literal["host", "pod"]) -> Take:
@@ -322,7 +330,7 @@ def _nodes(record: ThroughputRecord, take: Take) -> tuple[tuple[str, Processors 
     return ((record.source, take.source_processors), (record.target, take.target_processors))
 
 
-def _starved(record: ThroughputRecord, take: Take) -> str | None:
+def starved(record: ThroughputRecord, take: Take) -> str | None:
     """Return in words that a node had no processor to spare during a take, None when both had or nobody counted."""
     for node, processors in _nodes(record, take):
         if processors is None:
@@ -336,9 +344,20 @@ def _starved(record: ThroughputRecord, take: Take) -> str | None:
 
 def _bound(record: ThroughputRecord, path: Literal["host", "pod"]) -> str | None:
     """Return in words that iperf3 itself was what limited the best take of a path, None when it was not."""
-    take = _quickest(record, path)
+    take = quickest(record.of(path))
     used = max(take.cpu_sender_percent or 0.0, take.cpu_receiver_percent or 0.0)
-    return f"iperf3 used {used:.0f} % of a core: what more the line carries it cannot show" if used > _CORE else None
+    return f"{_used(record, take, used)}: what more the line carries it cannot show" if used > _CORE * _threads(record, take) else None
+
+
+def _threads(record: ThroughputRecord, take: Take) -> int:
+    """Return how many processors iperf3 may use: it has a thread a stream since 3.16 (its RELNOTES)."""
+    found = re.match(r"iperf (\d+)\.(\d+)", take.iperf3_version or "")
+    return record.streams if found is not None and (int(found[1]), int(found[2])) >= (3, 16) else 1
+
+
+def _used(record: ThroughputRecord, take: Take, percent: float) -> str:
+    threads = _threads(record, take)
+    return f"iperf3 used {percent:.0f} % of " + ("a core" if threads == 1 else f"{threads} cores")
 
 
 def _foreign_share(record: ThroughputRecord, take: Take) -> float | None:
@@ -357,6 +376,7 @@ def _foreign_share(record: ThroughputRecord, take: Take) -> float | None:
 
 
 def _record_evidence(judgement: Judgement, record: ThroughputRecord) -> None:
+    judgement.evidence["streams"] = record.streams
     judgement.evidence["takes"] = [
         {
             "path": take.path,
@@ -373,9 +393,9 @@ def _record_evidence(judgement: Judgement, record: ThroughputRecord) -> None:
 def _uneven(judgement: Judgement, record: ThroughputRecord, path: Literal["host", "pod"], rates: Sequence[float]) -> None:
     """Note that a path did not carry in every take what it carried in its best."""
     if 1 - min(rates) / max(rates) > _SPREAD:
-        starved = _starved(record, min(record.of(path), key=lambda take: take.received_bps or 0))
-        why = "" if starved is None else f"; {starved} that was slowest"
-        judgement.remark(f"{record.pair}: the takes of the {path} path differ: {_all(rates)}; the best one counts{why}")
+        busy = starved(record, min(record.of(path), key=lambda take: take.received_bps or 0))
+        why = "" if busy is None else f"; {busy} that was slowest"
+        judgement.remark(f"{record.pair}: the takes of the {path} path differ: {rates_in_words(rates)}; the best one counts{why}")
 
 
 def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["host", "pod"]) -> None:
@@ -383,12 +403,13 @@ def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["ho
 
     The figure of iperf3 leaves out what is done in softirqs.
     """
-    used: Sequence[float] = [
-        percent for take in record.of(path) for percent in (take.cpu_sender_percent, take.cpu_receiver_percent) if percent is not None
-    ]
-    if used and max(used) > _CORE:
-        judgement.remark(f"{record.pair}: iperf3 used {max(used):.0f} % of a core on the {path} path: it may be what limits")
-    best = _quickest(record, path)
+    used, take = max(
+        ((max(take.cpu_sender_percent or 0.0, take.cpu_receiver_percent or 0.0), take) for take in record.of(path)),
+        key=lambda item: item[0],
+    )
+    if used > _CORE * _threads(record, take):
+        judgement.remark(f"{record.pair}: {_used(record, take, used)} on the {path} path: it may be what limits")
+    best = quickest(record.of(path))
     for node, processors in _nodes(record, best):
         if processors is None or processors.online == 1 or processors.busy > _BUSY or busy_share(processors.busiest) <= _BUSY:
             continue
@@ -401,7 +422,8 @@ def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["ho
             )
 
 
-def _all(rates: Sequence[float]) -> str:
+def rates_in_words(rates: Sequence[float]) -> str:
+    """Return rates as they are told, ``22.5 Mbit/s and 45 Mbit/s``."""
     return " and ".join(_rate(rate) for rate in rates)
 
 

@@ -54,6 +54,7 @@ class MeasureSettings:
     omit_s: int = OMIT_S
     max_parallel: int = 4  # pairs under load at the same time
     bitrate_bps: int | None = None  # cap of a throughput take; None is as fast as it goes
+    streams: int = 0  # of a throughput take; 0: as many as the host path of the first pair needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class MeasureContext:
     service_scale: Sequence[int] = ()  # so many frontends of Services are made
     idle_s: int = 0  # for so long connections are left idle
     burst: BurstWishes = field(default_factory=BurstWishes)
+    service_load: bool = False  # whether pairs are measured through Services as well
     udp_bps: int | None = None  # at this rate UDP is sent; None: nobody asks for it
     make_frontends: Callable[[str, int, int], str] | None = None  # by a node, a number and so many ports; gives the ClusterIP
     propagation_s: float = 30.0  # for so long a change of endpoints may take

@@ -8,6 +8,12 @@ Beside every take little answers go there and back over a connection of their ow
 Pairs that have no node in common are measured at the same time (``max_parallel``), after a first one alone, which says what a pair can do.
 They may share an uplink of switches or of virtual machines all the same: a pair that did worse in company, by its host path or by its pod
 path, is measured again alone, and that counts. When that was so of most pairs of a round, the others are measured one by one.
+
+One TCP stream may not fill a line: it is one flow for a bond and for a cloud's limit of flows, and one processor's work. The first pair's
+host path is tried with more of them, and where they carry more, all pairs are measured by as many.
+
+Behind the takes of a pair there is one through the Service of the target's probe pod, and more of them where it does not reach what pods do
+directly: the same pods, and nothing but the Service between.
 """
 
 from __future__ import annotations
@@ -17,21 +23,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.base import run
+from pytest_k8snet.access.probe_services import MOST, PORT, TARGET_PORT
 from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of, serving
 from pytest_k8snet.measure.latency import figures
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
-from pytest_k8snet.plan import HOST_TAKES, MOST_TAKES, disjoint
+from pytest_k8snet.plan import CALIBRATION_S, HOST_TAKES, MOST_SERVICE_TAKES, MOST_TAKES, STREAMS, disjoint
 from pytest_k8snet.record.processors import busy_share
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
+    from pytest_k8snet.access.probe_services import ProbeService
     from pytest_k8snet.measure.registry import MeasureContext
     from pytest_k8snet.record.document import Document
 
@@ -40,6 +48,7 @@ ORDER: tuple[Place, ...] = ("host", "pod", "host")
 HOST_ORDER: tuple[Place, ...] = tuple(ORDER[0] for _ in range(HOST_TAKES))
 AGAIN: tuple[Place, ...] = ("pod", "host")
 AGREE = 0.9  # of the quicker path's best take
+GAIN = 1.1  # by which more streams have to carry more
 LATER_MS = 30.0  # that answers of the pod path may take more; less than what is wanted of them (latency.loaded_slack_ms)
 TUNNELS = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "ip6gre", "wireguard", "tun"})
 
@@ -54,33 +63,73 @@ _SPARE_S = 60.0  # that a server or answers go on when nobody ends them
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure the pairs `subjects`, in rounds of pairs without a node in common."""
-    uplinks: dict[str, str | None] = {}
+    load = _Load(context)
     most, alone_bps = context.settings.max_parallel, 0.0
     left = [*subjects]
     while left:
         pairs = disjoint(left, most if alone_bps else 1)  # without a figure of a pair alone nothing says what the others should do
         left = [pair for pair in left if pair not in pairs]
-        documents = _together(context, pairs, uplinks)
+        documents = _together(load, pairs)
         if len(pairs) > 1:
             worse = {pair for pair, document in documents.items() if _did_worse(document, alone_bps)}
             most = 1 if 2 * len(worse) > len(pairs) else most
             for pair in worse:
-                (documents[pair],) = _together(context, [pair], uplinks, _taken(documents[pair])).values()
+                (documents[pair],) = _together(load, [pair], _taken(documents[pair])).values()
         else:
+            if not alone_bps:
+                documents = _calibrated(load, pairs[0], documents[pairs[0]])
             alone_bps = max(alone_bps, _best(_taken(documents[pairs[0]]), "host"))
         yield from documents.values()
 
 
-def _together(
-    context: MeasureContext, pairs: Sequence[str], uplinks: dict[str, str | None], in_company: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Document]:
+@dataclass(slots=True)
+class _Load:
+    """What is found out once for all pairs."""
+
+    context: MeasureContext
+    uplinks: dict[str, str | None] = field(default_factory=dict)
+    calibration: list[dict[str, Any]] = field(default_factory=list)  # what the first host path carries, by more and more streams
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        self.streams = self.context.settings.streams or 1
+
+
+def _calibrated(load: _Load, pair: str, by_one: Document) -> dict[str, Document]:
+    """Find out how many streams the host path of a pair needs, and measure it anew where that is more than one."""
+    settings = load.context.settings
+    if settings.streams or settings.bitrate_bps is not None or not _all_well(_taken(by_one)):
+        return {pair: by_one}
+    best = _best(_taken(by_one), "host")
+    source, target = pair_nodes(pair)
+    for streams in STREAMS:
+        tried: dict[str, Any] = {"streams": streams, "received_bps": None, "error": None}
+        load.calibration.append(tried)
+        try:
+            server, client = agent_of(load.context, target, "host"), agent_of(load.context, source, "host")
+            address = address_of(load.context, target, "host")
+            result = iperf3(load.context, server, client, address, streams=streams, take_s=CALIBRATION_S)
+            tried["received_bps"] = read_result(result)["received_bps"]
+        except (AccessError, MeasurementError) as error:
+            tried["error"] = str(error)
+            break
+        if tried["received_bps"] < GAIN * best:
+            break
+        load.streams, best = streams, tried["received_bps"]
+    if load.streams > 1:
+        return _together(load, [pair])
+    return {pair: replace(by_one, values={**(by_one.values or {}), "calibration": [*load.calibration]})}
+
+
+def _together(load: _Load, pairs: Sequence[str], in_company: Sequence[Mapping[str, Any]] = ()) -> dict[str, Document]:
     """Measure pairs at the same time; `in_company` are takes of the pair that were made before, beside other pairs."""
-    settings = context.settings
-    method = f"iperf3, one TCP stream, {settings.take_s} s after {settings.omit_s} s omitted"
+    settings = load.context.settings
+    by = "one TCP stream" if load.streams == 1 else f"{load.streams} TCP streams"
+    method = f"iperf3, {by}, {settings.take_s} s after {settings.omit_s} s omitted"
 
     def measured(subject: str) -> Document:
         beside = [pair for pair in pairs if pair != subject]
-        document = take_document("throughput", subject, method, partial(_pair, context, subject, uplinks, beside, in_company))
+        document = take_document("throughput", subject, method, partial(_pair, load, subject, beside, in_company))
         cuts = [take["retried"] for take in _taken(document) if take["retried"]]
         return replace(document, retried=document.retried or "; ".join(cuts) or None)
 
@@ -93,7 +142,12 @@ def _together(
 def _did_worse(document: Document, alone_bps: float) -> bool:
     """Whether a pair that was measured in company did worse than one alone; what went wrong altogether would do so alone as well."""
     takes = _taken(document)
-    return _all_well(takes) and (_best(takes, "host") < AGREE * alone_bps or disagree(takes))
+    return _all_well(takes) and (_best(takes, "host") < AGREE * alone_bps or disagree(takes) or _service_slower(document, takes))
+
+
+def _service_slower(document: Document, takes: Sequence[Mapping[str, Any]]) -> bool:
+    through = ((document.values or {}).get("service") or {}).get("takes", ())
+    return _all_well(through) and _best(through, "pod") < AGREE * _best(takes, "pod")
 
 
 def _taken(document: Document) -> Sequence[Mapping[str, Any]]:
@@ -106,9 +160,8 @@ def _best(takes: Sequence[Mapping[str, Any]], path: Place) -> float:
     return max((take["received_bps"] or 0.0 for take in takes if take["path"] == path), default=0.0)
 
 
-def _pair(
-    context: MeasureContext, subject: str, uplinks: dict[str, str | None], beside: Sequence[str], in_company: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _pair(load: _Load, subject: str, beside: Sequence[str], in_company: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    context, uplinks = load.context, load.uplinks
     source, target = pair_nodes(subject)
     # Both ends of both paths have to be there before any traffic is sent.
     absent: str | None = None
@@ -119,26 +172,49 @@ def _pair(
             absent = str(error)
         if name not in uplinks:
             uplinks[name] = _uplink(context, name)
-    return {
+    values: dict[str, Any] = {
         "source": source,
         "target": target,
         "seconds": context.settings.take_s,
         "omit_s": context.settings.omit_s,
+        "streams": load.streams,
+        "bitrate_bps": context.settings.bitrate_bps,
+        "calibration": [*load.calibration],
         "encapsulated": _encapsulated(context, source, target, uplinks[source]),
         "pod_absent": absent,
         "beside": [*beside],
         "takes_in_company": [*in_company],
-        "takes": _takes(context, source, target, uplinks, pods=absent is None, alone=not beside),
+        "takes": _takes(load, source, target, pods=absent is None, alone=not beside),
     }
+    by_service = context.service_load and absent is None and _all_well(values["takes"])
+    return {**values, "service": _through_service(load, source, target, values["takes"], alone=not beside) if by_service else None}
 
 
-def _takes(
-    context: MeasureContext, source: str, target: str, uplinks: Mapping[str, str | None], *, pods: bool, alone: bool
-) -> list[dict[str, Any]]:
+def _through_service(load: _Load, source: str, target: str, direct: Sequence[Mapping[str, Any]], *, alone: bool) -> dict[str, Any]:
+    """Return the takes from pod to pod by the ClusterIP of a Service whose only endpoint is the target, or why there are none."""
+    context = load.context
+    try:
+        services = {service.node: service for service in context.probe_services()}
+    except MEASURE_ERRORS as error:
+        return {"error": str(error), "absent": None, "address": None, "port": None, "takes": []}
+    if target not in services:
+        absent = f"no Service of the run leads to a pod of {target}: {MOST} nodes have one at most"
+        return {"error": None, "absent": absent, "address": None, "port": None, "takes": []}
+    service = services[target]
+    wanted_bps = AGREE * _best(direct, "pod")
+    takes: list[dict[str, Any]] = []
+    while len(takes) < (MOST_SERVICE_TAKES if alone else 1) and not context.stopped.is_set():
+        takes.append(_take(load, source, target, "pod", service))
+        if takes[-1]["error"] is not None or _best(takes, "pod") >= wanted_bps:
+            break
+    return {"error": None, "absent": None, "address": service.cluster_ip, "port": PORT, "takes": takes}
+
+
+def _takes(load: _Load, source: str, target: str, *, pods: bool, alone: bool) -> list[dict[str, Any]]:
     def again(takes: Sequence[Mapping[str, Any]]) -> bool:
-        return alone and len(takes) < MOST_TAKES and disagree(takes) and not context.stopped.is_set()
+        return alone and len(takes) < MOST_TAKES and disagree(takes) and not load.context.stopped.is_set()
 
-    return take_paths(lambda path: _take(context, source, target, path, uplinks), _untaken, again, pods=pods)
+    return take_paths(lambda path: _take(load, source, target, path), _untaken, again, pods=pods)
 
 
 def take_paths(
@@ -178,14 +254,12 @@ def _all_well(takes: Sequence[Mapping[str, Any]]) -> bool:
     return bool(takes) and all(take["error"] is None for take in takes)
 
 
-def _take(
-    context: MeasureContext,
-    source: str,
-    target: str,
-    path: Place,
-    uplinks: Mapping[str, str | None],
-) -> dict[str, Any]:
-    """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure."""
+def _take(load: _Load, source: str, target: str, path: Place, service: ProbeService | None = None) -> dict[str, Any]:
+    """Run iperf3 once, and again when the way to it was cut. Whatever goes wrong becomes the take's error, never a figure.
+
+    By `service` it goes through its ClusterIP, to the one port that leads from there to the target's pod.
+    """
+    context, uplinks = load.context, load.uplinks
     values = _untaken(path, None)
     try:
         address = address_of(context, target, path)
@@ -203,7 +277,7 @@ def _take(
                 serving(context, [target], path, port=0) as servers,
                 _answers(context, client, address, servers[target]) as values["rtt"],
             ):
-                result = iperf3(context, server, client, address)
+                result = iperf3(context, server, client, address, streams=load.streams, service=service)
             seconds = time.monotonic() - started
             after = _look(context, source, target, uplinks)
             return result, {"wire": _wire(before, after, seconds), "processors": _processors(before, after)}
@@ -345,20 +419,37 @@ def read_result(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def iperf3(context: MeasureContext, server: Agent, client: Agent, address: str, *, udp_bps: int | None = None) -> Mapping[str, Any]:
-    """Run a one-off server and a client, by TCP or by UDP at a rate; a server that somebody else's test got hold of is replaced."""
+def iperf3(
+    context: MeasureContext,
+    server: Agent,
+    client: Agent,
+    address: str,
+    *,
+    udp_bps: int | None = None,
+    streams: int = 1,
+    take_s: int | None = None,
+    service: ProbeService | None = None,
+) -> Mapping[str, Any]:
+    """Run a one-off server and a client, by TCP or by UDP at a rate; a server that somebody else's test got hold of is replaced.
+
+    The client goes to the server's address, or by the ClusterIP of `service` when there is one.
+    """
     settings = context.settings
-    length = settings.take_s + settings.omit_s
+    seconds = settings.take_s if take_s is None else take_s
+    length = seconds + settings.omit_s
     for attempt in range(_SERVER_TRIES):
-        running = server.request("iperf3_server", {"address": address, "ports": PORTS, "max_s": length + _SPARE_S}, timeout_s=_SHORT_S)
+        params = {"address": address, "ports": PORTS if service is None else (TARGET_PORT, TARGET_PORT), "max_s": length + _SPARE_S}
+        running = server.request("iperf3_server", params, timeout_s=_SHORT_S)
+        called = (address, running["port"]) if service is None else (service.cluster_ip, PORT)
         try:
             answer = client.request(
                 "iperf3_client",
                 {
-                    "address": address,
-                    "port": running["port"],
-                    "seconds": settings.take_s,
+                    "address": called[0],
+                    "port": called[1],
+                    "seconds": seconds,
                     "omit_s": settings.omit_s,
+                    "streams": streams,
                     "bitrate_bps": settings.bitrate_bps if udp_bps is None else udp_bps,
                     "udp": udp_bps is not None,
                 },
@@ -373,7 +464,7 @@ def iperf3(context: MeasureContext, server: Agent, client: Agent, address: str, 
             continue
         if "unable to connect" in error:
             raise MeasurementError(
-                f"iperf3: {error} ({client.where} to {server.where}, {address} port {running['port']}): "
+                f"iperf3: {error} ({client.where} to {server.where}, {called[0]} port {called[1]}): "
                 "is this port kept closed by a firewall or a NetworkPolicy?"
             )
         if answer["exit_status"] != 0 and not error:

@@ -49,6 +49,7 @@ class Take:
     mss_bytes: int | None
     cpu_sender_percent: float | None
     cpu_receiver_percent: float | None
+    iperf3_version: str | None  # "iperf 3.18"
     wire: Wire | None
     answers: Answers | None  # None: of a version that did not measure them, or of a take that went wrong
     source_processors: Processors | None = None  # None: nobody counted
@@ -72,11 +73,31 @@ class Take:
             mss_bytes=data.get("mss_bytes"),
             cpu_sender_percent=data.get("cpu_sender_percent"),
             cpu_receiver_percent=data.get("cpu_receiver_percent"),
+            iperf3_version=(data.get("iperf3") or {}).get("version"),
             wire=None if wire is None else Wire(wire["source_tx_bytes"], wire["target_rx_bytes"], float(wire["seconds"])),
             answers=None if data.get("rtt") is None or data["error"] is not None else Answers.from_json(data["rtt"]),
             source_processors=Processors.from_json((data.get("processors") or {}).get("source")),
             target_processors=Processors.from_json((data.get("processors") or {}).get("target")),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """What the same pods carried by the ClusterIP of a Service whose only endpoint is the target."""
+
+    error: str | None  # why there is no Service
+    absent: str | None  # why there is none on purpose
+    address: str | None
+    port: int | None
+    takes: tuple[Take, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Through:
+        """Read ``service`` of a throughput document."""
+        takes = tuple(Take.from_json(take) for take in data["takes"])
+        if data["absent"] is None and data["error"] is None and not takes:
+            raise ValueError("no take through the Service, and no reason")
+        return cls(data["error"], data["absent"], data["address"], data["port"], takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +110,9 @@ class ThroughputRecord:
     omit_s: float
     encapsulated: bool | None  # whether the route to the target's pods leaves by a tunnel; None when it is not known
     takes: tuple[Take, ...]
+    streams: int = 1  # of every take
+    service: Through | None = None  # None: nobody asked for it, or the takes before went wrong
+    bitrate_bps: int | None = None  # that takes were held to; None: as fast as it goes
     pod_absent: str | None = None  # why there are none over the pod path, on purpose
 
     @property
@@ -114,5 +138,8 @@ class ThroughputRecord:
                 omit_s=float(data["omit_s"]),
                 encapsulated=data["encapsulated"],
                 takes=tuple(Take.from_json(take) for take in data["takes"]),
+                streams=int(data.get("streams", 1)),
+                service=None if data.get("service") is None else Through.from_json(data["service"]),
+                bitrate_bps=data.get("bitrate_bps"),
                 pod_absent=data.get("pod_absent"),
             )

@@ -32,6 +32,7 @@ TOGETHER: dict[str, dict[str, str]] = {
         "strict-arp-off": "node-1",
         "conntrack-table-nearly-full": "node-1",  # empties by itself, in the time that the load takes
         "pods-queued": "node-1",
+        "services-throttled": "node-1",
         "congestion-control-cubic": "node-1",
         "pod-path-throttled": "node-2",
         "pod-datagrams-lost": "node-2",

@@ -8,11 +8,14 @@ import pytest
 from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.errors import ConfigurationError
-from pytest_k8snet.options import PairChoice, Settings, Shard
+from pytest_k8snet.options import BitRate, PairChoice, Settings, Shard
 from pytest_k8snet.plan import (
+    CALIBRATION_S,
     HOST_TAKES,
+    MOST_SERVICE_TAKES,
     MOST_TAKES,
     OMIT_S,
+    STREAMS,
     TAKE_S,
     TAKES,
     Absent,
@@ -118,11 +121,19 @@ def test_pairs_that_have_no_node_in_common_are_loaded_together(pairs: list[str],
 def test_volume() -> None:
     alone, ring = Load.of(AROUND[:1], Settings()), Load.of(AROUND, Settings())
     assert Load.of([], Settings()).most_bytes(10**10) == 0
-    assert (alone.together, alone.least_takes, alone.most_takes) == (1, TAKES, MOST_TAKES)
-    assert alone.most_bytes(8_000) == MOST_TAKES * (TAKE_S + OMIT_S) * 1_000
-    assert (ring.together, ring.least_takes) == (2, 3 * TAKES)
-    assert ring.most_takes == 4 * MOST_TAKES + 2 * TAKES, "two of them in company before"
-    assert Load.of(AROUND, Settings(access="ssh")).most_takes == (4 + 2) * HOST_TAKES
+    most, tried_s = MOST_TAKES + MOST_SERVICE_TAKES, len(STREAMS) * (CALIBRATION_S + OMIT_S)
+    assert (alone.together, alone.least_takes, alone.most_takes) == (1, TAKES + 1, 2 * most), "by one stream, and by more"
+    assert alone.most_bytes(8_000) == (2 * most * (TAKE_S + OMIT_S) + tried_s) * 1_000
+    assert (ring.together, ring.least_takes) == (2, 3 * (TAKES + 1))
+    assert ring.most_takes == 5 * most + 2 * (TAKES + 1), "the first one by more streams as well, two of them in company before"
+    assert Load.of(AROUND, Settings(access="ssh")).most_takes == (5 + 2) * HOST_TAKES
+
+
+def test_volume_of_what_was_asked_for() -> None:
+    capped = Load.of(AROUND[:1], Settings(bitrate=BitRate("1k", 1_000), take_seconds=9, checks=("NET-THROUGHPUT-*",)))
+    assert (capped.most_takes, capped.calibration_s) == (MOST_TAKES, 0), "nothing by Services, and one stream"
+    assert capped.most_bytes(8_000) == MOST_TAKES * (9 + OMIT_S) * 125
+    assert Load.of(AROUND[:1], Settings(streams=4)).most_takes == MOST_TAKES + MOST_SERVICE_TAKES
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ def _datagrams(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
     ]
 
 
+def _of_services(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
+    """Match full packets, beyond so many a second, of what comes to the node's pods by the run's Services."""
+    del lab
+    many = ("-m", "hashlimit", "--hashlimit-above", "800/sec", "--hashlimit-burst", "50", "--hashlimit-name", "k8snet-lab")
+    return [("POSTROUTING", "-d", node.pod_cidr, "-p", "tcp", "--dport", str(TARGET_PORT), "-m", "length", "--length", "1000:", *many)]
+
+
 def _dns_tcp(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
     del lab
     return [("POSTROUTING", "-s", node.pod_cidr, "-p", "tcp", "--dport", "53")]
@@ -116,6 +123,14 @@ FAULTS = (
         "the node's firewall drops what comes for NodePorts",
         (Turns("NET-SERVICE-002"),),
         _node_ports,
+    ),
+    _fault(
+        "services-throttled",
+        "service",
+        "a firewall on the node lets no more than 800 full packets a second to its pods that came by a Service",
+        (Turns("NET-SERVICE-010", subject=INTO_NODE),),
+        _of_services,
+        proxy_modes=("ipvs",),
     ),
     _fault(
         "hairpin-dropped",

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.fake import FakeCluster
+from pytest_k8snet.access.fake import RATE_BPS, FakeCluster
 from pytest_k8snet.errors import AccessError, CommandTimeout, MeasurementError, NoAgentError, ProbeError
 from pytest_k8snet.measure import throughput
-from pytest_k8snet.measure.registry import MeasureContext
 from pytest_k8snet.measure.throughput import disagree, read_result
 from pytest_k8snet.plan import HOST_TAKES
 from pytest_k8snet.record.document import Document
@@ -141,9 +141,9 @@ class Rates:
     def measure(self, monkeypatch: pytest.MonkeyPatch, pairs: list[str], **settings: Any) -> list[Document]:
         together = throughput._together
 
-        def watched(context: MeasureContext, pairs: Sequence[str], *rest: Any) -> Any:
+        def watched(load: throughput._Load, pairs: Sequence[str], *rest: Any) -> Any:
             self.company = len(pairs)
-            return together(context, pairs, *rest)
+            return together(load, pairs, *rest)
 
         monkeypatch.setattr(throughput, "_together", watched)
         return [*throughput.take(context(self.fake, take_s=1, omit_s=0, **settings), pairs)]
@@ -256,3 +256,124 @@ def test_what_the_processors_did_meanwhile_is_kept() -> None:
 )
 def test_what_processors_were_spent_on(before: Any, after: Any, found: Any) -> None:
     assert throughput.spent(before, after) == found
+
+
+def by_streams(rates: Mapping[int, float | str], pairs: Sequence[str] = SOME, **settings: Any) -> list[Document]:
+    """Measure where nodes carry at most so much (bit/s) by so many streams, or say why not."""
+    fake = FakeCluster([f"node-{number}" for number in range(1, 7)])
+
+    def client(node: str, params: Mapping[str, Any]) -> Any:
+        answer = fake._iperf3(node, params)
+        rate = rates[params["streams"]]
+        if isinstance(rate, str):
+            return {**answer, "result": {"error": rate}}
+        answer["result"]["end"]["sum_received"]["bits_per_second"] = rate
+        return answer
+
+    for node in fake.nodes:
+        for role in ("host", "pod"):
+            fake.answer(node, "iperf3_client", partial(client, node), role=role)
+    return [*throughput.take(context(fake, take_s=1, omit_s=0, **settings), pairs)]
+
+
+def tried(document: Document) -> tuple[int, list[tuple[int, float | None]], float]:
+    assert document.values is not None
+    calibration = [(item["streams"], item["received_bps"]) for item in document.values["calibration"]]
+    return document.values["streams"], calibration, document.values["takes"][0]["received_bps"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "found"),
+    [
+        pytest.param({1: 9e9, 4: 9.4e9}, (1, [(4, 9.4e9)], 9e9), id="one-fills-the-line"),
+        pytest.param({1: 9e9, 4: 25e9, 8: 26e9}, (4, [(4, 25e9), (8, 26e9)], 25e9), id="four-do"),
+        pytest.param({1: 9e9, 4: 25e9, 8: 45e9}, (8, [(4, 25e9), (8, 45e9)], 45e9), id="eight-carry-more-still"),
+        pytest.param({1: 9e9, 4: "the control socket has closed"}, (1, [(4, None)], 9e9), id="that-went-wrong"),
+    ],
+)
+def test_the_first_host_path_says_how_many_streams_are_needed(rates: Mapping[int, float | str], found: Any) -> None:
+    documents = by_streams(rates)
+    assert [tried(document) for document in documents] == [found] * len(SOME)
+    by = "one TCP stream" if found[0] == 1 else f"{found[0]} TCP streams"
+    assert {document.method for document in documents} == {f"iperf3, {by}, 1 s after 0 s omitted"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "streams"), [({"streams": 8}, 8), ({"bitrate_bps": 10**8}, 1), ({"streams": 4, "bitrate_bps": 10**8}, 4)]
+)
+def test_what_the_user_asks_for_is_not_tried(settings: Any, streams: int) -> None:
+    (document,) = by_streams({1: 9e9, 4: 25e9, 8: 45e9}, SOME[:1], **settings)
+    assert tried(document)[:2] == (streams, [])
+
+
+def test_a_pair_that_went_wrong_says_nothing_of_streams() -> None:
+    fake = FakeCluster([f"node-{number}" for number in range(1, 7)])
+    fake.answer("node-2", "iperf3_server", MeasurementError("port kept closed"))
+    documents = throughput.take(context(fake, take_s=1, omit_s=0), SOME)
+    assert [len((document.values or {})["calibration"]) for document in documents] == [0, 1, 1]
+
+
+def by_service(
+    through: Sequence[float | str], served: Sequence[str] = ("node-1", "node-2", "node-3"), pairs: Sequence[str] = ("node-1:node-2",)
+) -> list[Mapping[str, Any]]:
+    """Measure where pods carry what the fake does directly, and through a Service one by one what is given, or why not."""
+    fake = FakeCluster(["node-1", "node-2", "node-3"])
+    left = iter(through)
+
+    def client(node: str, params: Mapping[str, Any]) -> Any:
+        answer = fake._iperf3(node, params)
+        if params["address"].startswith("10.96."):
+            rate = next(left)
+            if isinstance(rate, str):
+                return {**answer, "result": {"error": rate}}
+            answer["result"]["end"]["sum_received"]["bits_per_second"] = rate
+        return answer
+
+    for node in fake.nodes:
+        fake.answer(node, "iperf3_client", partial(client, node), role="pod")
+    services = fake.start_probes(fake.read_cluster(), [*fake.nodes], "r1").make_services(served)
+    given = replace(context(fake, take_s=1, omit_s=0), service_load=True, probe_services=lambda: services)
+    return [(document.values or {})["service"] for document in throughput.take(given, pairs)]
+
+
+FULL_BPS = float(RATE_BPS)
+
+
+@pytest.mark.parametrize(
+    ("through", "takes"),
+    [
+        pytest.param([FULL_BPS], 1, id="as-fast"),
+        pytest.param([0.5 * FULL_BPS, FULL_BPS], 2, id="as-fast-after-all"),
+        pytest.param([0.5 * FULL_BPS] * 3, 3, id="slow"),
+        pytest.param(["the control socket has closed"], 1, id="went-wrong"),
+    ],
+)
+def test_what_a_service_carries_is_looked_at_again_where_it_is_less(through: Sequence[float | str], takes: int) -> None:
+    (found,) = by_service(through)
+    assert (found["address"], found["port"], found["absent"], len(found["takes"])) == ("10.96.1.2", 80, None, takes)
+
+
+def test_a_pod_that_no_service_leads_to() -> None:
+    (found,) = by_service([], served=["node-1"])
+    assert found["absent"] == "no Service of the run leads to a pod of node-2: 16 nodes have one at most"
+    assert found["takes"] == []
+
+
+def test_services_that_could_not_be_made() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+
+    def refused() -> Any:
+        raise ProbeError("Service k8snet-1/probe-1 could not be made: quota")
+
+    given = replace(context(fake, take_s=1, omit_s=0), service_load=True, probe_services=refused)
+    (document,) = throughput.take(given, ["node-1:node-2"])
+    assert (document.values or {})["service"]["error"] == "Service k8snet-1/probe-1 could not be made: quota"
+
+
+def test_nothing_is_sent_through_services_where_nobody_asks_or_pods_reach_nothing() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    (document,) = throughput.take(context(fake, take_s=1, omit_s=0), ["node-1:node-2"])
+    assert (document.values or {})["service"] is None
+    fake.answer("node-2", "iperf3_server", MeasurementError("port kept closed"), role="pod")
+    (document,) = throughput.take(replace(context(fake, take_s=1, omit_s=0), service_load=True), ["node-1:node-2"])
+    assert (document.values or {})["service"] is None
