@@ -23,15 +23,12 @@ from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.processors import Processors, busy_share, share_of
 from pytest_k8snet.record.throughput import Take, ThroughputRecord
-from pytest_k8snet.record.udp import Datagrams, UdpRecord
+from pytest_k8snet.record.udp import SENT, Datagrams, UdpRecord
 
 #: Takes of one path further apart than this carry no verdict that depends on which of them is right.
 _SPREAD = 0.15
 
 _LOADED = "TCP request and response beside iperf3"
-
-#: A sender below this share of the rate that was asked for has not sent it.
-_SENT = 0.95
 
 #: Datagrams that may be lost by chance.
 _FEW = 2
@@ -254,7 +251,7 @@ def _against_line(
     share = expect.line_share
     carries = line.payload_bps(*_packet(record, path))
     least = share.value * carries
-    if record.bitrate_bps is not None and record.bitrate_bps < least / _SENT:
+    if record.bitrate_bps is not None and record.bitrate_bps < least / SENT:
         held = f"takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate)"
         return Judgement.skipped(f"{held}: at least {_rate(least)} would be wanted of them")
     judgement = Judgement(want=f"at least {share} of the {_rate(carries)} payload that {_rate(line.rate.value)} carry ({line.rate.origin})")
@@ -462,7 +459,7 @@ def udp(record: UdpRecord, expect: ThroughputExpectation) -> Judgement:
             judgement.error(f"{record.pair}: no take of the {path} path was recorded")
     if judgement.findings:
         return judgement
-    sent = {path: [take for take in record.of(path) if take.sent_bps >= _SENT * record.rate_bps] for path in PATHS}
+    sent = {path: [take for take in record.of(path) if take.sent_bps >= SENT * record.rate_bps] for path in PATHS}
     for path, takes in sent.items():
         if not takes:
             most = max(take.sent_bps for take in record.of(path))

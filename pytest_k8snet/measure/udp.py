@@ -1,8 +1,8 @@
 """UDP at a given rate by iperf3 between the nodes and between the pods of a pair: what is lost of it, and how unevenly it arrives.
 
-As with throughput a take in a few is disturbed by something that passes: where pods lose more than their nodes, both are taken again, up to
-`MOST_TAKES` in all. The rate is what was asked for: pairs are measured one after the other, however many there are. iperf3 counts as lost
-what it read too late as well: the kernel that received it knows how much that was.
+As with throughput a take in a few is disturbed by something that passes: where pods lose more than their nodes, or less was sent than asked
+for, both are taken again, up to `MOST_UDP_TAKES` in all. The rate is what was asked for: pairs are measured one after the other, however many
+there are. iperf3 counts as lost what it read too late as well: the kernel that received it knows how much that was.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pytest_k8snet.measure.answering import Place, address_of, agent_of
 from pytest_k8snet.measure.taking import now, take_document
 from pytest_k8snet.measure.throughput import AGAIN, BROKEN, iperf3, take_paths
 from pytest_k8snet.plan import MOST_UDP_TAKES
+from pytest_k8snet.record.udp import SENT
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -47,10 +48,19 @@ def _pair(context: MeasureContext, subject: str) -> dict[str, Any]:
             values["pod_absent"] = str(error)
 
     def again(takes: Sequence[Mapping[str, Any]]) -> bool:
-        return len(takes) < MOST_UDP_TAKES and pods_lose_more(takes) and not context.stopped.is_set()
+        worth = pods_lose_more(takes) or too_little_sent(takes, context.udp_bps or 0)
+        return len(takes) < MOST_UDP_TAKES and worth and not context.stopped.is_set()
 
     takes = take_paths(lambda path: _take(context, source, target, path), _untaken, again, pods=values["pod_absent"] is None)
     return {**values, "takes": takes}
+
+
+def too_little_sent(takes: Sequence[Mapping[str, Any]], rate_bps: int) -> bool:
+    """Whether a path has no take that was sent at the rate: a sender without its processor for a moment may have it the next time."""
+    if any(take["error"] is not None for take in takes):
+        return False
+    best = [max(take["sent_bps"] for take in takes if take["path"] == place) for place in AGAIN]
+    return min(best) < SENT * rate_bps
 
 
 def pods_lose_more(takes: Sequence[Mapping[str, Any]]) -> bool:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from pytest_k8snet.record.document import Document
 
+#: A sender below this share of the rate that was asked for has not sent it.
+SENT = 0.95
+
 
 @dataclass(frozen=True, slots=True)
 class Datagrams:

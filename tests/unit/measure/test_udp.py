@@ -107,6 +107,26 @@ def test_when_pods_lose_more(takes: list[dict[str, Any]], more: bool) -> None:
     assert pods_lose_more(takes) is more
 
 
+@pytest.mark.parametrize(
+    ("rates", "takes"),
+    [
+        pytest.param([1e7], 3, id="sent"),
+        pytest.param([4.6e6, 1e7], 5, id="sent-after-all"),
+        pytest.param([4.6e6, 4.6e6, 4.6e6], 5, id="never-sent"),
+    ],
+)
+def test_what_was_not_sent_is_sent_again(rates: list[float], takes: int) -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    left = iter(rates)
+
+    def client(_params: Mapping[str, Any]) -> Any:
+        return {"exit_status": 0, "result": result(bps=next(left)), "stderr": ""}
+
+    fake.answer("node-1", "iperf3_client", client, role="pod")
+    record = UdpRecord.from_document(measure(fake))
+    assert (len(record.takes), [item.sent_bps for item in record.of("pod")]) == (takes, rates[: (takes - 1) // 2])
+
+
 def test_what_goes_wrong_is_the_takes_error() -> None:
     fake = FakeCluster(["node-1", "node-2"])
     fake.answer("node-2", "iperf3_server", AccessError("node-2: no free port between 5201 and 5299"), role="pod")
