@@ -95,6 +95,9 @@ class Backend(Protocol):
     def read_policies(self, namespace: str) -> Policies:
         """Read the policies that may concern pods of a namespace."""
 
+    def ask_api(self) -> None:
+        """Ask the API server for something small that everybody may read; raise `ClusterError` when it does not answer."""
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Return how `nodes` are reached, for the header; None when there is nothing to say."""
 
@@ -201,6 +204,10 @@ class ApiBackend:
         from pytest_k8snet.cluster.policies.reading import read_policies
 
         return read_policies(self._api, namespace)
+
+    def ask_api(self) -> None:
+        """Ask it for its version."""
+        self._api.get("/version")
 
     def close(self) -> None:
         """Close the API client."""

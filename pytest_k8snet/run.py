@@ -485,6 +485,7 @@ class Run:
             regroup=self.regroup,
             service_scale=self.settings.service_scale,
             idle_s=self.settings.idle,
+            ask_api=self.backend.ask_api,
             service_load=SERVICE_LOAD_CHECK in self._collected_checks(),
             udp_bps=None if self.settings.udp is None else self.settings.udp.bps,
             burst=BurstWishes(self.settings.conntrack_burst, self.settings.conntrack_burst_anyway),

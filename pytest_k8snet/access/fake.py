@@ -43,7 +43,7 @@ from pytest_k8snet.cluster.ingress import Ingress, Route
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.cluster.policies.reading import Policies
 from pytest_k8snet.cluster.ranges import Range
-from pytest_k8snet.errors import AccessError, NoPodError, ProbeError
+from pytest_k8snet.errors import AccessError, ClusterError, NoPodError, ProbeError
 
 if TYPE_CHECKING:
     from pytest_k8snet.cluster.lease import Leases
@@ -327,6 +327,7 @@ class FakeCluster:
         self._failed: dict[str, str] = {}
         self.sent_bytes: dict[str, int] = {}
         self.looks: dict[str, int] = {}  # at counters
+        self.api_error: ClusterError | None = None  # of small requests under load
         self.received_bytes: dict[str, int] = {}
         self.probed: dict[str, str | None] = {}  # nodes whose probe pods are there, and why they cannot be used
         self.kept: dict[str, Any] = {}  # by the answers to programs of measurements, from one request to the next
@@ -454,6 +455,11 @@ class FakeCluster:
         """Return what a test says."""
         del namespace
         return self.policies
+
+    def ask_api(self) -> None:
+        """Answer at once, or as a test says."""
+        if self.api_error is not None:
+            raise self.api_error
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is nothing to say of it."""

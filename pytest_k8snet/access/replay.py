@@ -107,6 +107,9 @@ class ReplayBackend:
         del namespace
         return Policies()
 
+    def ask_api(self) -> None:
+        """Nothing is asked."""
+
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Nothing is measured."""
         del namespace, run_id

@@ -102,6 +102,7 @@ class MeasureContext:
     service_scale: Sequence[int] = ()  # so many frontends of Services are made
     idle_s: int = 0  # for so long connections are left idle
     burst: BurstWishes = field(default_factory=BurstWishes)
+    ask_api: Callable[[], None] = lambda: None  # for something small; raises `ClusterError` when no answer comes
     service_load: bool = False  # whether pairs are measured through Services as well
     udp_bps: int | None = None  # at this rate UDP is sent; None: nobody asks for it
     make_frontends: Callable[[str, int, int], str] | None = None  # by a node, a number and so many ports; gives the ClusterIP

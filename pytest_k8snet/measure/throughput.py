@@ -32,6 +32,7 @@ from pytest_k8snet.access.probe_services import MOST, PORT, TARGET_PORT
 from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, CommandTimeout, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of, serving
+from pytest_k8snet.measure.distress import Watch
 from pytest_k8snet.measure.latency import figures
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.plan import CALIBRATION_S, HOST_TAKES, MOST_SERVICE_TAKES, MOST_TAKES, STREAMS, disjoint
@@ -66,6 +67,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     load = _Load(context)
     most, alone_bps = context.settings.max_parallel, 0.0
     left = [*subjects]
+    watch = Watch.begin(context.ask_api)
     while left:
         pairs = disjoint(left, most if alone_bps else 1)  # without a figure of a pair alone nothing says what the others should do
         left = [pair for pair in left if pair not in pairs]
@@ -80,6 +82,19 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
                 documents = _calibrated(load, pairs[0], documents[pairs[0]])
             alone_bps = max(alone_bps, _best(_taken(documents[pairs[0]]), "host"))
         yield from documents.values()
+        if left and (distress := watch.distress(context.stopped.wait)) is not None:
+            yield from spared("throughput", left, f"after the load on {' and '.join(pairs)} {distress}")
+            return
+
+
+def spared(kind: str, pairs: Sequence[str], why: str) -> Iterator[Document]:
+    """Yield the documents of pairs that are not measured, so as not to make it worse."""
+
+    def refuse() -> Mapping[str, Any]:
+        raise MeasurementError(f"not measured, to spare the cluster: {why}; --k8snet-bitrate would send less")
+
+    for pair in pairs:
+        yield take_document(kind, pair, "not measured", refuse)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """UDP at a given rate by iperf3 between the nodes and between the pods of a pair: what is lost of it, and how unevenly it arrives.
 
 As with throughput a take in a few is disturbed by something that passes: where pods lose more than their nodes, or less was sent than asked
-for, both are taken again, up to `MOST_UDP_TAKES` in all. The rate is what was asked for: pairs are measured one after the other, however many
-there are. iperf3 counts as lost what it read too late as well: the kernel that received it knows how much that was.
+for, both are taken again, up to `MOST_UDP_TAKES` in all. The rate is what was asked for: pairs are measured one after the other, however
+many there are. iperf3 counts as lost what it read too late as well: the kernel that received it knows how much that was.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pytest_k8snet.agent.wire import named_counters
 from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import AccessError, MeasurementError, NoPodError
 from pytest_k8snet.measure.answering import Place, address_of, agent_of
+from pytest_k8snet.measure.distress import Watch
 from pytest_k8snet.measure.taking import now, take_document
-from pytest_k8snet.measure.throughput import AGAIN, BROKEN, iperf3, take_paths
+from pytest_k8snet.measure.throughput import AGAIN, BROKEN, iperf3, spared, take_paths
 from pytest_k8snet.plan import MOST_UDP_TAKES
 from pytest_k8snet.record.udp import SENT
 
@@ -32,8 +33,13 @@ COUNTERS = ("/proc/net/snmp", "/proc/net/snmp6")  # of the network namespace of 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Send between the pairs `subjects`; nothing where it was not asked for."""
     method = f"iperf3 -u, {context.settings.take_s} s a take, between nodes and between pods"
-    for subject in subjects:
+    watch = Watch.begin(context.ask_api)
+    for number, subject in enumerate(subjects, 1):
         yield take_document("udp", subject, method, partial(_pair, context, subject))
+        left = subjects[number:] if context.udp_bps is not None else ()
+        if left and (distress := watch.distress(context.stopped.wait)) is not None:
+            yield from spared("udp", left, f"after UDP between {subject} {distress}")
+            return
 
 
 def _pair(context: MeasureContext, subject: str) -> dict[str, Any]:
@@ -59,7 +65,7 @@ def too_little_sent(takes: Sequence[Mapping[str, Any]], rate_bps: int) -> bool:
     """Whether a path has no take that was sent at the rate: a sender without its processor for a moment may have it the next time."""
     if any(take["error"] is not None for take in takes):
         return False
-    best = [max(take["sent_bps"] for take in takes if take["path"] == place) for place in AGAIN]
+    best: list[float] = [max(take["sent_bps"] for take in takes if take["path"] == place) for place in AGAIN]
     return min(best) < SENT * rate_bps
 
 
