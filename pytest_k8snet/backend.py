@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_k8snet.access.base import PATIENCE_S
@@ -73,6 +74,9 @@ class Backend(Protocol):
 
     def beyond(self, cluster: Cluster, wanted: Collection[str]) -> Mapping[str, str]:
         """Return which of the nodes cannot be reached this way, whatever their state, and why."""
+
+    def sweep(self) -> Sequence[str]:
+        """Remove what killed runs left that is past its deadline, and return what that was, in words."""
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create the probe pods."""
@@ -224,6 +228,13 @@ class PodBackend(ApiBackend):
 
         return ApiLeases(self._api)
 
+    def sweep(self) -> Sequence[str]:
+        """Look where this run makes its own objects."""
+        from pytest_k8snet.access.probes import DEADLINE_S
+        from pytest_k8snet.cleanup import sweep
+
+        return [str(item) for item in sweep(self._api, self._settings.namespace, after=timedelta(seconds=DEADLINE_S))]
+
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create two pods a node."""
         from pytest_k8snet.access.probes import ProbeSettings, start_probes
@@ -255,6 +266,10 @@ class PodBackend(ApiBackend):
 
 class PodlessBackend(ApiBackend):
     """A real cluster whose nodes are reached without it: of the API it only reads."""
+
+    def sweep(self) -> Sequence[str]:
+        """Leave it to runs that make objects."""
+        return ()
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> Probing:
         """Create nothing."""

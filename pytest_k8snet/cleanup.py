@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 SELECTOR = f"{MANAGED_BY}={MANAGER},{RUN_ID}"
 
+_KINDS = (
+    ("Pod", "/api/v1", "pods"),
+    ("Service", "/api/v1", "services"),
+    ("Ingress", INGRESSES, "ingresses"),
+    ("HTTPRoute", HTTP_ROUTES, "httproutes"),
+    ("NetworkPolicy", POLICIES, "networkpolicies"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
@@ -37,26 +45,46 @@ class Leftover:
         return f"{self.kind} {self.name} (run {self.run_id}, made {self.created:%Y-%m-%d %H:%M} UTC)"
 
 
-def find(api: Api) -> list[Leftover]:
-    """Return all objects with the labels of a run: namespaces, what is in others, priority classes, the Lease."""
-    found = [_leftover("Namespace", item, "/api/v1/namespaces/{name}") for item in api.list("/api/v1/namespaces", labelSelector=SELECTOR)]
-    ours = {item.name for item in found}
-    pods = [
-        _leftover("Pod", item, "/api/v1/namespaces/{namespace}/pods/{name}") for item in api.list("/api/v1/pods", labelSelector=SELECTOR)
-    ]
-    services = [
-        _leftover("Service", item, "/api/v1/namespaces/{namespace}/services/{name}")
-        for item in api.list("/api/v1/services", labelSelector=SELECTOR)
-    ]
-    # They go with a namespace that was made for them.
-    found += [item for item in (*pods, *services, *_of_areas(api)) if item.name.split("/")[0] not in ours]
+def find(api: Api, namespace: str | None = None) -> list[Leftover]:
+    """Return all objects with the labels of a run: namespaces, what is in others, priority classes, the Lease.
+
+    With `namespace` only those in it and the Lease: nothing is asked for that takes a right on other namespaces.
+    """
+    if namespace is not None:
+        return [*_inside(api, namespace), *_leases(api)]
+    made = _namespaces(api)
+    ours = {item.name for item in made}
+    # The others go with a namespace that was made for them.
+    inside = [item for item in _inside(api, None) if item.name.split("/")[0] not in ours]
+    return [*made, *inside, *_priority_classes(api), *_leases(api)]
+
+
+def sweep(api: Api, namespace: str | None, *, after: timedelta) -> list[Leftover]:
+    """Remove what killed runs left where a run makes its own objects, and return it.
+
+    Those are namespaces of theirs with all that is in them, and priority classes; with `namespace` what is in that one. Only what is past
+    its own deadline goes, and of that what has been there for longer than `after`, by the API server's own clock: who set the deadline
+    may have had another one. Who may not look or remove leaves it to others.
+    """
+    removed = []
     try:
-        classes = [*api.list(PRIORITY_CLASSES, labelSelector=SELECTOR)]
+        found = [*_namespaces(api), *_priority_classes(api)] if namespace is None else _inside(api, namespace)
     except ApiError as error:
-        if error.status != 403:  # who may not list them has made none
+        if error.status != 403:
             raise
-        classes = []
-    return found + [_leftover("PriorityClass", item, PRIORITY_CLASSES + "/{name}") for item in classes] + _leases(api)
+        return []
+    now = api.clock
+    past = [] if now is None else choose(found, older_than=None, everything=False, now=now)
+    for item in past:
+        if now is not None and now - item.created > after:
+            try:
+                remove(api, item)
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+            else:
+                removed.append(item)
+    return removed
 
 
 def choose(found: Iterable[Leftover], *, older_than: timedelta | None, everything: bool, now: datetime | None = None) -> list[Leftover]:
@@ -71,29 +99,46 @@ def choose(found: Iterable[Leftover], *, older_than: timedelta | None, everythin
 
 def remove(api: Api, leftover: Leftover) -> None:
     """Remove one object; one that is gone meanwhile is fine."""
+    path, query = leftover.path, {}
+    if leftover.kind == "Pod":
+        # As one of a collection: a run that uses a namespace which exists has that right there, and needs no other.
+        path, _, name = path.rpartition("/")
+        query = {"fieldSelector": f"metadata.name={name}", "labelSelector": SELECTOR, "gracePeriodSeconds": 0}
     try:
-        api.delete(leftover.path, preconditions=leftover.preconditions, gracePeriodSeconds=0 if leftover.kind == "Pod" else None)
+        api.delete(path, preconditions=leftover.preconditions, **query)
     except ApiError as error:
         if error.status != 409 or leftover.preconditions is None:  # else a run has taken it over, and it is in use
             raise
 
 
-def _of_areas(api: Api) -> list[Leftover]:
-    """Return what is made for checks of some areas, and by those alone who may."""
-    found: list[Leftover] = []
-    for kind, base, plural in (
-        ("Ingress", INGRESSES, "ingresses"),
-        ("HTTPRoute", HTTP_ROUTES, "httproutes"),
-        ("NetworkPolicy", POLICIES, "networkpolicies"),
-    ):
+def _namespaces(api: Api) -> list[Leftover]:
+    return [_leftover("Namespace", item, "/api/v1/namespaces/{name}") for item in api.list("/api/v1/namespaces", labelSelector=SELECTOR)]
+
+
+def _inside(api: Api, namespace: str | None) -> list[Leftover]:
+    """Return what is in one namespace, or in any."""
+    found = []
+    for kind, base, plural in _KINDS:
+        inside = f"{base}/{plural}" if namespace is None else f"{base}/namespaces/{namespace}/{plural}"
         try:
-            items = [*api.list(f"{base}/{plural}", labelSelector=SELECTOR)]
+            items = [*api.list(inside, labelSelector=SELECTOR)]
         except ApiError as error:
-            if error.status not in (403, 404):  # who may not list them has made none, nor where there is no such kind
+            # Of areas: who may not list them has made none, nor where there is no such kind.
+            if kind in ("Pod", "Service") or error.status not in (403, 404):
                 raise
             continue
         found += [_leftover(kind, item, f"{base}/namespaces/{{namespace}}/{plural}/{{name}}") for item in items]
     return found
+
+
+def _priority_classes(api: Api) -> list[Leftover]:
+    try:
+        items = [*api.list(PRIORITY_CLASSES, labelSelector=SELECTOR)]
+    except ApiError as error:
+        if error.status != 403:  # who may not list them has made none
+            raise
+        return []
+    return [_leftover("PriorityClass", item, PRIORITY_CLASSES + "/{name}") for item in items]
 
 
 def _leases(api: Api) -> list[Leftover]:

@@ -97,6 +97,8 @@ def _objects(run: ControllerRun, load: Sequence[str], *, services: bool, routes:
         yield f"  {counted_kind(item.kind, item.number)} {item.name}{where}: {item.what}"
     if load and not settings.no_lock:
         yield f"  Lease {lease.NAME} in {lease.NAMESPACE}: held while load is measured, so that no other run measures any meanwhile"
+    where = "Namespaces and PriorityClasses" if settings.namespace is None else f"What is in {settings.namespace}"
+    yield f"  {where} of killed runs, past their deadline: removed when the run begins"
     yield f"  Image of the pods: {settings.image}, {_pull_secret(settings)}"
 
 

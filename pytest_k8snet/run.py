@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 PROBES_S = 180.0  # what probe pods are given to start, images pulled included
 _POLL_S = 0.05
 _CREATE_S = 90.0
+_SWEEP_S = 5.0  # what sweeping is given to end when the run does
 _SAY_S = 90.0  # more than the controller's last request takes
 _END_S = 10.0  # what a measurement is given to end when the run does
 KEPT = 16  # subjects whose facts and documents are held in memory: parsed facts are a megabyte each on a cluster of a thousand nodes
@@ -770,7 +771,14 @@ class ControllerRun(Run):
         """Remove what was created; return what went wrong. It may be called twice."""
         # The pods first: until they are gone load may go on.
         problems = [owner.remove() for owner in (self._starter, self._lease) if owner is not None]
+        if self._starter is not None:
+            problems.append(self._starter.sweep_problem)
         return [problem for problem in problems if problem is not None]
+
+    @property
+    def swept(self) -> Sequence[str]:
+        """What killed runs had left, and this one has removed."""
+        return () if self._starter is None else self._starter.swept
 
     def close(self) -> None:
         """End everything; the run folder may be removed by later runs from now on."""
@@ -807,9 +815,13 @@ class ProbeStarter:
         self._ingresses: threading.Thread | None = None
         self._policy_pods: threading.Thread | None = None
         self._thread = threading.Thread(target=self._work, name="k8snet-probes", daemon=True)
+        self._sweeper = threading.Thread(target=self._sweep, name="k8snet-sweep", daemon=True)
+        self.swept: Sequence[str] = ()
+        self.sweep_problem: str | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; and remove meanwhile what killed runs left."""
+        self._sweeper.start()
         self._thread.start()
 
     def make_services(self) -> None:
@@ -832,6 +844,7 @@ class ProbeStarter:
 
     def remove(self) -> str | None:
         """Remove the pods, half made ones too; return what went wrong."""
+        self._sweeper.join(_SWEEP_S)
         if self._probing is None:
             self._thread.join(_CREATE_S)
         if self._probing is None:
@@ -848,11 +861,19 @@ class ProbeStarter:
             self._thread.join(10.0)
         return None
 
+    def _sweep(self) -> None:
+        try:
+            self.swept = self._run.backend.sweep()
+        except K8sNetError as error:
+            self.sweep_problem = f"what killed runs left could not be removed: {error}; k8snet cleanup does it later"
+
     def _work(self) -> None:
         from pytest_k8snet.access.base import Deadline
 
         answer: dict[str, Any] = {"error": "probe pods: starting them broke off"}
         try:
+            if self._run.settings.namespace is not None:
+                self._sweeper.join()  # what is left in there has the names of what is to be made
             self._probing = self._run.backend.start_probes(self._cluster, self._plan.probed, self._run.id)
             self._created.set()
             probes = self._probing.wait(Deadline.after(PROBES_S))

@@ -208,6 +208,8 @@ def write(terminal: Shown, run: ControllerRun, controller: Controller) -> None:
         terminal.write_line(line, yellow=True)
     for node, reason in run.missing().items():
         terminal.write_line(f"missing: {node}: {reason.removeprefix(f'{node}: ')}", yellow=True)
+    for left in run.swept:
+        terminal.write_line(f"removed what a killed run had left: {left}", yellow=True)
     for line in controller.trouble:
         terminal.write_line(line, red=True)
     controller.trouble.clear()

@@ -329,6 +329,7 @@ class FakeCluster:
         self.looks: dict[str, int] = {}  # at counters
         self.api_error: ClusterError | None = None  # of small requests under load
         self.received_bytes: dict[str, int] = {}
+        self.left: Sequence[str] = ()  # what killed runs left, that is past its deadline
         self.probed: dict[str, str | None] = {}  # nodes whose probe pods are there, and why they cannot be used
         self.kept: dict[str, Any] = {}  # by the answers to programs of measurements, from one request to the next
 
@@ -413,6 +414,10 @@ class FakeCluster:
         """All nodes are reached."""
         del cluster, wanted
         return {}
+
+    def sweep(self) -> Sequence[str]:
+        """Pretend to remove what a test says is left."""
+        return self.left
 
     def start_probes(self, cluster: Cluster, nodes: Sequence[str], run_id: str) -> FakeProbing | NoProbes:
         """Pretend to create the probe pods."""

@@ -430,7 +430,13 @@ class RunningProbes:
             try:
                 made = self._post_pod(self._pod(name, node.name, host=host))
             except ApiError as error:
-                self._fail(node.name, f"{node.name}: pod {self.namespace}/{name} was refused: {error}")
+                taken = (
+                    f". Another run is using the namespace, or one was killed there: k8snet cleanup --namespace {self.namespace} "
+                    "--older-than 1h (or --all, when none is going on) removes what it left"
+                )
+                self._fail(
+                    node.name, f"{node.name}: pod {self.namespace}/{name} was refused: {error}{taken if error.status == 409 else ''}"
+                )
                 return
             except ClusterError as error:
                 self._fail(node.name, f"{node.name}: pod {self.namespace}/{name} could not be made: {error}")

@@ -52,6 +52,10 @@ class ReplayBackend:
         del run_id
         return None
 
+    def sweep(self) -> Sequence[str]:
+        """There is nothing to remove."""
+        return ()
+
     def read_cluster(self) -> Cluster:
         """Return the recorded inventory.
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -69,6 +70,7 @@ class Api:
     def __init__(self, configuration: Configuration, *, origin: str, learn: kubeconfig.Learn = kubeconfig.ignore) -> None:
         self.configuration = configuration
         self.origin = origin  # "kubeconfig /x (context y)", for messages
+        self.clock: datetime | None = None  # the server's, as its last answer said
         self.patience_s = 0.0  # for how long requests are repeated that get no answer, or one that passes
         self._learn = learn
         self._local = threading.local()
@@ -194,6 +196,7 @@ class Api:
             data: bytes = response.read() or b""
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             raise self._unreachable(error) from error
+        self.clock = _date(response.headers.get("Date")) or self.clock
         if not 200 <= response.status <= 299:
             raise self._refused(method, path, response.status, data)
         try:
@@ -330,6 +333,14 @@ def permission(method: str, path: str) -> tuple[str, str]:
         "DELETE": "delete" if named else "deletecollection",
     }.get(method, method.lower())
     return verb, resource
+
+
+def _date(text: str | None) -> datetime | None:
+    """Read the time of an HTTP answer (RFC 9110, section 5.6.7)."""
+    try:
+        return parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
 
 
 def _is_rbac(message: str) -> bool:

@@ -176,7 +176,7 @@ def _pods_in_own_namespace(name: str) -> list[Right]:
             optional=True,
             why="A class of the lowest priority for the probe pods; without it they have the default one.",
         ),
-        Right(verbs=("list",), resource="namespaces", optional=True, why="Only for k8snet cleanup: what killed runs have left."),
+        Right(verbs=("list",), resource="namespaces", optional=True, why="What killed runs have left, to remove it."),
         Right(verbs=("list",), resource="priorityclasses", group="scheduling.k8s.io", optional=True, why=""),
     ]
 
@@ -275,8 +275,11 @@ def _probe_ingresses(namespace: str | None, run_namespace: str) -> list[Right]:
         why="Which pod the run's own Service behind them leads to; without it NET-INGRESS-009 is skipped.",
     )
     why = "Only for k8snet cleanup."
-    listed = [Right(verbs=("list",), resource=resource, group=group, optional=True, why=why) for resource, group in kinds.items()]
-    return [*made, replaced, *(listed if namespace is None else [])]
+    listed = [
+        Right(verbs=("list",), resource=resource, group=group, namespace=namespace, optional=True, why=why)
+        for resource, group in kinds.items()
+    ]
+    return [*made, replaced, *listed]
 
 
 def _probe_policies(namespace: str | None, run_namespace: str) -> list[Right]:

@@ -19,7 +19,12 @@ class Cluster:
         server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
         server.routes["POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"] = (201, {"status": {"allowed": True}})
         server.items("/api/v1/nodes", *(self._node(number) for number in range(1, count + 1)))
-        for path in ("/api/v1/namespaces/kube-system/pods", "/apis/apps/v1/daemonsets"):
+        for path in (
+            "/api/v1/namespaces/kube-system/pods",
+            "/apis/apps/v1/daemonsets",
+            "/api/v1/namespaces",
+            "/apis/scheduling.k8s.io/v1/priorityclasses",
+        ):
             server.items(path)
         server.routes["POST", "/apis/scheduling.k8s.io/v1/priorityclasses"] = (201, {})
         server.routes["POST", "/api/v1/namespaces"] = self._make_namespace

@@ -161,6 +161,37 @@ def test_removal_that_fails_is_told(bench: Bench) -> None:
     assert told in out.splitlines()
 
 
+def test_what_killed_runs_left_is_told(bench: Bench) -> None:
+    bench.cluster("fake.left = ['Namespace k8snet-a (run a, made 2026-06-01 09:00 UTC)']")
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
+    ran = bench.own()
+    assert ran.status == 0
+    assert ran.line("removed what a killed run had left: ") == (
+        "removed what a killed run had left: Namespace k8snet-a (run a, made 2026-06-01 09:00 UTC)"
+    )
+
+
+def test_what_killed_runs_left_and_cannot_be_removed_makes_no_run_red(bench: Bench) -> None:
+    bench.cluster("""
+        def refused():
+            raise ClusterError("namespace k8snet-a: 500 etcd is away")
+        fake.sweep = refused
+    """)
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
+    ran = bench.own()
+    assert ran.status == 0
+    assert ran.line("what killed runs left could not be removed: namespace k8snet-a: 500 etcd is away; k8snet cleanup does it later")
+
+
+def test_sweeping_that_hangs_keeps_no_run_from_ending(bench: Bench) -> None:
+    bench.cluster("fake.sweep = lambda: time.sleep(600)")
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
+    with bench.running() as process:
+        status, out = ended(process)
+    assert status == 0, out
+    bench.assert_removed()
+
+
 def test_sigterm_of_somebody_else_s_tests(bench: Bench) -> None:
     """Without a cluster the plugin leaves signals as they are."""
     bench.write("test_plain.py", "import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGTERM)\n")

@@ -398,6 +398,7 @@ Objects, made when the run begins and removed when it ends:
 be read
   2 Pods probe-<node> in k8snet-<run id>: unprivileged, in the pod network
   Lease k8snet-load in default: held while load is measured, so that no other run measures any meanwhile
+  Namespaces and PriorityClasses of killed runs, past their deadline: removed when the run begins
   Image of the pods: r/probe:1, without a pull secret
 
 Rights (`k8snet manifests rbac --level load` prints a role that has them):

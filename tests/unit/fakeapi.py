@@ -71,11 +71,13 @@ class FakeApiServer:
                     else route
                 )
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(code)
+                self.send_response_only(code)
+                self.send_header("Date", outer.headers.get("Date") or self.date_time_string())
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 for header, value in outer.headers.items():
-                    self.send_header(header, value)
+                    if header != "Date":
+                        self.send_header(header, value)
                 self.end_headers()
                 self.wfile.write(data)
 

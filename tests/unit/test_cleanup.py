@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pytest_k8snet.access.probes import PRIORITY_CLASSES
-from pytest_k8snet.cleanup import Leftover, choose, find, remove
+from pytest_k8snet.cleanup import Leftover, choose, find, remove, sweep
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api
+from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.lease import LEASES
 from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
 from pytest_k8snet.commands.cleanup import age
@@ -77,8 +80,9 @@ def raw(
 INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
 HTTP_ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
 POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+TEAM_PODS = "/api/v1/namespaces/team/pods"
 OLD = (
-    "/api/v1/namespaces/team/pods/host-b",
+    TEAM_PODS,
     "/api/v1/namespaces/team/services/probe-2",
     "/apis/networking.k8s.io/v1/namespaces/team/ingresses/ingress-1",
     "/apis/gateway.networking.k8s.io/v1/namespaces/team/httproutes/ingress-2",
@@ -124,6 +128,128 @@ def test_command(server: FakeApiServer, tmp_path: Path) -> None:
         "kept 3 that are younger; --older-than or --all removes more",
     ]
     assert server.asked("DELETE") == ["/api/v1/namespaces/k8snet-r1", *OLD]
+    assert deleted_pods(server) == ["metadata.name=host-b"]
+
+
+def deleted_pods(server: FakeApiServer) -> list[str]:
+    """Return which pods were deleted, each by itself, and none that is not of a run."""
+    asked = [query for verb, path, query, _ in server.requests if (verb, path) == ("DELETE", TEAM_PODS)]
+    assert all(query["labelSelector"] == f"{MANAGED_BY}={MANAGER},{RUN_ID}" for query in asked)
+    return [query["fieldSelector"] for query in asked]
+
+
+def inside(path: str) -> str:
+    """Return where objects are listed in one namespace, by where they are listed in all."""
+    base, _, plural = path.rpartition("/")
+    return f"{base}/namespaces/team/{plural}"
+
+
+@pytest.fixture
+def tenant(server: FakeApiServer) -> FakeApiServer:
+    """Let the identity see nothing but what is in its namespace."""
+    for path in ("/api/v1/pods", "/api/v1/services", INGRESSES, HTTP_ROUTES, POLICIES):
+        answer = server.routes["GET", path]
+        assert isinstance(answer, tuple)
+        server.items(inside(path), *(item for item in answer[1]["items"] if item["metadata"]["namespace"] == "team"))
+    for path in ("/api/v1/namespaces", "/api/v1/pods", "/api/v1/services", INGRESSES, HTTP_ROUTES, POLICIES, PRIORITY_CLASSES):
+        server.routes["GET", path] = status(403, "Forbidden", 'User "tenant" cannot list it at the cluster scope')
+    return server
+
+
+def test_with_rights_in_one_namespace(tenant: FakeApiServer, tmp_path: Path) -> None:
+    ran = cleanup(tenant, tmp_path, "--namespace", "team")
+    assert ran.exit_code == 0, ran.output
+    assert ran.output.splitlines() == [
+        "removed Pod team/host-b (run r1, made 2020-01-01 00:00 UTC)",
+        "removed Service team/probe-2 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed Ingress team/ingress-1 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed HTTPRoute team/ingress-2 (run r1, made 2020-01-01 00:00 UTC)",
+        "removed NetworkPolicy team/policy (run r1, made 2020-01-01 00:00 UTC)",
+        "kept 1 that is younger; --older-than or --all removes more",
+    ]
+    assert tenant.asked("DELETE") == [*OLD]
+    assert deleted_pods(tenant) == ["metadata.name=host-b"]
+    assert all("/namespaces/team/" in path or path.startswith(LEASES) for path in tenant.asked("GET"))
+
+
+def test_without_rights_in_all_namespaces(tenant: FakeApiServer, tmp_path: Path) -> None:
+    ran = cleanup(tenant, tmp_path)
+    assert ran.exit_code == 1
+    assert ran.output.startswith("Error: GET /api/v1/namespaces: HTTP 403: ")
+    assert ran.output.endswith(" An account that may only look into one namespace: k8snet cleanup --namespace NAME\n")
+    assert tenant.asked("DELETE") == []
+
+
+def test_without_rights_in_the_namespace(tenant: FakeApiServer, tmp_path: Path) -> None:
+    tenant.routes["GET", TEAM_PODS] = status(403, "Forbidden", 'User "tenant" cannot list pods')
+    ran = cleanup(tenant, tmp_path, "--namespace", "team")
+    assert ran.exit_code == 1
+    assert "needs the verb list on pods" in ran.output
+    assert "An account" not in ran.output
+
+
+@pytest.mark.parametrize("name", ["", "Team", "a/b", "../x"])
+def test_no_name_of_a_namespace(server: FakeApiServer, tmp_path: Path, name: str) -> None:
+    ran = cleanup(server, tmp_path, "--namespace", name)
+    assert ran.exit_code == 2
+    assert "is no name of a namespace" in ran.output
+    assert server.requests == []
+
+
+def swept(server: FakeApiServer, folder: Path, namespace: str | None = None) -> list[str]:
+    with closing(Api.from_kubeconfig(str(write_kubeconfig(folder / "config", server.url)))) as api:
+        return [f"{item.kind} {item.name}" for item in sweep(api, namespace, after=timedelta(hours=1))]
+
+
+def ago(**how_long: float) -> str:
+    return (datetime.now(UTC) - timedelta(**how_long)).isoformat(timespec="seconds")
+
+
+def test_sweep(server: FakeApiServer, tmp_path: Path) -> None:
+    """Namespaces of runs and priority classes, and nothing that another run may use: not what says no time, nor what is young."""
+    server.items(
+        "/api/v1/namespaces",
+        raw("k8snet-dead", made=ago(hours=3), expires=ago(hours=2)),
+        raw("k8snet-of-a-clock-that-is-slow", made=ago(minutes=5), expires=ago(hours=7)),
+        raw("k8snet-of-a-clock-that-is-fast", made=ago(hours=3), expires=ago(hours=-7)),
+        raw("k8snet-of-no-time", made=ago(hours=3), expires=None),
+    )
+    server.items(PRIORITY_CLASSES, raw("k8snet-dead", made=ago(hours=3), expires=ago(hours=2)))
+    for path in ("/api/v1/namespaces/k8snet-dead", f"{PRIORITY_CLASSES}/k8snet-dead"):
+        server.routes["DELETE", path] = (200, {})
+    assert swept(server, tmp_path) == ["Namespace k8snet-dead", "PriorityClass k8snet-dead"]
+    assert server.asked("DELETE") == ["/api/v1/namespaces/k8snet-dead", f"{PRIORITY_CLASSES}/k8snet-dead"]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_sweep_goes_by_the_server_s_clock(server: FakeApiServer, tmp_path: Path, hours: int) -> None:
+    """Whatever this machine's clock says: here the server's is another one by two hours."""
+    server.headers["Date"] = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+    server.items("/api/v1/namespaces", raw("k8snet-r1", made=ago(minutes=5), expires=ago(minutes=1)))
+    server.items(PRIORITY_CLASSES)
+    assert swept(server, tmp_path) == (["Namespace k8snet-r1"] if hours > 0 else [])
+
+
+def test_sweep_in_a_namespace(tenant: FakeApiServer, tmp_path: Path) -> None:
+    tenant.routes["DELETE", "/api/v1/namespaces/team/services/probe-2"] = status(403, "Forbidden", "may not")
+    assert swept(tenant, tmp_path, "team") == [
+        "Pod team/host-b",
+        "Ingress team/ingress-1",
+        "HTTPRoute team/ingress-2",
+        "NetworkPolicy team/policy",
+    ]
+    assert deleted_pods(tenant) == ["metadata.name=host-b"]
+
+
+def test_sweep_without_rights(tenant: FakeApiServer, tmp_path: Path) -> None:
+    """They are not needed for a run."""
+    assert swept(tenant, tmp_path) == []
+
+
+def test_sweep_that_fails(server: FakeApiServer, tmp_path: Path) -> None:
+    server.routes["DELETE", "/api/v1/namespaces/k8snet-r1"] = status(500, "InternalError", "etcd is away")
+    with pytest.raises(ApiError, match="etcd is away"):
+        swept(server, tmp_path)
 
 
 def test_dry_run(server: FakeApiServer, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pytest_k8snet.access.base import Deadline, run
 from pytest_k8snet.access.pod import PodAccess
 from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, lead_ingress, make_policy, regroup, remove_policy, start_probes
-from pytest_k8snet.cleanup import find
+from pytest_k8snet.cleanup import find, remove
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
 from pytest_k8snet.cluster.api_error import ApiError
@@ -97,7 +97,7 @@ def test_ingresses_are_made_with_rights_that_are_asked_for() -> None:
     assert set(granted(printed("--level", "read", "--ingress"))) == set(granted(printed("--level", "read")))
     in_one = set(granted(printed("--level", "probe", "--ingress", "--namespace", "net")))
     assert in_one - set(granted(printed("--level", "probe", "--namespace", "net"))) == {
-        *((verb, resource, "net") for verb in ("create", "delete") for resource in WAYS),
+        *((verb, resource, "net") for verb in ("create", "delete", "list") for resource in WAYS),
         ("patch", "services", "net"),
     }
 
@@ -177,11 +177,16 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
             PRIORITY_CLASSES,
         ):
             server.items(path)
-        find(api)
-        if level == "read":  # what only other levels make is found by those who may make it
-            tried |= {("list", resource, None) for resource in (*WAYS, "networkpolicies.networking.k8s.io")}
-        if level != "load":
-            tried.add(("get", "leases.coordination.k8s.io", "default"))
+    else:
+        server.items(f"/api/v1/namespaces/{namespace}/services")
+    left = find(api, namespace)
+    assert {item.kind for item in left} == ({"Pod"} if namespace else set())
+    for item in left:
+        remove(api, item)
+    if level == "read":  # what only other levels make is found by those who may make it
+        tried |= {("list", resource, namespace) for resource in (*WAYS, "networkpolicies.networking.k8s.io")}
+    if level != "load":
+        tried.add(("get", "leases.coordination.k8s.io", "default"))
     given = set(granted(printed("--level", level, "--ingress", *(["--namespace", namespace] if namespace else []))))
     used = {right_for(method, path, given) for method, path, _, _ in server.requests if path != "/version"}
     assert used - given == tried

@@ -54,6 +54,9 @@ def cluster(*nodes: Node) -> Cluster:
     return Cluster("v1.37.2", nodes, {}, (), None)
 
 
+MADE = "2026-06-01T09:00:00Z"
+
+
 class Cell:
     """A namespace of the fake API server, whose pods get the status a test gives them."""
 
@@ -109,9 +112,24 @@ class Cell:
         items = []
         for index, (name, pod) in enumerate(sorted(self.pods.items())):
             items.append(
-                {**pod, "metadata": {**pod["metadata"], "uid": f"uid-{name}"}, "status": self.statuses.get(name) or running(index)}
+                {
+                    **pod,
+                    "metadata": {**pod["metadata"], "uid": f"uid-{name}", "creationTimestamp": MADE},
+                    "status": self.statuses.get(name) or running(index),
+                }
             )
         return 200, {"items": items, "metadata": {}}
+
+
+def test_a_pod_whose_name_another_run_has(server: FakeApiServer, api: Api) -> None:
+    cell = Cell(server, "team")
+    cell.refuse["host-node-1"] = status(409, "AlreadyExists", 'pods "host-node-1" already exists')
+    probes = start_probes(api, cluster(node("node-1")), ProbeSettings(run_id="r1", namespace="team")).wait(Deadline.after(5))
+    assert probes["node-1"].error == (
+        "node-1: pod team/host-node-1 was refused: POST /api/v1/namespaces/team/pods: HTTP 409: "
+        'pods "host-node-1" already exists. Another run is using the namespace, or one was killed there: '
+        "k8snet cleanup --namespace team --older-than 1h (or --all, when none is going on) removes what it left"
+    )
 
 
 def running(index: int) -> dict[str, Any]:
