@@ -27,7 +27,7 @@ import socket
 import struct
 import time
 
-from pytest_k8snet.agent.agent import Failed, client_socket, in_threads, line_of, nft_tables, output, read, read_or_none, said
+from pytest_k8snet.agent.agent import Failed, client_socket, connect_to, in_threads, line_of, nft_tables, output, read, read_or_none, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def connected(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     start = time.monotonic()
     answer: dict[str, Any] = {"source": None, "name": None, "connected_ms": None, "ms": None, "error": None}
     try:
+        # Not by connect_to: where it comes from is told of a connection that fails, too.
         with client_socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
             sock.settimeout(timeout_s)
             try:
@@ -75,11 +76,12 @@ def hold(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``hold``."""
     address, timeout_s = str(params["address"]), float(params["timeout_s"])
     for _ in range(int(params["tries"])):
-        sock = client_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            sock.settimeout(timeout_s)
+            sock = connect_to(address, int(params["port"]), timeout_s)
+        except OSError:
+            continue
+        try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.connect((address, int(params["port"])))
             if told(sock, time.monotonic() + timeout_s) == params["name"]:
                 number = max(held_open, default=0) + 1
                 held_open[number] = sock

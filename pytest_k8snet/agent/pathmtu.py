@@ -2,16 +2,17 @@
 
 A program of the agent (see agent.py), sent when one of these operations is first asked for. It needs no privilege.
 
-- ``serve``: ``port`` (0 takes a free one), ``max_s``, ``toward`` (an address of the family in use, or null), ``datagrams`` (true); answers
-  datagrams by ones of the size that they ask for, unless it is to take none, and sends back what comes over TCP. Gives ``number``,
-  ``port`` and ``mtu``, that of the route toward there. It ends by itself after ``max_s``
+- ``serve``: ``port`` (0 takes a free one), ``max_s``, ``toward`` (an address of the family in use, or null), ``secret`` (hex of 8 bytes, or
+  null); answers datagrams that have the secret by ones of the size that they ask for, which may be larger: without a secret it takes none,
+  as anybody may send some in the name of others. Sends back what comes over TCP. Gives ``number``, ``port`` and ``mtu``, that of the
+  route toward there. It ends by itself after ``max_s``
 - ``stop``: ``number`` of a server; one that has ended is fine
-- ``probe``: ``targets`` (``key``, ``address``, ``port``, ``mtu`` of the server's route, ``replies``: whether large answers are asked for
-  too); asks all of them at once. Gives for each key ``own_mtu``, ``size`` (the largest packet that both ends can have, IP header included),
-  ``over`` (what a packet of one byte more than the own MTU came to), ``tcp`` (``mss``, ``mtu`` that the kernel takes for the path's,
-  ``timestamps``), and of ``requests`` and ``replies`` how many of small packets and of such of full ``size`` were sent and answered, which
-  ICMP errors came back, and, where full ones never are and no error says how large they may be, the last size that passes and the first
-  that does not
+- ``probe``: ``secret`` of the servers, ``targets`` (``key``, ``address``, ``port``, ``mtu`` of the server's route, ``replies``: whether
+  large answers are asked for too); asks all of them at once. Gives for each key ``own_mtu``, ``size`` (the largest packet that both ends
+  can have, IP header included), ``over`` (what a packet of one byte more than the own MTU came to), ``tcp`` (``mss``, ``mtu`` that the
+  kernel takes for the path's, ``timestamps``), and of ``requests`` and ``replies`` how many of small packets and of such of full ``size``
+  were sent and answered, which ICMP errors came back, and, where full ones never are and no error says how large they may be, the last
+  size that passes and the first that does not
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ TCP_MAXSEG, TCP_INFO = 2, 11
 TCPI_OPT_TIMESTAMPS = 1
 
 HEAD = struct.Struct("!4s8sHH")  # magic, token, number, bytes of payload that the answer is to have
+SECRET_BYTES = 8  # behind the head of what asks
 ASK, ANSWER = b"k8sA", b"k8sR"
 TELL = 0xFFFF  # the number of the question which errors the answers ran into
 
@@ -135,9 +137,9 @@ def route_mtu(address: str) -> tuple[int, int]:
 class Server(InThread):
     """Answers in a thread of its own until it is stopped or its time is over."""
 
-    def __init__(self, port: int, max_s: float, *, takes_datagrams: bool = True) -> None:
+    def __init__(self, port: int, max_s: float, secret: bytes | None) -> None:
         self._until = time.monotonic() + max_s
-        self._takes_datagrams = takes_datagrams
+        self._secret = secret
         self._listeners: list[socket.socket] = []
         self._datagrams: list[socket.socket] = []
         self._open: list[socket.socket] = []
@@ -165,7 +167,7 @@ class Server(InThread):
             listener.bind((any_address, self.port))
             listener.listen(64)
             port = listener.getsockname()[1]
-            if self._takes_datagrams:
+            if self._secret is not None:
                 receiver = datagrams(ipv6, PMTUDISC_PROBE)
                 made.append(receiver)
                 receiver.bind((any_address, port))
@@ -221,10 +223,10 @@ class Server(InThread):
     def _answer(self, sock: socket.socket) -> None:
         self._note(sock)
         data, peer = sock.recvfrom(65536)
-        if len(data) < HEAD.size:
+        if len(data) < HEAD.size + SECRET_BYTES:
             return
         magic, token, number, length = HEAD.unpack_from(data)
-        if magic != ASK:
+        if magic != ASK or data[HEAD.size : HEAD.size + SECRET_BYTES] != self._secret:
             return
         head = HEAD.pack(ANSWER, token, number, len(data) & 0xFFFF)
         told = json.dumps(self._met.get(peer[:2], [])[:3]).encode()
@@ -250,14 +252,24 @@ def serve(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``serve``."""
     toward = params.get("toward")
     mtu = None if toward is None else route_mtu(toward)[0]
-    max_s, takes_datagrams = float(params["max_s"]), bool(params.get("datagrams", True))
+    max_s, secret = float(params["max_s"]), secret_of(params)
     try:
-        server = Server(int(params["port"]), max_s, takes_datagrams=takes_datagrams)
+        server = Server(int(params["port"]), max_s, secret)
     except Failed:
-        server = Server(0, max_s, takes_datagrams=takes_datagrams)
+        server = Server(0, max_s, secret)
     number = max(servers, default=0) + 1
     servers[number] = server
     return {"number": number, "port": server.port, "mtu": mtu}
+
+
+def secret_of(params: Mapping[str, Any]) -> bytes | None:
+    """Return what datagrams are to have, None where none are taken."""
+    if params.get("secret") is None:
+        return None
+    secret = bytes.fromhex(str(params["secret"]))
+    if len(secret) != SECRET_BYTES:
+        raise Failed("failed", f"a secret of {len(secret)} bytes, want {SECRET_BYTES}")
+    return secret
 
 
 def stop(params: Mapping[str, Any]) -> None:
@@ -270,7 +282,8 @@ def stop(params: Mapping[str, Any]) -> None:
 class Path:
     """Exchanges datagrams with one server."""
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, secret: bytes) -> None:
+        self._secret = secret
         self._headers = headers(address)
         self._sock = datagrams(is_ipv6(address), PMTUDISC_PROBE)
         self._sock.connect((address, port))
@@ -312,7 +325,8 @@ class Path:
 
     def _send(self, number: int, size: int, reply_size: int) -> None:
         payload = size - self._headers
-        data = HEAD.pack(ASK, self._token, number, reply_size - self._headers) + bytes(max(0, payload - HEAD.size))
+        head = HEAD.pack(ASK, self._token, number, reply_size - self._headers) + self._secret
+        data = head + bytes(max(0, payload - len(head)))
         for _ in range(MOST_SENDINGS):  # an error that an earlier packet has met is told at the next sending, which then has not happened
             try:
                 self._sock.send(data)
@@ -405,14 +419,14 @@ def segments(address: str, port: int) -> dict[str, Any]:
         return {"error": said(error), "mss": None, "mtu": None, "timestamps": None}
 
 
-def probe_one(target: Mapping[str, Any]) -> dict[str, Any]:
+def probe_one(target: Mapping[str, Any], secret: bytes) -> dict[str, Any]:
     """Look at one path. TCP first: what large datagrams teach the kernel of the path would lower its segments."""
     address, port = str(target["address"]), int(target["port"])
     own, known = route_mtu(address)
     size = min(own, int(target["mtu"]), 65535)
     result: dict[str, Any] = {"error": None, "own_mtu": own, "known_mtu": known, "size": size, "over": one_more(address, port, own)}
     result["tcp"] = segments(address, port)
-    path = Path(address, port)
+    path = Path(address, port, secret)
     try:
         result["requests"] = way(path, size, replies=False)
         result["replies"] = way(path, size, replies=True) if target["replies"] else None
@@ -423,10 +437,13 @@ def probe_one(target: Mapping[str, Any]) -> dict[str, Any]:
 
 def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``probe``."""
+    secret = secret_of(params)
+    if secret is None:
+        raise Failed("failed", "without a secret no server answers")
 
     def safely(target: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return probe_one(target)
+            return probe_one(target, secret)
         except (*ANY_ERROR, Failed) as error:
             return {"error": str(error) or repr(error)}
 

@@ -159,17 +159,19 @@ def connections(
 
 @contextmanager
 def serving(
-    context: MeasureContext, nodes: Sequence[str], place: Place, *, port: int = PORT
+    context: MeasureContext, nodes: Sequence[str], place: Place, *, port: int = PORT, secret: str | None = None
 ) -> Iterator[Mapping[str, Mapping[str, Any] | Exception]]:
-    """Let the agents of `nodes` serve (``pathmtu.serve``); give what each says of its server, or why there is none."""
+    """Let the agents of `nodes` serve (``pathmtu.serve``); give what each says of its server, or why there is none.
+
+    With `secret` (hex) they also answer datagrams that have it: answers may be larger than questions, and others may reach the servers.
+    """
 
     def start(node: str) -> Mapping[str, Any]:
         others = [other for other in nodes if other != node]
         toward = None
         with suppress(MeasurementError):
             toward = address_of(context, others[0], place) if others else None
-        # Answers may be larger than questions: on a node's own addresses, which others may reach, nobody is to ask for them by datagrams.
-        params = {"port": port, "max_s": SERVE_S, "toward": toward, "datagrams": place == "pod"}
+        params = {"port": port, "max_s": SERVE_S, "toward": toward, "secret": secret}
         answer: Mapping[str, Any] = agent_of(context, node, place).request("pathmtu.serve", params, timeout_s=_SHORT_S)
         return answer
 

@@ -5,6 +5,7 @@ All nodes at once, and one node's targets too: some twenty packets a pair, more 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.record.document import Document
 
 _PROBE_S = 120.0
+_SECRET_BYTES = 8  # of the agent's program
 _METHOD = "datagrams of exact size that may not be fragmented, and a TCP connection, between probe pods"
 
 
@@ -29,12 +31,17 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
 def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     targets = {name: present_targets(context, name) for name in subjects}
     involved = [*dict.fromkeys([*(name for name in subjects if targets[name]), *(item for some in targets.values() for item in some)])]
-    with serving(context, involved, "pod") as servers:
-        return at_once(context, subjects, partial(_probe, context, servers, targets))
+    secret = secrets.token_hex(_SECRET_BYTES)
+    with serving(context, involved, "pod", secret=secret) as servers:
+        return at_once(context, subjects, partial(_probe, context, servers, targets, secret))
 
 
 def _probe(
-    context: MeasureContext, servers: Mapping[str, Mapping[str, Any] | Exception], targets: Mapping[str, Sequence[str]], name: str
+    context: MeasureContext,
+    servers: Mapping[str, Mapping[str, Any] | Exception],
+    targets: Mapping[str, Sequence[str]],
+    secret: str,
+    name: str,
 ) -> dict[str, Any]:
     try:
         agent = context.access.pod(name)
@@ -58,7 +65,7 @@ def _probe(
             asked.append({"key": f"{target} {address}", **item})
             found[key][target] = item
     if asked:
-        told = agent.request("pathmtu.probe", {"targets": asked}, timeout_s=_PROBE_S)
+        told = agent.request("pathmtu.probe", {"secret": secret, "targets": asked}, timeout_s=_PROBE_S)
         for paths in found.values():
             for target, item in paths.items():
                 if "error" not in item:

@@ -10,7 +10,10 @@ import pytest
 
 from pytest_k8snet.access.client import program_source
 from pytest_k8snet.agent import pathmtu
+from pytest_k8snet.agent.agent import Failed
 from tests.unit.agent.test_agent import LocalAgent
+
+SECRET = "00" * 7 + "01"
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[dict[str, Any]]:
-    served = pathmtu.serve({"port": 0, "max_s": 30, "toward": "127.0.0.1"})
+    served = pathmtu.serve({"port": 0, "max_s": 30, "toward": "127.0.0.1", "secret": SECRET})
     yield served
     pathmtu.stop(served)
     pathmtu.stop(served)
@@ -29,7 +32,7 @@ def server() -> Iterator[dict[str, Any]]:
 
 def probe(server: dict[str, Any], *, address: str = "127.0.0.1", replies: bool = False, mtu: int = 1500) -> Any:
     target = {"key": "a", "address": address, "port": server["port"], "mtu": mtu, "replies": replies}
-    return pathmtu.probe({"targets": [target]})["a"]
+    return pathmtu.probe({"secret": SECRET, "targets": [target]})["a"]
 
 
 def swallow(monkeypatch: pytest.MonkeyPatch, *, requests_from: int = 65536, replies_from: int = 65536) -> None:
@@ -100,8 +103,36 @@ def test_what_is_not_ours_is_not_answered(server: dict[str, Any]) -> None:
         sock.settimeout(5)
         sock.send(b"x")
         sock.send(b"x" * 100)
-        sock.send(pathmtu.HEAD.pack(pathmtu.ASK, b"t" * 8, 1, 40) + bytes(8))
+        sock.send(pathmtu.HEAD.pack(pathmtu.ANSWER, b"t" * 8, 2, 40) + bytes.fromhex(SECRET))
+        sock.send(pathmtu.HEAD.pack(pathmtu.ASK, b"t" * 8, 1, 40) + bytes.fromhex(SECRET))
         assert pathmtu.HEAD.unpack_from(sock.recv(100))[:3] == (pathmtu.ANSWER, b"t" * 8, 1)
+
+
+@pytest.mark.parametrize("number", [1, pathmtu.TELL])
+@pytest.mark.parametrize("behind", ["", "00" * 8, "00" * 7, "00" * 7 + "02", "01" + "00" * 7, "ff" * 1000])
+def test_who_has_no_secret_gets_no_answer(server: dict[str, Any], behind: str, number: int) -> None:
+    """Nobody can make it send large answers to somebody in whose name a small datagram came."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", server["port"]))
+        sock.settimeout(5)
+        sock.send(pathmtu.HEAD.pack(pathmtu.ASK, b"t" * 8, number, 1400) + bytes.fromhex(behind))
+        sock.send(pathmtu.HEAD.pack(pathmtu.ASK, b"t" * 8, 7, 0) + bytes.fromhex(SECRET))
+        assert pathmtu.HEAD.unpack_from(sock.recv(2000))[2] == 7, "what came first is answered first"
+
+
+@pytest.mark.parametrize("secret", ["", "00", "00" * 9, "xx" * 8])
+def test_no_secret(secret: str) -> None:
+    for ask, params in ((pathmtu.serve, {"port": 0, "max_s": 30}), (pathmtu.probe, {"targets": []})):
+        with pytest.raises((Failed, ValueError)):
+            ask({**params, "secret": secret})
+    with pytest.raises(Failed, match="without a secret no server answers"):
+        pathmtu.probe({"targets": []})
+
+
+def test_another_run_s_secret(server: dict[str, Any]) -> None:
+    target = {"key": "a", "address": "127.0.0.1", "port": server["port"], "mtu": 1500, "replies": True}
+    found = pathmtu.probe({"secret": "00" * 7 + "02", "targets": [target]})["a"]
+    assert (found["requests"]["small"], found["replies"]["small"]) == (0, 0)
 
 
 def test_errors_are_told_with_who_sent_them() -> None:
@@ -152,7 +183,7 @@ def test_the_mtu_of_a_route(monkeypatch: pytest.MonkeyPatch, known: int, routes:
 
 
 def test_a_server_that_takes_no_datagrams() -> None:
-    served = pathmtu.serve({"port": 0, "max_s": 30, "datagrams": False})
+    served = pathmtu.serve({"port": 0, "max_s": 30})
     try:
         with socket.create_connection(("127.0.0.1", served["port"]), timeout=5) as sock:
             sock.sendall(b"x")
@@ -185,9 +216,9 @@ def test_as_a_program_of_the_agent() -> None:
     agent = LocalAgent()
     with agent.process:
         assert agent.ask("load", name="pathmtu", source=program_source("pathmtu"))["result"] is None
-        server = agent.ask("pathmtu.serve", port=0, max_s=30, toward="127.0.0.1")["result"]
+        server = agent.ask("pathmtu.serve", port=0, max_s=30, toward="127.0.0.1", secret=SECRET)["result"]
         target = {"key": "node-2", "address": "127.0.0.1", "port": server["port"], "mtu": 1500, "replies": False}
-        found = agent.ask("pathmtu.probe", targets=[target])["result"]
+        found = agent.ask("pathmtu.probe", secret=SECRET, targets=[target])["result"]
         assert found["node-2"]["requests"]["full"] == 10
         assert agent.ask("pathmtu.stop", number=server["number"])["result"] is None
         assert agent.process.stdin is not None

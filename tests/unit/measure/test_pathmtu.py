@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
+from pytest_k8snet.agent.pathmtu import SECRET_BYTES
 from pytest_k8snet.errors import AccessError
 from pytest_k8snet.judge import mtu
 from pytest_k8snet.measure import pathmtu
@@ -33,6 +34,30 @@ def test_each_direction_is_measured_once(choice: Any, targets: list[str], back: 
     assert {path.replies is not None for path in record.paths} == {back}
     assert str(mtu.path_mtu(record, facts("node-2")).verdict) == "pass"
     assert str(mtu.segment_size(record).verdict) == "pass"
+
+
+def test_servers_answer_those_alone_who_have_the_secret_of_the_measurement() -> None:
+    fake = FakeCluster()
+    secrets: set[str] = set()
+
+    def noting(op: str, node: str) -> Any:
+        healthy = FakeCluster()
+
+        def answer(params: Mapping[str, Any]) -> Any:
+            secrets.add(params["secret"])
+            return healthy.respond(node, "pod", op, params)
+
+        return answer
+
+    for node in fake.nodes:
+        for op in ("pathmtu.serve", "pathmtu.probe"):
+            fake.answer(node, op, noting(op, node), role="pod")
+    found = documents(fake, PairChoice("all"))
+    (first,) = secrets
+    assert len(bytes.fromhex(first)) == SECRET_BYTES
+    assert not any(first in str(item.to_json()) for item in found.values())
+    documents(fake, PairChoice("all"))
+    assert len(secrets) == 2, "another measurement has another one"
 
 
 def test_the_smaller_mtu_of_both_ends_counts() -> None:
