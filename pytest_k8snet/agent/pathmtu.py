@@ -6,7 +6,7 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   null); answers datagrams that have the secret by ones of the size that they ask for, which may be larger: without a secret it takes none,
   as anybody may send some in the name of others. Sends back what comes over TCP. Gives ``number``, ``port`` and ``mtu``, that of the
   route toward there. It ends by itself after ``max_s``
-- ``stop``: ``number`` of a server; one that has ended is fine
+- ``stop``: ``number`` of a server; one that has ended is fine. Gives whether it was there and answering until now
 - ``probe``: ``secret`` of the servers, ``targets`` (``key``, ``address``, ``port``, ``mtu`` of the server's route, ``replies``: whether
   large answers are asked for too); asks all of them at once. Gives for each key ``own_mtu``, ``size`` (the largest packet that both ends
   can have, IP header included), ``over`` (what a packet of one byte more than the own MTU came to), ``tcp`` (``mss``, ``mtu`` that the
@@ -272,11 +272,14 @@ def secret_of(params: Mapping[str, Any]) -> bytes | None:
     return secret
 
 
-def stop(params: Mapping[str, Any]) -> None:
+def stop(params: Mapping[str, Any]) -> bool:
     """Operation ``stop``."""
     server = servers.pop(int(params["number"]), None)
-    if server is not None:
-        server.stop()
+    if server is None:
+        return False
+    answering = server.thread.is_alive()
+    server.stop()
+    return answering
 
 
 class Path:

@@ -6,7 +6,7 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   every address, gives ``number``, ``port`` and
   ``families``. A connection gets one line of JSON, ``{"name": ..., "peer": [address, port]}``, and then what it sends, echoed; a datagram
   gets such a line, with ``token``, its own first line, from the address it was sent to. It ends by itself after ``max_s``
-- ``stop``: ``number`` of a server; one that has ended is fine
+- ``stop``: ``number`` of a server; one that has ended is fine. Gives whether it was there and answering until now
 - ``connect``: ``targets`` (``key``, ``address``, ``port``, ``protocol``, and ``silent`` where a
   connection alone is answer enough, as that server says nothing), ``tries``, ``timeout_s``; asks all of them at once. Gives
   for each key ``name`` and ``peer`` as the server told them, ``ms`` until it had, ``tries`` that it took, and ``error``, with which
@@ -181,11 +181,14 @@ def serve(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"number": number, "port": server.port, "families": server.families}
 
 
-def stop(params: Mapping[str, Any]) -> None:
+def stop(params: Mapping[str, Any]) -> bool:
     """Operation ``stop``."""
     server = servers.pop(int(params["number"]), None)
-    if server is not None:
-        server.stop()
+    if server is None:
+        return False
+    answering = server.thread.is_alive()
+    server.stop()
+    return answering
 
 
 def connect(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pytest_k8snet.errors import AccessError, MeasurementError, UnsupportedError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, ExecTransportError, MeasurementError, UnsupportedError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 
 if TYPE_CHECKING:
@@ -88,19 +88,30 @@ def answered(outcomes: Mapping[str, T | Exception]) -> dict[str, T]:
     return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}
 
 
-def documents_of(kind: str, method: str, measure: Callable[[], Outcomes]) -> Iterator[Document]:
-    """Yield the documents of subjects that `measure` looks at together, each with the time that took."""
+def documents_of(kind: str, method: str, measure: Callable[[], Outcomes], *, twice: bool = True) -> Iterator[Document]:
+    """Yield the documents of subjects that `measure` looks at together, each with the time that took.
+
+    With `twice` it is called again when the way to a subject broke; what it gives then counts for those subjects, and for no others.
+    """
     started, start = now(), time.monotonic()
-    answers = measure()
+    answers = {**measure()}
+    cut = {subject: str(answer) for subject, answer in answers.items() if isinstance(answer, TRANSPORT_ERRORS)} if twice else {}
+    if cut:
+        second = measure()
+        answers.update({subject: second[subject] for subject in cut})
     duration_s = round(time.monotonic() - start, 3)
     for subject, answer in answers.items():
-        yield replace(take_document(kind, subject, method, partial(given, answer)), started=started, duration_s=duration_s)
+        document = replace(take_document(kind, subject, method, partial(given, answer)), started=started, duration_s=duration_s)
+        yield document if document.failed else replace(document, retried=cut.get(subject))
 
 
 def by_pods(
     kind: str, method: str, context: MeasureContext, subjects: Sequence[str], measure: Callable[[MeasureContext, Sequence[str]], Outcomes]
 ) -> Iterator[Document]:
-    """Yield the documents of what probe pods measure together: what keeps `measure` from it is the reason of each."""
+    """Yield the documents of what probe pods measure together: what keeps `measure` from it is the reason of each.
+
+    It is taken once: it changes what is in the cluster, or waits for long.
+    """
 
     def measured() -> Outcomes:
         try:
@@ -109,7 +120,7 @@ def by_pods(
         except MEASURE_ERRORS as error:
             return dict.fromkeys(subjects, error)
 
-    yield from documents_of(kind, method, measured)
+    yield from documents_of(kind, method, measured, twice=False)
 
 
 def without_pods(context: MeasureContext, subjects: Sequence[str]) -> None:
@@ -164,6 +175,7 @@ def serving(
     """Let the agents of `nodes` serve (``pathmtu.serve``); give what each says of its server, or why there is none.
 
     With `secret` (hex) they also answer datagrams that have it: answers may be larger than questions, and others may reach the servers.
+    Afterwards what was given has an `ExecTransportError` in place of each server that has not answered all the time: its agent was cut off.
     """
 
     def start(node: str) -> Mapping[str, Any]:
@@ -178,8 +190,13 @@ def serving(
     def stop(node: str) -> None:
         server = servers[node]
         if not isinstance(server, Exception):
+            answered_all_the_time = False
             with suppress(AccessError):  # it ends by itself
-                agent_of(context, node, place).request("pathmtu.stop", {"number": server["number"]}, timeout_s=_SHORT_S)
+                answered_all_the_time = agent_of(context, node, place).request(
+                    "pathmtu.stop", {"number": server["number"]}, timeout_s=_SHORT_S
+                )
+            if not answered_all_the_time:
+                servers[node] = ExecTransportError(f"{node}: what answered there was cut off meanwhile")
 
     servers = at_once(context, nodes, start)
     try:

@@ -33,7 +33,14 @@ def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     involved = [*dict.fromkeys([*(name for name in subjects if targets[name]), *(item for some in targets.values() for item in some)])]
     secret = secrets.token_hex(_SECRET_BYTES)
     with serving(context, involved, "pod", secret=secret) as servers:
-        return at_once(context, subjects, partial(_probe, context, servers, targets, secret))
+        outcomes = at_once(context, subjects, partial(_probe, context, servers, targets, secret))
+        missed = {name for name, server in servers.items() if isinstance(server, Exception)}  # whose paths say so
+    for name in subjects:
+        # What was silent for that reason is not to be called a path that loses packets.
+        gone = next((server for target in targets[name] if target not in missed and isinstance(server := servers[target], Exception)), None)
+        if gone is not None and not isinstance(outcomes[name], Exception):
+            outcomes[name] = gone
+    return outcomes
 
 
 def _probe(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +43,19 @@ class _Server:
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
-    """Let the nodes `subjects` ask the nodes that they send to."""
+    """Let the nodes `subjects` ask the nodes that they send to; once more those whose questions found no server any more."""
+    first = _round(context, subjects)
+    cut = {name: why for name, (_, why) in first.items() if why is not None}
+    second = _round(context, [*cut]) if cut else {}
+    for name in subjects:
+        document, why = second.get(name, first[name])
+        if why is not None:  # a pod whose agent is gone says nothing of the network
+            document = replace(document, values=None, reason=f"{why}, and again when it was asked once more")
+        yield document if document.failed or name not in cut else replace(document, retried=cut[name])
+
+
+def _round(context: MeasureContext, subjects: Sequence[str]) -> dict[str, tuple[Document, str | None]]:
+    """Let all ask; give also which server that a node got no answer from was cut off meanwhile, None when none was."""
     asked = {name: [name, *context.targets_of(name)] for name in subjects}
     involved = dict.fromkeys(target for targets in asked.values() for target in targets)
     with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-reach") as pool:
@@ -56,10 +67,21 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
                 method = f"TCP and UDP, {TRIES} tries of {TIMEOUT_S:g} s, {context.place_of(name)} and the one in its probe pod"
                 return take_document("reach", name, method, partial(_node, context, name, asked[name], in_pods, on_hosts))
 
-            yield from pool.map(ask, subjects)
+            documents = dict(zip(subjects, pool.map(ask, subjects), strict=True))
         finally:
-            for _ in pool.map(_stop, (*in_pods.values(), *on_hosts.values())):
-                pass
+            served = {
+                place: dict(zip(servers, pool.map(_stop, servers.values()), strict=True))
+                for place, servers in (("pod", in_pods), ("host", on_hosts))
+            }
+    return {name: (document, _cut(document, served)) for name, document in documents.items()}
+
+
+def _cut(document: Document, served: Mapping[str, Mapping[str, bool]]) -> str | None:
+    """Return which server that somebody got no answer from has not answered all the time."""
+    for answer in (document.values or {}).get("answers", ()):
+        if answer["error"] is not None and not served[answer["to"]].get(answer["target"], True):
+            return f"{answer['target']}: what answered on its {answer['to']} was cut off meanwhile"
+    return None
 
 
 def _serve(context: MeasureContext, name: str, place: Literal["host", "pod"]) -> _Server:
@@ -71,10 +93,14 @@ def _serve(context: MeasureContext, name: str, place: Literal["host", "pod"]) ->
     return _Server(agent, served["number"], served["port"])
 
 
-def _stop(server: _Server) -> None:
-    if server.agent is not None:
-        with suppress(AccessError):  # it ends by itself
-            server.agent.request("traffic.stop", {"number": server.number}, timeout_s=_REQUEST_S)
+def _stop(server: _Server) -> bool:
+    """End a server; return whether it has answered all the time. Where there was none, that has been said already."""
+    if server.agent is None:
+        return True
+    try:
+        return bool(server.agent.request("traffic.stop", {"number": server.number}, timeout_s=_REQUEST_S))
+    except AccessError:
+        return False  # it ends by itself
 
 
 def _node(

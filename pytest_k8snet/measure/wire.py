@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.cluster.pairs import pair_name, pair_nodes
-from pytest_k8snet.errors import MeasurementError, ProbeError, UnsupportedError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, MeasurementError, ProbeError, UnsupportedError
 from pytest_k8snet.measure.answering import Place, address_of, second_address_of
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
 from pytest_k8snet.plan import WIRE_PACKETS
@@ -71,6 +71,9 @@ def _take_group(context: MeasureContext, group: Sequence[str]) -> Iterator[Docum
     started, start = now(), time.monotonic()
     pairs = [pair_name(name, target) for name in group for target in context.targets_of(name)]
     first, results = _cross(context, pairs, address_of)
+    cut = next((error for error in first.failed.values() if isinstance(error, TRANSPORT_ERRORS)), None)
+    if cut is not None and not context.stopped.is_set():
+        first, results = _cross(context, pairs, address_of)
     both = [pair for pair in pairs if _has_both(context, pair) and "error" not in results[pair]]
     second_results = _cross(context, both, _second_address)[1] if both and not context.stopped.is_set() else {}
     duration_s = round(time.monotonic() - start, 3)
@@ -78,7 +81,8 @@ def _take_group(context: MeasureContext, group: Sequence[str]) -> Iterator[Docum
         method = f"numbered packets, and captures at both uplinks, {context.place_of(name)}"
         document = take_document("wire", name, method, partial(_values, context, first, results, second_results, name))
         pcap = None if document.failed else first.pcap([name, *context.targets_of(name)])
-        yield replace(document, started=started, duration_s=duration_s, pcap=pcap or None)
+        retried = None if cut is None or document.failed else str(cut)
+        yield replace(document, started=started, duration_s=duration_s, pcap=pcap or None, retried=retried)
 
 
 def _cross(

@@ -19,7 +19,7 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
     if op == "pathmtu.serve":
         return {"number": 1, "port": params["port"], "mtu": MTU}
     if op == "pathmtu.stop":
-        return None
+        return True
     if op == "pathmtu.probe":
         return {target["key"]: _path(target) for target in params["targets"]}
     raise AccessError(f"{node}: {op}: the fake has no answer; give one with FakeCluster.answer({node!r}, {op!r}, ..., role={role!r})")

@@ -19,7 +19,7 @@ def respond(fake: FakeCluster, node: str, role: str, op: str, params: Mapping[st
     if op == "traffic.serve":
         return {"number": 1, "port": params["port"] or PORT, "families": ["IPv4"]}
     if op == "traffic.stop":
-        return None
+        return True
     if op == "traffic.through":
         pod = next(name for name in fake.nodes if params["address"] == fake.policy_address(name))
         answers = {target["key"]: outward(fake, target) for target in params["wanted"]}

@@ -26,8 +26,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[dict[str, Any]]:
     served = pathmtu.serve({"port": 0, "max_s": 30, "toward": "127.0.0.1", "secret": SECRET})
     yield served
-    pathmtu.stop(served)
-    pathmtu.stop(served)
+    assert pathmtu.stop(served) is True
+    assert pathmtu.stop(served) is False
 
 
 def probe(server: dict[str, Any], *, address: str = "127.0.0.1", replies: bool = False, mtu: int = 1500) -> Any:
@@ -209,7 +209,7 @@ def test_it_ends_by_itself() -> None:
     served = pathmtu.serve({"port": 0, "max_s": 0})
     pathmtu.servers[served["number"]].thread.join(5)
     assert not pathmtu.servers[served["number"]].thread.is_alive()
-    pathmtu.stop(served)
+    assert pathmtu.stop(served) is False
 
 
 def test_as_a_program_of_the_agent() -> None:
@@ -220,7 +220,7 @@ def test_as_a_program_of_the_agent() -> None:
         target = {"key": "node-2", "address": "127.0.0.1", "port": server["port"], "mtu": 1500, "replies": False}
         found = agent.ask("pathmtu.probe", secret=SECRET, targets=[target])["result"]
         assert found["node-2"]["requests"]["full"] == 10
-        assert agent.ask("pathmtu.stop", number=server["number"])["result"] is None
+        assert agent.ask("pathmtu.stop", number=server["number"])["result"] is True
         assert agent.process.stdin is not None
         agent.process.stdin.close()
         assert agent.process.wait(10) == 0

@@ -22,7 +22,7 @@ def server() -> Iterator[dict[str, Any]]:
     served = traffic.serve({"name": "node-1", "port": 0, "max_s": 30})
     yield served
     traffic.stop(served)
-    traffic.stop(served)
+    assert traffic.stop(served) is False
 
 
 def target(server: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
 from pytest_k8snet.agent.pathmtu import SECRET_BYTES
-from pytest_k8snet.errors import AccessError
+from pytest_k8snet.errors import AccessError, ExecTransportError
 from pytest_k8snet.judge import mtu
 from pytest_k8snet.measure import pathmtu
 from pytest_k8snet.measure.answering import PORT
@@ -17,7 +17,7 @@ from pytest_k8snet.plan import choose_pairs
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.pathmtu import PathMtuRecord
 from tests.unit.judge.builder import facts
-from tests.unit.measure.faked import context
+from tests.unit.measure.faked import Cut, context
 
 
 def documents(fake: FakeCluster, pairs: PairChoice) -> Mapping[str, Document]:
@@ -121,3 +121,40 @@ def test_servers_are_stopped_whatever_happens() -> None:
     fake.answer("node-1", "pathmtu.probe", AccessError("gone"), role="pod")
     documents(fake, PairChoice("all"))
     assert [node for node, _, op in fake.requests if op == "pathmtu.stop"] == ["node-1", "node-2"]
+
+
+def test_a_node_that_is_cut_off_while_it_asks_is_asked_again() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    cut = Cut(fake, "node-1", "pod", "pathmtu.probe")
+    fake.answer("node-1", "pathmtu.probe", cut, role="pod")
+    found = documents(fake, PairChoice("all"))
+    assert (found["node-1"].retried, cut.asked) == ("node-1: the exec stream ended", 2)
+    assert str(mtu.path_mtu(PathMtuRecord.from_document(found["node-1"]), facts()).verdict) == "pass"
+    assert found["node-2"].retried is None
+
+
+def test_what_was_cut_off_while_others_asked_it_is_asked_again() -> None:
+    fake = FakeCluster(["node-1", "node-2", "node-3"])
+    served = iter([False, True])
+    fake.answer("node-2", "pathmtu.stop", lambda params: next(served), role="pod")
+    found = documents(fake, PairChoice("ring"))
+    cut = "node-2: what answered there was cut off meanwhile"
+    assert {name: document.retried for name, document in found.items()} == {"node-1": cut, "node-2": None, "node-3": None}
+    assert not any(document.failed for document in found.values())
+
+
+def test_what_is_cut_off_again_is_no_path_that_loses_packets() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer("node-2", "pathmtu.stop", False, role="pod")
+    found = documents(fake, PairChoice("all"))
+    assert found["node-1"].reason == "node-2: what answered there was cut off meanwhile"
+    assert found["node-2"].reason is None
+
+
+def test_a_server_that_never_started_was_not_cut_off() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer("node-2", "pathmtu.serve", ExecTransportError("node-2: the exec stream ended"), role="pod")
+    found = documents(fake, PairChoice("all"))
+    assert found["node-1"].retried is None
+    record = PathMtuRecord.from_document(found["node-1"])
+    assert mtu.path_mtu(record, facts("node-1")).message == "node-1: path to the pod of node-2 not measured: node-2: the exec stream ended"

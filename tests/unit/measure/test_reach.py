@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
+import pytest
+
+from pytest_k8snet.access.fake import FakeCluster, Role, dual_stack, fake_node
 from pytest_k8snet.errors import AccessError
 from pytest_k8snet.measure import reach
 from pytest_k8snet.measure.registry import MeasureContext
@@ -92,3 +95,69 @@ def test_without_pods_it_is_beyond_reach() -> None:
     assert [(document.unsupported, document.reason) for document in documents.values()] == [
         (True, "access fake makes no probe pods here")
     ] * len(NODES)
+
+
+class Restarting(FakeCluster):
+    """The agent of a pod ends while others ask it, `times` times, and with it what it serves with; its node's starts it again."""
+
+    def __init__(self, *, times: int, node: str = "node-2", role: str = "pod") -> None:
+        super().__init__(NODES)
+        self.gone = (node, role)
+        self.times = times
+        self.rounds = 0
+        self.seen_to_end = True
+
+    def respond(self, node: str, role: Role, op: str, params: Mapping[str, Any]) -> Any:
+        answer = super().respond(node, role, op, params)
+        if (node, role, op) == (*self.gone, "traffic.serve"):
+            self.rounds += 1
+        dead = self.rounds <= self.times
+        if op == "traffic.stop" and dead and (node, role) == self.gone:
+            return not self.seen_to_end
+        if op == "traffic.connect" and dead:
+            addresses = (*self.pod_ips(self.gone[0]), *self.nodes[self.gone[0]].addresses)
+            for target in params["targets"]:
+                if target["address"] in addresses and "silent" not in target:
+                    answer[target["key"]].update(name=None, peer=None, error="Connection refused", refused=True)
+        return answer
+
+
+@pytest.mark.parametrize("role", ["pod", "host"])
+def test_servers_whose_agent_was_cut_off_are_asked_again(role: str) -> None:
+    fake = Restarting(times=1, role=role)
+    documents = take(fake)
+    assert fake.rounds == 2
+    for name, document in documents.items():
+        assert document.retried == f"node-2: what answered on its {role} was cut off meanwhile", name
+        assert {answer["error"] for answer in (document.values or {})["answers"]} == {None}
+
+
+def test_nodes_that_had_asked_others_are_not_asked_again() -> None:
+    fake = Restarting(times=1)
+    documents = take(fake, "ring")
+    assert [name for name, document in documents.items() if document.retried] == ["node-1", "node-2"]
+
+
+def test_servers_that_are_cut_off_again_say_nothing_of_the_network() -> None:
+    fake = Restarting(times=2)
+    documents = take(fake)
+    assert fake.rounds == 2, "once more, and no further"
+    for document in documents.values():
+        assert document.reason == "node-2: what answered on its pod was cut off meanwhile, and again when it was asked once more"
+        assert document.retried is None
+
+
+def test_a_server_that_ends_when_everybody_has_been_answered() -> None:
+    fake = FakeCluster(NODES)
+    fake.answer("node-2", "traffic.stop", False, role="pod")
+    fake.answer("node-3", "traffic.stop", AccessError("node-3: the exec stream ended"), role="host")
+    assert {(document.failed, document.retried) for document in take(fake).values()} == {(False, None)}
+
+
+def test_what_nobody_answers_is_of_the_network_where_servers_have_answered_all_the_time() -> None:
+    fake = Restarting(times=2)
+    fake.seen_to_end = False
+    documents = take(fake)
+    assert fake.rounds == 1
+    errors = {answer["error"] for answer in (documents["node-1"].values or {})["answers"] if answer["target"] == "node-2"}
+    assert "Connection refused" in errors

@@ -202,7 +202,27 @@ def test_a_way_that_breaks(op: str) -> None:
     assert documents["node-1"].reason == "node-1: the exec stream ended"
     assert WireRecord.from_document(documents["node-2"]).crossings[0].error == "node-1: the exec stream ended"
     ended = [(node, role) for node, role, asked in fake.requests if asked == "wire.received"]
-    assert sorted(ended) == [(node, role) for node in ("node-1", "node-2") for role in ("host", "pod")]
+    assert sorted(ended) == [(node, role) for node in ("node-1", "node-2") for role in ("host", "pod") for _ in range(2)]
+
+
+@pytest.mark.parametrize("op", ["wire.receive", "wire.capture", "wire.send", "wire.captured", "wire.received"])
+def test_what_was_cut_is_taken_again(op: str) -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    cut = [ExecTransportError("node-1: the exec stream ended")]
+
+    def once(params: Mapping[str, Any]) -> Any:
+        if cut:
+            raise cut.pop()
+        healthy.kept = fake.kept
+        return healthy.respond("node-1", "host", op, params)
+
+    healthy = FakeCluster([*fake.nodes.values()])
+    fake.answer("node-1", op, once)
+    documents = taken(fake)
+    assert {document.retried for document in documents.values()} == {"node-1: the exec stream ended"}
+    for document in documents.values():
+        (crossing,) = WireRecord.from_document(document).crossings
+        assert (crossing.streams[0].sent, crossing.streams[0].delivered) == (1000, 1000)
 
 
 def test_what_ended_by_itself_has_missed_something() -> None:
