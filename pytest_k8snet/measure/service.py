@@ -7,14 +7,13 @@ a choice nearby hides what is wrong on the way. What fails is asked again until 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PORT, TARGET_PORT, ProbeService
-from pytest_k8snet.errors import AccessError, K8sNetError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, ExecTransportError, K8sNetError
 from pytest_k8snet.measure.answering import without_pods
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
 
@@ -28,6 +27,8 @@ MADE_S = 10.0  # after which every proxy has seen Services that were made meanwh
 SERVE_S = 300.0
 REQUEST_S = 60.0
 _BETWEEN_S = 2.0
+
+_Outcome = dict[str, Any] | Exception
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     """Ask from the nodes `subjects` and their probe pods, all at the same time."""
     method = f"{CONNECTIONS} TCP connections to each address, by the agents of the node and its probe pod"
 
-    def document(subject: str, outcome: dict[str, Any] | Exception) -> Document:
+    def document(subject: str, outcome: _Outcome) -> Document:
         def values() -> dict[str, Any]:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -80,19 +81,44 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     except MEASURE_ERRORS as error:
         yield from (document(subject, error) for subject in subjects)
         return
+    first = _round(context, subjects, subjects, services)
+    cut = {subject: str(outcome) for subject, outcome in first.items() if isinstance(outcome, TRANSPORT_ERRORS)}
+    outcomes = {**first, **(_round(context, [*cut], subjects, services) if cut else {})}
+    for subject, outcome in outcomes.items():
+        taken = document(subject, outcome)
+        yield taken if taken.failed else replace(taken, retried=cut.get(subject))
+
+
+def _round(
+    context: MeasureContext, asking: Sequence[str], subjects: Sequence[str], services: Sequence[ProbeService]
+) -> dict[str, _Outcome]:
+    """Let some of `subjects` ask. Where a Service did not answer whose endpoint's agent was cut off meanwhile, an error stands for that."""
     with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-service") as pool:
         serving = dict(zip(services, pool.map(lambda service: _serve(context, service.node), services), strict=True))
         ring = sorted({*subjects, *(service.node for service in services)})  # of a shard its partners are in it
         usable = [service for service, number in serving.items() if isinstance(number, int)]
         broken = {service.node: str(error) for service, error in serving.items() if not isinstance(error, int)}
         try:
-            found = pool.map(lambda subject: _node(context, subjects, ring, subject, usable, broken), subjects)
-            yield from (document(subject, outcome) for subject, outcome in zip(subjects, found, strict=True))
+            found = [*pool.map(lambda subject: _node(context, subjects, ring, subject, usable, broken), asking)]
         finally:
-            for service, number in serving.items():
-                if isinstance(number, int):
-                    with suppress(AccessError):
-                        context.access.pod(service.node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S)
+            gone = {service.node for service, number in serving.items() if isinstance(number, int) and not _stop(context, service, number)}
+    return {subject: _cut(outcome, gone) or outcome for subject, outcome in zip(asking, found, strict=True)}
+
+
+def _stop(context: MeasureContext, service: ProbeService, number: int) -> bool:
+    """End what serves; return whether it has all the time."""
+    try:
+        return bool(context.access.pod(service.node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S))
+    except AccessError:
+        return False  # it ends by itself
+
+
+def _cut(outcome: _Outcome, gone: Collection[str]) -> ExecTransportError | None:
+    """Return that an endpoint from which somebody got no answer was cut off, None when none was: it says nothing of the Service."""
+    for item in () if isinstance(outcome, Exception) else outcome["asked"]:
+        if item["endpoint"] in gone and any(answer["error"] is not None for answer in item["answers"]):
+            return ExecTransportError(f"{item['endpoint']}: what answered in its pod was cut off meanwhile")
+    return None
 
 
 def _serve(context: MeasureContext, node: str) -> int | K8sNetError:

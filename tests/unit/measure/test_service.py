@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
+from pytest_k8snet.access.fake import FakeCluster, Role, dual_stack, fake_node
 from pytest_k8snet.access.fakes import traffic
 from pytest_k8snet.access.probe_services import ProbeService, served
 from pytest_k8snet.errors import AccessError, ProbeError
@@ -146,3 +146,60 @@ def test_reasons_why_nothing_could_be_measured() -> None:
     fake.answer("node-2", "traffic.connect", AccessError("node-2: gone"), role="pod")
     documents = measure(fake)
     assert {name: item.reason for name, item in documents.items()} == {"node-1": None, "node-2": "node-2: gone", "node-3": None}
+
+
+class Restarting(FakeCluster):
+    """The agent of node-3's pod ends while others ask it, `times` times, and with it what it serves with."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(NODES)
+        self.times = times
+        self.rounds = 0
+        self.seen_to_end = True
+
+    def respond(self, node: str, role: Role, op: str, params: Mapping[str, Any]) -> Any:
+        answer = super().respond(node, role, op, params)
+        self.rounds += (node, role, op) == ("node-3", "pod", "traffic.serve")
+        dead = self.rounds <= self.times
+        if (node, role, op) == ("node-3", "pod", "traffic.stop"):
+            return not (dead and self.seen_to_end)
+        if op == "traffic.connect" and dead:
+            for target in params["targets"]:
+                if target["address"] == "10.96.1.3" or target["port"] == 30003:
+                    answer[target["key"]].update(name=None, peer=None, error="Connection refused", refused=True)
+        return answer
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MADE_S", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_endpoints_whose_agent_was_cut_off_are_asked_again() -> None:
+    fake = Restarting(1)
+    documents = measure(fake)
+    cut = "node-3: what answered in its pod was cut off meanwhile"
+    # Of the three only node-2 asks no Service of node-3.
+    assert {name: document.retried for name, document in documents.items()} == {"node-1": cut, "node-2": None, "node-3": cut}
+    for document in documents.values():
+        assert all(item.fine for item in ServiceRecord.from_document(document).asked)
+    assert ServiceRecord.from_document(documents["node-1"]).asked_by == "node-3"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_endpoints_that_are_cut_off_again_say_nothing_of_services() -> None:
+    fake = Restarting(2)
+    documents = measure(fake)
+    assert fake.rounds == 2
+    assert documents["node-1"].reason == "node-3: what answered in its pod was cut off meanwhile"
+    assert documents["node-2"].reason is None
+
+
+@pytest.mark.usefixtures("impatient")
+def test_endpoints_that_do_not_answer_although_their_servers_do() -> None:
+    fake = Restarting(2)
+    fake.seen_to_end = False
+    documents = measure(fake)
+    assert not any(item.fine for item in ServiceRecord.from_document(documents["node-1"]).of("cluster-ip"))
+    assert (documents["node-1"].retried, fake.rounds) == (None, 1)
