@@ -102,6 +102,12 @@ class Backend(Protocol):
     def ask_api(self) -> None:
         """Ask the API server for something small that everybody may read; raise `ClusterError` when it does not answer."""
 
+    def relay_to_kubelet(self, probe: Probe) -> tuple[int, str]:
+        """Let the API server ask the kubelet of a probe pod for its log; return the status and what was said."""
+
+    def relay_to_pod(self, probe: Probe, port: int, path: str) -> tuple[int, str]:
+        """Let the API server send an HTTP request to a probe pod's address; return the status and what was said."""
+
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """Return how `nodes` are reached, for the header; None when there is nothing to say."""
 
@@ -212,6 +218,18 @@ class ApiBackend:
     def ask_api(self) -> None:
         """Ask it for its version."""
         self._api.get("/version")
+
+    def relay_to_kubelet(self, probe: Probe) -> tuple[int, str]:
+        """Ask the API server for the log."""
+        from pytest_k8snet.access.probes import relay_to_kubelet
+
+        return relay_to_kubelet(self._api, probe)
+
+    def relay_to_pod(self, probe: Probe, port: int, path: str) -> tuple[int, str]:
+        """Ask the API server to pass a request on."""
+        from pytest_k8snet.access.probes import relay_to_pod
+
+        return relay_to_pod(self._api, probe, port, path)
 
     def close(self) -> None:
         """Close the API client."""

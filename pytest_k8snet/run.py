@@ -497,6 +497,7 @@ class Run:
             lead_ingress=self.lead_ingress if RESTART_CHECK in self._collected_checks() else None,
             policy=self._policy_tools(),
             policies=self.backend.read_policies,
+            relay=self.backend,
             settings=MeasureSettings(
                 max_parallel=self.settings.max_parallel,
                 streams=self.settings.streams,

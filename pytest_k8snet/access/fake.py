@@ -37,6 +37,7 @@ from pytest_k8snet.access.probe_policies import PolicyPod
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, GroupService, ProbeService, grouped, scale_name, served, service_name
 from pytest_k8snet.access.probes import NoProbes, Probe
 from pytest_k8snet.agent.agent import TOOLS
+from pytest_k8snet.agent.ingress import GREETING
 from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.dns import Dns, DnsServer, parse_corefile
 from pytest_k8snet.cluster.ingress import Ingress, Route
@@ -309,6 +310,7 @@ class FakeCluster:
         self.dns = dns or healthy_dns(list(self.nodes))
         self.webhooks: tuple[Webhook, ...] = ()
         self.policies = Policies()
+        self.relayed: dict[tuple[str, str], tuple[int, str] | Exception] = {}  # by kubelet or pod, and node: what the API server says of it
         self.kube_proxy_daemonsets = kube_proxy_daemonsets
         self.objects = FakeObjects(services, endpoint_slices)
         self.labels: dict[str, dict[str, str]] = {}
@@ -465,6 +467,21 @@ class FakeCluster:
         """Answer at once, or as a test says."""
         if self.api_error is not None:
             raise self.api_error
+
+    def relay_to_kubelet(self, probe: Probe) -> tuple[int, str]:
+        """Return an empty log, or what a test says."""
+        return self._relay("kubelet", probe, "")
+
+    def relay_to_pod(self, probe: Probe, port: int, path: str) -> tuple[int, str]:
+        """Return the pod's answer, or what a test says."""
+        del port, path
+        return self._relay("pod", probe, GREETING)
+
+    def _relay(self, what: str, probe: Probe, text: str) -> tuple[int, str]:
+        said = self.relayed.get((what, probe.node), (200, text))
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     def way(self, cluster: Cluster, nodes: Sequence[str]) -> str | None:
         """There is nothing to say of it."""

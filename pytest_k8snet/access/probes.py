@@ -694,6 +694,16 @@ def regroup(api: Api, probe: Probe, run_id: str, *, member: bool) -> None:
     api.merge(f"/api/v1/namespaces/{probe.namespace}/pods/{probe.pod}", {"metadata": {"labels": {GROUP: run_id if member else None}}})
 
 
+def relay_to_kubelet(api: Api, probe: Probe) -> tuple[int, str]:
+    """Let the API server ask the kubelet of a probe pod for a line of its log; return the status and what was said."""
+    return api.relayed(f"/api/v1/namespaces/{probe.namespace}/pods/{probe.pod}/log", tailLines=1)
+
+
+def relay_to_pod(api: Api, probe: Probe, port: int, path: str) -> tuple[int, str]:
+    """Let the API server send an HTTP request to the address of a probe pod; return the status and what was said."""
+    return api.relayed(f"/api/v1/namespaces/{probe.namespace}/pods/{probe.pod}:{port}/proxy/{path}")
+
+
 def pod_name(role: str, node: str) -> str:
     """Return a pod's name; what of a node's name is too long or not allowed in it is left out, and told apart by a hash."""
     name = f"{role}-{node}"

@@ -114,6 +114,15 @@ class ReplayBackend:
     def ask_api(self) -> None:
         """Nothing is asked."""
 
+    def relay_to_kubelet(self, probe: Probe) -> tuple[int, str]:
+        """There is no API server to ask."""
+        raise ClusterError(f"{probe.node}: a recording has no API server that could be asked")
+
+    def relay_to_pod(self, probe: Probe, port: int, path: str) -> tuple[int, str]:
+        """There is none for this either."""
+        del port, path
+        return self.relay_to_kubelet(probe)
+
     def make_policy(self, namespace: str, run_id: str) -> None:
         """Nothing is measured."""
         del namespace, run_id

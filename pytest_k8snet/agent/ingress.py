@@ -4,8 +4,9 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 
 - ``serve``: ``port`` (0 takes a free one), ``max_s``; listens for HTTP/1.1 on every address and keeps connections. Gives ``number`` and
   ``port``. An answer to ``/k8snet/TOKEN`` has the token in a header; with ``?header=N`` it has a header of N bytes as well
-- ``seen``: ``number``, ``token``; what that server was asked with this token: ``requests``, ``connections``, ``protocols`` and
-  ``connection`` (what the requests said of themselves, to count), ``header_bytes``, the longest of the headers sent for their length
+- ``seen``: ``number``, ``token``; what that server was asked with this token: ``requests``, ``connections``, ``sources`` (addresses, to
+  count), ``protocols`` and ``connection`` (what the requests said of themselves, to count), ``header_bytes``, the longest of the headers
+  sent for their length
 - ``stop``: ``number``; one that has ended is fine
 - ``ask``: ``address``, ``port``, ``tls``, ``host``, ``token``, ``requests``, ``send_bytes``, ``return_bytes`` (of a header of a request and
   of an answer), ``timeout_s``, ``max_s``; sends requests one after the other over one connection, and over a new one when it is closed.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 PATH = "/k8snet/"
 TOKEN = "X-K8snet-Token"  # noqa: S105 - the name of a header
 PADDING = "X-K8snet-Padding"
+GREETING = "k8snet\n"  # what every answer says
 MOST_CONNECTIONS = 500  # of a server at a time; more are closed at once
 MOST_BYTES = 131072  # of a request
 IDLE_S = 60.0
@@ -47,6 +49,7 @@ class Seen:
     def __init__(self) -> None:
         self.requests = 0
         self.connections: set[int] = set()
+        self.sources: dict[str, int] = {}
         self.protocols: dict[str, int] = {}
         self.connection: dict[str, int] = {}
         self.header_bytes = 0
@@ -56,6 +59,7 @@ class Seen:
         return {
             "requests": self.requests,
             "connections": len(self.connections),
+            "sources": self.sources,
             "protocols": self.protocols,
             "connection": self.connection,
             "header_bytes": self.header_bytes,
@@ -65,8 +69,9 @@ class Seen:
 class Connection:
     """One that a client has opened: what came of a request that is not whole yet, and until when it may be idle."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, source: str) -> None:
         self.number = number
+        self.source = source
         self.data = b""
         self.until = time.monotonic() + IDLE_S
 
@@ -136,14 +141,14 @@ class Server(InThread):
                 sock.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        sock, _ = listener.accept()
+        sock, peer = listener.accept()
         if len(self._open) >= MOST_CONNECTIONS:
             sock.close()
             return
         sock.settimeout(5.0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._accepted += 1
-        self._open[sock] = Connection(self._accepted)
+        self._open[sock] = Connection(self._accepted, str(peer[0]))
 
     def _read(self, sock: socket.socket) -> None:
         connection = self._open[sock]
@@ -174,15 +179,14 @@ class Server(InThread):
             self._note(token, connection, protocol, asked, len(headers.get(PADDING.lower(), "")))
             length = query.partition("header=")[2]
             extra = [f"{TOKEN}: {token}", *([f"{PADDING}: {'x' * min(int(length), MOST_BYTES)}"] if length.isdigit() else [])]
-        body = "k8snet\n"
         told = [
             "HTTP/1.1 200 OK",
             "Content-Type: text/plain",
-            f"Content-Length: {len(body)}",
+            f"Content-Length: {len(GREETING)}",
             *extra,
             f"Connection: {'keep-alive' if keep else 'close'}",
         ]
-        return ("\r\n".join(told) + "\r\n\r\n" + body).encode("latin-1"), keep
+        return ("\r\n".join(told) + "\r\n\r\n" + GREETING).encode("latin-1"), keep
 
     def _note(self, token: str, connection: Connection, protocol: str, asked: str, header_bytes: int) -> None:
         with self._lock:
@@ -191,6 +195,7 @@ class Server(InThread):
             seen = self._seen.setdefault(token, Seen())
             seen.requests += 1
             seen.connections.add(connection.number)
+            seen.sources[connection.source] = seen.sources.get(connection.source, 0) + 1
             seen.protocols[protocol] = seen.protocols.get(protocol, 0) + 1
             seen.connection[asked] = seen.connection.get(asked, 0) + 1
             seen.header_bytes = max(seen.header_bytes, header_bytes)

@@ -166,7 +166,7 @@ class Api:
         Raises `ApiError` for an answer that is an error and for a path that is none, `ApiUnreachableError` when there is no answer.
         """
         if _PATH.fullmatch(path) is None:
-            raise ApiError(f"{method} {path!r}: not sent, for it has parts that are no names of objects", status=400)
+            raise _not_sent(method, path)
         until = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         repeated = False
         while True:
@@ -181,30 +181,53 @@ class Api:
             repeated = True
             time.sleep(_BETWEEN_S)
 
+    def relayed(self, path: str, **query: Any) -> tuple[int, str]:
+        """Send one GET that the API server passes on to somebody else; return its status, and the text of the answer or of the error.
+
+        It is sent once, whatever the patience: what is asked is whether the API server gets there. Raises `ApiError` for a path that is
+        none, `ApiUnreachableError` when there is no answer.
+        """
+        if _PATH.fullmatch(path) is None:
+            raise _not_sent("GET", path)
+        status, data = self._send("GET", path, query=query, headers={"Accept": "*/*"}, body=None)
+        text = data.decode("utf-8", "replace")
+        if 200 <= status <= 299:
+            return status, text
+        try:
+            return status, str(json.loads(data)["message"])
+        except (ValueError, KeyError, TypeError):
+            return status, f"an answer{page}" if (page := _page(data)) else text.strip()[:500] or "no message"
+
     def _request(
         self, method: str, path: str, *, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None, content_type: str
     ) -> Any:
-        url = self.server.rstrip("/") + path
-        if query:
-            url += "?" + urlencode({key: value for key, value in query.items() if value is not None})
-        headers = {"Accept": "application/json", "User-Agent": "pytest-k8snet", **self.authorization()}
-        if body is not None:
-            headers["Content-Type"] = content_type
-        try:
-            client: Any = self._client().rest_client
-            response = client.request(method, url, headers=headers, body=body, _request_timeout=(_CONNECT_S, _READ_S))
-            data: bytes = response.read() or b""
-        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            raise self._unreachable(error) from error
-        self.clock = _date(response.headers.get("Date")) or self.clock
-        if not 200 <= response.status <= 299:
-            raise self._refused(method, path, response.status, data)
+        headers = {"Accept": "application/json", **({} if body is None else {"Content-Type": content_type})}
+        status, data = self._send(method, path, query=query, headers=headers, body=body)
+        if not 200 <= status <= 299:
+            raise self._refused(method, path, status, data)
         try:
             return json.loads(data) if data else None
         except ValueError as error:
             page = _page(data)
             what = f"did not answer with JSON but{page}" if page else "did not answer with JSON"
             raise ClusterError(f"{method} {path}: {self.server} {what}; {self._whose()}") from error
+
+    def _send(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None, headers: Mapping[str, str], body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        """Send one request and return the answer's status and content."""
+        url = self.server.rstrip("/") + path
+        if query:
+            url += "?" + urlencode({key: value for key, value in query.items() if value is not None})
+        try:
+            client: Any = self._client().rest_client
+            all_headers = {**headers, "User-Agent": "pytest-k8snet", **self.authorization()}
+            response = client.request(method, url, headers=all_headers, body=body, _request_timeout=(_CONNECT_S, _READ_S))
+            status, data = int(response.status), response.read() or b""
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            raise self._unreachable(error) from error
+        self.clock = _date(response.headers.get("Date")) or self.clock
+        return status, data
 
     def authorization(self) -> dict[str, str]:
         """Return the header that says who we are; empty with client certificates. A credential plugin runs again when it has expired."""
@@ -311,6 +334,10 @@ class Api:
             f"The identity of {self.origin} needs the verb {verb} on {resource}; "
             "k8snet manifests rbac prints a role with everything that is needed."
         )
+
+
+def _not_sent(method: str, path: str) -> ApiError:
+    return ApiError(f"{method} {path!r}: not sent, for it has parts that are no names of objects", status=400)
 
 
 def permission(method: str, path: str) -> tuple[str, str]:

@@ -248,7 +248,23 @@ def _probe_services(namespace: str | None, run_namespace: str) -> list[Right]:
             optional=True,
             why="A label of one probe pod, so that it leaves a Service and comes back; without it NET-SERVICE-006 is skipped.",
         ),
+        *_relayed(namespace, run_namespace),
     ]
+
+
+def _relayed(namespace: str | None, run_namespace: str) -> Iterator[Right]:
+    """Of probe pods alone: ``nodes/proxy``, which would do for the kubelet, is all that a kubelet can do."""
+    why = "What the API server itself reaches, the kubelet and the pod network, through probe pods; without it NET-CONTROL-009 is skipped."
+    for resource in ("pods/log", "pods/proxy"):
+        yield Right(
+            verbs=("get",),
+            resource=resource,
+            namespace=namespace or run_namespace,
+            everywhere=namespace is None,
+            optional=True,
+            why=why,
+        )
+        why = ""
 
 
 def _probe_ingresses(namespace: str | None, run_namespace: str) -> list[Right]:

@@ -218,6 +218,13 @@ class PolicyExpectation:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlPlaneExpectation:
+    """The API server's own connections."""
+
+    reaches_pods: Wanted[bool] | None = None  # None: nobody says, and no node of the cluster is one of the control plane
+
+
+@dataclass(frozen=True, slots=True)
 class IngressExpectation:
     """Settings of ingress-nginx, by the keys of its ConfigMap, and ways into the cluster."""
 
@@ -239,6 +246,7 @@ class Expectation:
     service: ServiceExpectation = field(default_factory=ServiceExpectation)
     egress: EgressExpectation = field(default_factory=EgressExpectation)
     policy: PolicyExpectation = field(default_factory=PolicyExpectation)
+    control_plane: ControlPlaneExpectation = field(default_factory=ControlPlaneExpectation)
     ingress: IngressExpectation = field(default_factory=IngressExpectation)
     dns: DnsExpectation = field(default_factory=DnsExpectation)
     conntrack: ConntrackExpectation = field(default_factory=ConntrackExpectation)

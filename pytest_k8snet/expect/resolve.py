@@ -13,6 +13,7 @@ from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.expect.model import (
     CROSS_SUBNET,
     ConntrackExpectation,
+    ControlPlaneExpectation,
     DnsExpectation,
     EgressExpectation,
     EncapsulationExpectation,
@@ -158,6 +159,7 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
             enforced=source.value("policy.enforced", bool, "policy", "enforced"),
             settle_s=source.wanted(float, "policy", "settle_s") or PolicyExpectation().settle_s,
         ),
+        control_plane=ControlPlaneExpectation(reaches_pods=_reaches_pods(source)),
         ingress=_ingress(profile),
         dns=_dns(source),
         conntrack=_conntrack(source),
@@ -198,6 +200,14 @@ class _Source:
         for key in location:
             value = None if value is None else getattr(value, key)
         return None if value is None or self.profile is None else Wanted(convert(value), self.profile.origin(*location))
+
+
+def _reaches_pods(source: _Source) -> Wanted[bool] | None:
+    """Return whether the API server is to reach pods: on a node of the cluster it is in the network whose nodes reach all pods."""
+    wanted = source.wanted(bool, "control_plane", "reaches_pods")
+    if wanted is None and any(node.control_plane for node in source.cluster.nodes):
+        return Wanted(True, f"{BUILT_IN}, nodes of the control plane are nodes of the cluster")
+    return wanted
 
 
 def _dns(source: _Source) -> DnsExpectation:

@@ -321,6 +321,16 @@ class Egress(_Section):
     )
 
 
+class ControlPlane(_Section):
+    """The API server's own connections."""
+
+    reaches_pods: Annotated[bool, Field(strict=True)] | None = Field(
+        default=None,
+        description="Whether the API server reaches pods by their addresses; without it that it does where nodes of the control plane are "
+        "nodes of the cluster, and elsewhere if it reaches some.",
+    )
+
+
 class Policy(_Section):
     """NetworkPolicies."""
 
@@ -454,6 +464,7 @@ class ProfileModel(_Section):
     service: Service = Field(default_factory=Service)
     egress: Egress = Field(default_factory=Egress)
     policy: Policy = Field(default_factory=Policy)
+    control_plane: ControlPlane = Field(default_factory=ControlPlane)
     kernel: Kernel = Field(default_factory=Kernel)
     ingress: Ingress = Field(default_factory=Ingress)
     dns: Dns = Field(default_factory=Dns)

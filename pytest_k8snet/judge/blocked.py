@@ -16,6 +16,7 @@ _PODS = (FROM_PODS, TO_PODS)
 UNANSWERED: Mapping[str, tuple[str, ...]] = {
     "NET-CONNTRACK-004": _PODS,
     "NET-CONTROL-008": (TO_OTHERS,),
+    "NET-CONTROL-009": (FROM_NODES, FROM_OTHERS),
     "NET-DNS-004": (TO_DNS,),
     "NET-DNS-005": (TO_DNS,),
     **dict.fromkeys([f"NET-INGRESS-00{number}" for number in range(4, 10)], (FROM_OTHERS, *_PODS)),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
 from pytest_k8snet.cluster.model import Cluster, Node
 from pytest_k8snet.cluster.ranges import Network, networks
+from pytest_k8snet.expect.model import ControlPlaneExpectation
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.service import nobody_serves
 from pytest_k8snet.record.api import ApiRecord
 from pytest_k8snet.record.facts import NodeFacts, Route
+from pytest_k8snet.record.relayed import Relayed, RelayedRecord, RelayedToPod
 
 #: CNIs under which the pods of a node have addresses of the ranges that the inventory has for it.
 OF_NODE = frozenset({"antrea", "cilium", "fake", "flannel", "k8snet-lab", "kube-router"})
@@ -24,6 +27,10 @@ _NOT_FOR_PODS = 3
 _NEARLY = 0.8
 
 _TOLD = 5
+
+#: How an API server speaks of a connection of its own that failed, and not of itself: its HTTP client and those of konnectivity's proxy.
+_OF_KUBELET = re.compile(r"containerLogs|dial tcp|dialing backend|[Nn]o agent available|i/o timeout|proxy error")
+_OF_POD = re.compile(r"error trying to reach service|dial tcp|[Nn]o agent available|proxy error")
 
 
 def objects(cluster: Cluster) -> Judgement:
@@ -340,3 +347,94 @@ def api_reached(record: ApiRecord, facts: NodeFacts, cluster: Cluster) -> Judgem
     if record.pod_absent is not None:
         judgement.remark(f"{record.node}: asked from the host network alone: {record.pod_absent}")
     return judgement
+
+
+def reached_by_api(record: RelayedRecord, expect: ControlPlaneExpectation) -> Judgement:
+    """Judge that the API server reaches the node's kubelet, and its pods where it is known that it should."""
+    judgement = Judgement(want="an answer of the kubelet and of a pod, by the API server's own connections")
+    lacking = [
+        right
+        for right, answer in (("pods/log", record.kubelet), ("pods/proxy", record.pod.answer if record.pod is not None else None))
+        if answer is not None and _is_denied(answer)
+    ]
+    if lacking:
+        said = record.kubelet.said if "pods/log" in lacking or record.pod is None else record.pod.answer.said
+        why = f"the API server refuses get {' and '.join(lacking)}: {said} (`k8snet manifests rbac` prints a role that has these rights)"
+        if len(lacking) == 2 or (record.pod is None and _is_denied(record.kubelet)):
+            return Judgement.beyond_reach(why)
+        judgement.remark(f"{record.node}: {why}")
+    _kubelet_reached(judgement, record)
+    if record.pod is not None:
+        _pod_reached(judgement, record, record.pod, expect)
+    elif record.kubelet.status == 200:
+        judgement.error(f"{record.node}: no pod could be made to answer the API server: {record.not_serving}")
+    else:
+        judgement.remark(f"{record.node}: whether the API server reaches pods was not asked: {record.not_serving}")
+    return judgement
+
+
+def _kubelet_reached(judgement: Judgement, record: RelayedRecord) -> None:
+    answer = record.kubelet
+    command = "kubectl logs of a pod on the node"
+    if answer.status == 200:
+        judgement.hold(1)
+        judgement.evidence["kubelet"] = f"{answer.ms:g} ms"
+    elif _is_of(answer, _OF_KUBELET):
+        judgement.check(
+            False,
+            f"{record.node}: the API server does not reach the kubelet: {answer.said} ({_tries(answer)})",
+            measured=answer.said,
+            command=command,
+        )
+    elif not _is_denied(answer):
+        judgement.error(f"{record.node}: the API server could not be asked for a log of its kubelet: {_said(answer)}", command=command)
+
+
+def _pod_reached(judgement: Judgement, record: RelayedRecord, pod: RelayedToPod, expect: ControlPlaneExpectation) -> None:
+    answer, wanted = pod.answer, expect.reaches_pods
+    at = f"{pod.address} port {pod.port}"
+    judgement.evidence["pod"] = {"answer": answer.status, "ms": answer.ms, "requests seen by it": pod.seen, "from": list(pod.sources)}
+    if _is_denied(answer):
+        return
+    if answer.status == 200:
+        judgement.check(
+            pod.ours,
+            f"{record.node}: what answers the API server at {at} is not the probe pod: {answer.said[:100]!r}",
+            measured=answer.said[:100],
+        )
+        return
+    if not _is_of(answer, _OF_POD):
+        judgement.error(f"{record.node}: the API server could not be asked for an answer of a pod: {_said(answer)}")
+        return
+    arrived = f", of which {pod.seen} got to the pod: its answers do not get back" if pod.seen else ""
+    told = f"{record.node}: the API server does not reach the pod at {at}: {answer.said} ({_tries(answer)}{arrived})"
+    if wanted is not None and not wanted.value:
+        judgement.hold(1)
+        judgement.remark(f"{told}, as control_plane.reaches_pods says ({wanted.origin})")
+    elif record.others_answered or wanted is not None:
+        of_others = f"; those of {record.others_answered} of {record.others_asked} other nodes it does" if record.others_answered else ""
+        judgement.check(False, told + of_others, measured=answer.said, wanted=None if wanted is None else f"reached ({wanted.origin})")
+    else:
+        judgement.hold(1)
+        judgement.advise(
+            f"{told}, nor that of any other node: webhooks and aggregated APIs get answers of pods in the host network alone. Say what is "
+            "meant by control_plane.reaches_pods in a profile"
+        )
+
+
+def _is_denied(answer: Relayed) -> bool:
+    """Whether we lack the right: a kubelet that does not let its API server in, and admission, answer 403 in other words."""
+    return answer.status == 403 and " cannot " in answer.said
+
+
+def _is_of(answer: Relayed, words: re.Pattern[str]) -> bool:
+    """Whether an API server's error is about a connection that it could not make, and not about itself."""
+    return answer.status is not None and answer.status >= 500 and words.search(answer.said) is not None
+
+
+def _said(answer: Relayed) -> str:
+    return answer.said if answer.status is None else f"HTTP {answer.status}: {answer.said}"
+
+
+def _tries(answer: Relayed) -> str:
+    return "1 try" if answer.tries == 1 else f"{answer.tries} tries"

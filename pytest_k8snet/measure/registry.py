@@ -84,6 +84,16 @@ class PolicyTools:
     settle_s: float = 30.0  # for so long enforcing it may take
 
 
+class Relay(Protocol):
+    """Requests that the API server passes on by connections of its own: `pytest_k8snet.backend.Backend`. They give a status and a text."""
+
+    def relay_to_kubelet(self, probe: Probe) -> tuple[int, str]:
+        """Ask for the log of a probe pod. Raises `ClusterError` when the API server does not answer."""
+
+    def relay_to_pod(self, probe: Probe, port: int, path: str) -> tuple[int, str]:
+        """Ask a probe pod over HTTP. Raises likewise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureContext:
     """What a measurement may use."""
@@ -112,6 +122,7 @@ class MeasureContext:
     lead_ingress: Callable[[str], None] | None = None  # leads what they lead to to a node's probe pod; None: nobody asks for that
     policy: PolicyTools | None = None  # None where nobody is known to enforce NetworkPolicies
     policies: Callable[[str], Policies] | None = None  # reads those that may concern pods of a namespace
+    relay: Relay | None = None  # None: there is nothing that could be asked for
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     settled: Deadline = field(default_factory=lambda: Deadline.after(0))  # by when a proxy that has just begun has made its tables
     stopped: threading.Event = field(default_factory=threading.Event)  # set when nobody waits for the documents any more
@@ -185,6 +196,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
         Measurement("reach", "node", "probe", module="pytest_k8snet.measure.reach"),
         Measurement("wire", "node", "probe", module="pytest_k8snet.measure.wire"),
         Measurement("api", "node", "probe", module="pytest_k8snet.measure.api", last=API_CHECKS),
+        Measurement("relayed", "node", "probe", module="pytest_k8snet.measure.relayed"),
         Measurement("service", "node", "probe", module="pytest_k8snet.measure.service", last=SERVICE_CHECKS),
         Measurement("balance", "node", "probe", module="pytest_k8snet.measure.balance", last=BALANCE_CHECKS),
         Measurement("scale", "node", "probe", module="pytest_k8snet.measure.scale", last=SCALE_CHECKS),

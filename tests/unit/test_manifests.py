@@ -12,7 +12,17 @@ from click.testing import CliRunner
 
 from pytest_k8snet.access.base import Deadline, run
 from pytest_k8snet.access.pod import PodAccess
-from pytest_k8snet.access.probes import PRIORITY_CLASSES, ProbeSettings, lead_ingress, make_policy, regroup, remove_policy, start_probes
+from pytest_k8snet.access.probes import (
+    PRIORITY_CLASSES,
+    ProbeSettings,
+    lead_ingress,
+    make_policy,
+    regroup,
+    relay_to_kubelet,
+    relay_to_pod,
+    remove_policy,
+    start_probes,
+)
 from pytest_k8snet.cleanup import find, remove
 from pytest_k8snet.cli import main
 from pytest_k8snet.cluster.api import Api, permission
@@ -159,6 +169,8 @@ def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, n
         make_policy(api, probes.namespace, "r1")
         read_policies(api, probes.namespace)
         remove_policy(api, probes.namespace)
+        relay_to_kubelet(api, running["node-1"])
+        relay_to_pod(api, running["node-1"], 9443, "k8snet/x")
     probes.delete()
     if level == "load":
         cell_of_lease = LeaseCell(server)

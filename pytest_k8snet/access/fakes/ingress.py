@@ -28,7 +28,10 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
             fake.kept[series["token"]] = {**series, "requests": STREAMED}
         return {series["key"]: streamed() for series in params["series"]}
     if op == "ingress.seen":
-        return seen(fake.kept[params["token"]])
+        asked = fake.kept.get(params["token"])
+        if asked is None:  # by the API server, of which the fake has no connection
+            return {"requests": 1, "connections": 1, "sources": {"192.168.10.1": 1}, "protocols": {}, "connection": {}, "header_bytes": 0}
+        return seen(asked)
     raise AccessError(f"{node}: {op}: the fake has no answer; give one with FakeCluster.answer({node!r}, {op!r}, ..., role={role!r})")
 
 
@@ -47,5 +50,11 @@ def streamed(**changes: Any) -> dict[str, Any]:
 def seen(params: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """Return what the server saw of them."""
     count = params["requests"]
-    healthy = {"requests": count, "connections": 1, "protocols": {"HTTP/1.1": count}, "connection": {"": count}}
+    healthy = {
+        "requests": count,
+        "connections": 1,
+        "sources": {"10.244.1.2": count},
+        "protocols": {"HTTP/1.1": count},
+        "connection": {"": count},
+    }
     return healthy | {"header_bytes": params["send_bytes"]} | changes

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, SPREAD, TARGET_PORT
 from pytest_k8snet.errors import LabError
-from pytest_k8snet.lab.faults.model import INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import ANY_NETWORK, INTO_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
+from pytest_k8snet.lab.faults.reach import NEW
 from pytest_k8snet.measure.throughput import PORTS
 
 WITH_SERVICES = ("ipvs", "iptables")
@@ -37,10 +38,17 @@ def _dropping(rules: Rules) -> tuple[Callable[[FaultyLab, FaultyNode], None], Ca
 
 
 def _fault(
-    name: str, area: str, summary: str, turns: tuple[Turns, ...], rules: Rules, *, proxy_modes: tuple[str, ...] = WITH_SERVICES
+    name: str,
+    area: str,
+    summary: str,
+    turns: tuple[Turns, ...],
+    rules: Rules,
+    *,
+    proxy_modes: tuple[str, ...] = WITH_SERVICES,
+    networks: tuple[str, ...] = ANY_NETWORK,
 ) -> Fault:
     apply, revert = _dropping(rules)
-    return Fault(name, area=area, summary=summary, turns=turns, apply=apply, revert=revert, proxy_modes=proxy_modes)
+    return Fault(name, area=area, summary=summary, turns=turns, apply=apply, revert=revert, proxy_modes=proxy_modes, networks=networks)
 
 
 def _dns_server(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
@@ -96,11 +104,20 @@ def _hairpin(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
     return [("POSTROUTING", "-p", "tcp", "--dport", str(TARGET_PORT), *loop_back)]
 
 
-def _api_server(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
+def _api_servers(lab: FaultyLab) -> list[tuple[str, str]]:
+    """Return their addresses and ports."""
     endpoints = lab.read_object({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"namespace": "default", "name": "kubernetes"}})
     (subset,) = endpoints["subsets"]
-    port = str(subset["ports"][0]["port"])
-    return [("POSTROUTING", "-s", node.pod_cidr, "-d", item["ip"], "-p", "tcp", "--dport", port) for item in subset["addresses"]]
+    return [(item["ip"], str(subset["ports"][0]["port"])) for item in subset["addresses"]]
+
+
+def _api_server(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
+    return [("POSTROUTING", "-s", node.pod_cidr, "-d", address, "-p", "tcp", "--dport", port) for address, port in _api_servers(lab)]
+
+
+def _webhooks(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
+    """Match connections of the API servers to the node's pods, to whatever port: the way to a webhook."""
+    return [("POSTROUTING", "-s", address, "-d", node.pod_cidr, *NEW) for address, _ in _api_servers(lab)]
 
 
 def _endpoint(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
@@ -146,6 +163,15 @@ FAULTS = (
         "the node's pods do not reach the API server; the node does",
         (Turns("NET-CONTROL-008"),),
         _api_server,
+    ),
+    _fault(
+        "webhooks-cut-off",
+        "control_plane",
+        "what the API server sends to the node's pods by itself is dropped; they reach it, and it reaches the kubelet",
+        (Turns("NET-CONTROL-009"),),
+        _webhooks,
+        proxy_modes=("ipvs",),
+        networks=("native",),
     ),
     _fault(
         "dns-server-cut",

@@ -38,6 +38,35 @@ def test_one_client_a_thread(server: FakeApiServer, api: Api) -> None:
     assert len(api._clients) == 3
 
 
+def test_what_is_passed_on_comes_back_as_it_is_and_is_asked_once(server: FakeApiServer, api: Api) -> None:
+    path = "/api/v1/namespaces/n/pods/probe-node-1:9443/proxy/k8snet/x"
+    api.patience_s = 60.0
+    server.routes["GET", path] = (200, b"k8snet\n")
+    assert api.relayed(path, tailLines=1) == (200, "k8snet\n")
+    assert server.requests[-1][2] == {"tailLines": "1"}
+    for answer, said in (
+        (status(503, "ServiceUnavailable", "error trying to reach service: dial tcp 10.244.1.5:9443: i/o timeout"), None),
+        ((502, b"<html><title>Bad gateway</title>"), "an answer with a web page (Bad gateway)"),
+        ((500, b" oh "), "oh"),
+        ((500, b""), "no message"),
+        ((500, {"no": "message"}), '{"no": "message"}'),
+    ):
+        server.requests.clear()
+        server.routes["GET", path] = answer
+        assert api.relayed(path) == (answer[0], said or answer[1]["message"])
+        assert len(server.requests) == 1
+    with pytest.raises(ApiError, match="not sent, for it has parts that are no names of objects"):
+        api.relayed("/api/v1/namespaces/n/pods/../log")
+    server.close()
+    with pytest.raises(ApiUnreachableError, match="no connection"):
+        api.relayed(path)
+
+
+def test_rights_that_relaying_takes() -> None:
+    assert permission("GET", "/api/v1/namespaces/n/pods/probe-node-1/log") == ("get", "pods/log")
+    assert permission("GET", "/api/v1/namespaces/n/pods/probe-node-1:9443/proxy/k8snet/x") == ("get", "pods/proxy")
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [

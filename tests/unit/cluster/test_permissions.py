@@ -59,6 +59,7 @@ def test_a_namespace_of_the_runs_own() -> None:
     assert granted("probe") - granted("read") == {
         ("create", "services", None),
         ("patch", "pods", None),
+        *(("get", resource, None) for resource in ("pods/log", "pods/proxy")),
         *((verb, "networkpolicies.networking.k8s.io", None) for verb in ("create", "delete", "list")),
         ("get", "namespaces", None),
         *POLICIES,
@@ -76,6 +77,7 @@ def test_a_namespace_that_is_there() -> None:
     assert granted("probe", namespace="net") - granted("read", namespace="net") == {
         *((verb, "services", "net") for verb in ("create", "delete")),
         ("patch", "pods", "net"),
+        *(("get", resource, "net") for resource in ("pods/log", "pods/proxy")),
         *((verb, "networkpolicies.networking.k8s.io", "net") for verb in ("create", "delete", "list")),
         *POLICIES,
     }
@@ -113,7 +115,14 @@ def test_what_is_asked_for_at_the_start() -> None:
 
 def test_what_a_run_can_do_without_is_not_asked_for() -> None:
     resources = {item.right.resource for item in questions(rights("load", "pod", None))}
-    assert not resources & {"events", "priorityclasses", "serviceaccounts", *(resource.plural for resource in all_resources())}
+    assert not resources & {
+        "pods/log",
+        "pods/proxy",
+        "events",
+        "priorityclasses",
+        "serviceaccounts",
+        *(resource.plural for resource in all_resources()),
+    }
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,17 @@ def test_nothing_is_invented() -> None:
     assert str(common.throughput.line_share) == "0.85 (built-in)"
 
 
+def test_an_api_server_on_a_node_is_to_reach_pods(tmp_path: Path) -> None:
+    outside = cluster()
+    inside = replace(outside, nodes=(replace(outside.nodes[0], control_plane=True), *outside.nodes[1:]))
+    assert resolve(None, outside).common.control_plane.reaches_pods is None
+    assert str(resolve(None, inside).common.control_plane.reaches_pods) == (
+        "True (built-in, nodes of the control plane are nodes of the cluster)"
+    )
+    wanted = resolve(profile(tmp_path, "control_plane: { reaches_pods: false }"), inside).common.control_plane.reaches_pods
+    assert str(wanted) == "False (profile p.yaml:1)"
+
+
 def test_tuning_that_nobody_wants_is_advice() -> None:
     kernel = resolve(None, cluster()).common.kernel
     assert kernel.advice
