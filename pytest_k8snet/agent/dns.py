@@ -12,6 +12,10 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 - ``walk``: ``address``, ``port``, ``names``, ``search``, ``ndots``, ``timeout_s``; resolves names as a resolver with this search list
   would, for A and AAAA and again when nothing comes back, and gives for each ``questions``, the ``tried`` names with what came back, and
   ``addresses``
+- ``request``: what ``walk`` takes, and ``path``, ``https_port``, ``count``, ``max_s``; resolves each name so, connects to what it is and
+  sends an HTTPS request there, again and again. Gives for each name ``requests``, a list of ``resolve_ms``, ``connect_ms`` and
+  ``answer_ms`` (of the TLS handshake and the request together), and ``error``, with which it ended early, or null. Any status is an
+  answer; certificates are not looked at, and nobody says who he is
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import struct
 import threading
 import time
 
-from pytest_k8snet.agent.agent import connect_to, in_threads
+from pytest_k8snet.agent.agent import connect_to, in_threads, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -263,30 +267,76 @@ def candidates(name: str, search: list[str], ndots: int) -> list[str]:
 
 def walk(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``walk``."""
+    return {name: walked(params, name) for name in params["names"]}
+
+
+def walked(params: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Resolve one name as a resolver with a search list does."""
     address, port, timeout_s = params["address"], int(params["port"]), float(params["timeout_s"])
-    walks = {}
-    for name in params["names"]:
-        tried: list[list[str]] = []
-        found: list[str] = []
-        questions, says = 0, ""
-        for candidate in candidates(name, [*params["search"]], int(params["ndots"])):
-            for _ in range(ATTEMPTS):
-                questions += 2
-                lost: list[str] = []
-                try:
-                    lost, found, wrong = both(address, port, candidate, timeout_s)
-                    says = "no answer for " + " and ".join(lost) if lost else wrong or ("NOERROR" if found else "no address")
-                except OSError as failed:
-                    says = os.strerror(failed.errno) if failed.errno else str(failed)
-                except Bad as failed:
-                    says = str(failed)
-                if "A" not in lost:
-                    break
-            tried.append([candidate, says])
-            if found:
+    tried: list[list[str]] = []
+    found: list[str] = []
+    questions, says = 0, ""
+    for candidate in candidates(name, [*params["search"]], int(params["ndots"])):
+        for _ in range(ATTEMPTS):
+            questions += 2
+            lost: list[str] = []
+            try:
+                lost, found, wrong = both(address, port, candidate, timeout_s)
+                says = "no answer for " + " and ".join(lost) if lost else wrong or ("NOERROR" if found else "no address")
+            except OSError as failed:
+                says = os.strerror(failed.errno) if failed.errno else str(failed)
+            except Bad as failed:
+                says = str(failed)
+            if "A" not in lost:
                 break
-        walks[name] = {"questions": questions, "tried": tried, "addresses": found[:MOST_ADDRESSES]}
-    return walks
+        tried.append([candidate, says])
+        if found:
+            break
+    return {"questions": questions, "tried": tried, "addresses": found[:MOST_ADDRESSES]}
 
 
-OPERATIONS = {"ask": ask, "walk": walk}
+def request(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``request``."""
+    import ssl  # not before it is needed
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    until = time.monotonic() + float(params["max_s"])
+    done: dict[str, Any] = {}
+    for name in params["names"]:
+        times: list[dict[str, float]] = []
+        error = None
+        while error is None and len(times) < int(params["count"]) and (not times or time.monotonic() < until):
+            try:
+                times.append(requested(params, name, context))
+            except ssl.SSLError as failed:  # an OSError whose number is not the kernel's
+                error = "TLS: " + (failed.reason or str(failed))
+            except OSError as failed:
+                error = said(failed)
+        done[name] = {"requests": times, "error": error}
+    return done
+
+
+def requested(params: Mapping[str, Any], name: str, context: Any) -> dict[str, float]:
+    """Send one HTTPS request to a name; return how long its parts took. Raises `OSError`."""
+    timeout_s = float(params["timeout_s"])
+    began = time.perf_counter()
+    found = walked(params, name)
+    resolved = time.perf_counter()
+    if not found["addresses"]:
+        raise OSError(f"{name}: {found['tried'][-1][1]}")
+    with connect_to(found["addresses"][0], int(params["https_port"]), timeout_s) as plain:
+        plain.settimeout(timeout_s)
+        connected = time.perf_counter()
+        with context.wrap_socket(plain, server_hostname=name.rstrip(".")) as sock:
+            asked = "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: pytest-k8snet\r\nConnection: close\r\n\r\n"
+            sock.sendall(asked.format(params["path"], name.rstrip(".")).encode("ascii"))
+            if not sock.recv(16).startswith(b"HTTP/"):
+                raise OSError(f"{name}: what answers there speaks no HTTP")
+            answered = time.perf_counter()
+    parts = {"resolve_ms": resolved - began, "connect_ms": connected - resolved, "answer_ms": answered - connected}
+    return {part: round(seconds * 1000, 3) for part, seconds in parts.items()}
+
+
+OPERATIONS = {"ask": ask, "walk": walk, "request": request}

@@ -24,6 +24,12 @@ _PODS = "kubectl -n kube-system get pods -l k8s-app=kube-dns -o wide"
 REPLICAS = 2
 
 #: Address that NodeLocal DNSCache listens on by default (nodelocaldns.yaml).
+_CURL = "%{time_namelookup} %{time_total}"
+
+#: From when on the time that names take of requests is worth advice: the larger part of it, and so many milliseconds.
+_LARGER_PART = 0.5
+_NOTICED_MS = 5.0
+
 LINK_LOCAL = "169.254.20.10"
 
 
@@ -340,7 +346,36 @@ def search_list(record: DnsRecord, facts: NodeFacts, cluster: Cluster, expect: D
                 measured=walk.questions,
             )
         judgement.evidence[f"questions {walk.name}"] = walk.questions
+    _resolution(judgement, record)
     return judgement
+
+
+def _resolution(judgement: Judgement, record: DnsRecord) -> None:
+    """Tell what part of an HTTP request's time its name takes. What it may take nobody says: the larger part is advice."""
+    absolute = next((item for item in record.requested if item.name.endswith(".")), None)
+    for item in record.requested:
+        if item.resolve_ms is None or item.connect_ms is None or item.answer_ms is None or item.share is None:
+            judgement.remark(f"{record.node}: no HTTPS request to {item.name} could be timed: {item.error}")
+            continue
+        whole_ms = item.resolve_ms + item.connect_ms + item.answer_ms
+        took = f"{item.resolve_ms:.3g} of {whole_ms:.3g} ms"
+        told = f"{item.share:.0%} of an HTTPS request to {item.name} is the resolution of its name: {took}"
+        judgement.evidence[f"request to {item.name}"] = {
+            "resolve_ms": item.resolve_ms,
+            "connect_ms": item.connect_ms,
+            "answer_ms": item.answer_ms,
+            "share": item.share,
+            "requests": item.requests,
+        }
+        if item.share > _LARGER_PART and item.resolve_ms > _NOTICED_MS:
+            by_dot = (
+                f" (with a dot at the end of its full name {absolute.resolve_ms:.3g} ms)"
+                if absolute is not None and absolute is not item and absolute.resolve_ms is not None
+                else ""
+            )
+            judgement.advise(
+                f"{record.node}: {told}{by_dot}", measured=item.share, command=f"curl -w '{_CURL}' https://{item.name}/version"
+            )
 
 
 def _unasked(record: DnsRecord, asked: Sequence[object]) -> Judgement | None:

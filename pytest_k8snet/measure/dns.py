@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.record.document import Document
 
 API_SERVICE = ("default", "kubernetes")
+SHORT_NAME = "kubernetes.default"
+HTTPS_PORT = 443  # of that Service (pkg/controlplane/controller/kubernetesservice)
 DOMAIN = "cluster.local"  # assumed where neither profile nor Corefile tells another
 NDOTS = 5  # what the kubelet writes into pods (pkg/kubelet/network/dns/dns.go)
 ROUNDS = 3
@@ -35,6 +37,8 @@ TIMEOUT_S = 5.0  # what resolvers wait
 SILENT_S = 1.0  # the same where nothing was answered before
 MOST_UNANSWERED = 2
 SERIES_S = 10.0
+REQUESTS = 7  # over HTTPS, by each name
+REQUESTS_S = 10.0
 REQUEST_S = 60.0
 _BETWEEN_S = 2.0
 
@@ -108,6 +112,7 @@ def _node(context: MeasureContext, targets: _Targets | str, name: str, number: i
         "servers_total": len(targets.servers),
         "series": [{**{k: v for k, v in item.items() if k != "judged_ms"}, "rounds": rounds[key]} for key, item in asked.items()],
         "search": _walk(agent, targets, namespace, context.dns.names, SILENT_S if _silent(targets, rounds) else TIMEOUT_S),
+        "requests": None if _silent(targets, rounds) else _requests(agent, targets, namespace),
     }
 
 
@@ -148,18 +153,41 @@ def _walk(agent: Agent, targets: _Targets, namespace: str, names: Sequence[str],
     """Resolve short names as a pod with the usual search list would."""
     if not targets.resolvers:
         return None
+    params = _resolving(targets, namespace, ["kubernetes.default.svc", *(name.rstrip(".") for name in names)], timeout_s)
+    names_found = agent.request("dns.walk", params, timeout_s=REQUEST_S)
+    return {"server": params["address"], "search": params["search"], "ndots": NDOTS, "names": names_found}
+
+
+def _resolving(targets: _Targets, namespace: str, names: Sequence[str], timeout_s: float) -> dict[str, Any]:
+    """Return what tells a program to resolve names as the kubelet tells pods to."""
     resolver = targets.resolvers[0]
-    search = [f"{namespace}.svc.{targets.domain}", f"svc.{targets.domain}", targets.domain]
-    params = {
+    return {
         "address": resolver.address,
         "port": resolver.udp_port,
-        "names": ["kubernetes.default.svc", *(name.rstrip(".") for name in names)],
-        "search": search,
+        "names": [*names],
+        "search": [f"{namespace}.svc.{targets.domain}", f"svc.{targets.domain}", targets.domain],
         "ndots": NDOTS,
         "timeout_s": timeout_s,
     }
-    names_found = agent.request("dns.walk", params, timeout_s=REQUEST_S)
-    return {"server": resolver.address, "search": search, "ndots": NDOTS, "names": names_found}
+
+
+def _requests(agent: Agent, targets: _Targets, namespace: str) -> list[dict[str, Any]] | None:
+    """Send requests to the API server's Service by its names: short, full as programs write it, and with a dot at its end."""
+    if not targets.resolvers:
+        return None
+    names = [SHORT_NAME, targets.name.rstrip("."), targets.name]
+    params = _resolving(targets, namespace, names, TIMEOUT_S)
+    asked = {**params, "path": "/version", "https_port": HTTPS_PORT, "count": REQUESTS, "max_s": REQUESTS_S}
+    done = agent.request("dns.request", asked, timeout_s=REQUEST_S)
+    return [_shares(name, done[name]["requests"], done[name]["error"]) for name in names]
+
+
+def _shares(name: str, requests: Sequence[Mapping[str, float]], error: str | None) -> dict[str, Any]:
+    """Return the median of each part of requests, and the median share of resolution in the whole."""
+    whole = sorted(item["resolve_ms"] / max(sum(item.values()), 0.001) for item in requests)
+    parts = {part: _share(sorted(item[part] for item in requests), 0.5) for part in ("resolve_ms", "connect_ms", "answer_ms")}
+    share = _share(whole, 0.5)
+    return {"name": name, "requests": len(requests), **parts, "share": None if share is None else round(share, 3), "error": error}
 
 
 def _resolver_series(targets: _Targets, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -48,6 +48,19 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
+class Requested:
+    """HTTPS requests to a Service by one of its names: medians of the parts of their time, None where none was answered."""
+
+    name: str
+    requests: int  # answered
+    resolve_ms: float | None
+    connect_ms: float | None
+    answer_ms: float | None  # TLS handshake and request
+    share: float | None  # of the whole, that resolution takes
+    error: str | None  # with which they ended early
+
+
+@dataclass(frozen=True, slots=True)
 class DnsRecord:
     """What one node's probe pod was answered. With `absent` nobody was asked, for that reason."""
 
@@ -60,6 +73,7 @@ class DnsRecord:
     servers_total: int  # there are; a node asks a few of many
     search: tuple[str, ...]
     walks: tuple[Walk, ...]
+    requested: tuple[Requested, ...] = ()
 
     def of(self, *what: str, protocols: tuple[str, ...] = ("UDP", "TCP")) -> tuple[Series, ...]:
         """Return the series of some kinds of server."""
@@ -88,6 +102,7 @@ class DnsRecord:
                     Walk(name, walk["questions"], tuple((tried, says) for tried, says in walk["tried"]), tuple(walk["addresses"]))
                     for name, walk in search["names"].items()
                 ),
+                requested=tuple(Requested(**item) for item in data.get("requests") or ()),
             )
 
 

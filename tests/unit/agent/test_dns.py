@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.agent import dns
+from tests.unit.certs import Authority
 
 NAME = "kubernetes.default.svc.cluster.local."
 Answer = Callable[[str, str], "list[str] | int | None"]  # addresses, an error's code, or silence
@@ -136,6 +139,71 @@ def test_nobody_there_and_nonsense(server: Server) -> None:
         with pytest.raises(dns.Bad):
             dns.answer(data)
     assert dns.answer(struct.pack(">6H", 1, 0x8380, 0, 0, 0, 0)) == ("truncated", [])
+
+
+@pytest.fixture
+def https(tmp_path: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
+    """Yield the port of a TLS server with a certificate that nobody trusts, and what it answers (``said``)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority(tmp_path).issue("nobody"))
+    answers = {"said": b"HTTP/1.1 401 Unauthorized\r\n\r\n"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def work() -> None:
+            while True:
+                try:
+                    plain, _ = listener.accept()
+                except OSError:
+                    return
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as sock:
+                    sock.recv(4096)
+                    sock.sendall(answers["said"])
+
+        threading.Thread(target=work, daemon=True).start()
+        yield listener.getsockname()[1], answers
+
+
+def request(server: Server, port: int, *names: str, **changes: Any) -> dict[str, Any]:
+    resolving = {"address": "127.0.0.1", "port": server.port, "names": names, "search": ["a.c", "c"], "ndots": 5, "timeout_s": 2.0}
+    return dns.request({**resolving, "path": "/version", "https_port": port, "count": 2, "max_s": 30, **changes})
+
+
+def test_requests_by_name_are_timed_in_parts(server: Server, https: tuple[int, dict[str, bytes]]) -> None:
+    port, answers = https
+    server.says = lambda name, kind: (["127.0.0.1"] if kind == "A" else []) if name == "k.c." else 3
+    done = request(server, port, "k", "k.c.")
+    assert {name: (len(item["requests"]), item["error"]) for name, item in done.items()} == {"k": (2, None), "k.c.": (2, None)}
+    assert {part for item in done["k"]["requests"] for part in item} == {"resolve_ms", "connect_ms", "answer_ms"}
+    assert all(value > 0 for item in done["k"]["requests"] for value in item.values())
+    assert len(request(server, port, "k", count=9, max_s=0)["k"]["requests"]) == 1
+    answers["said"] = b"220 no web server\r\n"
+    assert request(server, port, "k")["k"] == {"requests": [], "error": "k: what answers there speaks no HTTP"}
+
+
+def test_requests_that_do_not_get_there(server: Server) -> None:
+    server.says = lambda name, kind: 3
+    assert request(server, 1, "k")["k"] == {"requests": [], "error": "k: NXDOMAIN"}
+    server.says = lambda name, kind: ["127.0.0.1"] if kind == "A" else []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+    assert request(server, closed, "k")["k"] == {"requests": [], "error": "Connection refused"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = listener.getsockname()[1]
+        assert request(server, silent, "k", timeout_s=0.2)["k"] == {"requests": [], "error": "timed out"}
+
+
+def test_requests_to_what_speaks_no_tls(server: Server) -> None:
+    server.says = lambda name, kind: ["127.0.0.1"] if kind == "A" else []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def work() -> None:
+            plain, _ = listener.accept()
+            with plain:
+                plain.recv(4096)
+                plain.sendall(b"220 no TLS here\r\n" * 10)
+
+        threading.Thread(target=work, daemon=True).start()
+        assert request(server, listener.getsockname()[1], "k")["k"] == {"requests": [], "error": "TLS: WRONG_VERSION_NUMBER"}
 
 
 def walk(server: Server, name: str, ndots: int = 5) -> dict[str, Any]:

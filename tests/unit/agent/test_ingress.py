@@ -39,7 +39,14 @@ def test_one_connection_carries_all_requests_and_is_counted_once(server: dict[st
     found = ask(server["port"], requests=50)
     assert found.pop("ms") > 0
     assert found == {"asked": 50, "answered": 50, "opened": 1, "closed_after": [], "others": {}, "hsts": None}
-    assert seen(server) == {"requests": 50, "connections": 1, "protocols": {"HTTP/1.1": 50}, "connection": {"": 50}, "header_bytes": 0}
+    assert seen(server) == {
+        "requests": 50,
+        "connections": 1,
+        "sources": {"127.0.0.1": 50},
+        "protocols": {"HTTP/1.1": 50},
+        "connection": {"": 50},
+        "header_bytes": 0,
+    }
 
 
 def test_each_connection_is_counted_and_others_requests_are_not(server: dict[str, Any]) -> None:

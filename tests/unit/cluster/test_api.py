@@ -57,7 +57,7 @@ def test_what_is_passed_on_comes_back_as_it_is_and_is_asked_once(server: FakeApi
         assert len(server.requests) == 1
     with pytest.raises(ApiError, match="not sent, for it has parts that are no names of objects"):
         api.relayed("/api/v1/namespaces/n/pods/../log")
-    server.close()
+    api.configuration.host = "http://127.0.0.1:1"
     with pytest.raises(ApiUnreachableError, match="no connection"):
         api.relayed(path)
 

@@ -250,6 +250,33 @@ def test_both_answers() -> None:
     assert outcome(judged(done(9, lost=2), done(9, lost=2))) == ("pass", ""), "what neither is answered of is another check's"
 
 
+def requested(name: str, resolve_ms: float | None, share: float | None, error: str | None = None) -> dict[str, Any]:
+    parts = {"resolve_ms": resolve_ms, "connect_ms": None if error else 1.0, "answer_ms": None if error else 9.0}
+    return {"name": name, "requests": 0 if error else 7, **parts, "share": share, "error": error}
+
+
+def test_what_part_of_a_request_its_name_takes() -> None:
+    def judged(*items: dict[str, Any]) -> Judgement:
+        return dns.search_list(record(requests=[*items]), facts(), cluster(), EXPECT)
+
+    quick = judged(requested("k.d", 2.0, 0.17))
+    assert outcome(quick) == ("pass", "")
+    assert told(quick, Weight.ADVICE) == []
+    assert quick.evidence["request to k.d"] == {"resolve_ms": 2.0, "connect_ms": 1.0, "answer_ms": 9.0, "share": 0.17, "requests": 7}
+    assert told(judged(requested("k.d", 4.9, 0.9)), Weight.ADVICE) == [], "that nobody notices"
+    slow = judged(requested("k.d", 40.0, 0.8), requested(NAME.rstrip("."), 90.0, 0.9), requested(NAME, 20.0, 0.66))
+    assert outcome(slow) == ("pass", ""), "nobody says how long it may take"
+    full, dot = NAME.rstrip("."), "(with a dot at the end of its full name 20 ms)"
+    assert told(slow, Weight.ADVICE) == [
+        f"node-1: 80% of an HTTPS request to k.d is the resolution of its name: 40 of 50 ms {dot}",
+        f"node-1: 90% of an HTTPS request to {full} is the resolution of its name: 90 of 100 ms {dot}",
+        f"node-1: 66% of an HTTPS request to {NAME} is the resolution of its name: 20 of 30 ms",
+    ]
+    lost = judged(requested("k.d", None, None, "Connection refused"))
+    assert outcome(lost) == ("pass", "")
+    assert told(lost, Weight.REMARK) == ["node-1: no HTTPS request to k.d could be timed: Connection refused"]
+
+
 def test_search_list() -> None:
     def judged(walk: dict[str, Any] | None = None, expect: DnsExpectation = EXPECT) -> Judgement:
         return dns.search_list(record(search=walk) if walk else record(), facts(), cluster(), expect)

@@ -69,6 +69,19 @@ def test_whom_a_pod_asks_and_what() -> None:
     assert record.search == ("k8snet-1.svc.cluster.local", "svc.cluster.local", "cluster.local")
     assert {walk.name: walk.questions for walk in record.walks} == {"kubernetes.default.svc": 6, "example.com": 6}
     assert {(node, role) for node, role, _ in fake.requests} == {("node-1", "pod"), ("node-2", "pod")}
+    assert [(item.name, item.requests, item.resolve_ms, item.share, item.error) for item in record.requested] == [
+        ("kubernetes.default", 7, 0.8, 0.113, None),
+        ("kubernetes.default.svc.cluster.local", 7, 1.6, 0.203, None),
+        (name, 7, 0.4, 0.06, None),
+    ]
+
+
+def test_requests_that_were_not_answered() -> None:
+    fake = cluster(endpoints("10.244.1.9"), nodes=["node-1"])
+    silent = {"requests": [], "error": "timed out"}
+    fake.answer("node-1", "dns.request", lambda params: dict.fromkeys(params["names"], silent), role="pod")
+    first, *_ = DnsRecord.from_document(measure(fake)["node-1"]).requested
+    assert (first.requests, first.resolve_ms, first.connect_ms, first.answer_ms, first.share, first.error) == (0, *[None] * 4, "timed out")
 
 
 def answering(change: Mapping[str, Any]) -> Any:
