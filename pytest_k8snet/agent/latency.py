@@ -9,13 +9,18 @@ A program of the agent (see agent.py), sent when one of these operations is firs
 - ``begin``: ``address``, ``port``, ``after_s``, ``max_s``; does as ``rtt`` in the background, every `EVERY_S`, beside whatever else this
   agent is asked for, and counts from ``after_s`` on. Gives ``number``
 - ``end``: ``number``; gives ``sorted_ms`` and ``jitter_ms`` of what was begun, and ``error``, which ended it early, or null
+- ``echo``: ``address``, ``samples``, ``timeout_s``, ``most_lost``, ``max_s``; sends ICMP echo requests one after the other, by a socket
+  for pings or else a raw one, and ends after so many in a row that nobody answers. Gives ``refused``, why this place may have neither, or
+  null, ``sorted_ms``, ``jitter_ms`` and ``lost``, how many were not answered
 - ``wakeups``: ``seconds``, ``sleep_s``; sleeps again and again, and looks how late it wakes. Gives ``late_ms``, in their order of size, and
   ``processor``, the ticks by use that passed meanwhile
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import threading
 import time
 
@@ -144,6 +149,93 @@ def connect(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"sorted_ms": in_order(times), "error": problem}
 
 
+class Echo:
+    """A socket for ICMP echo requests to one address: the kernel's for pings (icmp(7)), or a raw one where that is not allowed."""
+
+    def __init__(self, address: str) -> None:
+        self.six = ":" in address
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if self.six else (socket.AF_INET, socket.IPPROTO_ICMP)
+        self.request, self.reply = (128, 129) if self.six else (8, 0)
+        self.number = 0
+        self.token = os.urandom(8)
+        self.raw = False
+        try:
+            self.sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+        except OSError:  # not of net.ipv4.ping_group_range, or of a kernel without such sockets
+            self.sock = socket.socket(family, socket.SOCK_RAW, protocol)
+            self.raw = True
+        try:
+            self.sock.connect((address, 0))
+        except OSError:
+            self.sock.close()
+            raise
+
+    def answered(self, timeout_s: float) -> float | None:
+        """Send one request; return the seconds until its answer, None when none comes. Raises `OSError`."""
+        self.number = (self.number + 1) % 65536
+        identity = os.getpid() % 65536  # the kernel puts its own there, but for raw sockets
+        message = struct.pack(">BBHHH", self.request, 0, 0, identity, self.number) + self.token
+        if self.raw and not self.six:
+            message = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
+        start = time.perf_counter()
+        self.sock.send(message)
+        until = start + timeout_s
+        while True:
+            left = until - time.perf_counter()
+            if left <= 0:
+                return None
+            self.sock.settimeout(left)
+            try:
+                data = self.sock.recv(2048)
+            except socket.timeout:  # noqa: UP041 - its name before Python 3.10
+                return None
+            took_s = time.perf_counter() - start
+            if self.raw and not self.six:
+                data = data[(data[0] & 15) * 4 :]  # behind the header of IPv4
+            if data[:1] == bytes([self.reply]) and data[6:16] == struct.pack(">H", self.number) + self.token:
+                return took_s
+
+    def close(self) -> None:
+        """Close it."""
+        self.sock.close()
+
+
+def checksum(data: bytes) -> int:
+    """Return the checksum of the Internet (RFC 1071) of an even number of bytes."""
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def echo(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Operation ``echo``."""
+    address, timeout_s, most_lost = str(params["address"]), float(params["timeout_s"]), int(params["most_lost"])
+    try:
+        asking = Echo(address)
+    except PermissionError:
+        allowed = " ".join(read("/proc/sys/net/ipv4/ping_group_range").split())
+        return {"refused": "net.ipv4.ping_group_range is " + allowed + ", and there is no CAP_NET_RAW", **figures([]), "lost": 0}
+    except OSError as error:
+        raise Failed("failed", f"{address} by ICMP: {said(error)}") from error
+    times: list[float] = []
+    lost = in_a_row = 0
+    until = time.monotonic() + float(params["max_s"])
+    try:
+        while len(times) + lost < WARM_UP + int(params["samples"]) and in_a_row < most_lost and (not times or time.monotonic() < until):
+            took_s = asking.answered(timeout_s)
+            if took_s is None:
+                lost, in_a_row = lost + 1, in_a_row + 1
+            else:
+                times.append(took_s)
+                in_a_row = 0
+    except OSError as error:
+        raise Failed("failed", f"{address} by ICMP: {said(error)}") from error
+    finally:
+        asking.close()
+    return {"refused": None, **figures(times[WARM_UP:] or times), "lost": lost}
+
+
 def wakeups(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``wakeups``."""
     sleep_s = float(params["sleep_s"])
@@ -160,4 +252,4 @@ def wakeups(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"late_ms": in_order(late), "processor": {use: after[use] - before[use] for use in after}}
 
 
-OPERATIONS = {"rtt": rtt, "begin": begin, "end": end, "connect": connect, "wakeups": wakeups}
+OPERATIONS = {"rtt": rtt, "begin": begin, "end": end, "connect": connect, "echo": echo, "wakeups": wakeups}

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pytest_k8snet.expect.model import LatencyExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.record.latency import LatencyRecord, Take
+from pytest_k8snet.record.latency import Echo, LatencyRecord, Take
 
 _HOW = "TCP request and response on an open connection"
 _CUT_OFF = "nothing of this node's pod gets to any other node's: NET-REACH-001 judges that"
@@ -38,6 +38,7 @@ def pods_against_hosts(record: LatencyRecord, expect: LatencyExpectation) -> Jud
             }
             for take in takes
         ]
+        judgement.evidence[target] += [_told_of(echo) for echo in record.echoes.get(target, ())]
         about = f"{record.node}: to {target}"
         if (error := _closed(takes, "pod")) is not None:
             judgement.remark(f"{about}: pod path: {error}", command=_HOW)
@@ -49,7 +50,8 @@ def pods_against_hosts(record: LatencyRecord, expect: LatencyExpectation) -> Jud
             continue
         hosts = _good(judgement, about, takes, "host")
         if pods is not None and hosts is not None:
-            _compare(judgement, about, pods, hosts, expect)
+            _compare(judgement, about, pods, hosts, expect, _echo_ms(record, target))
+    _echoes(judgement, record)
     if not judgement.checked:
         judgement.skip_reason = _CUT_OFF
     return judgement
@@ -108,12 +110,46 @@ def _quick(pods: Sequence[Take], expect: LatencyExpectation) -> bool:
     return min(_of(pods, "p50_ms")) <= expect.slack_ms.value and min(_of(pods, "p99_ms")) <= expect.slack_p99_ms.value
 
 
-def _compare(judgement: Judgement, about: str, pods: Sequence[Take], hosts: Sequence[Take], expect: LatencyExpectation) -> None:
+def _told_of(echo: Echo) -> dict[str, object]:
+    """Return what is kept of ICMP echo as evidence."""
+    figures = {key: getattr(echo, key) for key in ("p50_ms", "p90_ms", "p99_ms", "jitter_ms")} if echo.samples else {}
+    return {"path": echo.path, "by": "ICMP", "samples": echo.samples, "lost": echo.lost, "error": echo.error or echo.refused, **figures}
+
+
+def _echoes(judgement: Judgement, record: LatencyRecord) -> None:
+    """Tell where ICMP echo gave no second opinion. That it is shut is nobody's fault."""
+    for path, place in (("host", "the node"), ("pod", "its pod")):
+        own = {target: echo for target, echoes in record.echoes.items() for echo in echoes if echo.path == path}
+        for why in dict.fromkeys(echo.refused for echo in own.values() if echo.refused is not None):
+            judgement.remark(f"{record.node}: no ICMP echo from {place}: {why}")
+        silent = [target for target, echo in own.items() if echo.refused is None and echo.error is None and not echo.samples]
+        if silent:
+            judgement.remark(f"{record.node}: ICMP echo from {place} to {', '.join(silent)} is not answered")
+        for target, echo in own.items():
+            if echo.error is not None:
+                judgement.remark(f"{record.node}: ICMP echo from {place} to {target}: {echo.error}")
+
+
+def _echo_ms(record: LatencyRecord, target: str) -> float | None:
+    """Return how long ICMP echo takes between the pods, None where that is not known."""
+    return next((echo.p50_ms for echo in record.echoes.get(target, ()) if echo.path == "pod"), None)
+
+
+def _located(pod_ms: float, echo_ms: float) -> str:
+    """Say whether packets are late or what carries them, by a second opinion."""
+    where = "packets are late, whatever they carry" if echo_ms > pod_ms / 2 else "not packets are late, but what is above IP"
+    return f" (ICMP echo {echo_ms:.3g} ms: {where})"
+
+
+def _compare(
+    judgement: Judgement, about: str, pods: Sequence[Take], hosts: Sequence[Take], expect: LatencyExpectation, echo_ms: float | None
+) -> None:
     percentiles: tuple[tuple[Percentile, Wanted[float]], ...] = (("p50_ms", expect.slack_ms), ("p99_ms", expect.slack_p99_ms))
     for key, slack in percentiles:
         pod, host, worst = min(_of(pods, key)), min(_of(hosts, key)), max(_of(hosts, key))
         limit = _limit(host, slack, expect)
-        told = f"{about}: {key.removesuffix('_ms')} pods {milliseconds(_of(pods, key))}, hosts {milliseconds(_of(hosts, key))}"
+        located = _located(pod, echo_ms) if key == "p50_ms" and echo_ms is not None and pod > limit else ""
+        told = f"{about}: {key.removesuffix('_ms')} pods {milliseconds(_of(pods, key))}{located}, hosts {milliseconds(_of(hosts, key))}"
         if key == "p99_ms" and pod > limit and worst > limit:
             judgement.hold(1)  # the p50 stands for both then
             judgement.remark(f"{told}: the host takes are too uneven to judge it", measured=pod, wanted=round(limit, 3), command=_HOW)

@@ -1,11 +1,13 @@
 """How long answers take between pods and between their nodes, in turns, and how far reference points are.
 
 Host path, pod path, host path again, and both once more where they are far apart: what passes slows some takes, and the best one counts.
+Then ICMP echo by both paths, where the kernel lets this be sent: a second opinion that no connection has a part in.
 A few nodes at the same time, so that they do not keep each other waiting; of one node, one target after the other.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,10 +25,15 @@ MOST_TAKES = 7
 SAMPLES = 200
 TAKE_S = 2.0  # at most, where answers are slow
 NODES_APART = 4  # one in so many nodes measures at the same time
+ECHO_PATHS: tuple[Place, ...] = ("host", "pod")
+ECHOES = 50
+ECHO_TIMEOUT_S = 1.0
+ECHO_LOST = 2  # in a row, after which no more are sent
+ECHO_SILENT = 2  # targets of one node that do not answer by one path, after which others are not asked
 POINT_SAMPLES = 7
 POINT_TIMEOUT_S = 3.0
 _SHORT_S = 60.0
-_METHOD = f"{SAMPLES} answers of a few bytes over one TCP connection a take, between nodes and between probe pods"
+_METHOD = f"{SAMPLES} answers of a few bytes over one TCP connection a take, and {ECHOES} ICMP echoes, between nodes and between probe pods"
 
 #: Best takes further apart than this are repeated: milliseconds and shares.
 _FAR_MS, _FAR = 0.3, 1.3
@@ -56,9 +63,51 @@ def _node(context: MeasureContext, servers: Mapping[Place, Servers], targets: Ma
         return {"pod_absent": str(absent), "targets": {}, "points": []}
     return {
         "pod_absent": None,
-        "targets": {target: {"takes": _takes(context, servers, name, target)} for target in targets[name]},
+        "targets": _targets(context, servers, name, targets[name]),
         "points": [_point(context, name, *point) for point in context.reference_points],
     }
+
+
+def _targets(context: MeasureContext, servers: Mapping[Place, Servers], name: str, targets: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Measure to one target after the other. Where ICMP is not allowed, or nobody answers it, that is found out once and not for each."""
+    given_up: dict[Place, str] = {}
+    silent: Counter[Place] = Counter()
+    found: dict[str, Mapping[str, Any]] = {}
+    for target in targets:
+        takes = _takes(context, servers, name, target)
+        echoes = {path: _echo(context, name, target, path, given_up.get(path)) for path in ECHO_PATHS}
+        for path, answer in echoes.items():
+            if answer["refused"] is not None:
+                given_up[path] = answer["refused"]
+            elif answer["error"] is None and not answer["samples"]:
+                silent[path] += 1
+                if silent[path] == ECHO_SILENT:
+                    given_up[path] = f"the first {ECHO_SILENT} that were asked did not answer"
+        found[target] = {"takes": takes, "echo": echoes}
+    return found
+
+
+def _echo(context: MeasureContext, name: str, target: str, path: Place, given_up: str | None) -> dict[str, Any]:
+    """Ask by ICMP echo. That it is not allowed (`given_up` says that it is known), or does not work, is no error of anything else."""
+    values: dict[str, Any] = {"samples": 0, "lost": 0, **dict.fromkeys(FIGURES), "refused": given_up, "error": None}
+    if given_up is not None:
+        return values
+    try:
+        params = {
+            "address": address_of(context, target, path),
+            "samples": ECHOES,
+            "timeout_s": ECHO_TIMEOUT_S,
+            "most_lost": ECHO_LOST,
+            "max_s": TAKE_S,
+        }
+        answer = agent_of(context, name, path).request("latency.echo", params, timeout_s=_SHORT_S)
+    except (AccessError, MeasurementError) as error:
+        if isinstance(error, _BROKEN):
+            raise
+        return {**values, "error": str(error)}
+    times = answer["sorted_ms"]
+    measured = {**figures(times), "jitter_ms": answer["jitter_ms"]} if times else {}
+    return {**values, "samples": len(times), "lost": answer["lost"], "refused": answer["refused"], **measured}
 
 
 def _takes(context: MeasureContext, servers: Mapping[Place, Servers], name: str, target: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytest_k8snet.record.document import Document
@@ -35,6 +35,27 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """ICMP echo by one path. Without answers it has no figures."""
+
+    path: str  # host, pod
+    samples: int
+    lost: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    jitter_ms: float | None
+    refused: str | None  # why none was sent: it is not allowed there, or nobody answers it
+    error: str | None
+
+    @classmethod
+    def from_json(cls, path: str, data: Mapping[str, Any]) -> Echo:
+        """Read one element of ``echo``."""
+        times = {key: None if data[key] is None else float(data[key]) for key in ("p50_ms", "p90_ms", "p99_ms", "jitter_ms")}
+        return cls(path=path, samples=int(data["samples"]), lost=int(data["lost"]), refused=data["refused"], error=data["error"], **times)
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """A reference point of the profile, and how long connections to it take to open; None where none did."""
 
@@ -54,6 +75,7 @@ class LatencyRecord:
     pod_absent: str | None  # why there is no probe pod, on purpose
     targets: Mapping[str, tuple[Take, ...]]
     points: tuple[Point, ...]
+    echoes: Mapping[str, tuple[Echo, ...]] = field(default_factory=dict)  # by target
 
     @classmethod
     def from_document(cls, document: Document) -> LatencyRecord:
@@ -64,4 +86,9 @@ class LatencyRecord:
         with document.reading("latency") as data:
             targets = {name: tuple(map(Take.from_json, item["takes"])) for name, item in data["targets"].items()}
             points = tuple(Point(**item) for item in data["points"])
-            return cls(document.subject, data["pod_absent"], targets, points)
+            echoes = {
+                name: tuple(Echo.from_json(path, echo) for path, echo in item["echo"].items())
+                for name, item in data["targets"].items()
+                if item.get("echo")
+            }
+            return cls(document.subject, data["pod_absent"], targets, points, echoes)

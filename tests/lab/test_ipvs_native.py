@@ -222,3 +222,20 @@ def test_faults_turn_exactly_their_cases(lab: Lab, title: str) -> None:
     outcome = turned_on(lab, TOGETHER[title], *PROFILES, f"--k8snet-profile={IMPATIENT}", *ASKED_FOR.get(title, ()))
     assert outcome.noteworthy == outcome.declared, outcome.output
     assert outcome.exit_status == 1
+
+
+@pytest.mark.part("measured")
+def test_a_node_whose_kubelet_the_api_server_does_not_reach(lab: Lab) -> None:
+    """Exec goes the same way, so that nothing else can be measured of it: one check says why, and it is no fault of a list."""
+    place = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"namespace": "default", "name": "kubernetes"}}
+    address = lab.client.read(place)["subsets"][0]["addresses"][0]["ip"]
+    rule = ("INPUT", "-s", address, "-p", "tcp", "--dport", "10250", "-j", "DROP")
+    lab.ssh("node-2", "iptables-legacy", "-w", "-I", *rule)
+    try:
+        outcome = lab.run_suite("kubelet-cut-off", *PROFILES, "--k8snet-level=probe", "--k8snet-checks=NET-CONTROL-009,NET-KERNEL-003")
+    finally:
+        lab.ssh("node-2", "iptables-legacy", "-w", "-D", *rule)
+    assert outcome.noteworthy == {("NET-CONTROL-009", "node-2", "fail"), ("NET-KERNEL-003", "node-2", "error")}, outcome.output
+    said = outcome.messages["NET-CONTROL-009", "node-2"]
+    assert "node-2: the API server does not reach the kubelet: " in said
+    assert ":10250/containerLogs/" in said

@@ -16,6 +16,8 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
     del fake
     if op == "latency.rtt":
         return {"sorted_ms": _times(0.2 if role == "host" else 0.25, params["samples"]), "jitter_ms": 0.02}
+    if op == "latency.echo":
+        return {"refused": None, "sorted_ms": _times(0.15 if role == "host" else 0.2, params["samples"]), "jitter_ms": 0.01, "lost": 0}
     if op == "latency.begin":
         return {"number": 1}
     if op == "latency.end":

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -101,3 +102,118 @@ def test_a_late_wakeup_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     found = latency.wakeups({"seconds": 0.4, "sleep_s": 0.001})
     assert found["late_ms"] == [0.0, 40.0, 457.0]
+
+
+class Pinged:
+    """A socket for ICMP whose other end is a function of the requests; None is silence."""
+
+    def __init__(self, kind: int, answer: Callable[[bytes], bytes | OSError | None]) -> None:
+        self.kind = kind
+        self.answer = answer
+        self.asked: list[bytes] = []
+        self.closed = False
+
+    def connect(self, where: tuple[str, int]) -> None:
+        assert where == ("10.244.2.5", 0)
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def send(self, data: bytes) -> None:
+        self.asked.append(data)
+        if self.kind == socket.SOCK_RAW:
+            assert latency.checksum(data) == 0, "with its own checksum the sum is nothing"
+
+    def recv(self, length: int) -> bytes:
+        said = self.answer(self.asked[-1])
+        if isinstance(said, OSError):
+            raise said
+        if said is None:
+            raise TimeoutError
+        head = bytes([0x46, *[0] * 23]) if self.kind == socket.SOCK_RAW else b""  # with an option
+        return head + said
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def reply(asked: bytes) -> bytes:
+    return b"\0" + asked[1:]
+
+
+@pytest.fixture
+def pinged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Pinged]]:
+    """Let sockets of some kinds be had, with such an answer; the list is of those that were."""
+
+    def let(answer: Callable[[bytes], bytes | OSError | None], *kinds: int) -> list[Pinged]:
+        had: list[Pinged] = []
+
+        def fake(family: int, kind: int, protocol: int) -> Pinged:
+            assert (family, protocol) == (socket.AF_INET, socket.IPPROTO_ICMP)
+            if kind not in kinds:
+                raise PermissionError(1, "Operation not permitted")
+            had.append(Pinged(kind, answer))
+            return had[-1]
+
+        monkeypatch.setattr(socket, "socket", fake)
+        return had
+
+    return let
+
+
+def echo(**changes: Any) -> dict[str, Any]:
+    return latency.echo({"address": "10.244.2.5", "samples": 3, "timeout_s": 0.05, "most_lost": 2, "max_s": 5, **changes})
+
+
+@pytest.mark.parametrize("kinds", [(socket.SOCK_DGRAM, socket.SOCK_RAW), (socket.SOCK_RAW,)], ids=["for-pings", "raw"])
+def test_echoes(pinged: Callable[..., list[Pinged]], kinds: tuple[int, ...]) -> None:
+    had = pinged(reply, *kinds)
+    found = echo()
+    assert (len(found["sorted_ms"]), found["lost"], found["refused"]) == (3, 0, None)
+    assert found["sorted_ms"] == sorted(found["sorted_ms"])
+    (sock,) = had
+    assert sock.kind == kinds[0]
+    assert sock.closed
+    assert [struct.unpack(">H", data[6:8])[0] for data in sock.asked] == [*range(1, latency.WARM_UP + 4)]
+    assert len(echo(samples=9, max_s=0)["sorted_ms"]) == 1
+
+
+def test_who_may_not_send_echoes_is_told_why(pinged: Callable[..., list[Pinged]], monkeypatch: pytest.MonkeyPatch) -> None:
+    pinged(reply)
+    monkeypatch.setattr(latency, "read", lambda path: "1\t0\n")
+    assert echo() == {
+        "refused": "net.ipv4.ping_group_range is 1 0, and there is no CAP_NET_RAW",
+        "sorted_ms": [],
+        "jitter_ms": 0.0,
+        "lost": 0,
+    }
+
+
+@pytest.mark.parametrize("answer", [lambda asked: None, lambda asked: asked, lambda asked: b"\0" * 16], ids=["silence", "own", "others"])
+def test_what_is_no_answer(pinged: Callable[..., list[Pinged]], answer: Callable[[bytes], bytes | None]) -> None:
+    pinged(answer, socket.SOCK_DGRAM)
+    assert echo() == {"refused": None, "sorted_ms": [], "jitter_ms": 0.0, "lost": 2}
+
+
+def test_one_that_is_lost_among_others(pinged: Callable[..., list[Pinged]]) -> None:
+    pinged(lambda asked: None if asked[7] % 2 else reply(asked), socket.SOCK_DGRAM)
+    found = echo()
+    assert (len(found["sorted_ms"]), found["lost"]) == (4, 4), "too few to leave the first ones out"
+
+
+def test_a_host_that_is_not_there(pinged: Callable[..., list[Pinged]]) -> None:
+    had = pinged(lambda asked: OSError(113, "No route to host"), socket.SOCK_DGRAM)
+    with pytest.raises(Failed, match=r"10\.244\.2\.5 by ICMP: No route to host"):
+        echo()
+    assert had[0].closed
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_kernel_answers(address: str) -> None:
+    try:
+        found = echo(address=address, timeout_s=2.0)
+    except Failed as failed:
+        pytest.skip(str(failed))  # no IPv6 here
+    if found["refused"] is not None:
+        pytest.skip(found["refused"])
+    assert (len(found["sorted_ms"]), found["lost"]) == (3, 0)

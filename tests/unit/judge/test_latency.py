@@ -7,6 +7,7 @@ import pytest
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import LatencyExpectation, ReferencePoint, Wanted
 from pytest_k8snet.judge import latency
+from pytest_k8snet.judge.model import Judgement, Weight
 from pytest_k8snet.record.latency import LatencyRecord
 from tests.unit.judge.builder import document, outcome, told
 
@@ -31,6 +32,57 @@ def take(path: str, p50_ms: float, p99_ms: float | None = None, error: str | Non
 def record(*takes: dict[str, Any], points: list[dict[str, Any]] | None = None, absent: str | None = None) -> LatencyRecord:
     values = {"pod_absent": absent, "targets": {"node-2": {"takes": [*takes]}} if takes else {}, "points": points or []}
     return LatencyRecord.from_document(document("latency", "node-1", values))
+
+
+def echo(p50_ms: float | None = 0.2, *, lost: int = 0, refused: str | None = None, error: str | None = None) -> dict[str, Any]:
+    return {
+        "samples": 0 if p50_ms is None else 50,
+        "lost": lost,
+        **dict.fromkeys(("p50_ms", "p90_ms", "p99_ms", "max_ms", "jitter_ms"), p50_ms),
+        "refused": refused,
+        "error": error,
+    }
+
+
+def with_echoes(*takes: dict[str, Any], host: dict[str, Any], pod: dict[str, Any]) -> Judgement:
+    targets = {"node-2": {"takes": [*takes], "echo": {"host": host, "pod": pod}}}
+    values: dict[str, Any] = {"pod_absent": None, "targets": targets, "points": []}
+    return latency.pods_against_hosts(LatencyRecord.from_document(document("latency", "node-1", values)), EXPECT)
+
+
+HEALTHY = (take("host", 0.2), take("pod", 0.3), take("host", 0.2))
+
+
+def test_a_second_opinion_by_icmp() -> None:
+    healthy = with_echoes(*HEALTHY, host=echo(0.1), pod=echo(0.15, lost=1))
+    assert outcome(healthy) == ("pass", "")
+    assert told(healthy, Weight.REMARK) == []
+    assert healthy.evidence["node-2"][-1] == {
+        "path": "pod",
+        "by": "ICMP",
+        "samples": 50,
+        "lost": 1,
+        "error": None,
+        **dict.fromkeys(("p50_ms", "p90_ms", "p99_ms", "jitter_ms"), 0.15),
+    }
+    late = (take("host", 0.2), take("pod", 20.4, 20.4), take("host", 0.2))
+    want = f"hosts 0.2 and 0.2 ms, want 1.2 ms at most: {WANT} 1.0 (built-in) ms more (TCP request and response on an open connection)"
+    for pod_ms, where in ((20.1, "packets are late, whatever they carry"), (0.2, "not packets are late, but what is above IP")):
+        judged = with_echoes(*late, host=echo(), pod=echo(pod_ms))
+        assert outcome(judged) == ("fail", f"node-1: to node-2: p50 pods 20.4 ms (ICMP echo {pod_ms:g} ms: {where}), {want}")
+
+
+def test_no_second_opinion_is_no_fault() -> None:
+    range_ = "net.ipv4.ping_group_range is 1 0, and there is no CAP_NET_RAW"
+    silent = with_echoes(*HEALTHY, host=echo(None, lost=2), pod=echo(None, refused=range_))
+    assert outcome(silent) == ("pass", "")
+    assert told(silent, Weight.REMARK) == [
+        "node-1: ICMP echo from the node to node-2 is not answered",
+        f"node-1: no ICMP echo from its pod: {range_}",
+    ]
+    assert silent.evidence["node-2"][-1] == {"path": "pod", "by": "ICMP", "samples": 0, "lost": 0, "error": range_}
+    wrong = with_echoes(*HEALTHY, host=echo(), pod=echo(None, error="no route"))
+    assert told(wrong, Weight.REMARK) == ["node-1: ICMP echo from its pod to node-2: no route"]
 
 
 def point(**changes: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pytest_k8snet.measure.latency import far_apart, figures
 from pytest_k8snet.measure.registry import MeasureContext
 from pytest_k8snet.options import PairChoice
 from pytest_k8snet.plan import choose_pairs
-from pytest_k8snet.record.latency import LatencyRecord
+from pytest_k8snet.record.latency import Echo, LatencyRecord
 from tests.unit.measure.faked import context
 
 
@@ -58,6 +58,53 @@ def test_every_pair_is_measured_in_turns() -> None:
     served = [(node, role) for node, role, op in fake.requests if op == "pathmtu.serve"]
     assert sorted(served) == sorted((node, role) for node, role, op in fake.requests if op == "pathmtu.stop")
     assert len(served) == 6
+
+
+def echoes(fake: FakeCluster, node: str = "node-1") -> dict[str, dict[str, Echo]]:
+    documents = {item.subject: item for item in latency.take(paired(fake), [*fake.nodes])}
+    found = LatencyRecord.from_document(documents[node]).echoes
+    return {target: {echo.path: echo for echo in some} for target, some in found.items()}
+
+
+def test_a_second_opinion_by_icmp() -> None:
+    found = echoes(FakeCluster(["node-1", "node-2"]))["node-2"]
+    assert {path: (echo.samples, echo.lost, echo.p50_ms, echo.jitter_ms, echo.error, echo.refused) for path, echo in found.items()} == {
+        "host": (50, 0, 0.175, 0.01, None, None),
+        "pod": (50, 0, 0.225, 0.01, None, None),
+    }
+
+
+def test_where_icmp_is_not_allowed_one_target_is_asked() -> None:
+    fake = FakeCluster()
+    fake.answer("node-1", "latency.echo", {"refused": "no", "sorted_ms": [], "jitter_ms": 0.0, "lost": 0}, role="pod")
+    found = echoes(fake)
+    assert {target: (some["pod"].refused, some["host"].samples) for target, some in found.items()} == {
+        "node-2": ("no", 50),
+        "node-3": ("no", 50),
+    }
+    assert [(node, role) for node, role, op in fake.requests if op == "latency.echo" and node == "node-1"].count(("node-1", "pod")) == 1
+
+
+def test_where_nobody_answers_icmp_two_targets_are_asked() -> None:
+    fake = FakeCluster(["node-1", "node-2", "node-3", "node-4"])
+    fake.answer("node-1", "latency.echo", {"refused": None, "sorted_ms": [], "jitter_ms": 0.0, "lost": 2}, role="host")
+    found = echoes(fake)
+    assert [(some["host"].samples, some["host"].lost, some["host"].refused) for some in found.values()] == [
+        (0, 2, None),
+        (0, 2, None),
+        (0, 0, "the first 2 that were asked did not answer"),
+    ]
+    assert {some["pod"].samples for some in found.values()} == {50}
+
+
+def test_icmp_that_goes_wrong_takes_nothing_else_with_it() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer("node-1", "latency.echo", AccessError("no route"), role="pod")
+    found = echoes(fake)["node-2"]
+    assert (found["pod"].error, found["pod"].p50_ms, found["host"].samples) == ("no route", None, 50)
+    fake.answer("node-1", "latency.echo", CommandTimeout("no answer"), role="pod")
+    documents = {item.subject: item for item in latency.take(paired(fake), [*fake.nodes])}
+    assert documents["node-1"].reason == "no answer", "the way broke"
 
 
 def test_nobody_answers_datagrams() -> None:
