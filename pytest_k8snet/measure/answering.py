@@ -138,17 +138,25 @@ def without_pods(context: MeasureContext, subjects: Sequence[str]) -> None:
 def listening(
     context: MeasureContext, nodes: Sequence[str], ports: Sequence[int], for_s: float
 ) -> Iterator[tuple[Mapping[str, str], Mapping[str, str]]]:
-    """Let the probe pods of `nodes` answer connections (``traffic.serve``); give the addresses of those that do, and why others do not."""
+    """Let the probe pods of `nodes` answer connections (``traffic.serve``); give the addresses of those that do, and why others do not.
+
+    Raises `ExecTransportError` at the end when one of them has not answered all the time: its agent was cut off, and what was found says
+    nothing of the network.
+    """
 
     def start(node: str) -> None:
         for port in ports:
             params = {"name": node, "port": port, "max_s": for_s, "connection_s": for_s}
             numbers[node].append(context.access.pod(node).request("traffic.serve", params, timeout_s=_REQUEST_S)["number"])
 
-    def stop(node: str) -> None:
+    def stop(node: str) -> bool:
+        all_the_time = True
         for number in numbers[node]:
-            with suppress(AccessError):  # it ends by itself
-                context.access.pod(node).request("traffic.stop", {"number": number}, timeout_s=_REQUEST_S)
+            try:
+                all_the_time &= bool(context.access.pod(node).request("traffic.stop", {"number": number}, timeout_s=_REQUEST_S))
+            except AccessError:
+                all_the_time = False  # it ends by itself
+        return all_the_time
 
     numbers: dict[str, list[int]] = {node: [] for node in nodes}
     broken = {node: str(outcome) for node, outcome in at_once(context, nodes, start).items() if outcome is not None}
@@ -156,7 +164,10 @@ def listening(
     try:
         yield endpoints, broken
     finally:
-        at_once(context, nodes, stop)
+        answered_all_the_time = at_once(context, nodes, stop)
+    gone = next((node for node in endpoints if answered_all_the_time[node] is not True), None)
+    if gone is not None:
+        raise ExecTransportError(f"{gone}: what answered in its pod was cut off meanwhile")
 
 
 def connections(

@@ -10,7 +10,7 @@ from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.access.probe_services import STICKY, grouped
 from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.api_error import ApiError
-from pytest_k8snet.errors import AccessError, ProbeError
+from pytest_k8snet.errors import AccessError, ExecTransportError, ProbeError
 from pytest_k8snet.measure import balance, moving
 from pytest_k8snet.measure.registry import MEASUREMENTS, MeasureContext
 from pytest_k8snet.record.balance import BalanceRecord, Moved
@@ -308,3 +308,13 @@ def test_an_agent_that_is_lost_meanwhile() -> None:
     found = moved(fake)
     assert found.left is not None
     assert (found.left.error, found.left.since_s) == ("node-1: gone", None)
+
+
+@pytest.mark.parametrize("stopped", [False, ExecTransportError("node-2: the exec stream ended")], ids=["gone", "cut"])
+def test_what_is_found_of_endpoints_whose_agent_was_cut_off_is_no_finding(stopped: Any) -> None:
+    """A server that goes with its agent refuses connections, and that says nothing of Services."""
+    fake = FakeCluster(NODES)
+    fake.answer("node-2", "traffic.stop", stopped, role="pod")
+    documents = measure(fake, 30.0)
+    assert {item.reason for item in documents.values()} == {"node-2: what answered in its pod was cut off meanwhile"}
+    assert sorted(node for node, role, op in fake.requests if op == "traffic.stop") == sorted((*NODES, *NODES))
