@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_k8snet.agent.ingress import GREETING, PATH
 from pytest_k8snet.errors import AccessError, ClusterError, MeasurementError
 from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
+from pytest_k8snet.measure.taking import MEASURE_ERRORS, again
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.probes import Probe
@@ -62,12 +62,13 @@ def _node(context: MeasureContext, relay: Relay, name: str) -> Mapping[str, Any]
     if probe.error is not None:
         raise MeasurementError(probe.error)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="k8snet-relayed-pod") as beside:
-        pod = beside.submit(_pod, context, relay, probe)
+        pod = beside.submit(again, lambda: _pod(context, relay, probe))
         kubelet = _asked(context, lambda: relay.relay_to_kubelet(probe))
         # What a log says is nobody's business.
         kubelet = {**kubelet, "said": "" if kubelet["status"] == 200 else kubelet["said"]}
         try:
-            return {"kubelet": kubelet, "pod": pod.result(), "not_serving": None}
+            asked, _ = pod.result()
+            return {"kubelet": kubelet, "pod": asked, "not_serving": None}
         except MEASURE_ERRORS as error:  # exec goes by the kubelet as well
             return {"kubelet": kubelet, "pod": None, "not_serving": str(error)}
 

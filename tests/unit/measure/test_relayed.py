@@ -10,7 +10,7 @@ from pytest_k8snet.measure import relayed
 from pytest_k8snet.measure.registry import MEASUREMENTS
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.relayed import RelayedRecord
-from tests.unit.measure.faked import context
+from tests.unit.measure.faked import Cut, context
 
 NO_POD = (503, "error trying to reach service: dial tcp: i/o timeout")
 
@@ -79,6 +79,15 @@ def test_the_kubelet_is_asked_where_the_pod_cannot_be_made_to_answer() -> None:
     found = records(fake)
     assert (found["node-1"].kubelet.status, found["node-1"].pod, found["node-1"].not_serving) == (200, None, "no exec")
     assert (found["node-2"].others_asked, found["node-2"].others_answered) == (0, 0)
+
+
+def test_a_pod_whose_agent_is_cut_off_meanwhile_is_asked_again() -> None:
+    fake = FakeCluster(["node-1"])
+    cut = Cut(fake, "node-1", "pod", "ingress.seen")
+    fake.answer("node-1", "ingress.seen", cut, role="pod")
+    pod = records(fake)["node-1"].pod
+    assert (pod is not None and pod.ours, cut.asked) == (True, 2)
+    assert [op for _, _, op in fake.requests].count("ingress.serve") == 2
 
 
 def test_reasons_why_nothing_could_be_measured() -> None:
