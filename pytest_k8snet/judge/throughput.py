@@ -40,7 +40,7 @@ _ENOUGH = 3
 _FOREIGN = 0.10
 
 #: A node whose processors were busier than this had none to spare for the path.
-_BUSY = 0.9  # its ticks are of a little more than the take
+_BUSY = 0.85  # its ticks are of a little more than the take
 
 #: Share of its processors' time that the hypervisor may take from a node.
 _STOLEN = 0.10
