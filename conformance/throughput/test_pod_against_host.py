@@ -19,9 +19,9 @@ def test_pod_against_host(pair, expect, verdict):
         paths are more than 10 % apart, pod and host are taken again, up to seven takes: the best take of a path counts. Bytes
         on both uplinks are read around each take, to see traffic that is not ours. Retransmits are recorded.
     Expected
-        throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the two host
-        takes differ by more than 15 % and that decides, when more than 10 % of the bytes were somebody else's and that
-        could, when a node's processors were more than 85 % busy, or the hypervisor took more than 10 % of their time, during
+        throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the host
+        takes (those of nodes with processors to spare) differ by more than 15 % and that decides, when more than 10 % of the
+        bytes were somebody else's and that could, when a node's processors were more than 85 % busy, or the hypervisor took more than 10 % of their time, during
         the best pod take of a slow path, and when the host path is far below a known line rate. A take that went wrong is an
         error, never a number.
         A weak pair says what it has in common with the other weak ones: a node that they lead into, out of or both, or nothing.

@@ -78,9 +78,12 @@ def _datagrams(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
 
 
 def _of_services(lab: FaultyLab, node: FaultyNode) -> Sequence[Rule]:
-    """Match full packets, beyond so many a second, of what comes to the node's pods by the run's Services."""
+    """Match full packets, beyond a megabyte a second, of what comes to the node's pods by the run's Services.
+
+    By bytes: the kernel passes on as one packet what the device joined.
+    """
     del lab
-    many = ("-m", "hashlimit", "--hashlimit-above", "800/sec", "--hashlimit-burst", "50", "--hashlimit-name", "k8snet-lab")
+    many = ("-m", "hashlimit", "--hashlimit-above", "1mb/s", "--hashlimit-burst", "1mb", "--hashlimit-name", "k8snet-lab")
     return [("POSTROUTING", "-d", node.pod_cidr, "-p", "tcp", "--dport", str(TARGET_PORT), "-m", "length", "--length", "1000:", *many)]
 
 
@@ -144,7 +147,7 @@ FAULTS = (
     _fault(
         "services-throttled",
         "service",
-        "a firewall on the node lets no more than 800 full packets a second to its pods that came by a Service",
+        "a firewall on the node lets no more than a megabyte a second to its pods that came by a Service",
         (Turns("NET-SERVICE-010", subject=INTO_NODE),),
         _of_services,
         proxy_modes=("ipvs",),

@@ -74,6 +74,13 @@ def test_what_busy_nodes_reach_they_reach() -> None:
     assert judgement.evidence["takes"][1]["busy"] == {"node-1": {"busy": 0.95, "stolen": 0.0}, "node-2": {"busy": 0.95, "stolen": 0.0}}
 
 
+def test_host_takes_without_processors_are_no_doubt() -> None:
+    busy = {"processors": {"source": BUSY, "target": IDLE}}
+    for more, verdict in (({}, "inconclusive"), (busy, "fail")):
+        values = takes(45, 30, 30, takes=[take("host", 45), take("pod", 30), take("host", 30, **more)])
+        assert throughput.pod_against_host(record(values), EXPECT, LINE).verdict == verdict
+
+
 def test_a_slow_take_is_told_with_what_kept_the_processors() -> None:
     values = [take("host", 46), take("pod", 30, processors={"source": ROBBED, "target": IDLE}), take("pod", 45)]
     judgement = throughput.pod_against_host(record(takes(45, 44, 45, takes=values)), EXPECT, LINE)
@@ -107,6 +114,18 @@ def test_one_processor_that_takes_in_all_packets_is_told() -> None:
             "more queues or RPS would spread that"
         )
     ]
+
+
+def test_late_answers_between_busy_nodes_are_no_doubt() -> None:
+    def answering(path: str, p50_ms: float, source: Any = IDLE) -> dict[str, Any]:
+        rtt = {"samples": 300, "p50_ms": p50_ms, "p99_ms": 2 * p50_ms, "max_ms": None, "error": None}
+        return take(path, 45, rtt=rtt, processors={"source": source, "target": IDLE})
+
+    for source, verdict in ((IDLE, "inconclusive"), (BUSY, "fail")):
+        found = [answering("host", 34.9, source), answering("pod", 83.6), answering("host", 6.2)]
+        assert throughput.under_load(record(takes(45, 45, 45, takes=found)), LatencyExpectation()).verdict == verdict
+    every = [answering("host", 34.9, BUSY), answering("pod", 83.6), answering("host", 6.2, BUSY)]
+    assert throughput.under_load(record(takes(45, 45, 45, takes=every)), LatencyExpectation()).verdict == "inconclusive"
 
 
 def test_late_answers_of_busy_nodes_are_no_finding() -> None:
