@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.plugin.bench import Bench, Ran
 from tests.plugin.cluster import Cluster
 from tests.unit.fakeapi import FakeApiServer, fake_api, status, write_kubeconfig
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 SSH_KEY = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
 
@@ -32,16 +40,20 @@ PLANTED = {
     "annotation": "planted0of0an0annotation",
     "proxy": "planted0of0a0proxy0url",
 }
-EVERYTHING = ("--showlocals", "-vv", "-rA", "--log-level=DEBUG", "--log-file=log.txt", "--log-cli-level=DEBUG", "-o", "junit_logging=all")
+EVERYTHING = (
+    *("--showlocals", "-vv", "-rA", "--log-level=DEBUG", "--log-file=log.txt", "--log-cli-level=DEBUG", "-o", "junit_logging=all"),
+    "--k8snet-save-bundle=bundle.tar.zst",
+)
 WAYS = ("-n2", "-pno:xdist")
 
 
 def search(bench: Bench, ran: Ran, *, planted: dict[str, str] | None = None) -> None:
-    """Look for every secret in what was printed and in every file that the run has left."""
+    """Look for every secret in what was printed and in every file that the run has left, and in those within its bundle."""
     ours = {"conftest.py", "test_own.py", "config", "objects.txt"}
     files = [path for path in bench.path.rglob("*") if path.is_file() and path.name not in ours and path.suffix != ".pyc"]
     assert bench.path / "junit.xml" in files
     texts = {str(path.relative_to(bench.path)): path.read_bytes().decode("utf-8", "replace") for path in files} | {"printed": ran.out}
+    texts |= in_bundle(bench.path / "bundle.tar.zst")
     for place, secret in (planted or PLANTED).items():
         encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
         found = [name for name, text in texts.items() if secret in text or encoded in text]
@@ -49,6 +61,18 @@ def search(bench: Bench, ran: Ran, *, planted: dict[str, str] | None = None) -> 
         # Of what pytest cuts in the middle, the ends.
         cut = [name for name, text in texts.items() if f"{secret[:12]}..." in text or f"...{secret[-12:]}" in text]
         assert not cut, f"an end of {place} is in {cut}"
+
+
+def in_bundle(path: Path) -> dict[str, str]:
+    """Return the files in a bundle, and what the archive itself says of them; a run that recorded nothing has left none."""
+    if not path.exists():
+        return {}
+    with zstd.open(path, "rb") as stream:
+        data = stream.read()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = {item.name: file.read() for item in tar if (file := tar.extractfile(item)) is not None}
+    assert "run.json" in members
+    return {f"bundle: {name}": text.decode("utf-8", "replace") for name, text in (members | {"": data}).items()}
 
 
 LEAKY = """
@@ -147,6 +171,7 @@ def test_red_and_failing_checks(bench: Bench, way: str) -> None:
     assert ran.status == 1
     search(bench, ran)
     # What is searched is worth it: the values are missing from places that are there.
+    assert "[redacted]" in in_bundle(bench.path / "bundle.tar.zst")["bundle: facts/node-1.json"]
     assert ran.verdicts["ACME-PASS-1[node-1]"] == "pass"
     assert ran.verdicts["ACME-FAIL-1[node-1]"] == "fail"
     assert ran.verdicts["ACME-BUG-1[node-1]"] == "error"
