@@ -845,7 +845,12 @@ class ProbeStarter:
 
     def remove(self) -> str | None:
         """Remove the pods, half made ones too; return what went wrong."""
-        self._sweeper.join(_SWEEP_S)
+        try:
+            return self._remove()
+        finally:
+            self._sweeper.join(_SWEEP_S)
+
+    def _remove(self) -> str | None:
         if self._probing is None:
             self._thread.join(_CREATE_S)
         if self._probing is None:
