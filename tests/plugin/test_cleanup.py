@@ -184,7 +184,11 @@ def test_what_killed_runs_left_and_cannot_be_removed_makes_no_run_red(bench: Ben
 
 
 def test_sweeping_that_hangs_keeps_no_run_from_ending(bench: Bench) -> None:
-    bench.cluster("fake.sweep = lambda: time.sleep(600)")
+    bench.cluster("""
+        from pytest_k8snet import run
+        run._SWEEP_S = 0.1
+        fake.sweep = lambda: time.sleep(600)
+    """)
     bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
     with bench.running() as process:
         status, out = ended(process)
