@@ -25,16 +25,29 @@ def check_target(config: pytest.Config) -> None:
 
     Raises `ConfigurationError` that says why it cannot.
     """
-    given = config.getoption("xmlpath", None)  # pytest's reporter is not there yet
-    if not given:
+    path = _target(config)
+    if path is None:
         return
-    path = Path(os.path.expandvars(given)).expanduser().absolute()  # as it does
     there = next(folder for folder in path.parents if folder.exists())  # it makes what is missing below that
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ConfigurationError(f"--junitxml: {path}: cannot be written: {there}: {error.strerror}") from error
+
+
+def remove_earlier(config: pytest.Config) -> None:
+    """Remove the report of an earlier run: one that ends before it has begun writes none, and a pipeline would take that for its own."""
+    path = _target(config)
+    if path is not None:
+        with suppress(OSError):  # told by `check_target`
+            if path.is_file():
+                path.unlink()
+
+
+def _target(config: pytest.Config) -> Path | None:
+    given = config.getoption("xmlpath", None)  # pytest's reporter is not there yet
+    return Path(os.path.expandvars(given)).expanduser().absolute() if given else None  # as it does
 
 
 class JUnit:

@@ -85,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if settings.asked_for and not settings.no_suite and config.args_source is not pytest.Config.ArgsSource.ARGS:
         _add_suite(config)
+    from pytest_k8snet import junit
     from pytest_k8snet.opening import join_run, open_run
     from pytest_k8snet.record.redact import Redactor, secrets_of
     from pytest_k8snet.redacting import Redacting
@@ -94,6 +95,8 @@ def pytest_configure(config: pytest.Config) -> None:
     told: dict[str, Any] | None = getattr(config, "workerinput", {}).get("k8snet")
     redactor = Redactor(secrets_of(os.environ))
     config.pluginmanager.register(Redacting(config, redactor), "k8snet-redacting")
+    if settings.asked_for and told is None:
+        junit.remove_earlier(config)
     try:
         run = open_run(config, settings, redactor) if told is None else join_run(config, settings, redactor, told)
         config.stash[RUN] = run
@@ -101,8 +104,6 @@ def pytest_configure(config: pytest.Config) -> None:
         if settings.asked_for:
             _ = run.backend  # a kubeconfig that cannot be used is told here, in one line
             if told is None:
-                from pytest_k8snet import junit
-
                 junit.check_target(config)
     except K8sNetError as error:
         raise pytest.UsageError(shown(str(error), redactor)) from error

@@ -278,6 +278,22 @@ def test_api_that_does_not_answer(bench: Bench, way: str) -> None:
     assert bench.objects() == []
 
 
+@pytest.mark.parametrize("end", ["no-cluster", "no-kubeconfig"])
+def test_no_report_of_an_earlier_run_is_left_by_one_that_has_none(bench: Bench, end: str) -> None:
+    bench.cluster("fake.read_error = ClusterError('no connection')")
+    report = bench.write("reports/earlier.xml", "<testsuites/>")
+    arguments = [f"--junitxml={report}", *([] if end == "no-cluster" else ["--k8snet-access=pod", "--k8snet-kubeconfig=none"])]
+    assert bench.own(*arguments).status in (1, 4)
+    assert not report.exists()
+
+
+def test_reports_of_other_sessions_are_pytest_s_affair(bench: Bench) -> None:
+    """Without a cluster to test nothing is touched: here pytest ends by a usage error."""
+    report = bench.write("reports/earlier.xml", "<testsuites/>")
+    assert bench.run(f"--junitxml={report}", "nothing-there", fake=False).status == 4
+    assert report.exists()
+
+
 @pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
 def test_rights_that_are_missing_are_told_once_and_nothing_is_made(bench: Bench, way: str) -> None:
     message = "the identity of kubeconfig x lacks: list nodes. `k8snet manifests rbac --level load` prints a role"
