@@ -35,7 +35,7 @@ def answer(cluster: SimulatedCluster, name: str, role: str, op: str, params: Map
     if op == "traffic.serve":
         return {"number": 1, "port": params["port"] or PORT, "families": ["IPv4"]}
     if op == "traffic.stop":
-        return None
+        return True
     by_address = {address: node for node in cluster.nodes.values() for address in (node.address, _probe(node))}
     own = cluster.nodes[name]
     source = _probe(own) if role == "pod" else own.address
