@@ -22,7 +22,7 @@ def test_dns_search_list(node, cluster, expect, verdict):
         long resolution, connection, and handshake with answer take, and what part of it all the name takes.
     Expected
         Every name is found, and each step is answered, be it that there is no such name. At most dns.questions of the profile
-        for a name; without it the number is told. Where resolution takes the larger part of a request, and more than 5 ms, that
+        for a name; without it the number is told. Where resolution takes the larger part of a request, and more than 10 ms, that
         is advice: what it may take is the programs' business. Inconclusive when nothing at all is answered. Skipped where no Service
         address leads anywhere.
     Blind spots

@@ -28,7 +28,7 @@ _CURL = "%{time_namelookup} %{time_total}"
 
 #: From when on the time that names take of requests is worth advice: the larger part of it, and so many milliseconds.
 _LARGER_PART = 0.5
-_NOTICED_MS = 5.0
+_NOTICED_MS = 10.0
 
 LINK_LOCAL = "169.254.20.10"
 

@@ -263,7 +263,7 @@ def test_what_part_of_a_request_its_name_takes() -> None:
     assert outcome(quick) == ("pass", "")
     assert told(quick, Weight.ADVICE) == []
     assert quick.evidence["request to k.d"] == {"resolve_ms": 2.0, "connect_ms": 1.0, "answer_ms": 9.0, "share": 0.17, "requests": 7}
-    assert told(judged(requested("k.d", 4.9, 0.9)), Weight.ADVICE) == [], "that nobody notices"
+    assert told(judged(requested("k.d", 9.9, 0.9)), Weight.ADVICE) == [], "that nobody notices"
     slow = judged(requested("k.d", 40.0, 0.8), requested(NAME.rstrip("."), 90.0, 0.9), requested(NAME, 20.0, 0.66))
     assert outcome(slow) == ("pass", ""), "nobody says how long it may take"
     full, dot = NAME.rstrip("."), "(with a dot at the end of its full name 20 ms)"
