@@ -21,9 +21,9 @@ def test_pod_against_host(pair, expect, verdict):
     Expected
         throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the host
         takes (those of nodes with processors to spare) differ by more than 15 % and that decides, when more than 10 % of the
-        bytes were somebody else's and that could, when a node's processors were more than 85 % busy, or the hypervisor took more than 10 % of their time, during
-        the best pod take of a slow path, and when the host path is far below a known line rate. A take that went wrong is an
-        error, never a number.
+        bytes were somebody else's and that could, when a node's processors were more than 85 % busy, or the hypervisor took
+        more than 10 % of their time, during the best pod take of a slow path, and when the host path is far below a known line
+        rate. A take that went wrong is an error, never a number.
         A weak pair says what it has in common with the other weak ones: a node that they lead into, out of or both, or nothing.
     Blind spots
         How many streams are needed is found out on one pair, and more than 8 are not tried; nothing is seen of other hours.
