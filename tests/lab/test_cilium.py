@@ -18,7 +18,13 @@ PROFILES = tuple(f"--k8snet-profile={name}" for name in ("lab", "cilium-kube-pro
 READ = "--k8snet-level=read"
 pytestmark = pytest.mark.part("cilium")
 TOGETHER = (
-    {"cilium-frontend-missing": "node-1", "cilium-host-strict": "node-1", "cilium-backend-missing": "node-2"},
+    {
+        "cilium-frontend-missing": "node-1",
+        "cilium-host-strict": "node-1",
+        "cilium-backend-missing": "node-2",
+        "nft-table-left-over": "node-1",
+        "forwarding-off": "node-2",
+    },
     {"cilium-replacement-off": "node-1", "cilium-backend-stale": "node-2", "kube-proxy-left-running": "node-2"},
 )
 

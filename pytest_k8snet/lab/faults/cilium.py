@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
 from pytest_k8snet.errors import LabError
 from pytest_k8snet.lab.cilium import CONFIG_MAP, NAMESPACE
-from pytest_k8snet.lab.faults.kernel import sysctl
+from pytest_k8snet.lab.faults.kernel import Action, sysctl
 from pytest_k8snet.lab.faults.model import Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.settings import CILIUM, SERVICE_CIDR
@@ -23,14 +24,16 @@ CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespac
 
 _ASK = """
 import socket
-answer = b""
-with socket.socket(socket.AF_UNIX) as sock:
-    sock.settimeout(10)
-    sock.connect("/run/cilium/cilium.sock")
-    sock.sendall(b"GET /v1/healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n")
-    while chunk := sock.recv(65536):
-        answer += chunk
-print(answer.partition(b"\\r\\n\\r\\n")[2].decode())
+def ask(path):
+    answer = b""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect("/run/cilium/cilium.sock")
+        sock.sendall(b"GET /v1/" + path + b" HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n")
+        while chunk := sock.recv(65536):
+            answer += chunk
+    return answer.partition(b"\\r\\n\\r\\n")[2].decode()
+print('{"health": %s, "endpoints": %s}' % (ask(b"healthz"), ask(b"endpoint")))
 """
 _READ_SETTING = f"grep -h . /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/{CONFIG_MAP}/{SETTING}"
 
@@ -109,7 +112,7 @@ def _wait_for_kubelet(lab: FaultyLab, node: FaultyNode, value: str) -> None:
 
 
 def _agent(lab: FaultyLab, node: FaultyNode) -> dict[str, Any]:
-    """Ask the node's agent of itself; an empty answer while it does not run."""
+    """Ask the node's agent of itself and of its endpoints; an empty answer while it does not run."""
     try:
         told = json.loads(lab.run(node.name, ["python3", "-c", _ASK]).stdout)
     except (LabError, ValueError):
@@ -118,13 +121,23 @@ def _agent(lab: FaultyLab, node: FaultyNode) -> dict[str, Any]:
 
 
 def _restart(lab: FaultyLab, node: FaultyNode, mode: str) -> None:
-    """End the node's agent; its DaemonSet brings another one, which reads the ConfigMap anew."""
+    """End the node's agent; its DaemonSet brings another one, which reads the ConfigMap anew.
+
+    It answers before its programs are compiled, and until they are no pod can be made on the node.
+    """
     lab.run(node.name, ["sh", "-c", 'kill "$(pgrep -o -x cilium-agent)"'])
     wait_until(
-        lambda: (_agent(lab, node).get("kube-proxy-replacement") or {}).get("mode") == mode,
-        f"Cilium's agent on {node.name} to run with {SETTING} {mode}",
+        lambda: runs_in_mode(_agent(lab, node), mode),
+        f"Cilium's agent on {node.name} to run with {SETTING} {mode}, all its endpoints ready",
         timeout_s=_READY_S,
     )
+
+
+def runs_in_mode(told: Mapping[str, Any], mode: str) -> bool:
+    """Whether an agent replaces kube-proxy in this mode, and has built the programs of every endpoint that it has."""
+    replaces = ((told.get("health") or {}).get("kube-proxy-replacement") or {}).get("mode")
+    states = [((endpoint or {}).get("status") or {}).get("state") for endpoint in told.get("endpoints") or ()]
+    return replaces == mode and bool(states) and set(states) == {"ready"}
 
 
 def _replace_nothing(lab: FaultyLab, node: FaultyNode) -> None:
@@ -143,6 +156,21 @@ def _replace(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 _FILTER = "net.ipv4.conf.cilium_host.rp_filter"
+_LEFT = """
+table ip kube-proxy {
+  chain services {
+    type nat hook prerouting priority -100
+    ip daddr 192.0.2.1 counter
+  }
+}
+"""
+
+
+def _nft(text: str) -> Action:
+    def act(lab: FaultyLab, node: FaultyNode) -> None:
+        lab.run(node.name, ["nft", "-f", "-"], stdin=text)
+
+    return act
 
 
 FAULTS = (
@@ -193,6 +221,26 @@ FAULTS = (
         turns=(Turns("NET-KERNEL-009"),),
         apply=sysctl(f"{_FILTER}=1"),
         revert=sysctl(f"{_FILTER}=0"),
+        proxy_modes=("none",),
+        networks=CILIUM,
+    ),
+    Fault(
+        "nft-table-left-over",
+        area="absence",
+        summary="the nftables table of a kube-proxy that is gone is left, with a chain that packets of pods pass",
+        turns=(Turns("NET-ABSENCE-004"),),
+        apply=_nft(_LEFT),
+        revert=_nft("delete table ip kube-proxy"),
+        proxy_modes=("none",),
+        networks=CILIUM,  # User-Mode Linux has no such tables
+    ),
+    Fault(
+        "forwarding-off",
+        area="kernel",
+        summary="net.ipv4.ip_forward is 0, as after a hardening run: under Cilium nothing turns it on again before the agent restarts",
+        turns=(Turns("NET-KERNEL-006"),),
+        apply=sysctl("net.ipv4.ip_forward=0"),
+        revert=sysctl("net.ipv4.ip_forward=1"),
         proxy_modes=("none",),
         networks=CILIUM,
     ),

@@ -109,7 +109,6 @@ def to_json(known: Fault, node: str, nodes: Sequence[str], pairs: Sequence[str])
 
 #: Checks whose failing cases rest on documents alone, and why no lab can have the real thing.
 WITHOUT_FAULT = {
-    "NET-ABSENCE-004": "User-Mode Linux has no such tables",
     "NET-CONTROL-003": "a node of the lab has 253 addresses for pods, and its kubelet takes 110 of them at most",
     "NET-DNS-007": "its list of domains is the usual one, whatever a kubelet writes (NET-DNS-008 judges that); a server that fails for one "
     "of them alone is no fault of a network",

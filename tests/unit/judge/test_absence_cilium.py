@@ -167,7 +167,7 @@ def test_maps_are_judged_only_where_they_serve(changes: dict[str, Any], cni: str
     ("recording", "expected"),
     [
         ("cilium", set()),
-        ("cilium-faults-1", {("node-1", "map"), ("node-2", "map")}),
+        ("cilium-faults-1", {("node-1", "map"), ("node-1", "tables"), ("node-2", "map")}),
         ("cilium-faults-2", {("node-1", "replacement"), ("node-2", "map"), ("node-2", "processes"), ("node-2", "chains")}),
     ],
 )
