@@ -6,21 +6,25 @@ from pytest_k8snet.judge import encapsulation
 
 
 @pytest.mark.k8snet_check(id="NET-ENCAP-003", level="read", title="BGP sessions of the node are established")
-def test_bgp_sessions(node, verdict):
-    """Every BGP session of the BIRD that runs on the node is established.
+def test_bgp_sessions(node, cluster, verdict):
+    """Every BGP session of the BIRD or the Cilium agent that runs on the node is established.
 
     Why
         A session that is down takes its routes with it: pods of some nodes are not reached any more, or by way of a router
         that should not carry their traffic.
     How it is measured
-        `show protocols` at BIRD's control socket on the node: Calico's (/run/calico/bird.ctl) or BIRD's own
-        (/run/bird/bird.ctl, /run/bird.ctl). Asking changes nothing.
+        `show protocols` at BIRD's control sockets on the node: Calico's of both address families (/run/calico/bird.ctl,
+        bird6.ctl) and BIRD's own (/run/bird/bird.ctl, /run/bird.ctl, and bird6.ctl beside them); `GET /v1/bgp/peers` at
+        /run/cilium/cilium.sock. Asking changes nothing.
     Expected
-        State up, Established, for every protocol of kind BGP. Skipped on nodes without BIRD.
+        State up, Established, for every protocol of kind BGP; established for every peer of Cilium's. A socket that nobody
+        answers at is a fault where the CNI claims that BGP is used (Calico's Installation, calico_backend; Cilium's
+        enable-bgp-control-plane), and left over where it claims that it is not. Skipped on nodes without either.
     Fix
         `birdc show protocols all <session>` tells what it waits for. A session that waits in Connect or Active has a peer
         that does not answer at TCP port 179; one that comes and goes has often another AS number than the peer expects.
     References
-        BIRD 2 user's guide, BGP; calico confd/etc/calico/confd/templates/bird.cfg.template.
+        BIRD 2 user's guide, BGP; calico confd/etc/calico/confd/templates/bird.cfg.template; cilium api/v1/openapi.yaml
+        (/bgp/peers).
     """
-    verdict(encapsulation.bgp_sessions(node.facts))
+    verdict(encapsulation.bgp_sessions(node.facts, cluster.claims.get("bgp")))

@@ -80,7 +80,15 @@ VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google 
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
 KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
 ARP_CACHE = "/proc/net/stat/arp_cache"
-BIRD_SOCKETS = ("/run/calico/bird.ctl", "/run/bird/bird.ctl", "/run/bird.ctl")
+# Calico has a BIRD of its own for each address family, as BIRD had before 2.0.
+BIRD_SOCKETS = (
+    "/run/calico/bird.ctl",
+    "/run/calico/bird6.ctl",
+    "/run/bird/bird.ctl",
+    "/run/bird/bird6.ctl",
+    "/run/bird.ctl",
+    "/run/bird6.ctl",
+)
 FLANNEL_FILE = "/run/flannel/subnet.env"
 CILIUM_SOCKET = "/run/cilium/cilium.sock"
 # What the kubelet is told of names: by flags, which win, or in its files.
@@ -568,7 +576,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
         "existing_pods_running": len(pods),
         "forwarding": part("forwarding", lambda: forwarding(own["links"]), {}),
-        "bgp": part("bgp", bgp, None),
+        "bgp": part("bgp", bgp, []),
         "flannel": read_or_none(HOST_ROOT + FLANNEL_FILE),
         "cilium": part("cilium", cilium, None),
         "kubelet": part("kubelet", kubelet, None),
@@ -905,27 +913,59 @@ def ways(neighbours: Iterable[Mapping[str, Any]], entries: Iterable[Mapping[str,
     return {item["dst"]: sorted(behind.get(item["lladdr"], [])) for item in neighbours if "lladdr" in item}
 
 
-def bgp() -> dict[str, Any] | None:
-    """Return the BGP sessions of BIRD, None where none runs. Its socket takes commands; this one only shows."""
+def bgp() -> list[dict[str, Any]]:
+    """Return those who speak BGP on the node, BIRD and Cilium's agent, with their sessions. What their sockets are asked only shows."""
+    found = []
     for path in BIRD_SOCKETS:
         if os.path.exists(HOST_ROOT + path):
-            return {"socket": path, "sessions": bgp_sessions(ask_bird(HOST_ROOT + path, "show protocols"))}
-    return None
+            found.append(speaker(path, lambda at: bgp_sessions(ask_bird(HOST_ROOT + at, "show protocols"))))
+    if os.path.exists(HOST_ROOT + CILIUM_SOCKET):
+        found.append(speaker(CILIUM_SOCKET, lambda _: cilium_peers(*ask_cilium("/v1/bgp/peers"))))
+    return [item for item in found if item["sessions"] is not None or item["error"] is not None]
+
+
+def speaker(path: str, sessions_of: Callable[[str], Any]) -> dict[str, Any]:
+    """Return what one who speaks BGP tells, or why it does not."""
+    try:
+        return {"socket": path, "sessions": sessions_of(path), "error": None}
+    except Failed as error:
+        return {"socket": path, "sessions": None, "error": str(error)}
+
+
+def ask_cilium(path: str) -> tuple[int, str]:
+    """Ask Cilium's agent at its socket; return status and body."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(10.0)
+        try:
+            sock.connect(HOST_ROOT + CILIUM_SOCKET)
+            # Of its health it lists the agent's controllers, some for every pod of the node.
+            return asked_http(sock, path, 10.0, most_bytes=1 << 24)
+        except OSError as error:
+            raise Failed("failed", f"Cilium's agent at {CILIUM_SOCKET}: {error.strerror or error}") from error
+
+
+def cilium_peers(status: int, body: str) -> list[dict[str, str]] | None:
+    """Return the BGP sessions in the agent's /v1/bgp/peers; None where it speaks no BGP (501), or has no such path (404)."""
+    if status in (404, 501):
+        return None
+    if status != 200:
+        raise Failed("failed", f"Cilium's agent at {CILIUM_SOCKET}: HTTP {status}")
+    return [
+        {
+            "name": f"{peer.get('peer-address')} (AS {peer.get('peer-asn')})",
+            "state": str(peer.get("session-state")),
+            "since": "",
+            "info": "",
+        }
+        for peer in json.loads(body) or []
+    ]
 
 
 def cilium() -> dict[str, Any] | None:
     """Return what Cilium's agent says of itself, None where it has no socket. Asking changes nothing there."""
     if not os.path.exists(HOST_ROOT + CILIUM_SOCKET):
         return None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(10.0)
-        try:
-            sock.connect(HOST_ROOT + CILIUM_SOCKET)
-            # It lists the agent's controllers, some for every pod of the node.
-            answer = asked_http(sock, "/v1/healthz", 10.0, most_bytes=1 << 24)
-        except OSError as error:
-            raise Failed("failed", f"Cilium's agent at {CILIUM_SOCKET}: {error.strerror or error}") from error
-    return read_cilium(*answer)
+    return read_cilium(*ask_cilium("/v1/healthz"))
 
 
 def read_cilium(status: int, body: str) -> dict[str, Any]:
@@ -1095,7 +1135,9 @@ def bgp_sessions(answer: str) -> list[dict[str, str]]:
     for line in answer.splitlines():
         words = re.sub(r"^\d{4}[- ]", "", line).split()
         if len(words) > 4 and words[1] == "BGP":
-            found.append({"name": words[0], "state": words[3], "since": words[4], "info": " ".join(words[5:])})
+            # A time of the form "iso long" is two words.
+            info = words[6:] if re.match(r"\d\d:\d\d", " ".join(words[5:])) else words[5:]
+            found.append({"name": words[0], "state": words[3], "since": words[4], "info": " ".join(info)})
     return found
 
 

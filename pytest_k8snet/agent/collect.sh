@@ -319,7 +319,10 @@ networks() {
         [ ! -e "$path" ] || section "bird $path" birdc -s "$path" show protocols
     done
     [ ! -e "$flannel_file" ] || section flannel lines_of "$flannel_file"
-    [ ! -e "$cilium_socket" ] || section cilium curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/healthz
+    if [ -e "$cilium_socket" ]; then
+        section cilium curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/healthz
+        section "cilium bgp" curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/bgp/peers
+    fi
 }
 
 # Lines "NAME PID NAMESPACE" of the pods that have a network namespace of their own, sorted by name. NAME is namespace/name when there are

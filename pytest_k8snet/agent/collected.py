@@ -170,7 +170,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "peer_routes": part("peer_routes", lambda: _peer_routes(found, agent.asked_peers(params)), []),
         "existing_pods": part("existing_pods", lambda: _existing_pods(found, running, keys), []),
         "forwarding": part("forwarding", lambda: _forwarding(found), {}),
-        "bgp": part("bgp", lambda: _bgp(found), None),
+        "bgp": part("bgp", lambda: _bgp(found), []),
         "flannel": files_of_networks.get(agent.FLANNEL_FILE, "") + "\n" if agent.FLANNEL_FILE in files_of_networks else None,
         "cilium": part("cilium", lambda: _cilium(found), None),
         "kubelet": part("kubelet", lambda: _kubelet(found), None),
@@ -244,22 +244,29 @@ def _forwarding(found: Collected) -> dict[str, Any]:
     return ways
 
 
-def _bgp(found: Collected) -> dict[str, Any] | None:
-    for path in agent.BIRD_SOCKETS:
-        if found.get(f"bird {path}") is not None:
-            return {"socket": path, "sessions": agent.bgp_sessions(found.output(f"bird {path}", f"birdc -s {path} show protocols"))}
-    return None
+def _bgp(found: Collected) -> list[dict[str, Any]]:
+    speakers = [
+        agent.speaker(path, lambda path: agent.bgp_sessions(found.output(f"bird {path}", f"birdc -s {path} show protocols")))
+        for path in agent.BIRD_SOCKETS
+        if found.get(f"bird {path}") is not None
+    ]
+    if (section := found.get("cilium bgp")) is not None:
+        speakers.append(agent.speaker(agent.CILIUM_SOCKET, lambda _: agent.cilium_peers(*_from_cilium(section))))
+    return [item for item in speakers if item["sessions"] is not None or item["error"] is not None]
 
 
 def _cilium(found: Collected) -> dict[str, Any] | None:
     section = found.get("cilium")
-    if section is None:
-        return None
+    return None if section is None else agent.read_cilium(*_from_cilium(section))
+
+
+def _from_cilium(section: Section) -> tuple[int, str]:
+    """Return status and body of an answer of Cilium's agent."""
     if section.status == _NOT_FOUND:
         raise Failed("tool", "curl: not on the node, so Cilium's agent was not asked")
     if not section.out.startswith("HTTP/"):
         raise Failed("failed", f"Cilium's agent at {agent.CILIUM_SOCKET}: curl: exit status {section.status}")
-    return agent.read_cilium(*agent.read_http(section.out.encode()))
+    return agent.read_http(section.out.encode())
 
 
 def _physical(found: Collected, uplink: str | None) -> list[str]:

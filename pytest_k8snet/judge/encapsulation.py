@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import wire
 from pytest_k8snet.judge.model import Judgement, Verdict, Weight
-from pytest_k8snet.record.facts import Link, NodeFacts, PeerRoutes
+from pytest_k8snet.record.facts import Bgp, Link, NodeFacts, PeerRoutes
 from pytest_k8snet.record.wire import Crossing, WireRecord
 
 #: Kinds of device (``ip -d link``) that put packets into others.
@@ -232,24 +232,53 @@ def _misled(known: Mapping[str, Sequence[str]], hop: str, wanted: Collection[str
     return None
 
 
-def bgp_sessions(facts: NodeFacts) -> Judgement:
-    """Judge whether every BGP session of the node's BIRD is established: without it the routes it would bring are not there."""
+def bgp_sessions(facts: NodeFacts, claim: Claim | None = None) -> Judgement:
+    """Judge whether every BGP session of the node, BIRD's or Cilium's, is established: without it the routes it would bring are not there.
+
+    `claim` is what the CNI says of BGP (mesh, peers or none). Where it is used a socket that nobody answers at is that of one who is dead;
+    elsewhere it is left over.
+    """
     judgement = Judgement(want="every BGP session established")
     if "bgp" in facts.errors:
         judgement.error(f"{facts.node}: BIRD was not asked for its sessions{facts.why('bgp')}")
         return judgement
-    if facts.bgp is None:
-        return Judgement.skipped("no BIRD runs on this node")
-    if not facts.bgp.sessions:
-        return Judgement.skipped("the BIRD of this node has no BGP session")
-    judgement.evidence["sessions"] = len(facts.bgp.sessions)
-    for session in facts.bgp.sessions:
-        found = f"{session.state} ({session.info})" if session.info else session.state
-        message = f"{facts.node}: BGP session {session.name} is {found}, want up (Established)"
-        judgement.check(
-            session.established, message, measured=found, wanted="up (Established)", command=f"birdc -s {facts.bgp.socket} show protocols"
-        )
+    speaking = [speaker for speaker in facts.bgp if speaker.error is None]
+    silent = [speaker for speaker in facts.bgp if speaker.error is not None]
+    used = None if claim is None or claim.value is None else claim.value != "none"
+    judgement.evidence["sessions"] = sum(len(speaker.sessions) for speaker in speaking)
+    for speaker in speaking:
+        for session in speaker.sessions:
+            found = f"{session.state} ({session.info})" if session.info else session.state
+            judgement.check(
+                session.established,
+                f"{facts.node}: BGP session {session.name} is {found}, want {speaker.wanted}",
+                measured=found,
+                wanted=speaker.wanted,
+                command=speaker.command,
+            )
+    for speaker in silent:
+        about = f"{facts.node}: {speaker.error}"
+        if speaker.is_gone and used and not speaking and claim is not None:
+            judgement.check(False, f"{about}; the node should speak BGP ({claim.source})", command=speaker.command)
+        elif speaker.is_gone and (speaking or used is False or speaker.of_cilium):
+            judgement.remark(f"{about}: the socket is left over", command=speaker.command)
+        elif speaker.of_cilium and not used:
+            judgement.remark(f"{about}: whether it speaks BGP is not known", command=speaker.command)
+        else:
+            judgement.error(f"{about}: which BGP sessions there are is not known", command=speaker.command)
+    if not judgement.checked and not any(finding.weight is Weight.ERROR for finding in judgement.findings):
+        judgement.skip_reason = _why_no_session(speaking, silent, claim if used else None)
     return judgement
+
+
+def _why_no_session(speaking: Sequence[Bgp], silent: Sequence[Bgp], claim: Claim | None) -> str:
+    if speaking:
+        return f"{' and '.join(speaker.who for speaker in speaking)} of this node has no BGP session"
+    if silent:
+        return f"nobody tells of BGP at {' and '.join(speaker.socket for speaker in silent)}, and nothing says that it is spoken here"
+    if claim is not None:
+        return f"no socket of BIRD was found on this node, where one should speak BGP ({claim.source})"
+    return "no BIRD runs on this node, and Cilium speaks no BGP"
 
 
 def _by_the_default_route_alone(facts: NodeFacts, peers: Sequence[str]) -> dict[str, str]:

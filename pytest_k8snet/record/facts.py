@@ -262,31 +262,63 @@ class PeerRoutes:
 
 @dataclass(frozen=True, slots=True)
 class BgpSession:
-    """A BGP session as BIRD shows it."""
+    """A BGP session as BIRD or Cilium shows it."""
 
     name: str
-    state: str  # up, start, down
-    info: str  # Established, or what it waits for
+    state: str  # of BIRD: up, start, down; of Cilium: established, active, idle, ...
+    info: str  # of BIRD: Established, or what it waits for
 
     @property
     def established(self) -> bool:
         """Whether routes are exchanged."""
-        return self.state == "up" and self.info.startswith("Established")
+        return self.state == "established" or (self.state == "up" and self.info.startswith("Established"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bgp:
-    """The BGP sessions of a node's BIRD."""
+    """The BGP sessions of one who speaks it on a node: of a BIRD, or of Cilium's agent."""
 
     socket: str
     sessions: tuple[BgpSession, ...]
+    error: str | None = None  # why there are no sessions: what it was asked for it did not tell
+
+    @property
+    def of_cilium(self) -> bool:
+        """Whether it is Cilium's agent, which mostly speaks no BGP."""
+        return self.socket.endswith("/cilium.sock")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody listens at its socket any more."""
+        return self.error is not None and self.error.endswith(("Connection refused", "curl: exit status 7"))
+
+    @property
+    def who(self) -> str:
+        """Name it."""
+        return "Cilium's agent" if self.of_cilium else f"the BIRD at {self.socket}"
+
+    @property
+    def wanted(self) -> str:
+        """Say in its own words what a session should be."""
+        return "established" if self.of_cilium else "up (Established)"
+
+    @property
+    def command(self) -> str:
+        """Say how a human asks the same."""
+        return "cilium-dbg bgp peers" if self.of_cilium else f"birdc -s {self.socket} show protocols"
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Bgp | None:
-        """Read the part ``bgp`` of the facts."""
-        if data is None:
-            return None
-        return cls(data["socket"], tuple(BgpSession(item["name"], item["state"], item["info"]) for item in data["sessions"]))
+    def from_json(cls, data: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None) -> tuple[Bgp, ...]:
+        """Read the part ``bgp`` of the facts. Older recordings have one speaker at most."""
+        speakers: Sequence[Mapping[str, Any]] = [data] if isinstance(data, Mapping) else data or ()
+        return tuple(
+            cls(
+                item["socket"],
+                tuple(BgpSession(session["name"], session["state"], session["info"]) for session in item["sessions"] or ()),
+                item.get("error"),
+            )
+            for item in speakers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +432,7 @@ class NodeFacts:
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
     forwarding: Mapping[str, Mapping[str, Sequence[str]]]  # vxlan device that has to be told: next hop to addresses of nodes
-    bgp: Bgp | None
+    bgp: tuple[Bgp, ...]
     flannel_mtu: int | None  # what flanneld gives new pods; None where there is no flannel
     cilium: Cilium | None  # None where it has no socket, and when it could not be asked
     kubelet: Kubelet | None  # None where no process is one, and when it was not looked for

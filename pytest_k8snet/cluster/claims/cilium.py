@@ -53,6 +53,8 @@ def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
             less = 0 if tunnel[0] == "none" else OVERHEAD_BYTES
             told = f"{source} mtu" + (f" less {less} bytes of {tunnel[0]}" if less else "")
             found.claim("mtu.pod", of_device - less, told)
+    if is_true(data.get("enable-bgp-control-plane")):
+        found.claim("bgp", "peers", f"{source} enable-bgp-control-plane")
     if devices := data.get("devices"):
         found.claim("cilium.devices", " ".join(devices.split()), f"{source} devices")
 

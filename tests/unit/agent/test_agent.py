@@ -17,7 +17,7 @@ import pytest
 from pytest_k8snet.access.client import AGENT_ARGV, agent_source
 from pytest_k8snet.agent import agent
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import NetNamespace, NodeFacts
+from pytest_k8snet.record.facts import Bgp, NetNamespace, NodeFacts
 
 
 class LocalAgent:
@@ -770,6 +770,8 @@ def test_bgp_sessions_by_the_socket_and_by_birdc() -> None:
         {"name": "off", "state": "down", "since": "20:34:30.489", "info": ""},
     ]
     assert agent.bgp_sessions(BIRD) == wanted
+    dated = BIRD.replace("20:34:30.489  Established", "2026-11-24 20:34:30  Established")
+    assert agent.bgp_sessions(dated)[0] == {**wanted[0], "since": "2026-11-24"}
     by_birdc = "BIRD 2.0.12 ready.\n" + re.sub(r"(?m)^\d{4}-| (?=pods|node|Mesh|off)", "", BIRD)
     assert agent.bgp_sessions(by_birdc) == wanted
 
@@ -801,26 +803,27 @@ def bird(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes
 
 def test_bird_is_asked_at_its_socket(bird: list[bytes]) -> None:
     bird.append(BIRD.replace("0000\n", "0000 \n").encode())
-    asked = agent.bgp()
-    assert asked is not None
-    assert asked["socket"] == "/run/bird.ctl"
+    (asked,) = agent.bgp()
+    assert (asked["socket"], asked["error"]) == ("/run/bird.ctl", None)
     assert [session["name"] for session in asked["sessions"]] == ["node_2", "Mesh_10_0_0_3", "off"]
 
 
 def test_a_bird_that_breaks_off_is_not_a_bird_without_sessions(bird: list[bytes]) -> None:
     bird.append(b"1002-device1    Device     ---        up     20:34:29.549\n")
-    with pytest.raises(agent.Failed, match="BIRD broke off its answer"):
-        agent.bgp()
+    assert agent.bgp() == [{"socket": "/run/bird.ctl", "sessions": None, "error": "BIRD broke off its answer"}]
 
 
 def test_a_socket_that_nobody_answers_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
-    assert agent.bgp() is None
-    (tmp_path / "run").mkdir()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(str(tmp_path / "run/bird.ctl"))
-    with pytest.raises(agent.Failed, match=r"BIRD at .*/run/bird\.ctl: Connection refused"):
-        agent.bgp()
+    assert agent.bgp() == []
+    (tmp_path / "run/calico").mkdir(parents=True)
+    for name in ("bird.ctl", "calico/bird6.ctl"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            listening.bind(str(tmp_path / "run" / name))
+    told = Bgp.from_json(agent.bgp())
+    assert [speaker.socket for speaker in told] == ["/run/calico/bird6.ctl", "/run/bird.ctl"], "of both address families"
+    assert [speaker.is_gone for speaker in told] == [True, True]
+    assert told[1].error == f"BIRD at {tmp_path}/run/bird.ctl: Connection refused"
 
 
 def test_routes_that_tell_subnets_are_kept_of_thousands() -> None:

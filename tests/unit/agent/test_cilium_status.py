@@ -12,7 +12,7 @@ import pytest
 
 from pytest_k8snet.agent import agent, collected
 from pytest_k8snet.agent.agent import Failed
-from pytest_k8snet.record.facts import Cilium
+from pytest_k8snet.record.facts import Bgp, Cilium
 from tests.unit.agent.test_collected import sections
 
 HEALTH = {
@@ -49,6 +49,35 @@ def test_the_agent_is_asked_at_its_socket(answers: list[bytes]) -> None:
     assert len(answers[0]) > 1 << 18, "it tells of controllers for every pod"
     assert agent.cilium() == KEPT
     assert answers[1].startswith(b"GET /v1/healthz HTTP/1.0\r\n")
+
+
+PEER = {"peer-address": "10.0.0.1", "peer-asn": 64512, "local-asn": 64513, "session-state": "established", "families": []}
+SESSION = {"name": "10.0.0.1 (AS 64512)", "state": "established", "since": "", "info": ""}
+
+
+def test_the_agent_is_asked_for_its_bgp_peers(answers: list[bytes]) -> None:
+    answers.append((HEAD + json.dumps([PEER])).encode())
+    assert agent.bgp() == [{"socket": "/c.sock", "sessions": [SESSION], "error": None}]
+    assert answers[1].startswith(b"GET /v1/bgp/peers HTTP/1.0\r\n")
+
+
+@pytest.mark.parametrize("status", ["501 Not Implemented", "404 Not Found"])
+def test_an_agent_that_speaks_no_bgp(answers: list[bytes], status: str) -> None:
+    answers.append(f'HTTP/1.0 {status}\r\n\r\n"BGP Control Plane disabled"'.encode())
+    assert agent.bgp() == []
+
+
+def test_an_agent_that_cannot_tell_its_peers(answers: list[bytes]) -> None:
+    answers.append(b'HTTP/1.0 500 Internal Server Error\r\n\r\n"failed to get peers"')
+    assert agent.bgp() == [{"socket": "/c.sock", "sessions": None, "error": "Cilium's agent at /c.sock: HTTP 500"}]
+
+
+def test_by_shell_its_bgp_peers_are_the_same() -> None:
+    told = collected._bgp(sections(cilium__bgp=(HEAD + json.dumps([PEER]), 0, "")))
+    assert told == [{"socket": agent.CILIUM_SOCKET, "sessions": [SESSION], "error": None}]
+    assert collected._bgp(sections(cilium__bgp=("HTTP/1.1 501 Not Implemented\r\n\r\n", 0, ""))) == []
+    (gone,) = Bgp.from_json(collected._bgp(sections(cilium__bgp=("", 7, ""))))
+    assert gone.is_gone
 
 
 def test_an_answer_of_another_kind_is_an_error(answers: list[bytes]) -> None:

@@ -23,7 +23,7 @@ from pytest_k8snet.agent.agent import Failed
 from pytest_k8snet.agent.collected import Collected
 from pytest_k8snet.measure.facts import HOST_KEYS, UPLINK_KEYS
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.facts import Bgp, NodeFacts
 from tests.unit.agent.test_agent import KEPT, METRICS
 
 MARK = "k8snet-0123"
@@ -514,13 +514,22 @@ def test_ways_of_vxlan_devices_and_bgp_sessions() -> None:
         **{"bird__/run/bird/bird.ctl": (protocols, 0, "")},
     )
     assert collected._forwarding(found) == {"flannel": {"10.200.2.0": ["10.199.0.12"]}}
-    assert collected._bgp(found) == {
-        "socket": "/run/bird/bird.ctl",
-        "sessions": [{"name": "node_2", "state": "up", "since": "20:34:30.489", "info": "Established"}],
-    }
-    assert (collected._forwarding(sections()), collected._bgp(sections())) == ({}, None)
+    assert collected._bgp(found) == [
+        {
+            "socket": "/run/bird/bird.ctl",
+            "sessions": [{"name": "node_2", "state": "up", "since": "20:34:30.489", "info": "Established"}],
+            "error": None,
+        }
+    ]
+    assert (collected._forwarding(sections()), collected._bgp(sections())) == ({}, [])
 
 
 def test_bird_without_birdc_is_no_node_without_bird() -> None:
-    with pytest.raises(Failed, match="birdc: not on the node"):
-        collected._bgp(sections(**{"bird__/run/calico/bird.ctl": ("", 127, "sh: birdc: not found")}))
+    (speaker,) = collected._bgp(sections(**{"bird__/run/calico/bird.ctl": ("", 127, "sh: birdc: not found")}))
+    assert (speaker["sessions"], speaker["error"]) == (None, "birdc: not on the node")
+
+
+def test_a_bird_that_is_gone_is_so_by_birdc_too() -> None:
+    refused = "Unable to connect to server control socket (/run/calico/bird.ctl): Connection refused"
+    (told,) = Bgp.from_json(collected._bgp(sections(**{"bird__/run/calico/bird.ctl": ("", 1, refused)})))
+    assert (told.is_gone, told.sessions) == (True, ())

@@ -519,6 +519,8 @@ def cilium_of(settings: dict[str, str], *overrides: dict[str, Any]) -> Found:
         ({"routing_mode": "native", "mtu": "9000"}, {"encapsulation": "none", "mtu.pod": 9000}),
         ({"routing_mode": "tunnel", "mtu": "1500"}, {"encapsulation": "vxlan", "mtu.pod": 1450}),
         ({"routing_mode": "native", "devices": "eth0  eth1"}, {"encapsulation": "none", "cilium.devices": "eth0 eth1"}),
+        ({"routing_mode": "native", "enable_bgp_control_plane": "true"}, {"encapsulation": "none", "bgp": "peers"}),
+        ({"routing_mode": "native", "enable_bgp_control_plane": "false"}, {"encapsulation": "none"}),
         ({"routing_mode": "native", "enable_wireguard": "true", "mtu": "1500"}, {}),
         ({"routing_mode": "native", "enable_ipsec": "true"}, {}),
         ({"routing_mode": "native", "enable_ipsec": "false"}, {"encapsulation": "none"}),

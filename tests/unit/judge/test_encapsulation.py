@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import fake_node
-from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import encapsulation
 from tests.unit.judge.builder import facts, link, outcome, told
@@ -296,17 +296,149 @@ def bird(*sessions: dict[str, str]) -> dict[str, Any]:
             ("fail", "node-1: BGP session node_2 is down, want up (Established) (birdc -s /run/bird/bird.ctl show protocols)"),
             id="disabled",
         ),
-        pytest.param(bird(), ("skip", "the BIRD of this node has no BGP session"), id="no-session"),
-        pytest.param({}, ("skip", "no BIRD runs on this node"), id="no-bird"),
+        pytest.param(bird(), ("skip", "the BIRD at /run/bird/bird.ctl of this node has no BGP session"), id="no-session"),
+        pytest.param({}, ("skip", "no BIRD runs on this node, and Cilium speaks no BGP"), id="no-bird"),
         pytest.param(
-            {"errors": {"bgp": "BIRD at /run/bird.ctl: Connection refused"}},
-            ("error", "node-1: BIRD was not asked for its sessions: BIRD at /run/bird.ctl: Connection refused"),
+            {"errors": {"bgp": "ValueError('?')"}},
+            ("error", "node-1: BIRD was not asked for its sessions: ValueError('?')"),
             id="not-asked",
         ),
     ],
 )
 def test_bgp_sessions(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert outcome(encapsulation.bgp_sessions(facts(**changes))) == expected
+
+
+GONE = "BIRD at /run/calico/bird.ctl: Connection refused"
+MESH = Claim("mesh", "ConfigMap kube-system/calico-config calico_backend")
+NO_BGP = Claim("none", "ConfigMap kube-system/calico-config calico_backend")
+UNREAD = Claim(None, "BGPConfiguration: HTTP 403")
+SPOKEN_BY_CILIUM = Claim("peers", "ConfigMap kube-system/cilium-config enable-bgp-control-plane")
+IN_CILIUM = [{"name": "10.0.0.1 (AS 64512)", "state": "established", "info": ""}]
+CALICO, CALICO6, AGENT = "/run/calico/bird.ctl", "/run/calico/bird6.ctl", "/run/cilium/cilium.sock"
+
+
+def speaker(socket: str, sessions: list[dict[str, str]] | None = None, error: str | None = None) -> dict[str, Any]:
+    return {"socket": socket, "sessions": sessions, "error": error}
+
+
+@pytest.mark.parametrize(
+    ("speakers", "claim", "expected", "remarks"),
+    [
+        pytest.param([speaker(CALICO, SESSIONS), speaker(CALICO6, SESSIONS[:1])], MESH, ("pass", ""), [], id="both-families"),
+        pytest.param(
+            [speaker(CALICO, SESSIONS), speaker(CALICO6, [{"name": "Mesh_fd00__3", "state": "start", "info": "Connect"}])],
+            MESH,
+            (
+                "fail",
+                (
+                    "node-1: BGP session Mesh_fd00__3 is start (Connect), want up (Established) "
+                    "(birdc -s /run/calico/bird6.ctl show protocols)"
+                ),
+            ),
+            [],
+            id="ipv6-alone-is-down",
+        ),
+        pytest.param(
+            [speaker(CALICO, error=GONE)],
+            MESH,
+            ("fail", f"node-1: {GONE}; the node should speak BGP ({MESH.source}) (birdc -s /run/calico/bird.ctl show protocols)"),
+            [],
+            id="a-dead-bird",
+        ),
+        pytest.param(
+            [speaker(CALICO, SESSIONS), speaker(CALICO6, error=GONE)],
+            MESH,
+            ("pass", ""),
+            [f"node-1: {GONE}: the socket is left over"],
+            id="of-the-other-family-left-over",
+        ),
+        pytest.param(
+            [speaker(CALICO, error=GONE)],
+            NO_BGP,
+            ("skip", "nobody tells of BGP at /run/calico/bird.ctl, and nothing says that it is spoken here"),
+            [f"node-1: {GONE}: the socket is left over"],
+            id="left-over-since-vxlan",
+        ),
+        *(
+            pytest.param(
+                [speaker(CALICO, error=GONE)],
+                claim,
+                ("error", f"node-1: {GONE}: which BGP sessions there are is not known (birdc -s /run/calico/bird.ctl show protocols)"),
+                [],
+                id=f"dead-and-{named}",
+            )
+            for claim, named in ((None, "nothing-claimed"), (UNREAD, "claims-unread"))
+        ),
+        *(
+            pytest.param(
+                [speaker(CALICO, error="BIRD broke off its answer")],
+                claim,
+                (
+                    "error",
+                    (
+                        "node-1: BIRD broke off its answer: which BGP sessions there are is not known "
+                        "(birdc -s /run/calico/bird.ctl show protocols)"
+                    ),
+                ),
+                [],
+                id=f"broken-off-{claim.value}",
+            )
+            for claim in (MESH, NO_BGP)
+        ),
+        pytest.param(
+            [],
+            MESH,
+            ("skip", f"no socket of BIRD was found on this node, where one should speak BGP ({MESH.source})"),
+            [],
+            id="a-socket-elsewhere",
+        ),
+        pytest.param([speaker(AGENT, IN_CILIUM)], SPOKEN_BY_CILIUM, ("pass", ""), [], id="cilium"),
+        pytest.param(
+            [speaker(AGENT, [{**IN_CILIUM[0], "state": "active"}])],
+            None,
+            ("fail", "node-1: BGP session 10.0.0.1 (AS 64512) is active, want established (cilium-dbg bgp peers)"),
+            [],
+            id="cilium-peer-silent",
+        ),
+        pytest.param(
+            [speaker(AGENT, [])], SPOKEN_BY_CILIUM, ("skip", "Cilium's agent of this node has no BGP session"), [], id="cilium-no-peer"
+        ),
+        pytest.param(
+            [speaker(AGENT, error="Cilium's agent at /run/cilium/cilium.sock: Connection refused")],
+            None,
+            ("skip", "nobody tells of BGP at /run/cilium/cilium.sock, and nothing says that it is spoken here"),
+            ["node-1: Cilium's agent at /run/cilium/cilium.sock: Connection refused: the socket is left over"],
+            id="cilium-gone",
+        ),
+        pytest.param(
+            [speaker(AGENT, error="curl: not on the node, so Cilium's agent was not asked")],
+            None,
+            ("skip", "nobody tells of BGP at /run/cilium/cilium.sock, and nothing says that it is spoken here"),
+            ["node-1: curl: not on the node, so Cilium's agent was not asked: whether it speaks BGP is not known"],
+            id="cilium-not-asked",
+        ),
+        pytest.param(
+            [speaker(AGENT, error="Cilium's agent at /run/cilium/cilium.sock: HTTP 500")],
+            SPOKEN_BY_CILIUM,
+            (
+                "error",
+                (
+                    "node-1: Cilium's agent at /run/cilium/cilium.sock: HTTP 500: which BGP sessions there are is not known "
+                    "(cilium-dbg bgp peers)"
+                ),
+            ),
+            [],
+            id="cilium-cannot-tell",
+        ),
+    ],
+)
+def test_bgp_sessions_and_what_is_claimed(
+    speakers: list[dict[str, Any]], claim: Claim | None, expected: tuple[str, str], remarks: list[str]
+) -> None:
+    judgement = encapsulation.bgp_sessions(facts(bgp=speakers), claim)
+    assert outcome(judgement) == expected
+    assert told(judgement, "remark") == remarks
 
 
 HOST_ROUTES = [

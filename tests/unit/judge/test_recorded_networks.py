@@ -73,10 +73,9 @@ def test_what_flanneld_has_written(recording: str, pods: int | None) -> None:
 
 
 def test_daemons_are_seen_where_they_are() -> None:
-    bgp = facts("bgp")["node-1"].bgp
-    assert bgp is not None
+    (bgp,) = facts("bgp")["node-1"].bgp
     assert [session.name for session in bgp.sessions] == ["node_2", "node_3"]
     assert facts("bgp")["node-1"].forwarding == {}
     vxlan = facts("flannel-vxlan")["node-1"]
-    assert vxlan.bgp is None
+    assert vxlan.bgp == ()
     assert vxlan.forwarding == {"flannel.1": {"10.200.2.0": ["10.199.0.12"], "10.200.3.0": ["10.199.0.13"]}}
