@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 from statistics import median
 
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -13,6 +14,7 @@ from pytest_k8snet.expect.model import NodeExpectation, Wanted
 from pytest_k8snet.expect.resolve import BUILT_IN
 from pytest_k8snet.judge.counters import OLDER, RESTARTED, percent
 from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.tables import few
 from pytest_k8snet.record.activity import Grown
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.facts import NodeFacts, Uplink
@@ -27,6 +29,9 @@ LEAST_LOST_PER_SECOND = 5.0
 
 #: A node that is late by no more than so many times what is usual among the others is not the odd one.
 OUT_OF_LINE = 3.0
+
+#: Nodes that are named where all of a group are meant.
+_NAMED = 5
 
 _STOLEN = "head -1 /proc/stat"
 _SLEEPS = "sleeps of 1 ms"
@@ -129,12 +134,13 @@ def clock(facts: NodeFacts, expect: NodeExpectation) -> Judgement:
 
 
 def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgement:
-    """Judge that the uplinks of equal machines (pool, OS, kernel, machine type) run at the same speed, and full duplex.
+    """Judge that the uplinks of equal machines (pool, OS, kernel, machine type) are alike: one speed, full duplex, one MTU in a subnet.
 
-    What a virtual device says of its speed is fiction: such nodes are left out.
+    What a virtual device says of its speed is fiction: such nodes are left out of that.
     """
-    judgement = Judgement(want="one speed on all nodes of a group, full duplex (built-in)")
-    groups: dict[str, dict[str, int]] = {}
+    judgement = Judgement(want="one speed and one MTU on all nodes of a group, full duplex (built-in)")
+    speeds: dict[str, dict[str, int]] = {}
+    mtus: dict[tuple[str, str], dict[str, int]] = {}
     left_out = []
     for name in sorted(documents):  # one by one: all of them do not fit into memory
         try:
@@ -142,8 +148,12 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
         except RecordError as error:
             judgement.error(str(error))
             continue
+        node = cluster.node(name)
+        if uplink.mtu is not None:
+            mtus.setdefault((node.group, _subnet(uplink, node)), {})[name] = uplink.mtu
         if uplink.virtual is not None or uplink.speed_mbit is None:
-            left_out.append(f"{name}: {uplink.virtual or f'{uplink.device} does not tell its speed'}")
+            untold = f"{uplink.device} does not tell its speed" if uplink.device else "no device holds the node's InternalIP"
+            left_out.append(f"{name}: {uplink.virtual or untold}")
             continue
         command = f"ethtool {uplink.device}"
         judgement.check(
@@ -152,24 +162,52 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
             measured="half",
             command=command,
         )
-        groups.setdefault(cluster.node(name).group, {})[name] = uplink.speed_mbit
-    for speeds in groups.values():
-        _odd_ones(judgement, speeds)
-    judgement.evidence["speeds_mbit"] = dict(Counter(speed for speeds in groups.values() for speed in speeds.values()))
+        speeds.setdefault(node.group, {})[name] = uplink.speed_mbit
+    for of_group in speeds.values():
+        _odd_ones(judgement, of_group, "the uplink runs at {} Mbit/s", "equal nodes", "cat /sys/class/net/UPLINK/speed")
+    for (_, subnet), of_link in mtus.items():
+        if len(of_link) > 1:
+            among = f"equal nodes in {subnet}" if subnet else "equal nodes"
+            _odd_ones(judgement, of_link, "the uplink has MTU {}", among, "ip link show UPLINK")
+    judgement.evidence["speeds_mbit"] = _counted(speeds.values())
+    judgement.evidence["mtus"] = _counted(mtus.values())
     if not judgement.checked and not judgement.findings:
-        return Judgement.skipped(f"no uplink tells a speed that could be believed ({left_out[0] if left_out else 'there is none'})")
+        return Judgement.skipped(
+            f"no uplink tells a speed that could be believed ({left_out[0] if left_out else 'there is none'}), and no two equal nodes are "
+            "in one subnet"
+        )
     return judgement
 
 
-def _odd_ones(judgement: Judgement, speeds: Mapping[str, int]) -> None:
-    usual, having = Counter(speeds.values()).most_common(1)[0]
-    for name, speed in speeds.items():
+def _subnet(uplink: Uplink, node: Node) -> str:
+    """Return the range that the node's InternalIP and its neighbours on the link are in; nothing where there is none (clouds with /32)."""
+    if node.internal_ip is None:
+        return ""
+    address = ip_address(node.internal_ip)
+    return next((network for network in uplink.on_link if address in ip_network(network)), "")
+
+
+def _counted(groups: Iterable[Mapping[str, int]]) -> dict[int, int]:
+    return dict(Counter(value for having in groups for value in having.values()))
+
+
+def _odd_ones(judgement: Judgement, having: Mapping[str, int], told: str, among: str, command: str) -> None:
+    """Check one group: whoever has not what most have is odd; where there is no majority all is told as it is."""
+    counts = Counter(having.values())
+    (usual, most), *others = counts.most_common()
+    if others and others[0][1] == most:
+        differing = "; ".join(
+            f"{told.format(value)} on {few((name for name in having if having[name] == value), _NAMED)}" for value in sorted(counts)
+        )
+        judgement.check(False, f"{among} differ: {differing}", command=command)
+        return
+    for name, value in having.items():
         judgement.check(
-            speed == usual,
-            f"{name}: the uplink runs at {speed} Mbit/s, {having} of {len(speeds)} equal nodes at {usual} Mbit/s",
-            measured=speed,
+            value == usual,
+            f"{name}: {told.format(value)}, that of {most} of {len(having)} {among} {usual}",
+            measured=value,
             wanted=usual,
-            command="cat /sys/class/net/UPLINK/speed",
+            command=command,
         )
 
 

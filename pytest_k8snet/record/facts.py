@@ -165,12 +165,14 @@ class KubeProxy:
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """The device that holds the node's InternalIP, as its driver tells it."""
+    """The device that holds the node's InternalIP, as the kernel and its driver tell it."""
 
     device: str | None
     speed_mbit: int | None
     duplex: str | None  # full or half
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
+    mtu: int | None  # bytes; None where no device holds the address
+    on_link: tuple[str, ...]  # ranges that it reaches without a gateway
 
     @classmethod
     def from_document(cls, document: Document) -> Uplink:
@@ -179,7 +181,19 @@ class Uplink:
         Raises `RecordError` as `NodeFacts.from_document` does.
         """
         with document.reading("facts") as data:
-            return cls(data["uplink"], data.get("uplink_speed_mbit"), data.get("uplink_duplex"), data.get("virtual"))
+            device = data["uplink"]
+            return cls(
+                device=device,
+                speed_mbit=data.get("uplink_speed_mbit"),
+                duplex=data.get("uplink_duplex"),
+                virtual=data.get("virtual"),
+                mtu=next((link["mtu"] for link in data["host"]["links"] if link["ifname"] == device), None),
+                on_link=tuple(
+                    route["dst"]
+                    for route in data["host"]["routes"]
+                    if route.get("dev") == device and not route.get("gateway") and "/" in route["dst"]
+                ),
+            )
 
 
 @dataclass(frozen=True, slots=True)

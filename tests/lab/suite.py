@@ -52,7 +52,6 @@ NOTHING_TO_JUDGE = frozenset(
         "NET-KERNEL-009",
         "NET-LATENCY-002",  # no profile names a point
         "NET-NODE-003",
-        "NET-NODE-004",
         "NET-POLICY-001",  # nothing enforces NetworkPolicies
         "NET-PROXY-009",
         "NET-REACH-005",  # no profile says

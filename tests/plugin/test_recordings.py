@@ -78,7 +78,6 @@ NEVER_GREEN = {
     "NET-CONTROL-007": "no webhook is asked about pods in a healthy lab",
     "NET-LATENCY-002": "a lab has no point outside of it that a profile could name",
     "NET-NODE-003": "no node of a lab runs an NTP client",
-    "NET-NODE-004": "the network devices of labs are virtual and tell no speed",
     "NET-REACH-006": "Services of a lab have addresses of load balancers only where a fault gives them some",
     "NET-SERVICE-008": "thousands of Services take minutes to make: benchmarks do",
 }

@@ -148,7 +148,7 @@ FAULTS = (
         "uplink-mtu-1400",
         area="mtu",
         summary="the uplink's MTU is 1400",
-        turns=(Turns("NET-MTU-002"),),
+        turns=(Turns("NET-MTU-002"), Turns("NET-NODE-004", subject="cluster")),
         apply=lambda lab, node: _uplink_mtu(1400, lab, node),
         revert=lambda lab, node: _uplink_mtu(1500, lab, node),
     ),

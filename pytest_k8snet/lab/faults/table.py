@@ -116,7 +116,6 @@ WITHOUT_FAULT = {
     "NET-LATENCY-002": "the lab has no point outside of it that a profile could name",
     "NET-NODE-001": "nodes of the lab are programs of this machine, whose kernel counts no steal",
     "NET-NODE-003": "no node of the lab runs an NTP client: its clock is this machine's, and never said to be synchronised",
-    "NET-NODE-004": "the lab's network devices are virtual and tell no speed",
     "NET-SERVICE-008": "thousands of Services take minutes to make; iptables mode is as slow with them as it is, without a fault",
 }
 

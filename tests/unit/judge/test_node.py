@@ -11,7 +11,7 @@ from pytest_k8snet.expect.model import NodeExpectation, Wanted
 from pytest_k8snet.judge import node
 from pytest_k8snet.record.activity import Grown
 from pytest_k8snet.record.document import Document
-from tests.unit.judge.builder import document, facts, facts_document, grown, outcome, told
+from tests.unit.judge.builder import document, facts, facts_document, grown, link, outcome, told
 
 BUILT_IN = NodeExpectation()
 ORIGIN = "profile p.yaml:3"
@@ -217,6 +217,20 @@ def cluster(**groups: str) -> Cluster:
     return Cluster("v1.37.2", nodes, {}, (), None)
 
 
+NOTHING_TO_COMPARE = "no uplink tells a speed that could be believed ({}), and no two equal nodes are in one subnet"
+ON_LINK = [{"dst": "default", "gateway": "192.168.10.1", "dev": "eth0"}, {"dst": "192.168.10.0/24", "dev": "eth0"}]
+
+
+def mtus(*of_uplinks: int, **changes: Any) -> dict[str, Document]:
+    return {
+        f"node-{number}": facts_document(
+            f"node-{number}",
+            **{"host__links": [link("lo", 65536), link("eth0", mtu)], "host__routes": ON_LINK, "uplink_speed_mbit": None, **changes},
+        )
+        for number, mtu in enumerate(of_uplinks, 1)
+    }
+
+
 def speeds(*mbit: int | None, **changes: Any) -> dict[str, Document]:
     return {f"node-{number}": facts_document(f"node-{number}", uplink_speed_mbit=speed, **changes) for number, speed in enumerate(mbit, 1)}
 
@@ -230,9 +244,21 @@ def speeds(*mbit: int | None, **changes: Any) -> dict[str, Document]:
             cluster(),
             (
                 "fail",
-                "node-2: the uplink runs at 1000 Mbit/s, 2 of 3 equal nodes at 10000 Mbit/s (cat /sys/class/net/UPLINK/speed)",
+                "node-2: the uplink runs at 1000 Mbit/s, that of 2 of 3 equal nodes 10000 (cat /sys/class/net/UPLINK/speed)",
             ),
             id="odd-one-out",
+        ),
+        pytest.param(
+            speeds(10000, 1000),
+            cluster(),
+            (
+                "fail",
+                (
+                    "equal nodes differ: the uplink runs at 1000 Mbit/s on node-2; the uplink runs at 10000 Mbit/s on node-1 "
+                    "(cat /sys/class/net/UPLINK/speed)"
+                ),
+            ),
+            id="no-majority",
         ),
         pytest.param(speeds(10000, 1000, 10000), cluster(node_2="small"), ("pass", ""), id="another-pool"),
         pytest.param(
@@ -242,18 +268,64 @@ def speeds(*mbit: int | None, **changes: Any) -> dict[str, Document]:
             id="half-duplex",
         ),
         pytest.param(
-            speeds(10000, 1000, virtual="DMI says QEMU"),
+            speeds(10000, virtual="DMI says QEMU"),
             cluster(),
-            ("skip", "no uplink tells a speed that could be believed (node-1: DMI says QEMU)"),
-            id="virtual",
+            (
+                "skip",
+                "no uplink tells a speed that could be believed (node-1: DMI says QEMU), and no two equal nodes are in one subnet",
+            ),
+            id="virtual-and-alone",
+        ),
+        pytest.param(speeds(10000, 1000, virtual="DMI says QEMU"), cluster(), ("pass", ""), id="of-virtual-ones-the-mtu-alone"),
+        pytest.param(
+            mtus(1500, 1400, 1500),
+            cluster(),
+            ("fail", "node-2: the uplink has MTU 1400, that of 2 of 3 equal nodes in 192.168.10.0/24 1500 (ip link show UPLINK)"),
+            id="another-mtu",
+        ),
+        pytest.param(
+            mtus(9000, 1500),
+            cluster(),
+            (
+                "fail",
+                (
+                    "equal nodes in 192.168.10.0/24 differ: the uplink has MTU 1500 on node-2; the uplink has MTU 9000 on node-1 "
+                    "(ip link show UPLINK)"
+                ),
+            ),
+            id="two-mtus",
+        ),
+        pytest.param(
+            mtus(1500, 1400, 1500, host__routes=[]),
+            cluster(),
+            ("fail", "node-2: the uplink has MTU 1400, that of 2 of 3 equal nodes 1500 (ip link show UPLINK)"),
+            id="another-mtu-where-no-route-tells-the-subnet",
+        ),
+        pytest.param(
+            {**mtus(1500), "node-2": mtus(1500, 9000, host__routes=[{"dst": "192.168.10.12/31", "dev": "eth0"}])["node-2"]},
+            cluster(),
+            ("skip", NOTHING_TO_COMPARE.format("node-1: eth0 does not tell its speed")),
+            id="another-mtu-in-another-subnet",
+        ),
+        pytest.param(
+            mtus(1500, 9000),
+            cluster(node_2="storage"),
+            ("skip", NOTHING_TO_COMPARE.format("node-1: eth0 does not tell its speed")),
+            id="another-mtu-in-another-pool",
+        ),
+        pytest.param(
+            mtus(1500, 1500, uplink=None),
+            cluster(),
+            ("skip", NOTHING_TO_COMPARE.format("node-1: no device holds the node's InternalIP")),
+            id="no-uplink",
         ),
         pytest.param(
             speeds(None),
             cluster(),
-            ("skip", "no uplink tells a speed that could be believed (node-1: eth0 does not tell its speed)"),
+            ("skip", NOTHING_TO_COMPARE.format("node-1: eth0 does not tell its speed")),
             id="no-speed",
         ),
-        pytest.param({}, cluster(), ("skip", "no uplink tells a speed that could be believed (there is none)"), id="no-node"),
+        pytest.param({}, cluster(), ("skip", NOTHING_TO_COMPARE.format("there is none")), id="no-node"),
         pytest.param(
             {**speeds(10000), "node-2": document("facts", "node-2", None, "node-2: no answer")},
             cluster(),
