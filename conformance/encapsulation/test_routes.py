@@ -23,7 +23,8 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         InternalIP is in a subnet of the node's uplink, that kind to all others. Behind a gateway
         device (cilium_host, antrea-gw0, ovn-k8s-mp0, OVS) routes tell nothing: inconclusive, or skipped where the run has
         the packets judged (NET-ENCAP-004, from level probe on). Inconclusive is a route that is not as
-        expected to a node of which no running pod was found. Ready Linux nodes of the run count.
+        expected to a node of which no running pod was found. Ready Linux nodes of the run count. A CNI's tunnel device that is up
+        and that no such route leaves by (tunl0 of another mode) is a remark.
     Fix
         Calico: ipipMode and vxlanMode of the IPPool. Flannel: Backend.Type and DirectRouting. Cilium: routing-mode. Then
         look for the route by hand: `ip route get <address>`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -37,6 +38,11 @@ TUNNEL_KINDS = frozenset(
 
 #: Kinds that a wanted encapsulation may show as.
 KINDS_OF = {"vxlan": {"vxlan"}, "ipip": {"ipip", "ip6tnl"}, "geneve": {"geneve"}, "wireguard": {"wireguard"}}
+
+#: Names that CNIs give their tunnel devices; others (a VPN of the node's) are nobody's concern. The kernel makes tunl0 with its module.
+_OF_CNIS = re.compile(
+    r"tunl0|flannel[.-].+|vxlan(-v6)?\.calico|wireguard\.cali|wg-v6\.cali|cilium_(vxlan|geneve|wg0)|vxlan-6784|genev_sys_\d+"
+)
 
 #: Devices behind which a CNI decides by itself (BPF, OVS): a route to one says nothing about the wire.
 GATEWAYS = frozenset({"cilium_host", "cilium_net", "antrea-gw0", "ovn-k8s-mp0"})
@@ -82,13 +88,21 @@ def routes_to_peers(
         return _across_subnets(facts, expect.across, peers, addresses or {}, witnessed=witnessed)
     if expect.kind is None:
         return Judgement.skipped(_UNSAID)
+    judgement = _by_one_kind(facts, expect.kind, peers, witnessed=witnessed)
+    if judgement.checked:
+        _leftovers(judgement, facts, expect.kind)
+    return judgement
+
+
+def _by_one_kind(facts: NodeFacts, want: Wanted[str], peers: Sequence[str], *, witnessed: bool) -> Judgement:
+    """Judge the routes to peers that are all to be reached in the same way."""
     if not peers:
         return Judgement.skipped("there is no other node to have a route to")
-    judgement = Judgement(want=f"encapsulation {expect.kind}")
+    judgement = Judgement(want=f"encapsulation {want}")
     judgement.evidence["devices"] = dict(Counter(routes.dev or "none" for routes in facts.peer_routes for _ in routes.peers))
     hidden: dict[str, None] = {}
     unmeasured = set(peers)
-    astray = _by_the_default_route_alone(facts, peers) if expect.kind.value == "none" else {}
+    astray = _by_the_default_route_alone(facts, peers) if want.value == "none" else {}
     for routes in facts.peer_routes:
         concerned = sorted(routes.peers.keys() & set(peers))
         unmeasured.difference_update(concerned)
@@ -96,7 +110,7 @@ def routes_to_peers(
         if rest and witnessed and facts.pod is not None and (gateway := _gateway(facts, routes)) is not None:
             hidden[f"routes lead to {gateway}, behind which the CNI decides: {ON_THE_WIRE} judges the packets"] = None
         elif rest:
-            _judge(judgement, facts, routes, rest, expect.kind)
+            _judge(judgement, facts, routes, rest, want)
     for _, message in sorted(astray.items())[:_TOLD]:
         judgement.check(False, f"{facts.node}: {message}", measured="default route", wanted="a route of its own", command="ip route")
     if len(astray) > _TOLD:
@@ -108,6 +122,20 @@ def routes_to_peers(
     for reason in hidden:
         judgement.remark(f"{facts.node}: {reason}")
     return _unless_all_hidden(judgement, [*hidden])
+
+
+def _leftovers(judgement: Judgement, facts: NodeFacts, want: Wanted[str]) -> None:
+    """Tell of tunnel devices of CNIs that are up and carry nothing: of another mode, or of a CNI that is gone. They harm nobody."""
+    used = {routes.dev for routes in facts.peer_routes}
+    if any((link := facts.host.link(dev or "")) is not None and _is_gateway(link) for dev in used):
+        return  # behind it a tunnel may well be in use
+    for link in facts.host.links:
+        wanted = link.kind in KINDS_OF.get(want.value, ())
+        if link.up and link.kind in TUNNEL_KINDS and link.name not in used and not wanted and _OF_CNIS.fullmatch(link.name):
+            judgement.remark(
+                f"{facts.node}: {_described(link)} is up and no route to another node's pods leaves by it: left over from another mode?",
+                command=f"ip -d link show {link.name}",
+            )
 
 
 def _unless_all_hidden(judgement: Judgement, reasons: Sequence[str]) -> Judgement:
@@ -135,7 +163,7 @@ def _across_subnets(
     wants = {True: Wanted("none", f"within a subnet, {across.origin}"), False: Wanted(across.value, f"across subnets, {across.origin}")}
     for inside, group in groups.items():
         if group:
-            part = routes_to_peers(facts, EncapsulationExpectation(kind=wants[inside]), group, witnessed=witnessed)
+            part = _by_one_kind(facts, wants[inside], group, witnessed=witnessed)
             if part.verdict is Verdict.SKIP:
                 hidden[part.message] = None
             judgement.hold(part.checked)
@@ -329,7 +357,11 @@ def _judge(judgement: Judgement, facts: NodeFacts, routes: PeerRoutes, peers: Se
 def _gateway(facts: NodeFacts, routes: PeerRoutes) -> str | None:
     """Return the device of these routes behind which a CNI decides by itself, None when it is none."""
     link = facts.host.link(routes.dev) if routes.dev and routes.error is None else None
-    return _described(link) if link is not None and (link.name in GATEWAYS or link.kind == "openvswitch") else None
+    return _described(link) if link is not None and _is_gateway(link) else None
+
+
+def _is_gateway(link: Link) -> bool:
+    return link.name in GATEWAYS or link.kind == "openvswitch"
 
 
 def _described(link: Link) -> str:

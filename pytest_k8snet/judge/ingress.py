@@ -37,6 +37,15 @@ GATEWAYS = {
     "kgateway.dev/": "kgateway",
     "tigera.io/": "Calico (Envoy Gateway)",
     "eg.tigera.io/": "Calico (Envoy Gateway)",
+    "agentgateway.dev/": "agentgateway",
+    "ako.vmware.com/": "VMware Avi",
+    "apisix.apache.org/": "Apache APISIX",
+    "consul.hashicorp.com/": "Consul",
+    "gateways.kuma.io/": "Kuma",
+    "higress.io/": "Higress",
+    "openshift.io/gateway-controller": "OpenShift (Istio)",
+    "solo.io/gloo-gateway": "Gloo Gateway",
+    "stunner.l7mp.io/": "STUNner",
 }
 
 

@@ -151,6 +151,38 @@ def test_routes_to_peers(changes: dict[str, Any], expect: EncapsulationExpectati
         assert outcome(judgement) == expected
 
 
+TUNL0, VXLAN, VPN = link("tunl0", 1480, "ipip"), link("vxlan.calico", 1450, "vxlan"), link("tailscale0", 1280, "tun")
+
+
+@pytest.mark.parametrize(
+    ("devices", "dev", "want", "remarked"),
+    [
+        pytest.param([TUNL0, VPN], "eth0", "none", ["tunl0 (ipip)"], id="up-and-carries-nothing"),
+        pytest.param([link("tunl0", 1480, "ipip", flags=["NOARP"])], "eth0", "none", [], id="made-with-its-module"),
+        pytest.param([TUNL0, VXLAN], "vxlan.calico", "vxlan", ["tunl0 (ipip)"], id="of-another-mode"),
+        pytest.param(
+            [link("cilium_host", kind="veth"), link("cilium_vxlan", kind="vxlan")], "cilium_host", "vxlan", [], id="behind-a-gateway"
+        ),
+        pytest.param([link("flannel.1", 1450, "vxlan")], "eth0", "none", ["flannel.1 (vxlan)"], id="of-a-cni-that-is-gone"),
+    ],
+)
+def test_devices_that_carry_nothing_are_told(devices: list[dict[str, Any]], dev: str, want: str, remarked: list[str]) -> None:
+    changes: dict[str, Any] = {"host__links": [link("eth0"), *devices], "peer_routes": [route("node-2", dev), route("node-3", dev)]}
+    judgement = encapsulation.routes_to_peers(facts(**changes), wants(want), PEERS)
+    assert told(judgement, "remark") == [
+        f"node-1: {device} is up and no route to another node's pods leaves by it: left over from another mode?" for device in remarked
+    ]
+    assert outcome(judgement)[0] == ("inconclusive" if dev == "cilium_host" else "pass"), "they harm nobody"
+
+
+def test_a_tunnel_for_other_subnets_is_not_left_over_where_all_are_in_one() -> None:
+    expect = EncapsulationExpectation(across=Wanted("vxlan", "claim IPPool"))
+    on_link = [{"dst": "192.168.10.0/24", "dev": "eth0"}]
+    of_node = facts(host__links=[link("eth0"), VXLAN], host__routes=on_link, peer_routes=[route("node-2"), route("node-3")])
+    judgement = encapsulation.routes_to_peers(of_node, expect, PEERS, {"node-2": ["192.168.10.12"], "node-3": ["192.168.10.13"]})
+    assert (outcome(judgement), told(judgement, "remark")) == (("pass", ""), [])
+
+
 def test_the_only_node_has_no_peers() -> None:
     assert outcome(encapsulation.routes_to_peers(facts(), NATIVE, [])) == ("skip", "there is no other node to have a route to")
 

@@ -147,9 +147,14 @@ def test_support() -> None:
     assert (outcome(judgement), told(judgement, "advice")) == (("pass", ""), [f"{NAME} {RETIRED}"])
     judgement = ingress.support(cluster(classes={"nginx": "k8s.io/ingress-nginx", "f5": "nginx.org/ingress-controller"}))
     assert told(judgement, "advice") == [f"nginx {RETIRED}"]
-    gateways = {"cilium": "io.cilium/gateway-controller", "eg": "gateway.envoyproxy.io/gatewayclass-controller", "own": "example.org/mine"}
+    gateways = {
+        "cilium": "io.cilium/gateway-controller",
+        "eg": "gateway.envoyproxy.io/gatewayclass-controller",
+        "own": "example.org/mine",
+        "ocp": "openshift.io/gateway-controller/v1",
+    }
     judgement = ingress.support(cluster(gateways=gateways))
-    assert judgement.evidence["gateways"] == {"cilium": "Cilium", "eg": "Envoy Gateway", "own": None}
+    assert judgement.evidence["gateways"] == {"cilium": "Cilium", "eg": "Envoy Gateway", "own": None, "ocp": "OpenShift (Istio)"}
     assert told(judgement, "remark") == ["GatewayClass own is of example.org/mine, an implementation that is not known here"]
     assert outcome(ingress.support(cluster())) == ("skip", "the cluster has no IngressClass, no GatewayClass and no ingress-nginx")
     assert outcome(ingress.support(cluster(unreadable={"IngressClass": "HTTP 403"}))) == (
