@@ -105,6 +105,7 @@ SYSCTLS: Mapping[str, str] = {
     "net.ipv4.vs.expire_nodest_conn": "1",
     "net.ipv4.vs.expire_quiescent_template": "1",
     "net.ipv6.conf.all.forwarding": "1",
+    "net.ipv6.neigh.default.gc_thresh3": "1024",
     "net.netfilter.nf_conntrack_buckets": "65536",
     "net.netfilter.nf_conntrack_max": "131072",
 }
@@ -253,6 +254,7 @@ def healthy_host_facts(
         "nft": {"tables": [], "error": None},
         "qdiscs": [{"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True}],
         "neighbours": {"entries": 12, "table_fulls": 0},
+        "neighbours_ipv6": {"entries": 4, "table_fulls": 0},
         "neighbour_entries": {
             "total": 1,
             "entries": [{"dst": "192.168.10.1", "lladdr": "02:00:00:00:00:fe", "state": ["REACHABLE"]}],

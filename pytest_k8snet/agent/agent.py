@@ -79,7 +79,7 @@ VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google 
 # What is kept of kube-proxy's command line and of its /configz.
 KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
 KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
-ARP_CACHE = "/proc/net/stat/arp_cache"
+ARP_CACHE, NDISC_CACHE = "/proc/net/stat/arp_cache", "/proc/net/stat/ndisc_cache"
 # Calico has a BIRD of its own for each address family, as BIRD had before 2.0.
 BIRD_SOCKETS = (
     "/run/calico/bird.ctl",
@@ -566,6 +566,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(output(["tc", "-j", "qdisc", "show"]) or "[]"), []),
         "conntrack": conntrack(),
         "neighbours": neighbours(read_or_none(ARP_CACHE)),
+        "neighbours_ipv6": neighbours(read_or_none(NDISC_CACHE)),
         "neighbour_entries": part("neighbour_entries", lambda: neighbour_entries(uplink, own["routes"]), None),
         "activity": read_activity(time.monotonic(), read_or_none, kernel_log(), physical_devices(uplink)),
         "clock": part("clock", clock, None),

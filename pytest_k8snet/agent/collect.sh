@@ -79,7 +79,8 @@ kernel_files() {
     section files lines_of /proc/sys/kernel/osrelease /proc/sys/net/netfilter/nf_conntrack_count \
         /proc/sys/net/netfilter/nf_conntrack_max /proc/sys/net/netfilter/nf_conntrack_buckets /sys/class/dmi/id/sys_vendor \
         /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" \
-        "/sys/class/net/${uplink:-none}/duplex" /proc/net/if_inet6 /proc/net/stat/arp_cache
+        "/sys/class/net/${uplink:-none}/duplex" /proc/net/if_inet6 /proc/net/stat/arp_cache \
+        /proc/net/stat/ndisc_cache
     section cpuinfo head -n 60 /proc/cpuinfo # the first processor tells
     section devices device_files
     section modules ls /sys/module

@@ -161,6 +161,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "qdiscs": part("qdiscs", lambda: json.loads(found.output("qdiscs", "tc -j qdisc show") or "[]"), []),
         "conntrack": conntrack,
         "neighbours": agent.neighbours(files.get(agent.ARP_CACHE)),
+        "neighbours_ipv6": agent.neighbours(files.get(agent.NDISC_CACHE)),
         "neighbour_entries": part("neighbour_entries", lambda: _neighbour_entries(found, uplink, host["routes"]), None),
         "activity": _activity(found, physical),
         "clock": part("clock", lambda: _clock(found), None),

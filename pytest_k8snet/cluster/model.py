@@ -119,12 +119,14 @@ class Cluster:
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
     _pod_cidrs: frozenset[str] = field(init=False, repr=False, compare=False)
-    addresses: tuple[tuple[str, int, int], ...] = field(init=False, repr=False, compare=False)  # name, version, InternalIP as a number
+    addresses: tuple[tuple[str, int, int], ...] = field(
+        init=False, repr=False, compare=False
+    )  # name, version, InternalIP as a number, each
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
         object.__setattr__(self, "_pod_cidrs", frozenset(cidr for node in self.nodes for cidr in node.pod_cidrs))
-        parsed = ((node.name, parsed_address(node.internal_ip)) for node in self.nodes)
+        parsed = ((node.name, parsed_address(address)) for node in self.nodes for address in node.addresses)
         object.__setattr__(self, "addresses", tuple((name, item.version, int(item)) for name, item in parsed if item is not None))
 
     def has_pod_cidr(self, cidr: str) -> bool:

@@ -32,6 +32,9 @@ _TOLD = 5
 _OF_KUBELET = re.compile(r"containerLogs|dial tcp|dialing backend|[Nn]o agent available|i/o timeout|proxy error")
 _OF_POD = re.compile(r"error trying to reach service|dial tcp|[Nn]o agent available|proxy error")
 
+_IPV4 = 4
+_GC_THRESH3 = "net.ipv{}.neigh.default.gc_thresh3"
+
 
 def objects(cluster: Cluster) -> Judgement:
     """Judge that configuration objects hold values that their APIs know. What could not be read, and an unknown CNI, are remarks."""
@@ -116,20 +119,31 @@ def _room(judgement: Judgement, facts: NodeFacts, node: Node, own: Sequence[Netw
 
 
 def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
-    """Judge that the kernel's neighbour table has room for the nodes on the same link and the pods of this one (gc_thresh3; arp(7)).
+    """Judge that the kernel's neighbour tables have room for the nodes on the same link and the pods of this one (gc_thresh3; arp(7)).
 
-    The table is one for all network namespaces. Entries that an overlay puts there for other nodes are permanent, and those are not counted
-    since Linux 5.0 (58956317c8de, "neighbor: Improve garbage collection").
+    There is one for each address family that nodes or pods use, and it is one for all network namespaces. Entries that an overlay puts
+    there for other nodes are permanent, and those are not counted since Linux 5.0 (58956317c8de, "neighbor: Improve garbage collection").
     """
-    key = "net.ipv4.neigh.default.gc_thresh3"
+    judgement = Judgement(want="room for neighbours")
+    of_node = cluster.node(facts.node)
+    families = {network.version for network in networks([*of_node.pod_cidrs, *of_node.addresses])} or {4}
+    for family in sorted(families):
+        _room_for_neighbours(judgement, facts, cluster, family, together=len(families) > 1)
+    if not judgement.checked and not judgement.findings:
+        return Judgement.beyond_reach(f"{' and '.join(_GC_THRESH3.format(family) for family in sorted(families))} was not read")
+    return judgement
+
+
+def _room_for_neighbours(judgement: Judgement, facts: NodeFacts, cluster: Cluster, family: int, *, together: bool) -> None:
+    key = _GC_THRESH3.format(family)
     text = facts.host.sysctls.get(key)
     if text is None or not text.isdecimal():
-        return Judgement.beyond_reach(f"{key} was not read")
-    limit, table = int(text), facts.neighbours
-    nodes = _on_link(facts, cluster)
+        return
+    limit, table = int(text), facts.neighbours if family == _IPV4 else facts.neighbours_ipv6
+    nodes = _on_link(facts, cluster, family)
     need = nodes + facts.existing_pods_running
-    judgement = Judgement(want=f"room for {need} neighbours")
-    judgement.evidence.update(need=need, gc_thresh3=limit, entries=table.get("entries"))
+    told = f" of IPv{family}" if together else ""
+    judgement.evidence[f"neighbours of IPv{family}"] = {"need": need, "gc_thresh3": limit, "entries": table.get("entries")}
     judgement.check(
         limit > need,
         f"{facts.node}: {key} {limit}, want more than {need}: {nodes} other nodes on the same link "
@@ -142,15 +156,14 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
     if entries is not None:
         judgement.check(
             entries < limit or not full,
-            f"{facts.node}: the neighbour table has {entries} entries, {limit} is the most, and it has been full {full} times since the "
-            "node started",
-            command="ip neigh",
+            f"{facts.node}: the neighbour table{told} has {entries} entries, {limit} is the most, and it has been full {full} times since "
+            "the node started",
+            command=f"ip -{family} neigh",
         )
         if limit * _NEARLY <= entries:
-            judgement.remark(f"{facts.node}: {entries} neighbours are known, of at most {limit} that are not permanent")
+            judgement.remark(f"{facts.node}: {entries} neighbours{told} are known, of at most {limit} that are not permanent")
     if full and not (entries is not None and entries >= limit):
-        judgement.remark(f"{facts.node}: the neighbour table has been full {full} times since the node started")
-    return judgement
+        judgement.remark(f"{facts.node}: the neighbour table{told} has been full {full} times since the node started")
 
 
 def stale_routes(facts: NodeFacts, cluster: Cluster) -> Judgement:
@@ -270,16 +283,20 @@ def webhooks(cluster: Cluster) -> Judgement:
     return judgement
 
 
-def _on_link(facts: NodeFacts, cluster: Cluster) -> int:
-    """Return how many other nodes the routes say are on a link of the node: behind a router none is its neighbour."""
+def _on_link(facts: NodeFacts, cluster: Cluster, family: int) -> int:
+    """Return how many other nodes the routes of a family say are on a link of the node: behind a router none is its neighbour."""
     links = [
         (network.version, int(network.network_address), int(network.broadcast_address))
         for network in networks([route.dst for route in facts.host.routes if route.gateway is None])
     ]
-    return sum(
-        any(version == of_link and first <= number <= last for of_link, first, last in links)
-        for name, version, number in cluster.addresses
-        if name != facts.node
+    return len(
+        {
+            name
+            for name, version, number in cluster.addresses
+            if name != facts.node
+            and version == family
+            and any(version == of_link and first <= number <= last for of_link, first, last in links)
+        }
     )
 
 

@@ -441,6 +441,7 @@ class NodeFacts:
     qdiscs: Sequence[Mapping[str, Any]]  # tc -j qdisc show
     conntrack: Mapping[str, int | None]  # count, max, buckets
     neighbours: Mapping[str, int]  # of IPv4, in all network namespaces: entries, table_fulls (since boot); empty when not read
+    neighbours_ipv6: Mapping[str, int]  # the same of IPv6
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
     uplink_duplex: str | None  # full or half
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
@@ -513,6 +514,7 @@ class NodeFacts:
                 qdiscs=tuple(data["qdiscs"]),
                 conntrack=dict(data["conntrack"]),
                 neighbours=dict(data.get("neighbours") or {}),
+                neighbours_ipv6=dict(data.get("neighbours_ipv6") or {}),
                 uplink_speed_mbit=data.get("uplink_speed_mbit"),
                 uplink_duplex=data.get("uplink_duplex"),
                 virtual=data.get("virtual"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pytest_k8snet.access.fake import dual_stack as with_ipv6
 from pytest_k8snet.access.fake import fake_node
 from pytest_k8snet.cluster.admission import Webhook
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
@@ -205,7 +206,7 @@ ROUTED = {"host__routes": [{"dst": "default", "gateway": "192.168.10.1", "dev": 
                 "fail",
                 (
                     "node-1: the neighbour table has 1024 entries, 1024 is the most, and it has been full 3 times since the node started "
-                    "(ip neigh)"
+                    "(ip -4 neigh)"
                 ),
             ),
             id="full",
@@ -217,6 +218,56 @@ ROUTED = {"host__routes": [{"dst": "default", "gateway": "192.168.10.1", "dev": 
 )
 def test_neighbour_room(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert outcome(control_plane.neighbour_room(facts(**changes), cluster())) == expected
+
+
+KEY6 = "net.ipv6.neigh.default.gc_thresh3"
+BOTH_FAMILIES = cluster(nodes=tuple(map(with_ipv6, NODES)))
+
+
+def tables(limit4: str, limit6: str, table6: dict[str, int] | None = None) -> dict[str, Any]:
+    given = table(limit4)
+    given["host__sysctls"] = {**given["host__sysctls"], KEY6: limit6}
+    given["host__routes"] = [*ON_LINK, {"dst": "fd00:192:168::/64", "dev": "eth0"}]
+    return {**given, "neighbours_ipv6": table6 or {"entries": 4, "table_fulls": 0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(tables("33", "33"), ("pass", ""), id="each-node-counts-once-of-each-family"),
+        pytest.param(
+            tables("1024", "32"),
+            (
+                "fail",
+                f"node-1: {KEY6} 32, want more than 32: 2 other nodes on the same link and 30 pods are neighbours (sysctl {KEY6})",
+            ),
+            id="too-small-for-ipv6",
+        ),
+        pytest.param(
+            tables("1024", "1024", {"entries": 1024, "table_fulls": 3}),
+            (
+                "fail",
+                (
+                    "node-1: the neighbour table of IPv6 has 1024 entries, 1024 is the most, and it has been full 3 times since the node "
+                    "started (ip -6 neigh)"
+                ),
+            ),
+            id="full-of-ipv6",
+        ),
+        pytest.param(table("1024"), ("pass", ""), id="ipv6-not-read-in-an-older-recording"),
+    ],
+)
+def test_neighbour_room_of_both_families(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(control_plane.neighbour_room(facts(**changes), BOTH_FAMILIES)) == expected
+
+
+def test_an_ipv6_table_that_was_full_is_a_remark() -> None:
+    judgement = control_plane.neighbour_room(facts(**tables("1024", "1024", {"entries": 900, "table_fulls": 7})), BOTH_FAMILIES)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        "node-1: 900 neighbours of IPv6 are known, of at most 1024 that are not permanent",
+        "node-1: the neighbour table of IPv6 has been full 7 times since the node started",
+    ]
 
 
 def test_a_table_that_fills_up_or_was_full_is_a_remark() -> None:
