@@ -9,7 +9,7 @@ from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.serving import REPLACING, is_served
 from pytest_k8snet.expect.model import LatencyExpectation, ProxyExpectation, ServiceExpectation, ThroughputExpectation, Wanted
 from pytest_k8snet.judge.model import Judgement
-from pytest_k8snet.judge.throughput import Others, located, quickest, rates_in_words, starved
+from pytest_k8snet.judge.throughput import Others, located, quickest, rates_in_words, rested, starved
 from pytest_k8snet.record.balance import BalanceRecord, Noticed, Rule, Spread
 from pytest_k8snet.record.facts import NodeFacts
 from pytest_k8snet.record.idle import IdleRecord
@@ -508,7 +508,7 @@ def throughput(
     if share < want.value <= max(rates) / min(direct):
         judgement.inconclusive(f"{told}: the direct takes differ too much to tell, {rule}", measured=f"{share:.2f}", wanted=want.value)
         return judgement
-    if share < want.value and (busy := starved(record, quickest(through.takes))) is not None:
+    if share < want.value and (busy := starved(record, quickest(rested(record, through.takes)))) is not None:
         judgement.inconclusive(f"{told}: {busy}, so {share:.2f} carries no verdict, {rule}", measured=f"{share:.2f}", wanted=want.value)
         return judgement
     holds = share >= want.value

@@ -111,7 +111,7 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
     holds = ratio >= want.value
     judgement.evidence["pod_to_host"] = round(ratio, 3)
     told = f"{record.pair}: pods {rates_in_words(pods)}, hosts {rates_in_words(hosts)}"
-    least = min(take.received_bps or 0.0 for take in _rested(record, record.of("host")))
+    least = _middle([take.received_bps or 0.0 for take in rested(record, record.of("host"))], most=False)
     spread = 1 - least / host
     if spread > _SPREAD and not holds and pod / least >= want.value:
         judgement.inconclusive(
@@ -122,7 +122,9 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
         return judgement
     # Foreign traffic slows what it shares the wire with: a slowed host path flatters the pod path, a slowed pod path wrongs it. So does
     # what takes the processors; but what both paths reach without them they do reach.
-    disturbed = _foreign(record, "host") if holds else _foreign(record, "pod") or starved(record, quickest(record.of("pod")))
+    disturbed = (
+        _foreign(record, "host") if holds else _foreign(record, "pod") or starved(record, quickest(rested(record, record.of("pod"))))
+    )
     if disturbed is not None:
         judgement.inconclusive(f"{told}: {disturbed}, so {ratio:.2f} carries no verdict, want at least {want}", measured=f"{ratio:.2f}")
         return judgement
@@ -176,7 +178,7 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
     )
     medians: dict[str, list[float]] = {}
     for path in ("host", "pod"):
-        takes = _rested(record, record.of("host")) if path == "host" else record.of(path)
+        takes = rested(record, record.of("host")) if path == "host" else record.of(path)
         found = [take.answers for take in takes if take.answers is not None]
         judgement.evidence[path] = [{"samples": item.samples, "p50_ms": item.p50_ms, "p99_ms": item.p99_ms} for item in found]
         wrong = dict.fromkeys(take.error for take in takes if take.error is not None)
@@ -194,7 +196,7 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
     if (most := expect.loaded_p50_ms) is not None:
         judgement.check(min(pods) <= most.value, f"{told}, want {most} ms at most", measured=min(pods), wanted=most.value, command=_LOADED)
     if hosts:
-        spread = (min(hosts), max(hosts))
+        spread = (min(hosts), _middle(hosts, most=True))
         busy = starved(record, _soonest(record, "pod"))
         compared(judgement, f"{told}, hosts {milliseconds(hosts)}", min(pods), spread, expect.loaded_slack_ms, expect, _LOADED, busy)
     elif most is None:
@@ -265,7 +267,7 @@ def _against_line(
     told = f"{record.pair}: {path} path {rates_in_words(rates)}"
     want = f"want at least {_rate(least)}: {share} of the payload that {_rate(line.rate.value)} carry ({line.rate.origin})"
     if best < least:
-        if disturbed := _foreign(record, path) or starved(record, quickest(record.of(path))) or _bound(record, path):
+        if disturbed := _foreign(record, path) or starved(record, quickest(rested(record, record.of(path)))) or _bound(record, path):
             judgement.inconclusive(f"{told}: {disturbed}, {want}", measured=round(best), wanted=round(least))
             return judgement
         hosts = [take.received_bps for take in record.of("host") if take.received_bps is not None]
@@ -319,14 +321,22 @@ def quickest(takes: Sequence[Take]) -> Take:
     return max(takes, key=lambda take: take.received_bps or 0)
 
 
-def _rested(record: ThroughputRecord, takes: Sequence[Take]) -> Sequence[Take]:
+def _middle(values: Sequence[float], *, most: bool) -> float:
+    """Return the value in the middle, of two the larger or the smaller one: one of several takes that was disturbed raises no doubt."""
+    return sorted(values, reverse=not most)[len(values) // 2]
+
+
+def rested(record: ThroughputRecord, takes: Sequence[Take]) -> Sequence[Take]:
     """Return the takes in which both nodes had processors to spare, all of them where there is none: what others say is their noise."""
     return [take for take in takes if starved(record, take) is None] or takes
 
 
 def _soonest(record: ThroughputRecord, path: Literal["host", "pod"]) -> Take:
     """Return the take that stands for the answers of its path."""
-    return min(record.of(path), key=lambda take: math.inf if take.answers is None or take.answers.p50_ms is None else take.answers.p50_ms)
+    return min(
+        rested(record, record.of(path)),
+        key=lambda take: math.inf if take.answers is None or take.answers.p50_ms is None else take.answers.p50_ms,
+    )
 
 
 def _nodes(record: ThroughputRecord, take: Take) -> tuple[tuple[str, Processors | None], ...]:

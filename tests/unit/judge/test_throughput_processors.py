@@ -81,6 +81,28 @@ def test_host_takes_without_processors_are_no_doubt() -> None:
         assert throughput.pod_against_host(record(values), EXPECT, LINE).verdict == verdict
 
 
+def test_a_rested_take_is_enough_for_a_finding() -> None:
+    busy = {"processors": {"source": BUSY, "target": IDLE}}
+    for pods, verdict in (((31, 30), "fail"), ((31,), "inconclusive")):
+        found = [take("pod", pods[0], **busy), *(take("pod", mbit) for mbit in pods[1:])]
+        taken = record(takes(45, 30, 45, takes=[take("host", 45), *found, take("host", 45)]))
+        assert throughput.pod_against_host(taken, EXPECT, LINE).verdict == verdict
+        assert throughput.pod_against_line(taken, EXPECT, LINE).verdict == verdict
+
+
+def test_one_host_take_of_several_raises_no_doubt() -> None:
+    for hosts, verdict in (((45, 30), "inconclusive"), ((45, 44, 30), "fail"), ((45, 30, 31), "inconclusive")):
+        found = [take("pod", 30), *(take("host", mbit) for mbit in hosts)]
+        assert throughput.pod_against_host(record(takes(45, 30, 45, takes=found)), EXPECT, LINE).verdict == verdict
+
+    def answering(path: str, p50_ms: float) -> dict[str, Any]:
+        return take(path, 45, rtt={"samples": 300, "p50_ms": p50_ms, "p99_ms": 2 * p50_ms, "max_ms": None, "error": None})
+
+    for times, verdict in (((7.0, 29.8), "inconclusive"), ((7.1, 7.4, 7.0, 29.8), "fail"), ((7.1, 30.1, 7.0, 29.8), "inconclusive")):
+        found = [answering("pod", 70.0), *(answering("host", p50_ms) for p50_ms in times)]
+        assert throughput.under_load(record(takes(45, 45, 45, takes=found)), LatencyExpectation()).verdict == verdict
+
+
 def test_a_slow_take_is_told_with_what_kept_the_processors() -> None:
     values = [take("host", 46), take("pod", 30, processors={"source": ROBBED, "target": IDLE}), take("pod", 45)]
     judgement = throughput.pod_against_host(record(takes(45, 44, 45, takes=values)), EXPECT, LINE)
