@@ -223,7 +223,7 @@ class Load:
             left = [pair for pair in left if pair not in rounds[-1]]
         cap = None if settings.bitrate is None else settings.bitrate.bps
         calibrates = bool(pairs) and not settings.streams and cap is None
-        services = settings.makes_pods and matches(SERVICE_LOAD_CHECK, settings.checks)
+        services = settings.makes_pods and not settings.no_suite and matches(SERVICE_LOAD_CHECK, settings.checks)
         return cls(tuple(rounds), settings.makes_pods, settings.take_seconds + OMIT_S, cap, calibrates, services)
 
     @property

@@ -103,6 +103,9 @@ def hold(bench: Bench, holder: str = "k8snet-other") -> Path:
     return bench.write("held.json", json.dumps(record))
 
 
+TRIED = 1  # with more streams
+
+
 def takes(bench: Bench) -> int:
     return len([request for request in bench.requests() if request.endswith("iperf3_client")])
 
@@ -189,7 +192,7 @@ fake.answer("node-3", "stop", steal)
     assert ran.verdicts == {f"NET-THROUGHPUT-001[{pair}]": verdict for pair, verdict in verdicts.items()}
     line = ran.line("ERROR NET-THROUGHPUT-001[node-2:node-3] - node-2:node-3: no throughput: load does not count without Lease")
     assert f"and it was lost: {OTHER}" in line
-    assert takes(bench) == 2 * 3, "what comes after it is not measured any more"
+    assert takes(bench) == 2 * 3 + TRIED, "what comes after it is not measured any more"
     assert '"k8snet-other"' in (bench.path / "held.json").read_text(), "another run's is not deleted"
 
 
@@ -197,7 +200,7 @@ def test_no_lock(bench: Bench) -> None:
     hold(bench)
     ran = bench.own("--k8snet-no-lock", "--k8snet-load-pairs=sample:1")
     assert ran.status == 0
-    assert takes(bench) == 3
+    assert takes(bench) == 3 + TRIED
     assert ", no-lock yes (command line), " in ran.line("k8snet: access fake")
 
 

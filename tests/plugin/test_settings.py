@@ -389,7 +389,7 @@ Nodes: 2 of 4: node-1, node-2
 
 Pairs of nodes for checks that send little (auto): node-1:node-2, node-2:node-1
 Pairs of nodes under load (sample:4): node-1:node-2, node-2:node-1
-  load: 2 pairs of nodes, one at a time, 3 takes of 4 s (up to 7 if they disagree), at most 350 MB at the line rate
+  load: 2 pairs of nodes, one at a time, 3 takes of 4 s (up to 7 if they disagree), at most 550 MB at the line rate
 
 Objects, made when the run begins and removed when it ends:
   Namespace k8snet-<run id>: for the pods, with the Pod Security level privileged
@@ -408,7 +408,7 @@ Rights (`k8snet manifests rbac --level load` prints a role that has them):
   in default: create leases.coordination.k8s.io; get, update and delete leases.coordination.k8s.io k8snet-load
   None of them is known to be missing.
 
-Time: about 50 s, up to 80 s where takes disagree. An estimate: pulling images, waiting for another run and reading again what was in \
+Time: about 50 s, up to 2 min where takes disagree. An estimate: pulling images, waiting for another run and reading again what was in \
 motion come on top.
 """
 
