@@ -89,7 +89,12 @@ def _with_a_stale_endpoint(table: str) -> str:
 
 FAULTS: tuple[Fault, ...] = (
     Fault("pod-mtu", ("NET-MTU-001",), lambda answers: _set_mtu(answers.pod, "eth0", 1450)),
-    Fault("uplink-mtu", ("NET-MTU-002",), lambda answers: _set_mtu(answers.host["host"], answers.uplink, 1400)),
+    Fault(
+        "uplink-mtu",
+        ("NET-MTU-002",),
+        lambda answers: _set_mtu(answers.host["host"], answers.uplink, 1400),
+        turns_cluster=("NET-NODE-004",),
+    ),
     Fault("old-pod-mtu", ("NET-MTU-004",), lambda answers: _set_mtu(answers.host["existing_pods"][3], "eth0", 1450)),
     Fault("proxy-mode", ("NET-PROXY-001", "NET-PROXY-007"), _iptables_mode, turns_cluster=("NET-PROXY-002",)),
     Fault("service-chains", ("NET-PROXY-001",), _chains_in_force),
