@@ -160,7 +160,7 @@ def test_by_ssh_the_verdicts_and_facts_are_those_by_pods_and_nothing_is_made(lab
     podless |= {"NET-THROUGHPUT-004", "NET-CONNTRACK-004"}
     podless |= {f"NET-REACH-00{number}" for number in (1, 2, 3, 4, 5)}
     podless |= {f"NET-DNS-00{n}" for n in range(4, 8)} | {f"NET-SERVICE-00{n}" for n in range(1, 10)}
-    podless |= {"NET-CONTROL-009", "NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006"}
+    podless |= {"NET-CONTROL-009", "NET-LATENCY-001", "NET-MTU-005", "NET-MTU-006", "NET-SERVICE-010"}
     by_shell = {("NET-THROUGHPUT-002", "node-2:node-3"), ("NET-CONTROL-008", "node-3"), ("NET-NODE-006", "node-3")}
     by_shell |= {("NET-REACH-008", "node-3")}
     other_pairs = {subject for _, subject in by_pods if ":" in subject} - {"node-1:node-2", "node-2:node-3"}
