@@ -31,7 +31,6 @@ _SOME = ("lc", "wlc")
 
 #: What iperf3 says where nothing listens, or nothing comes back.
 _NOT_CONNECTED = "unable to connect"
-_WENT_WRONG = "went wrong: NET-THROUGHPUT-001 tells how"
 
 FALSE_ALARM = 1e-6  # of a case, by a choice that is really random
 
@@ -486,7 +485,8 @@ def throughput(
     through = record.service
     if through is None:
         wrong = any(take.error is not None for take in record.takes)
-        return Judgement.skipped(f"a take without a Service {_WENT_WRONG}" if wrong else "nothing was sent through a Service")
+        why = "a take without a Service went wrong: NET-THROUGHPUT-001 tells how" if wrong else "nothing was sent through a Service"
+        return Judgement.skipped(why)
     if through.absent is not None:
         return Judgement.skipped(through.absent)
     want = expect.service_to_pod

@@ -143,7 +143,7 @@ def pod_against_host(record: ThroughputRecord, expect: ThroughputExpectation, li
         holds, f"{told}: pod path {ratio:.2f} of the host path, want at least {want}{where}", measured=f"{ratio:.2f}", wanted=want.value
     )
     if record.bitrate_bps is not None:
-        judgement.remark(f"{record.pair}: takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate): faster was not tried")
+        judgement.remark(f"{record.pair}: {_held(record.bitrate_bps)}: faster was not tried")
     _uneven(judgement, record, "pod", pods)
     _cpu_bound(judgement, record, "pod")
     return judgement
@@ -170,7 +170,7 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
         return Judgement.beyond_reach(record.pod_absent)
     known = [take for take in record.takes if take.error is None]
     if record.bitrate_bps is not None:
-        return Judgement.skipped(f"takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate): that may not fill the path")
+        return Judgement.skipped(f"{_held(record.bitrate_bps)}: that may not fill the path")
     if known and all(take.answers is None for take in known):
         return Judgement.skipped("the recording is of a version that did not look at answers beside the load")
     judgement = Judgement(
@@ -255,8 +255,7 @@ def _against_line(
     carries = line.payload_bps(*_packet(record, path))
     least = share.value * carries
     if record.bitrate_bps is not None and record.bitrate_bps < least / SENT:
-        held = f"takes were held to {_rate(record.bitrate_bps)} (--k8snet-bitrate)"
-        return Judgement.skipped(f"{held}: at least {_rate(least)} would be wanted of them")
+        return Judgement.skipped(f"{_held(record.bitrate_bps)}: at least {_rate(least)} would be wanted of them")
     judgement = Judgement(want=f"at least {share} of the {_rate(carries)} payload that {_rate(line.rate.value)} carry ({line.rate.origin})")
     _record_evidence(judgement, record)
     rates = _rates(judgement, record, path)
@@ -357,9 +356,13 @@ def starved(record: ThroughputRecord, take: Take) -> str | None:
 
 def _bound(record: ThroughputRecord, path: Literal["host", "pod"]) -> str | None:
     """Return in words that iperf3 itself was what limited the best take of a path, None when it was not."""
-    take = quickest(record.of(path))
-    used = max(take.cpu_sender_percent or 0.0, take.cpu_receiver_percent or 0.0)
-    return f"{_used(record, take, used)}: what more the line carries it cannot show" if used > _CORE * _threads(record, take) else None
+    used = _used_up(record, quickest(record.of(path)))
+    return None if used is None else f"{used}: what more the line carries it cannot show"
+
+
+def _percent(take: Take) -> float:
+    """Return what iperf3 used of a core, at the end that used more; 0 where nobody knows."""
+    return max(take.cpu_sender_percent or 0.0, take.cpu_receiver_percent or 0.0)
 
 
 def _threads(record: ThroughputRecord, take: Take) -> int:
@@ -368,8 +371,11 @@ def _threads(record: ThroughputRecord, take: Take) -> int:
     return record.streams if found is not None and (int(found[1]), int(found[2])) >= (3, 16) else 1
 
 
-def _used(record: ThroughputRecord, take: Take, percent: float) -> str:
-    threads = _threads(record, take)
+def _used_up(record: ThroughputRecord, take: Take) -> str | None:
+    """Return in words that iperf3 used up the processors that it may use in a take, None when it did not."""
+    threads, percent = _threads(record, take), _percent(take)
+    if percent <= _CORE * threads:
+        return None
     return f"iperf3 used {percent:.0f} % of " + ("a core" if threads == 1 else f"{threads} cores")
 
 
@@ -416,12 +422,9 @@ def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["ho
 
     The figure of iperf3 leaves out what is done in softirqs.
     """
-    used, take = max(
-        ((max(take.cpu_sender_percent or 0.0, take.cpu_receiver_percent or 0.0), take) for take in record.of(path)),
-        key=lambda item: item[0],
-    )
-    if used > _CORE * _threads(record, take):
-        judgement.remark(f"{record.pair}: {_used(record, take, used)} on the {path} path: it may be what limits")
+    used = _used_up(record, max(record.of(path), key=_percent))
+    if used is not None:
+        judgement.remark(f"{record.pair}: {used} on the {path} path: it may be what limits")
     best = quickest(record.of(path))
     for node, processors in _nodes(record, best):
         if processors is None or processors.online == 1 or processors.busy > _BUSY or busy_share(processors.busiest) <= _BUSY:
@@ -438,6 +441,10 @@ def _cpu_bound(judgement: Judgement, record: ThroughputRecord, path: Literal["ho
 def rates_in_words(rates: Sequence[float]) -> str:
     """Return rates as they are told, ``22.5 Mbit/s and 45 Mbit/s``."""
     return " and ".join(_rate(rate) for rate in rates)
+
+
+def _held(bps: int) -> str:
+    return f"takes were held to {_rate(bps)} (--k8snet-bitrate)"
 
 
 def _rate(bps: float) -> str:

@@ -33,11 +33,11 @@ COUNTERS = ("/proc/net/snmp", "/proc/net/snmp6")  # of the network namespace of 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Send between the pairs `subjects`; nothing where it was not asked for."""
     method = f"iperf3 -u, {context.settings.take_s} s a take, between nodes and between pods"
-    watch = Watch.begin(context.ask_api)
+    watch = None if context.udp_bps is None else Watch.begin(context.ask_api)
     for number, subject in enumerate(subjects, 1):
         yield take_document("udp", subject, method, partial(_pair, context, subject))
-        left = subjects[number:] if context.udp_bps is not None else ()
-        if left and (distress := watch.distress(context.stopped.wait)) is not None:
+        left = subjects[number:]
+        if left and watch is not None and (distress := watch.distress(context.stopped.wait)) is not None:
             yield from spared("udp", left, f"after UDP between {subject} {distress}")
             return
 
