@@ -83,6 +83,14 @@ def given(answer: Mapping[str, Any] | Exception) -> Mapping[str, Any]:
     return answer
 
 
+def ended(agent: Callable[[], Agent], stop: str, number: int, *, timeout_s: float = _REQUEST_S) -> bool:
+    """End a server by the operation `stop`; return whether it has answered all the time. One that is not reached ends by itself."""
+    try:
+        return bool(agent().request(stop, {"number": number}, timeout_s=timeout_s))
+    except AccessError:
+        return False
+
+
 def answered(outcomes: Mapping[str, T | Exception]) -> dict[str, T]:
     """Return what `at_once` gave without what failed."""
     return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}
@@ -200,14 +208,10 @@ def serving(
 
     def stop(node: str) -> None:
         server = servers[node]
-        if not isinstance(server, Exception):
-            answered_all_the_time = False
-            with suppress(AccessError):  # it ends by itself
-                answered_all_the_time = agent_of(context, node, place).request(
-                    "pathmtu.stop", {"number": server["number"]}, timeout_s=_SHORT_S
-                )
-            if not answered_all_the_time:
-                servers[node] = ExecTransportError(f"{node}: what answered there was cut off meanwhile")
+        if isinstance(server, Exception):
+            return
+        if not ended(partial(agent_of, context, node, place), "pathmtu.stop", server["number"], timeout_s=_SHORT_S):
+            servers[node] = ExecTransportError(f"{node}: what answered there was cut off meanwhile")
 
     servers = at_once(context, nodes, start)
     try:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.errors import AccessError, NoPodError, UnsupportedError
+from pytest_k8snet.measure.answering import ended
 from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
@@ -95,12 +96,8 @@ def _serve(context: MeasureContext, name: str, place: Literal["host", "pod"]) ->
 
 def _stop(server: _Server) -> bool:
     """End a server; return whether it has answered all the time. Where there was none, that has been said already."""
-    if server.agent is None:
-        return True
-    try:
-        return bool(server.agent.request("traffic.stop", {"number": server.number}, timeout_s=_REQUEST_S))
-    except AccessError:
-        return False  # it ends by itself
+    agent = server.agent
+    return True if agent is None else ended(lambda: agent, "traffic.stop", server.number)
 
 
 def _node(

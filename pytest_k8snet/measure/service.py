@@ -10,11 +10,12 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PORT, TARGET_PORT, ProbeService
 from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, ExecTransportError, K8sNetError
-from pytest_k8snet.measure.answering import without_pods
+from pytest_k8snet.measure.answering import ended, without_pods
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
 
 if TYPE_CHECKING:
@@ -101,16 +102,12 @@ def _round(
         try:
             found = [*pool.map(lambda subject: _node(context, subjects, ring, subject, usable, broken), asking)]
         finally:
-            gone = {service.node for service, number in serving.items() if isinstance(number, int) and not _stop(context, service, number)}
+            gone = {
+                service.node
+                for service, number in serving.items()
+                if isinstance(number, int) and not ended(partial(context.access.pod, service.node), "traffic.stop", number)
+            }
     return {subject: _cut(outcome, gone) or outcome for subject, outcome in zip(asking, found, strict=True)}
-
-
-def _stop(context: MeasureContext, service: ProbeService, number: int) -> bool:
-    """End what serves; return whether it has all the time."""
-    try:
-        return bool(context.access.pod(service.node).request("traffic.stop", {"number": number}, timeout_s=REQUEST_S))
-    except AccessError:
-        return False  # it ends by itself
 
 
 def _cut(outcome: _Outcome, gone: Collection[str]) -> ExecTransportError | None:
