@@ -73,7 +73,7 @@ def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     values = recorded(lab, title, node)
     # The quality of the clock is read by shell only with tools that not every node has.
     passing = ("activity", "clock", "agent", "tools", "pod", "pod_error", "pod_absent", "peer_routes", "existing_pods_running")
-    learned = ("neighbour_entries",)
+    learned = ("neighbour_entries", "neighbours_ipv6")
     kept = {name: value for name, value in values.items() if name not in (*passing, *learned)}
     kept["errors"] = {name: error for name, error in values["errors"].items() if name != "clock"}
     kept["host"] = _network(values["host"])
@@ -83,6 +83,7 @@ def facts(lab: Lab, title: str, node: str) -> dict[str, Any]:
     proxy = {**values["kube_proxy"], "processes": {item.partition(": ")[2] for item in values["kube_proxy"]["processes"]}}
     kept["kube_proxy"] = {**proxy, "at_s": proxy["at_s"] is not None, "metrics": sorted(proxy["metrics"] or ())}
     kept["neighbours"] = sorted(values["neighbours"])
+    kept["neighbours_ipv6"] = sorted(values["neighbours_ipv6"])
     kept["conntrack"] = {name: value for name, value in values["conntrack"].items() if name != "count"}
     kept["ipvs"] = {"loaded": values["ipvs"]["loaded"], "servers": _servers(values["ipvs"]["table"])}
     kept["qdiscs"] = [item for item in values["qdiscs"] if not item["dev"].startswith("veth")]
