@@ -117,6 +117,11 @@ class CheckItem(pytest.Item):
         if self.keywords is self.shared.keywords:
             report.keywords = self.shared.reported
 
+    @property
+    def is_light(self) -> bool:
+        """Whether nobody has marked it, and nothing asks for what the cluster or the way to it must have."""
+        return self.keywords is self.shared.keywords and "k8snet_requires" not in self.shared.keywords
+
     def forget(self) -> None:
         """Let go of what nobody asks for any more when all of its phases are reported."""
         self.stash = self._store = pytest.Stash()

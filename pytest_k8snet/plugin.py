@@ -87,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _add_suite(config)
     from pytest_k8snet import junit
     from pytest_k8snet.opening import join_run, open_run
+    from pytest_k8snet.protocol import LightProtocol
     from pytest_k8snet.record.redact import Redactor, secrets_of
     from pytest_k8snet.redacting import Redacting
     from pytest_k8snet.run import ControllerRun
@@ -114,6 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.dist = "no"  # the plan is printed from what one process collects
             config.option.tx = []
         config.pluginmanager.register(Controller(config, run), "k8snet-controller")
+    config.pluginmanager.register(LightProtocol(config), "k8snet-protocol")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
