@@ -6,8 +6,8 @@ from pytest_k8snet.judge import encapsulation
 
 
 @pytest.mark.k8snet_check(id="NET-ENCAP-003", level="read", title="BGP sessions of the node are established")
-def test_bgp_sessions(node, cluster, verdict):
-    """Every BGP session of the BIRD or the Cilium agent that runs on the node is established.
+def test_bgp_sessions(node, cluster, k8snet_run, verdict):
+    """Every BGP session of the BIRD or the Cilium agent that runs on the node is established, and in a mesh there is one with every node.
 
     Why
         A session that is down takes its routes with it: pods of some nodes are not reached any more, or by way of a router
@@ -19,12 +19,19 @@ def test_bgp_sessions(node, cluster, verdict):
     Expected
         State up, Established, for every protocol of kind BGP; established for every peer of Cilium's. A socket that nobody
         answers at is a fault where the CNI claims that BGP is used (Calico's Installation, calico_backend; Cilium's
-        enable-bgp-control-plane), and left over where it claims that it is not. Skipped on nodes without either.
+        enable-bgp-control-plane), and left over where it claims that it is not. Where a mesh of all nodes is claimed (Calico's
+        BGPConfiguration default has not nodeToNodeMeshEnabled false) a session with each ready Linux node of the run is
+        configured: with its address of each family by the annotations projectcalico.org/IPv4Address and IPv6Address, a node
+        that reflects routes (RouteReflectorClusterID) excepted. Sessions are known by Calico's names of them (Mesh_10_0_0_2).
+        Skipped on nodes without either.
     Fix
         `birdc show protocols all <session>` tells what it waits for. A session that waits in Connect or Active has a peer
-        that does not answer at TCP port 179; one that comes and goes has often another AS number than the peer expects.
+        that does not answer at TCP port 179; one that comes and goes has often another AS number than the peer expects. One
+        that is not there: confd of calico-node has not written it (`bird.cfg` in the pod, and its log), mostly as it does not
+        reach the API server or may not read nodes any more.
     References
         BIRD 2 user's guide, BGP; calico confd/etc/calico/confd/templates/bird.cfg.template; cilium api/v1/openapi.yaml
         (/bgp/peers).
     """
-    verdict(encapsulation.bgp_sessions(node.facts, cluster.claims.get("bgp")))
+    mesh = encapsulation.mesh_of(cluster, node.name, k8snet_run.nodes)
+    verdict(encapsulation.bgp_sessions(node.facts, cluster.claims.get("bgp"), mesh))

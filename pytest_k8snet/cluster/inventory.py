@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import admission, dns
-from pytest_k8snet.cluster.claims import cilium, fetching, ingress, reading
+from pytest_k8snet.cluster.claims import calico, cilium, fetching, ingress, lab, reading
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR, read_ranges
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -75,6 +75,7 @@ def read_cluster(api: Api) -> Cluster:
     cni = reading.recognise_cni(daemonsets, raw_nodes, maps)
     found = reading.read_claims(objects, cni)
     pod_cidrs = cilium.pod_cidrs(objects)
+    notes = {read_node(item).name: item["metadata"].get("annotations") or {} for item in raw_nodes}
     return Cluster(
         version=version,
         nodes=tuple(
@@ -83,6 +84,8 @@ def read_cluster(api: Api) -> Cluster:
                 pod_ip=next(iter(pod_ips.get(name, ())), None),
                 pod_ips=pod_ips.get(name, ()),
                 pod_cidrs=pod_cidrs.get(name, nodes[name].pod_cidrs),
+                bgp_addresses=calico.bgp_addresses(notes[name]) if cni == calico.NAME else lab.bgp_addresses(nodes[name], found),
+                route_reflector=cni == calico.NAME and calico.is_route_reflector(notes[name]),
             )
             for name in sorted(nodes)
         ),

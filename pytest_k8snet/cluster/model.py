@@ -44,6 +44,8 @@ class Node:
     pod_ips: tuple[str, ...] = ()  # the same and that of the other family, where that pod has both
     region: str | None = None  # label topology.kubernetes.io/region, empty without it; None in an older recording
     virtual: str | None = None  # how it is known that there is no machine behind it that could be looked at
+    bgp_addresses: tuple[str, ...] = ()  # by which other nodes of a BGP mesh know it, one of each family; empty where nothing says so
+    route_reflector: bool = False  # of BGP: it is in no mesh
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -84,12 +86,14 @@ class Node:
             "pod_ips": list(self.pod_ips),
             "region": self.region,
             "virtual": self.virtual,
+            "bgp_addresses": list(self.bgp_addresses),
+            "route_reflector": self.route_reflector,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Node:
         """Read what `to_json` gave."""
-        lists = {key: tuple(data.get(key) or ()) for key in ("pod_cidrs", "internal_ips", "pod_ips")}
+        lists = {key: tuple(data.get(key) or ()) for key in ("pod_cidrs", "internal_ips", "pod_ips", "bgp_addresses")}
         return cls(**{**data, **lists})
 
 

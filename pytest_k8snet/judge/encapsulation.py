@@ -260,11 +260,29 @@ def _misled(known: Mapping[str, Sequence[str]], hop: str, wanted: Collection[str
     return None
 
 
-def bgp_sessions(facts: NodeFacts, claim: Claim | None = None) -> Judgement:
+def mesh_of(cluster: Cluster, name: str, nodes: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the nodes that the node called `name` should have a BGP session with, and by which of their addresses; none without a mesh.
+
+    In a mesh are the nodes whose address for BGP is known, but no route reflectors: so Calico's BIRD is configured (bird.cfg.template).
+    """
+    claim, own = cluster.claims.get("bgp"), cluster.node(name)
+    if claim is None or claim.value != "mesh" or own.route_reflector:
+        return {}
+    families = {":" in address for address in own.bgp_addresses}
+    mesh = {}
+    for peer in map(cluster.node, peers_of(cluster, name, nodes)):
+        addresses = tuple(item for item in peer.bgp_addresses if (":" in item) in families and item not in own.bgp_addresses)
+        if addresses and not peer.route_reflector:
+            mesh[peer.name] = addresses
+    return mesh
+
+
+def bgp_sessions(facts: NodeFacts, claim: Claim | None = None, mesh: Mapping[str, Collection[str]] | None = None) -> Judgement:
     """Judge whether every BGP session of the node, BIRD's or Cilium's, is established: without it the routes it would bring are not there.
 
     `claim` is what the CNI says of BGP (mesh, peers or none). Where it is used a socket that nobody answers at is that of one who is dead;
-    elsewhere it is left over.
+    elsewhere it is left over. With each node of `mesh` (`mesh_of`) BIRD should have a session: one that is not even configured is missed
+    as one that is down.
     """
     judgement = Judgement(want="every BGP session established")
     if "bgp" in facts.errors:
@@ -284,6 +302,10 @@ def bgp_sessions(facts: NodeFacts, claim: Claim | None = None) -> Judgement:
                 wanted=speaker.wanted,
                 command=speaker.command,
             )
+    if claim is not None and mesh and all(speaker.is_gone for speaker in silent):
+        birds = [speaker for speaker in speaking if not speaker.of_cilium]
+        # One of the node's own beside Calico's speaks to whom it likes.
+        _missing(judgement, facts, [bird for bird in birds if bird.of_calico] or birds, mesh, claim)
     for speaker in silent:
         about = f"{facts.node}: {speaker.error}"
         if speaker.is_gone and used and not speaking and claim is not None:
@@ -297,6 +319,34 @@ def bgp_sessions(facts: NodeFacts, claim: Claim | None = None) -> Judgement:
     if not judgement.checked and not any(finding.weight is Weight.ERROR for finding in judgement.findings):
         judgement.skip_reason = _why_no_session(speaking, silent, claim if used else None)
     return judgement
+
+
+def _missing(judgement: Judgement, facts: NodeFacts, birds: Sequence[Bgp], mesh: Mapping[str, Collection[str]], claim: Claim) -> None:
+    """Judge whether there is a session with each address of the mesh. Nothing is missed where the name of one does not tell its peer."""
+    sessions = [session for speaker in birds for session in speaker.sessions]
+    named = {peer.replace("-", "_"): peer for peer in mesh}
+    strangers = [session.name for session in sessions if session.peer_address is None and session.name not in named]
+    if strangers:
+        judgement.remark(
+            f"{facts.node}: which node BGP session {strangers[0]} leads to is not known, so none is missed of the mesh ({claim.source})",
+            command=birds[0].command,
+        )
+    if strangers or not birds:
+        return
+    met = {session.peer_address for session in sessions}
+    by_name = {named[session.name] for session in sessions if session.name in named}
+    missing = [f"{address} ({peer})" for peer in sorted(mesh) if peer not in by_name for address in mesh[peer] if address not in met]
+    judgement.hold(sum(map(len, mesh.values())) - len(missing))
+    for peer in missing[:_TOLD]:
+        judgement.check(
+            False,
+            f"{facts.node}: no BGP session with {peer} is configured, want one with every node ({claim.source})",
+            measured="none",
+            wanted=birds[0].wanted,
+            command=birds[0].command,
+        )
+    if len(missing) > _TOLD:
+        judgement.check(False, f"{facts.node}: nor with {len(missing) - _TOLD} more")
 
 
 def _why_no_session(speaking: Sequence[Bgp], silent: Sequence[Bgp], claim: Claim | None) -> str:

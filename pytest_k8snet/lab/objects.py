@@ -82,7 +82,7 @@ def _network(settings: LabSettings) -> Manifest:
     mtu = {"pod": network.pod_mtu, "uplink": MTU}
     if network.encapsulation != "none":
         mtu["tunnel"] = network.pod_mtu
-    claim = {"encapsulation": network.encapsulation, "mtu": mtu}
+    claim = {"encapsulation": network.encapsulation, "mtu": mtu, **({"bgp": "mesh"} if network.routes_by == "bird" else {})}
     return _object("v1", "ConfigMap", "k8snet-lab-network", data={"network.json": json.dumps(claim)})
 
 

@@ -7,9 +7,12 @@ empty one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import Any
 
 from pytest_k8snet.record.activity import Activity
@@ -274,6 +277,10 @@ class PeerRoutes:
         )
 
 
+#: Mesh_10_0_0_2, Node_fd00__2, Global_10_0_0_2_port_180: a kind of peer and its address.
+_OF_CALICO = re.compile(r"(?:Mesh|Node|Global)_(.+?)(?:_port_\d+)?")
+
+
 @dataclass(frozen=True, slots=True)
 class BgpSession:
     """A BGP session as BIRD or Cilium shows it."""
@@ -281,6 +288,17 @@ class BgpSession:
     name: str
     state: str  # of BIRD: up, start, down; of Cilium: established, active, idle, ...
     info: str  # of BIRD: Established, or what it waits for
+
+    @property
+    def peer_address(self) -> str | None:
+        """Whom it leads to, where the name has that: so Calico names BIRD's sessions (node/pkg/status/populators/peers.go)."""
+        found = _OF_CALICO.fullmatch(self.name)
+        if found is None:
+            return None
+        for separator in ".:":
+            with suppress(ValueError):
+                return str(ip_address(found[1].replace("_", separator)))
+        return None
 
     @property
     def established(self) -> bool:
@@ -300,6 +318,11 @@ class Bgp:
     def of_cilium(self) -> bool:
         """Whether it is Cilium's agent, which mostly speaks no BGP."""
         return self.socket.endswith("/cilium.sock")
+
+    @property
+    def of_calico(self) -> bool:
+        """Whether it is one of Calico's two BIRDs."""
+        return "/calico/" in self.socket
 
     @property
     def is_gone(self) -> bool:

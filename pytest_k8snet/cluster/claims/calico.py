@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_k8snet.cluster.claims.objects import Found, Objects, Resource
 from pytest_k8snet.cluster.claims.parsing import bytes_of, environment, is_true, items, name_of, section
+from pytest_k8snet.cluster.model import parsed_address
 
 NAME = "calico"
 DAEMONSETS = ("calico-node",)
@@ -43,6 +44,10 @@ _MEANT = {
     "crosssubnet": "CrossSubnet",
     "cross-subnet": "CrossSubnet",
 }
+
+#: What calico-node writes to Node objects (libcalico-go/lib/backend/k8s/resources/node.go).
+_BGP_ADDRESSES = ("projectcalico.org/IPv4Address", "projectcalico.org/IPv6Address")
+_REFLECTOR = "projectcalico.org/RouteReflectorClusterID"
 
 Scoped = tuple[str, str, str]  # device, scope, source
 
@@ -176,6 +181,17 @@ def _bgp(objects: Objects, installations: Sequence[Mapping[str, Any]], found: Fo
         found.unknown("bgp", why)
     else:
         found.claim("bgp", "mesh" if enabled else "none", source)
+
+
+def bgp_addresses(annotations: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the addresses by which other nodes know a node of the mesh, by its annotations: with etcd as Calico's store there are none."""
+    addresses = (annotations.get(key, "").partition("/")[0] for key in _BGP_ADDRESSES)
+    return tuple(str(parsed) for address in addresses if (parsed := parsed_address(address)) is not None)
+
+
+def is_route_reflector(annotations: Mapping[str, str]) -> bool:
+    """Whether a node reflects routes: it is in no mesh, whatever the configuration says (bird.cfg.template)."""
+    return bool(annotations.get(_REFLECTOR))
 
 
 def replaces_kube_proxy(objects: Objects, found: Found) -> str | None:

@@ -17,7 +17,7 @@ import pytest
 from pytest_k8snet.access.client import AGENT_ARGV, agent_source
 from pytest_k8snet.agent import agent
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import Bgp, NetNamespace, NodeFacts
+from pytest_k8snet.record.facts import Bgp, BgpSession, NetNamespace, NodeFacts
 
 
 class LocalAgent:
@@ -774,6 +774,21 @@ def test_bgp_sessions_by_the_socket_and_by_birdc() -> None:
     assert agent.bgp_sessions(dated)[0] == {**wanted[0], "since": "2026-11-24"}
     by_birdc = "BIRD 2.0.12 ready.\n" + re.sub(r"(?m)^\d{4}-| (?=pods|node|Mesh|off)", "", BIRD)
     assert agent.bgp_sessions(by_birdc) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("Mesh_10_0_0_3", "10.0.0.3"),
+        ("Mesh_fd80_24e2_f998_72d7__2", "fd80:24e2:f998:72d7::2"),
+        ("Global_10_0_0_3_port_180", "10.0.0.3"),
+        ("Node_fd00__2_port_180", "fd00::2"),
+        ("Node_rack", None),
+        ("node_2", None),
+    ],
+)
+def test_calicos_names_of_sessions_tell_whom_they_lead_to(name: str, address: str | None) -> None:
+    assert BgpSession(name, "up", "Established").peer_address == address
 
 
 @pytest.fixture

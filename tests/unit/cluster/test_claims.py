@@ -12,6 +12,7 @@ from pytest_k8snet.cluster.claims import calico, cilium, kube_proxy, policy
 from pytest_k8snet.cluster.claims.objects import Found, Objects
 from pytest_k8snet.cluster.claims.reading import all_config_maps, read_claims, recognise_cni, wanted_config_maps, wanted_resources
 from pytest_k8snet.cluster.inventory import kube_proxies, read_cluster
+from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import ClusterError
 from tests.unit.cluster.samples import custom, daemonset
 from tests.unit.fakeapi import FakeApiServer, status
@@ -703,6 +704,48 @@ def test_objects_are_read_that_the_cluster_has(server: FakeApiServer, api: Api) 
             '"operator.tigera.io"'
         ),
     }
+
+
+def raw(name: str, address: str, **annotations: str) -> dict[str, Any]:
+    named = {f"projectcalico.org/{key}": value for key, value in annotations.items()}
+    return {
+        "metadata": {"name": name, "annotations": named},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }
+
+
+def test_addresses_of_a_mesh_of_calico(server: FakeApiServer, api: Api) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    both = {"IPv4Address": "10.0.0.1/24", "IPv6Address": "fd00:0::1/64"}
+    nodes = [
+        raw("node-1", "192.0.2.1", **both),
+        raw("node-2", "192.0.2.2", IPv4Address="10.0.0.2/24", RouteReflectorClusterID="224.0.0.1"),
+        raw("node-3", "192.0.2.3"),
+    ]
+    server.items("/api/v1/nodes", *nodes)
+    server.items("/api/v1/namespaces/kube-system/pods")
+    server.items("/apis/apps/v1/daemonsets", daemonset("calico-node", namespace="calico-system"))
+    cluster = read_cluster(api)
+    assert {node.name: (node.bgp_addresses, node.route_reflector) for node in cluster.nodes} == {
+        "node-1": (("10.0.0.1", "fd00::1"), False),
+        "node-2": (("10.0.0.2",), True),
+        "node-3": ((), False),
+    }
+    assert Cluster.from_json(cluster.to_json()).nodes == cluster.nodes
+    server.items("/apis/apps/v1/daemonsets", daemonset("kube-flannel-ds"))
+    assert {node.bgp_addresses for node in read_cluster(api).nodes} == {()}, "Calico's notes are left over"
+
+
+@pytest.mark.parametrize(("bgp", "wanted"), [({"bgp": "mesh"}, ("192.0.2.1",)), ({}, ())])
+def test_addresses_of_the_labs_mesh(server: FakeApiServer, api: Api, bgp: dict[str, str], wanted: tuple[str, ...]) -> None:
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.37.0"})
+    server.items("/api/v1/nodes", raw("node-1", "192.0.2.1"))
+    for path in ("/api/v1/namespaces/kube-system/pods", "/apis/apps/v1/daemonsets"):
+        server.items(path)
+    text = json.dumps({"encapsulation": "none", **bgp})
+    server.routes["GET", "/api/v1/namespaces/kube-system/configmaps/k8snet-lab-network"] = (200, {"data": {"network.json": text}})
+    (node,) = read_cluster(api).nodes
+    assert node.bgp_addresses == wanted
 
 
 def test_a_config_map_that_every_cluster_is_asked_for_has_to_be_readable(server: FakeApiServer, api: Api) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import fake_node
-from pytest_k8snet.cluster.model import Claim, Cluster
+from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import encapsulation
 from tests.unit.judge.builder import facts, link, outcome, told
@@ -471,6 +471,153 @@ def test_bgp_sessions_and_what_is_claimed(
     judgement = encapsulation.bgp_sessions(facts(bgp=speakers), claim)
     assert outcome(judgement) == expected
     assert told(judgement, "remark") == remarks
+
+
+WITH_BOTH = [
+    replace(fake_node(f"node-{number}", number), bgp_addresses=(f"192.168.10.1{number}", f"fd00::1{number}")) for number in (1, 2, 3)
+]
+
+
+def cluster_of(*nodes: Node, claim: Claim | None = MESH) -> Cluster:
+    return Cluster("v1.37.2", nodes, {} if claim is None else {"bgp": claim}, (), "calico")
+
+
+ALL = ["node-1", "node-2", "node-3"]
+
+
+def test_a_mesh_is_of_every_node_that_is_known_to_be_in_it() -> None:
+    first, second, third = WITH_BOTH
+    both = {"node-2": second.bgp_addresses, "node-3": third.bgp_addresses}
+    assert encapsulation.mesh_of(cluster_of(*WITH_BOTH), "node-1", ALL) == both
+    assert encapsulation.mesh_of(cluster_of(*WITH_BOTH), "node-1", ALL[:2]) == {"node-2": second.bgp_addresses}
+    of_ipv4 = replace(first, bgp_addresses=("192.168.10.11",))
+    assert encapsulation.mesh_of(cluster_of(of_ipv4, second), "node-1", ALL) == {"node-2": ("192.168.10.12",)}
+    for claim in (None, UNREAD, NO_BGP, SPOKEN_BY_CILIUM):
+        assert encapsulation.mesh_of(cluster_of(*WITH_BOTH, claim=claim), "node-1", ALL) == {}
+
+
+@pytest.mark.parametrize(
+    ("own", "peer"),
+    [
+        pytest.param({"route_reflector": True}, {}, id="reflects-routes"),
+        pytest.param({}, {"route_reflector": True}, id="the-peer-reflects-routes"),
+        pytest.param({"bgp_addresses": ()}, {}, id="no-address-is-known"),
+        pytest.param({}, {"bgp_addresses": ()}, id="of-the-peer-no-address-is-known"),
+        pytest.param({}, {"bgp_addresses": WITH_BOTH[0].bgp_addresses}, id="the-same-address"),
+        pytest.param({}, {"ready": False}, id="the-peer-is-not-ready"),
+        pytest.param({}, {"os": "windows"}, id="the-peer-is-not-measured"),
+    ],
+)
+def test_who_is_in_no_mesh(own: dict[str, Any], peer: dict[str, Any]) -> None:
+    cluster = cluster_of(replace(WITH_BOTH[0], **own), replace(WITH_BOTH[1], **peer))
+    assert encapsulation.mesh_of(cluster, "node-1", ALL) == {}
+
+
+OF_MESH = {"node-2": ("192.168.10.12",), "node-3": ("192.168.10.13",)}
+WITH_IPV6 = {"node-2": ("192.168.10.12", "fd00::12")}
+
+
+def established(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "state": "up", "info": "Established"} for name in names]
+
+
+def no_session(peer: str, socket: str = CALICO) -> str:
+    return f"node-1: no BGP session with {peer} is configured, want one with every node ({MESH.source}) (birdc -s {socket} show protocols)"
+
+
+@pytest.mark.parametrize(
+    ("speakers", "mesh", "expected", "remarks"),
+    [
+        pytest.param([speaker(CALICO, established("Mesh_192_168_10_12", "Mesh_192_168_10_13"))], OF_MESH, ("pass", ""), [], id="whole"),
+        pytest.param(
+            [speaker(CALICO, established("Mesh_192_168_10_12"))],
+            OF_MESH,
+            ("fail", no_session("192.168.10.13 (node-3)")),
+            [],
+            id="one-short",
+        ),
+        pytest.param(
+            [speaker(CALICO, [])],
+            OF_MESH,
+            ("fail", "\n".join([no_session("192.168.10.12 (node-2)"), no_session("192.168.10.13 (node-3)")])),
+            [],
+            id="none-at-all",
+        ),
+        pytest.param(
+            [speaker(CALICO, established("Node_192_168_10_12_port_180", "Global_192_168_10_13"))], OF_MESH, ("pass", ""), [], id="peers"
+        ),
+        pytest.param(
+            [speaker(CALICO, established("Mesh_192_168_10_12")), speaker(CALICO6, established("Mesh_fd00__12"))],
+            WITH_IPV6,
+            ("pass", ""),
+            [],
+            id="both-families",
+        ),
+        pytest.param(
+            [speaker(CALICO, established("Mesh_192_168_10_12")), speaker(CALICO6, established("Mesh_fd00__13"))],
+            WITH_IPV6,
+            ("fail", no_session("fd00::12 (node-2)")),
+            [],
+            id="ipv6-alone-is-short",
+        ),
+        pytest.param(
+            [speaker(CALICO, established("Mesh_192_168_10_12")), speaker(CALICO6, error="BIRD broke off its answer")],
+            WITH_IPV6,
+            (
+                "error",
+                (
+                    "node-1: BIRD broke off its answer: which BGP sessions there are is not known "
+                    "(birdc -s /run/calico/bird6.ctl show protocols)"
+                ),
+            ),
+            [],
+            id="of-ipv6-nothing-is-known",
+        ),
+        pytest.param(
+            [speaker(CALICO, established("Mesh_192_168_10_12", "uplink"))],
+            OF_MESH,
+            ("pass", ""),
+            [
+                f"node-1: which node BGP session uplink leads to is not known, so none is missed of the mesh ({MESH.source})",
+            ],
+            id="a-name-that-tells-no-peer",
+        ),
+        pytest.param(
+            [speaker(CALICO, established("Mesh_192_168_10_12", "Mesh_192_168_10_13")), speaker("/run/bird/bird.ctl", established("rack"))],
+            OF_MESH,
+            ("pass", ""),
+            [],
+            id="a-bird-of-the-nodes-own",
+        ),
+        pytest.param(
+            [speaker("/run/bird/bird.ctl", established("node_2"))],
+            OF_MESH,
+            ("fail", no_session("192.168.10.13 (node-3)", "/run/bird/bird.ctl")),
+            [],
+            id="by-the-names-of-nodes",
+        ),
+        pytest.param(
+            [],
+            OF_MESH,
+            ("skip", f"no socket of BIRD was found on this node, where one should speak BGP ({MESH.source})"),
+            [],
+            id="a-socket-elsewhere",
+        ),
+        pytest.param([speaker(AGENT, IN_CILIUM)], OF_MESH, ("pass", ""), [], id="cilium-is-in-no-mesh"),
+    ],
+)
+def test_sessions_of_a_mesh(
+    speakers: list[dict[str, Any]], mesh: dict[str, tuple[str, ...]], expected: tuple[str, str], remarks: list[str]
+) -> None:
+    judgement = encapsulation.bgp_sessions(facts(bgp=speakers), MESH, mesh)
+    assert outcome(judgement) == expected
+    assert told(judgement, "remark") == remarks
+
+
+def test_sessions_that_many_nodes_are_missed_of() -> None:
+    mesh = {f"peer-{number:02}": (f"192.168.11.{number}",) for number in range(14)}
+    messages = outcome(encapsulation.bgp_sessions(facts(bgp=[speaker(CALICO, [])]), MESH, mesh))[1].splitlines()
+    assert (len(messages), messages[0], messages[-1]) == (11, no_session("192.168.11.0 (peer-00)"), "node-1: nor with 4 more")
 
 
 HOST_ROUTES = [

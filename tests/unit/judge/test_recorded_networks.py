@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_k8snet.cluster.model import Claim
 from pytest_k8snet.expect.model import EncapsulationExpectation, MtuExpectation, Wanted
 from pytest_k8snet.judge import encapsulation, mtu
 from pytest_k8snet.record.facts import NodeFacts
@@ -75,6 +76,15 @@ def test_what_flanneld_has_written(recording: str, pods: int | None) -> None:
 def test_daemons_are_seen_where_they_are() -> None:
     (bgp,) = facts("bgp")["node-1"].bgp
     assert [session.name for session in bgp.sessions] == ["node_2", "node_3"]
+    mesh = {name: addresses for name, addresses in ADDRESSES.items() if name != "node-1"}
+    claim = Claim("mesh", "ConfigMap kube-system/k8snet-lab-network network.json bgp")
+    whole = encapsulation.bgp_sessions(facts("bgp")["node-1"], claim, mesh)
+    assert (whole.verdict, whole.checked) == ("pass", 4)
+    larger = encapsulation.bgp_sessions(facts("bgp")["node-1"], claim, {**mesh, "node-4": ("10.199.0.14",)})
+    assert larger.message == (
+        "node-1: no BGP session with 10.199.0.14 (node-4) is configured, want one with every node "
+        f"({claim.source}) (birdc -s /run/bird/bird.ctl show protocols)"
+    )
     assert facts("bgp")["node-1"].forwarding == {}
     vxlan = facts("flannel-vxlan")["node-1"]
     assert vxlan.bgp == ()

@@ -46,7 +46,7 @@ def one(found: list[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, An
         ("ipvs", "vxlan", VXLAN | IPVS),
         ("iptables", "vxlan", VXLAN | {"proxy.mode": "iptables"}),
         ("none", "native", NATIVE),
-        ("ipvs", "bgp", NATIVE | IPVS),
+        ("ipvs", "bgp", NATIVE | IPVS | {"bgp": "mesh"}),
         ("ipvs", "flannel-vxlan", {"encapsulation": "vxlan"} | IPVS),
         ("iptables", "flannel-host-gw", {"encapsulation": "none", "proxy.mode": "iptables"}),
         ("none", "flannel-ipip", {"encapsulation": "ipip"}),
