@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import admission, dns
 from pytest_k8snet.cluster.claims import calico, cilium, fetching, ingress, lab, reading
+from pytest_k8snet.cluster.claims.bgp_status import bgp_statuses
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR, read_ranges
 from pytest_k8snet.cluster.model import Cluster, Node
@@ -95,6 +96,7 @@ def read_cluster(api: Api) -> Cluster:
         cni=cni,
         mistakes=tuple(found.mistakes),
         unreadable=objects.unreadable,
+        bgp_statuses=bgp_statuses(objects.of(calico.NODE_STATUS), api.clock),
         ranges=read_ranges(objects),
         webhooks=_webhooks(api, custom),
         ingress=ingress.read_ingress(nginx, maps, custom, {**no_maps, **no_custom, **no_deployments}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_k8snet.cluster.admission import Webhook, webhooks_from_json
+from pytest_k8snet.cluster.bgp_status import BgpStatus
 from pytest_k8snet.cluster.dns import Dns
 from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.ranges import Range, ranges_from_json
@@ -121,6 +122,7 @@ class Cluster:
     dns: Dns | None = None  # None in records of versions that did not read it
     node_claims: Mapping[str, Mapping[str, Claim]] = field(default_factory=dict)  # by node, over `claims`: only what differs there
     unreadable: Mapping[str, str] = field(default_factory=dict)  # objects that may hold claims and could not be read, and why
+    bgp_statuses: Mapping[str, BgpStatus] = field(default_factory=dict)  # by node, where calico-node was told to report
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
     _pod_cidrs: frozenset[str] = field(init=False, repr=False, compare=False)
     addresses: tuple[tuple[str, int, int], ...] = field(
@@ -152,6 +154,7 @@ class Cluster:
             "cni": self.cni,
             "mistakes": None if self.mistakes is None else [*self.mistakes],
             "unreadable": dict(self.unreadable),
+            "bgp_statuses": [status.to_json() for status in self.bgp_statuses.values()],
             "ranges": None if self.ranges is None else [item.to_json() for item in self.ranges],
             "ingress": None if self.ingress is None else self.ingress.to_json(),
             "webhooks": None if self.webhooks is None else [item.to_json() for item in self.webhooks],
@@ -170,6 +173,7 @@ class Cluster:
             cni=data["cni"],
             mistakes=None if data.get("mistakes") is None else tuple(data["mistakes"]),
             unreadable=dict(data.get("unreadable") or {}),
+            bgp_statuses={item["node"]: BgpStatus.from_json(item) for item in data.get("bgp_statuses") or ()},
             ranges=ranges_from_json(data.get("ranges")),
             ingress=None if data.get("ingress") is None else Ingress.from_json(data["ingress"]),
             webhooks=webhooks_from_json(data.get("webhooks")),

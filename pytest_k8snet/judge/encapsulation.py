@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from pytest_k8snet.cluster.bgp_status import FAMILIES, BgpStatus
 from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import wire
@@ -277,16 +278,23 @@ def mesh_of(cluster: Cluster, name: str, nodes: Collection[str]) -> dict[str, tu
     return mesh
 
 
-def bgp_sessions(facts: NodeFacts, claim: Claim | None = None, mesh: Mapping[str, Collection[str]] | None = None) -> Judgement:
+def bgp_sessions(
+    facts: NodeFacts,
+    claim: Claim | None = None,
+    mesh: Mapping[str, Collection[str]] | None = None,
+    reported: BgpStatus | None = None,
+) -> Judgement:
     """Judge whether every BGP session of the node, BIRD's or Cilium's, is established: without it the routes it would bring are not there.
 
     `claim` is what the CNI says of BGP (mesh, peers or none). Where it is used a socket that nobody answers at is that of one who is dead;
     elsewhere it is left over. With each node of `mesh` (`mesh_of`) BIRD should have a session: one that is not even configured is missed
-    as one that is down.
+    as one that is down. What calico-node has `reported` of its BIRDs counts for those that could not be asked, if it is fresh.
     """
     judgement = Judgement(want="every BGP session established")
     if "bgp" in facts.errors:
-        judgement.error(f"{facts.node}: BIRD was not asked for its sessions{facts.why('bgp')}")
+        about = f"{facts.node}: BIRD was not asked for its sessions{facts.why('bgp')}"
+        if not _by_report(judgement, facts, reported, FAMILIES, mesh or {}, claim, about):
+            judgement.error(about)
         return judgement
     speaking = [speaker for speaker in facts.bgp if speaker.error is None]
     silent = [speaker for speaker in facts.bgp if speaker.error is not None]
@@ -302,10 +310,13 @@ def bgp_sessions(facts: NodeFacts, claim: Claim | None = None, mesh: Mapping[str
                 wanted=speaker.wanted,
                 command=speaker.command,
             )
-    if claim is not None and mesh and all(speaker.is_gone for speaker in silent):
+    if claim is not None and mesh:
         birds = [speaker for speaker in speaking if not speaker.of_cilium]
+        unknown = [speaker for speaker in silent if not (speaker.of_cilium or speaker.is_gone)]
+        asked = {family for family in FAMILIES if all(bird.of_calico and bird.family != family for bird in unknown)}
+        known = {peer: [item for item in addresses if _family(item) in asked] for peer, addresses in mesh.items()}
         # One of the node's own beside Calico's speaks to whom it likes.
-        _missing(judgement, facts, [bird for bird in birds if bird.of_calico] or birds, mesh, claim)
+        _missing(judgement, facts, [bird for bird in birds if bird.of_calico] or birds, known, claim)
     for speaker in silent:
         about = f"{facts.node}: {speaker.error}"
         if speaker.is_gone and used and not speaking and claim is not None:
@@ -314,8 +325,10 @@ def bgp_sessions(facts: NodeFacts, claim: Claim | None = None, mesh: Mapping[str
             judgement.remark(f"{about}: the socket is left over", command=speaker.command)
         elif speaker.of_cilium and not used:
             judgement.remark(f"{about}: whether it speaks BGP is not known", command=speaker.command)
-        else:
+        elif not (speaker.of_calico and _by_report(judgement, facts, reported, (speaker.family,), mesh or {}, claim, about)):
             judgement.error(f"{about}: which BGP sessions there are is not known", command=speaker.command)
+    if not facts.bgp and claim is not None and used:
+        _by_report(judgement, facts, reported, FAMILIES, mesh or {}, claim, f"{facts.node}: no socket of BIRD was found")
     if not judgement.checked and not any(finding.weight is Weight.ERROR for finding in judgement.findings):
         judgement.skip_reason = _why_no_session(speaking, silent, claim if used else None)
     return judgement
@@ -335,18 +348,70 @@ def _missing(judgement: Judgement, facts: NodeFacts, birds: Sequence[Bgp], mesh:
         return
     met = {session.peer_address for session in sessions}
     by_name = {named[session.name] for session in sessions if session.name in named}
-    missing = [f"{address} ({peer})" for peer in sorted(mesh) if peer not in by_name for address in mesh[peer] if address not in met]
-    judgement.hold(sum(map(len, mesh.values())) - len(missing))
+    wanted = {address: peer for peer, addresses in sorted(mesh.items()) for address in addresses}
+    with_session = {address for address, peer in wanted.items() if address in met or peer in by_name}
+    _missed(judgement, facts, wanted, with_session, claim, birds[0].command)
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _missed(judgement: Judgement, facts: NodeFacts, wanted: Mapping[str, str], met: Collection[str], claim: Claim, command: str) -> None:
+    """Judge whether there is a session with each address of `wanted` (address to node); `met` are those with one."""
+    missing = [f"{address} ({peer})" for address, peer in wanted.items() if address not in met]
+    judgement.hold(len(wanted) - len(missing))
     for peer in missing[:_TOLD]:
-        judgement.check(
-            False,
-            f"{facts.node}: no BGP session with {peer} is configured, want one with every node ({claim.source})",
-            measured="none",
-            wanted=birds[0].wanted,
-            command=birds[0].command,
-        )
+        message = f"{facts.node}: no BGP session with {peer} is configured, want one with every node ({claim.source})"
+        judgement.check(False, message, measured="none", wanted="a session", command=command)
     if len(missing) > _TOLD:
         judgement.check(False, f"{facts.node}: nor with {len(missing) - _TOLD} more")
+
+
+def _by_report(
+    judgement: Judgement,
+    facts: NodeFacts,
+    reported: BgpStatus | None,
+    families: Collection[int],
+    mesh: Mapping[str, Collection[str]],
+    claim: Claim | None,
+    about: str,
+) -> bool:
+    """Judge the sessions of these families by what calico-node reports, in place of what is said in `about`; return whether that tells.
+
+    A report without peers is no node without sessions: calico-node empties both families' when it does not reach one of its BIRDs
+    (node/pkg/status/populators/peers.go).
+    """
+    if reported is None:
+        return False
+    name = f"CalicoNodeStatus {reported.name}"
+    if reported.why_no_proof is not None:
+        judgement.remark(f"{facts.node}: {name} does not stand in for BIRD's own word: {reported.why_no_proof}")
+        return False
+    command = f"kubectl get caliconodestatuses {reported.name} -o yaml"
+    tells = False
+    for family in families:
+        peers = [peer for peer in reported.peers if peer.family == family]
+        wanted = {item: node for node, items in sorted(mesh.items()) for item in items if _family(item) == family}
+        for peer in peers:
+            found = peer.state or "in no state that Calico knows"
+            judgement.check(
+                peer.state == "Established",
+                f"{facts.node}: BGP session with {peer.address} ({peer.kind}) is {found}, want Established",
+                measured=found,
+                wanted="Established",
+                command=command,
+            )
+        if peers and wanted and claim is not None:
+            _missed(judgement, facts, wanted, {peer.address for peer in peers}, claim, command)
+        dead = not peers and bool(wanted) and family in reported.not_ready
+        if dead and claim is not None:
+            about_bird = f"{facts.node}: calico-node does not reach its BIRD of IPv{family} (NotReady)"
+            judgement.check(False, f"{about_bird}; the node should speak BGP ({claim.source})", measured="NotReady", command=command)
+        tells |= bool(peers) or dead
+    if tells:
+        judgement.remark(f"{about}: {name} tells, written {max(reported.age_s or 0, 0):.0f} s before the run began", command=command)
+    return tells
 
 
 def _why_no_session(speaking: Sequence[Bgp], silent: Sequence[Bgp], claim: Claim | None) -> str:

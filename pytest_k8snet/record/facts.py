@@ -325,6 +325,11 @@ class Bgp:
         return "/calico/" in self.socket
 
     @property
+    def family(self) -> int:
+        """The address family of a BIRD of Calico's: it runs one for each."""
+        return 6 if self.socket.endswith("/bird6.ctl") else 4
+
+    @property
     def is_gone(self) -> bool:
         """Whether nobody listens at its socket any more."""
         return self.error is not None and self.error.endswith(("Connection refused", "curl: exit status 7"))

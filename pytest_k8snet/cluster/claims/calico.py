@@ -23,7 +23,8 @@ INSTALLATION = Resource("Installation", "installations", (("operator.tigera.io",
 IP_POOL = Resource("IPPool", "ippools", _GROUPS)
 FELIX = Resource("FelixConfiguration", "felixconfigurations", _GROUPS)
 BGP = Resource("BGPConfiguration", "bgpconfigurations", _GROUPS)
-RESOURCES = (INSTALLATION, IP_POOL, FELIX, BGP)
+NODE_STATUS = Resource("CalicoNodeStatus", "caliconodestatuses", _GROUPS)  # see pytest_k8snet.cluster.bgp_status
+RESOURCES = (INSTALLATION, IP_POOL, FELIX, BGP, NODE_STATUS)
 
 #: Installation's encapsulation: device and scope (operator.tigera.io_installations.yaml).
 ENCAPSULATIONS = {

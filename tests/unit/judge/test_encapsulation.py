@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.access.fake import fake_node
+from pytest_k8snet.cluster.bgp_status import BgpStatus, PeerStatus
 from pytest_k8snet.cluster.model import Claim, Cluster, Node
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import encapsulation
@@ -610,6 +611,159 @@ def test_sessions_of_a_mesh(
     speakers: list[dict[str, Any]], mesh: dict[str, tuple[str, ...]], expected: tuple[str, str], remarks: list[str]
 ) -> None:
     judgement = encapsulation.bgp_sessions(facts(bgp=speakers), MESH, mesh)
+    assert outcome(judgement) == expected
+    assert told(judgement, "remark") == remarks
+
+
+NO_TOOL = "birdc: not on the node"
+REPORT = BgpStatus(
+    "of-node-1",
+    "node-1",
+    30.4,
+    (
+        PeerStatus(4, "192.168.10.12", "NodeMesh", "Established"),
+        PeerStatus(4, "192.168.10.13", "NodeMesh", "Established"),
+        PeerStatus(6, "fd00::12", "NodeMesh", "Established"),
+    ),
+    (),
+)
+KUBECTL = "kubectl get caliconodestatuses of-node-1 -o yaml"
+STOOD_IN = "CalicoNodeStatus of-node-1 tells, written 30 s before the run began"
+NOT_KNOWN = f"node-1: {NO_TOOL}: which BGP sessions there are is not known (birdc -s {CALICO} show protocols)"
+DOWN = PeerStatus(4, "192.168.10.13", "NodeMesh", "Connect")
+
+
+def report(*peers: PeerStatus, **more: Any) -> BgpStatus:
+    return replace(REPORT, peers=peers, **more)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reported", "mesh", "expected", "remarks"),
+    [
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL)]}, REPORT, OF_MESH, ("pass", ""), [f"node-1: {NO_TOOL}: {STOOD_IN}"], id="stands-in"
+        ),
+        pytest.param(
+            {"errors": {"bgp": "ValueError('?')"}},
+            REPORT,
+            OF_MESH,
+            ("pass", ""),
+            [f"node-1: BIRD was not asked for its sessions: ValueError('?'): {STOOD_IN}"],
+            id="nothing-was-asked",
+        ),
+        pytest.param({"bgp": []}, REPORT, {}, ("pass", ""), [f"node-1: no socket of BIRD was found: {STOOD_IN}"], id="a-socket-elsewhere"),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL)]},
+            report(*REPORT.peers[:1], DOWN),
+            {},
+            ("fail", f"node-1: BGP session with 192.168.10.13 (NodeMesh) is Connect, want Established ({KUBECTL})"),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="down",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL)]},
+            report(replace(DOWN, state="")),
+            {},
+            ("fail", f"node-1: BGP session with 192.168.10.13 (NodeMesh) is in no state that Calico knows, want Established ({KUBECTL})"),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="of-no-state",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL)]},
+            report(*REPORT.peers[:1]),
+            OF_MESH,
+            (
+                "fail",
+                f"node-1: no BGP session with 192.168.10.13 (node-3) is configured, want one with every node ({MESH.source}) ({KUBECTL})",
+            ),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="one-short",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, established("Mesh_192_168_10_12")), speaker(CALICO6, error=NO_TOOL)]},
+            REPORT,
+            WITH_IPV6,
+            ("pass", ""),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="for-one-family",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, established("Mesh_192_168_10_13")), speaker(CALICO6, error=NO_TOOL)]},
+            REPORT,
+            WITH_IPV6,
+            ("fail", no_session("192.168.10.12 (node-2)")),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="one-short-of-the-family-that-was-asked",
+        ),
+        pytest.param(
+            {"bgp": []},
+            report(not_ready=(4, 6)),
+            OF_MESH,
+            (
+                "fail",
+                f"node-1: calico-node does not reach its BIRD of IPv4 (NotReady); the node should speak BGP ({MESH.source}) ({KUBECTL})",
+            ),
+            [f"node-1: no socket of BIRD was found: {STOOD_IN}"],
+            id="no-bird",
+        ),
+        pytest.param({"bgp": [speaker(CALICO, error=NO_TOOL)]}, report(), OF_MESH, ("error", NOT_KNOWN), [], id="no-peers-tell-nothing"),
+        pytest.param({"bgp": [speaker(CALICO, error=NO_TOOL)]}, None, OF_MESH, ("error", NOT_KNOWN), [], id="no-report"),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL)]},
+            replace(REPORT, age_s=700.2),
+            OF_MESH,
+            ("error", NOT_KNOWN),
+            [
+                (
+                    "node-1: CalicoNodeStatus of-node-1 does not stand in for BIRD's own word: it was last written 700 s ago, "
+                    "and whether calico-node would still change it is not known"
+                )
+            ],
+            id="an-old-report",
+        ),
+        pytest.param(
+            {"errors": {"bgp": "ValueError('?')"}},
+            replace(REPORT, age_s=-500),
+            OF_MESH,
+            ("error", "node-1: BIRD was not asked for its sessions: ValueError('?')"),
+            [
+                (
+                    "node-1: CalicoNodeStatus of-node-1 does not stand in for BIRD's own word: "
+                    "it was last written 500 s from now: clocks differ"
+                )
+            ],
+            id="another-clock",
+        ),
+        pytest.param(
+            {"bgp": []},
+            replace(REPORT, age_s=None),
+            OF_MESH,
+            ("skip", f"no socket of BIRD was found on this node, where one should speak BGP ({MESH.source})"),
+            ["node-1: CalicoNodeStatus of-node-1 does not stand in for BIRD's own word: calico-node has never written it"],
+            id="never-written",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, established("Mesh_192_168_10_12", "Mesh_192_168_10_13"))]},
+            report(DOWN),
+            OF_MESH,
+            ("pass", ""),
+            [],
+            id="birds-own-word-counts",
+        ),
+        pytest.param(
+            {"bgp": [speaker("/run/bird/bird.ctl", error=NO_TOOL)]},
+            REPORT,
+            OF_MESH,
+            ("error", NOT_KNOWN.replace(CALICO, "/run/bird/bird.ctl")),
+            [],
+            id="of-calicos-birds-alone",
+        ),
+    ],
+)
+def test_sessions_that_calico_node_reports(
+    changes: dict[str, Any], reported: BgpStatus | None, mesh: dict[str, tuple[str, ...]], expected: tuple[str, str], remarks: list[str]
+) -> None:
+    judgement = encapsulation.bgp_sessions(facts(**changes), MESH, mesh, reported)
     assert outcome(judgement) == expected
     assert told(judgement, "remark") == remarks
 
