@@ -966,17 +966,41 @@ def cilium() -> dict[str, Any] | None:
     """Return what Cilium's agent says of itself, None where it has no socket. Asking changes nothing there."""
     if not os.path.exists(HOST_ROOT + CILIUM_SOCKET):
         return None
-    return read_cilium(*ask_cilium("/v1/healthz"))
+    return read_cilium(*ask_cilium("/v1/healthz"), lambda: ask_cilium("/v1/config"))
 
 
-def read_cilium(status: int, body: str) -> dict[str, Any]:
-    """Return what checks need of the agent's /v1/healthz."""
+def read_cilium(status: int, body: str, configuration: Callable[[], tuple[int, str]]) -> dict[str, Any]:
+    """Return what checks need of the agent's /v1/healthz, and of /v1/config where that does not tell how it routes (until 1.15)."""
     if status != 200:
         raise Failed("failed", f"Cilium's agent at {CILIUM_SOCKET}: HTTP {status}")
     told = json.loads(body)
     own = told.get("cilium") or {}
     replacement = (told.get("kube-proxy-replacement") or {}).get("mode")
-    return {"state": own.get("state"), "message": str(own.get("msg") or "")[:200], "replacement": replacement}
+    routing = cilium_routing(told)
+    return {
+        "state": own.get("state"),
+        "message": str(own.get("msg") or "")[:200],
+        "replacement": replacement,
+        "routing": configured_routing(configuration) if routing is None else routing,
+    }
+
+
+def cilium_routing(told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return mode and tunnel that Cilium's agent routes by, of its /v1/healthz; None where that does not tell."""
+    routing = told.get("routing") or {}
+    mode = routing.get("inter-host-routing-mode")
+    return {"mode": str(mode).lower(), "tunnel": routing.get("tunnel-protocol"), "path": "/v1/healthz"} if mode else None
+
+
+def configured_routing(configuration: Callable[[], tuple[int, str]]) -> dict[str, Any] | None:
+    """Return the same of /v1/config, which has the agent's options as they were when it started; of them nothing else is kept."""
+    try:
+        status, body = configuration()
+        options = ((json.loads(body).get("status") or {}).get("daemonConfigurationMap") or {}) if status == 200 else {}
+    except (Failed, ValueError, AttributeError):
+        return None  # who cannot tell is no error: nothing else hangs on it
+    mode = options.get("RoutingMode")
+    return {"mode": str(mode).lower(), "tunnel": options.get("TunnelProtocol"), "path": "/v1/config"} if mode else None
 
 
 def kubelet() -> dict[str, Any] | None:

@@ -322,6 +322,7 @@ networks() {
     [ ! -e "$flannel_file" ] || section flannel lines_of "$flannel_file"
     if [ -e "$cilium_socket" ]; then
         section cilium curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/healthz
+        section "cilium config" curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/config
         section "cilium bgp" curl -s -i -m 10 --unix-socket "$cilium_socket" http://localhost/v1/bgp/peers
     fi
 }

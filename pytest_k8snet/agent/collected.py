@@ -258,7 +258,10 @@ def _bgp(found: Collected) -> list[dict[str, Any]]:
 
 def _cilium(found: Collected) -> dict[str, Any] | None:
     section = found.get("cilium")
-    return None if section is None else agent.read_cilium(*_from_cilium(section))
+    if section is None:
+        return None
+    configuration = found.get("cilium config")
+    return agent.read_cilium(*_from_cilium(section), lambda: (0, "") if configuration is None else _from_cilium(configuration))
 
 
 def _from_cilium(section: Section) -> tuple[int, str]:

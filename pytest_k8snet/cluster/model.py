@@ -143,6 +143,11 @@ class Cluster:
         """Return the node called `name`; raise `KeyError` when there is none."""
         return self._by_name[name]
 
+    def claim_of(self, node: str, key: str) -> Claim | None:
+        """Return a claim as it is on one node."""
+        own = self.node_claims.get(node, {})
+        return own[key] if key in own else self.claims.get(key)
+
     def to_json(self) -> dict[str, Any]:
         """Return builtin values: the content of the ``cluster`` document."""
         return {

@@ -12,6 +12,7 @@ from pytest_k8snet.cluster.bgp_status import FAMILIES, BgpStatus
 from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import wire
+from pytest_k8snet.judge.absence import CILIUM_SOCKET
 from pytest_k8snet.judge.model import Judgement, Verdict, Weight
 from pytest_k8snet.record.facts import Bgp, Link, NodeFacts, PeerRoutes
 from pytest_k8snet.record.wire import Crossing, WireRecord
@@ -77,22 +78,50 @@ def routes_to_peers(
     addresses: Mapping[str, Collection[str]] | None = None,
     *,
     witnessed: bool = False,
+    configured: Claim | None = None,
 ) -> Judgement:
     """Judge the device of the kernel's route to a pod of every peer: physical when nothing is to be encapsulated, else the tunnel.
 
     Physical is what has hardware behind it and the uplink to the node's InternalIP, be it a NIC, bond, VLAN, bridge or veth. This tells
     what kernel-routed CNIs do; behind a CNI's gateway device it is inconclusive, and left to the packets where the run has those judged
     as well (`witnessed`: by `on_the_wire`). `addresses` are the InternalIPs of nodes: they tell which peers are in the node's subnet
-    where only what leaves that is to be encapsulated.
+    where only what leaves that is to be encapsulated. `configured` is what Cilium's agent would read if it started now: one that runs with
+    something else by its own word is a fault, whatever its routes look like.
     """
     if expect.kind is None and expect.across is not None:
-        return _across_subnets(facts, expect.across, peers, addresses or {}, witnessed=witnessed)
-    if expect.kind is None:
-        return Judgement.skipped(_UNSAID)
-    judgement = _by_one_kind(facts, expect.kind, peers, witnessed=witnessed)
-    if judgement.checked:
-        _leftovers(judgement, facts, expect.kind)
+        judgement = _across_subnets(facts, expect.across, peers, addresses or {}, witnessed=witnessed)
+    elif expect.kind is None:
+        judgement = Judgement.skipped(_UNSAID)
+    else:
+        judgement = _by_one_kind(facts, expect.kind, peers, witnessed=witnessed)
+        if judgement.checked:
+            _leftovers(judgement, facts, expect.kind)
+    _runs_as_configured(judgement, facts, configured)
     return judgement
+
+
+def _runs_as_configured(judgement: Judgement, facts: NodeFacts, configured: Claim | None) -> None:
+    """Find Cilium's agent at fault that was not restarted since its configuration was changed: it reads that once."""
+    routing = None if facts.cilium is None else facts.cilium.routing
+    if routing is None:
+        return
+    judgement.evidence["Cilium's agent"] = f"{routing.described}, by {routing.path}"
+    if configured is None or configured.value is None:
+        return
+    mode, _, tunnel = str(configured.value).partition(" ")
+    # The agent's API has no word for hybrid, which is a tunnel to some nodes (api/v1/models/routing.go).
+    same_mode = routing.mode == mode or {routing.mode, mode} == {"tunnel", "hybrid"}
+    same_tunnel = mode == "native" or not routing.tunnel or routing.tunnel == tunnel
+    if not (same_mode and same_tunnel):
+        wanted = f"{mode} ({tunnel})" if tunnel else mode
+        judgement.add(
+            Weight.FAULT,
+            f"{facts.node}: Cilium's agent runs in routing mode {routing.described}, want {wanted} as {configured.source} says now: "
+            "it has not been restarted since that was changed",
+            measured=routing.described,
+            wanted=wanted,
+            command=f"curl --unix-socket {CILIUM_SOCKET} http://localhost{routing.path}",
+        )
 
 
 def _by_one_kind(facts: NodeFacts, want: Wanted[str], peers: Sequence[str], *, witnessed: bool) -> Judgement:

@@ -364,12 +364,27 @@ class Bgp:
 
 
 @dataclass(frozen=True, slots=True)
+class CiliumRouting:
+    """How a node's Cilium agent routes to other nodes' pods, by its own word: it runs with what it read at its start."""
+
+    mode: str  # native, tunnel, hybrid
+    tunnel: str | None  # vxlan, geneve; None and empty where it does not say, and in mode native nothing follows from it
+    path: str  # of its API
+
+    @property
+    def described(self) -> str:
+        """Say it."""
+        return f"{self.mode} ({self.tunnel})" if self.tunnel and self.mode != "native" else self.mode
+
+
+@dataclass(frozen=True, slots=True)
 class Cilium:
     """What a node's Cilium agent says of itself."""
 
     state: str | None  # Ok, Warning, Failure, Disabled
     message: str
     replacement: str | None  # of kube-proxy: True, False; until 1.13 Strict, Partial, Probe, Disabled. None: it does not say
+    routing: CiliumRouting | None = None  # None: it does not say, and in an older recording
 
     @property
     def replaces_kube_proxy(self) -> bool:
@@ -379,7 +394,10 @@ class Cilium:
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Cilium | None:
         """Read the part ``cilium`` of the facts."""
-        return None if data is None else cls(data["state"], data["message"], data["replacement"])
+        if data is None:
+            return None
+        routing = CiliumRouting(**data["routing"]) if data.get("routing") else None
+        return cls(data["state"], data["message"], data["replacement"], routing)
 
 
 @dataclass(frozen=True, slots=True)

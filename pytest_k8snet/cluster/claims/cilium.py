@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pytest_k8snet.cluster.admission import selects
 from pytest_k8snet.cluster.claims.objects import Found, Objects, Resource
-from pytest_k8snet.cluster.claims.parsing import bytes_of, is_true, section
+from pytest_k8snet.cluster.claims.parsing import bytes_of, is_true, items, section
 from pytest_k8snet.cluster.model import Claim
 
 NAME = "cilium"
@@ -21,6 +21,7 @@ RESOURCES = (NODE, NODE_CONFIG)
 ROUTING_MODES = ("native", "tunnel", "hybrid")
 TUNNELS = ("vxlan", "geneve")
 REPLACEMENTS = ("true", "false", "strict", "partial", "probe", "disabled")  # all but the first two until 1.14
+_FLAGS = ("--routing-mode", "--tunnel")
 OVERHEAD_BYTES = 50  # of either tunnel over IPv4
 
 
@@ -28,6 +29,8 @@ def read(objects: Objects, found: Found) -> None:
     """Read encapsulation, MTU, devices; `node_claims` has what is otherwise on some nodes."""
     for source, data in objects.maps(*CONFIG_MAPS):
         read_settings(data, source, found)
+    if _told_by_flags(objects):
+        found.claims.pop("cilium.routing", None)
     for item in objects.of(NODE_CONFIG):
         overridden = sorted(section(item, "spec", "defaults"))
         if overridden:
@@ -47,6 +50,9 @@ def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
     # What is encrypted is inside another packet as well, but no route shows it: Cilium's programs redirect it.
     if tunnel is not None and (tunnel[0] != "none" or not encrypted):
         found.encapsulate(*tunnel)
+    if tunnel is not None:
+        mode = {"Never": "native", "Always": f"tunnel {tunnel[0]}", "CrossSubnet": f"hybrid {tunnel[0]}"}[tunnel[1]]
+        found.claim("cilium.routing", mode, tunnel[2])
     if mtu := data.get("mtu"):
         of_device = bytes_of(mtu, f"{source} mtu")
         if tunnel is not None and not encrypted:
@@ -57,6 +63,14 @@ def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
         found.claim("bgp", "peers", f"{source} enable-bgp-control-plane")
     if devices := data.get("devices"):
         found.claim("cilium.devices", " ".join(devices.split()), f"{source} devices")
+
+
+def _told_by_flags(objects: Objects) -> bool:
+    """Whether the agent's own arguments, which win over the ConfigMap, tell how to route."""
+    item = objects.daemonset(*DAEMONSETS)
+    containers = [] if item is None else items(item, "spec", "template", "spec", "containers")
+    words = [str(word) for container in containers for key in ("command", "args") for word in container.get(key) or ()]
+    return any(word.startswith(_FLAGS) for word in words)
 
 
 def _tunnel(data: Mapping[str, str], source: str, found: Found) -> tuple[str, str, str] | None:

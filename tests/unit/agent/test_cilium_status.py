@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_k8snet.agent import agent, collected
 from pytest_k8snet.agent.agent import Failed
-from pytest_k8snet.record.facts import Bgp, Cilium
+from pytest_k8snet.record.facts import Bgp, Cilium, CiliumRouting
 from tests.unit.agent.test_collected import sections
 
 HEALTH = {
     "cilium": {"msg": "1.15.19 (v1.15.19)", "state": "Ok"},
     "controllers": [{"name": f"sync-policymap-{number}"} for number in range(10_000)],
     "kube-proxy-replacement": {"devices": ["eth0"], "features": {}, "mode": "True"},
+    "routing": {"inter-host-routing-mode": "Tunnel", "intra-host-routing-mode": "BPF", "tunnel-protocol": "geneve"},
 }
-KEPT = {"state": "Ok", "message": "1.15.19 (v1.15.19)", "replacement": "True"}
+ROUTING = {"mode": "tunnel", "tunnel": "geneve", "path": "/v1/healthz"}
+KEPT = {"state": "Ok", "message": "1.15.19 (v1.15.19)", "replacement": "True", "routing": ROUTING}
+# Of 1.15, whose health does not tell: daemon/cmd/config.go gives every exported field of its options.
+CONFIGURATION = {
+    "spec": {"options": {"Debug": "Disabled"}},
+    "status": {
+        "daemonConfigurationMap": {"RoutingMode": "native", "KVStoreOpt": {"etcd.config": "/x"}, "DatapathMode": "veth"},
+        "deviceMTU": 1500,
+        "routeMTU": 1500,
+    },
+}
+CONFIGURED = {"mode": "native", "tunnel": None, "path": "/v1/config"}
 HEAD = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
 
@@ -100,12 +113,49 @@ def test_a_socket_that_an_agent_left_behind_is_an_error(tmp_path: Path, monkeypa
         agent.cilium()
 
 
+def unasked() -> tuple[int, str]:
+    raise AssertionError("it has told already")
+
+
 def test_an_agent_that_says_nothing_of_replacement() -> None:
-    assert agent.read_cilium(200, json.dumps({"cilium": {"state": "Ok"}})) == {"state": "Ok", "message": "", "replacement": None}
+    body = json.dumps({"cilium": {"state": "Ok"}, "routing": HEALTH["routing"]})
+    assert agent.read_cilium(200, body, unasked) == {"state": "Ok", "message": "", "replacement": None, "routing": ROUTING}
+
+
+OLD = json.dumps({key: value for key, value in HEALTH.items() if key != "routing"})
+
+
+def gone() -> tuple[int, str]:
+    raise Failed("failed", "Cilium's agent at /run/cilium/cilium.sock: Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "wanted"),
+    [
+        (lambda: (200, json.dumps(CONFIGURATION)), CONFIGURED),
+        (lambda: (200, json.dumps({"status": {"daemonConfigurationMap": {"RoutingMode": "tunnel", "TunnelProtocol": "vxlan"}}})),
+         {"mode": "tunnel", "tunnel": "vxlan", "path": "/v1/config"}),
+        (lambda: (200, json.dumps({"status": {"daemonConfigurationMap": {"Tunnel": "vxlan"}}})), None),
+        (lambda: (200, json.dumps({"status": None})), None),
+        (lambda: (200, "[]"), None),
+        (lambda: (200, "<html>"), None),
+        (lambda: (503, ""), None),
+        (gone, None),
+    ],
+    ids=["of-1.15", "of-1.14", "of-1.13", "no-status", "a-list", "no-json", "refused", "gone"],
+)  # fmt: skip
+def test_an_agent_whose_health_does_not_tell_how_it_routes(
+    configuration: Callable[[], tuple[int, str]], wanted: dict[str, Any] | None
+) -> None:
+    assert agent.read_cilium(200, OLD, configuration) == {**KEPT, "routing": wanted}
 
 
 def test_by_shell_it_is_the_same() -> None:
     assert collected._cilium(sections(cilium=(HEAD + json.dumps(HEALTH), 0, ""))) == KEPT
+    old = {"cilium": (HEAD + OLD, 0, ""), "cilium__config": (HEAD + json.dumps(CONFIGURATION), 0, "")}
+    assert collected._cilium(sections(**old)) == {**KEPT, "routing": CONFIGURED}
+    assert collected._cilium(sections(cilium=old["cilium"])) == {**KEPT, "routing": None}
+    assert collected._cilium(sections(**{**old, "cilium__config": ("", 7, "")})) == {**KEPT, "routing": None}
     assert collected._cilium(sections()) is None
     with pytest.raises(Failed, match="curl: not on the node, so Cilium's agent was not asked"):
         collected._cilium(sections(cilium=("", 127, "sh: curl: not found")))
@@ -115,7 +165,10 @@ def test_by_shell_it_is_the_same() -> None:
 
 def test_typed() -> None:
     assert Cilium.from_json(None) is None
-    assert Cilium.from_json(KEPT) == Cilium("Ok", "1.15.19 (v1.15.19)", "True")
+    assert Cilium.from_json(KEPT) == Cilium("Ok", "1.15.19 (v1.15.19)", "True", CiliumRouting("tunnel", "geneve", "/v1/healthz"))
+    assert Cilium.from_json({key: value for key, value in KEPT.items() if key != "routing"}) == Cilium("Ok", "1.15.19 (v1.15.19)", "True")
+    told = (CiliumRouting("tunnel", "vxlan", "x"), CiliumRouting("tunnel", None, "x"), CiliumRouting("native", "vxlan", "x"))
+    assert [routing.described for routing in told] == ["tunnel (vxlan)", "tunnel", "native"]
     assert [Cilium(None, "", mode).replaces_kube_proxy for mode in ("True", "Strict", "False", "Partial", None)] == [
         True,
         True,

@@ -302,6 +302,67 @@ def test_vxlan_forwarding_of_many_peers_is_told_of_some_and_counted() -> None:
     assert judgement.findings[-1].message == "node-1: and the same of 20 more nodes"
 
 
+def agent_of(mode: str, tunnel: str | None, path: str = "/v1/healthz", **more: Any) -> dict[str, Any]:
+    routing = {"mode": mode, "tunnel": tunnel, "path": path}
+    return {"cilium": {"state": "Ok", "message": "", "replacement": "True", "routing": routing}, **more}
+
+
+def configured(value: str | None) -> Claim:
+    return Claim(value, "ConfigMap kube-system/cilium-config routing-mode")
+
+
+def other_mode(found: str, want: str, path: str = "/v1/healthz") -> str:
+    return (
+        f"node-1: Cilium's agent runs in routing mode {found}, want {want} as ConfigMap kube-system/cilium-config routing-mode says now: "
+        f"it has not been restarted since that was changed (curl --unix-socket /run/cilium/cilium.sock http://localhost{path})"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim", "expected"),
+    [
+        pytest.param(agent_of("native", ""), configured("native"), None, id="native"),
+        pytest.param(agent_of("native", "vxlan"), configured("native"), None, id="native-with-a-tunnel-for-egress-gateways"),
+        pytest.param(agent_of("tunnel", "vxlan"), configured("tunnel vxlan"), None, id="tunnel"),
+        pytest.param(agent_of("tunnel", None), configured("tunnel geneve"), None, id="which-tunnel-it-does-not-say"),
+        pytest.param(agent_of("tunnel", "vxlan"), configured("hybrid vxlan"), None, id="hybrid"),
+        pytest.param(agent_of("tunnel", "vxlan"), configured("native"), other_mode("tunnel (vxlan)", "native"), id="was-a-tunnel"),
+        pytest.param(agent_of("native", ""), configured("tunnel geneve"), other_mode("native", "tunnel (geneve)"), id="was-native"),
+        pytest.param(agent_of("native", ""), configured("hybrid vxlan"), other_mode("native", "hybrid (vxlan)"), id="was-never-hybrid"),
+        pytest.param(
+            agent_of("tunnel", "vxlan"), configured("tunnel geneve"), other_mode("tunnel (vxlan)", "tunnel (geneve)"), id="another-tunnel"
+        ),
+        pytest.param(
+            agent_of("tunnel", None, "/v1/config"), configured("native"), other_mode("tunnel", "native", "/v1/config"), id="of-1.15"
+        ),
+        pytest.param(agent_of("tunnel", "vxlan"), configured(None), None, id="the-configuration-was-not-read"),
+        pytest.param(agent_of("tunnel", "vxlan"), None, None, id="nothing-is-configured"),
+        pytest.param(
+            {"cilium": {"state": "Ok", "message": "", "replacement": "True"}}, configured("native"), None, id="an-older-recording"
+        ),
+        pytest.param({"cilium": None}, configured("native"), None, id="not-asked"),
+    ],
+)
+def test_ciliums_agent_routes_as_its_configuration_says_now(changes: dict[str, Any], claim: Claim | None, expected: str | None) -> None:
+    """Whether anything else can be judged or not: routes to cilium_host are left to packets, and behind encryption nothing is claimed."""
+    hidden: dict[str, Any] = {
+        "host__links": [link("eth0"), link("cilium_host", kind="veth")],
+        "peer_routes": [route("node-2", "cilium_host")],
+    }
+    seen = encapsulation.routes_to_peers(facts(**changes), NATIVE, PEERS, configured=claim)
+    left = encapsulation.routes_to_peers(facts(**hidden, **changes), NATIVE, ["node-2"], witnessed=True, configured=claim)
+    unsaid = encapsulation.routes_to_peers(facts(**changes), EncapsulationExpectation(), PEERS, configured=claim)
+    if expected is None:
+        assert [judgement.verdict for judgement in (seen, left, unsaid)] == ["pass", "skip", "skip"]
+    else:
+        assert [outcome(judgement) for judgement in (seen, left, unsaid)] == [("fail", expected)] * 3
+
+
+def test_what_ciliums_agent_says_is_evidence() -> None:
+    judgement = encapsulation.routes_to_peers(facts(**agent_of("tunnel", "vxlan")), NATIVE, PEERS)
+    assert judgement.evidence["Cilium's agent"] == "tunnel (vxlan), by /v1/healthz"
+
+
 SESSIONS = [{"name": "node_2", "state": "up", "info": "Established"}, {"name": "node_3", "state": "up", "info": "Established"}]
 
 

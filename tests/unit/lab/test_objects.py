@@ -50,8 +50,8 @@ def one(found: list[Mapping[str, Any]], kind: str, name: str) -> Mapping[str, An
         ("ipvs", "flannel-vxlan", {"encapsulation": "vxlan"} | IPVS),
         ("iptables", "flannel-host-gw", {"encapsulation": "none", "proxy.mode": "iptables"}),
         ("none", "flannel-ipip", {"encapsulation": "ipip"}),
-        ("none", "cilium", CILIUM | {"encapsulation": "none", "mtu.pod": 1500}),
-        ("none", "cilium-vxlan", CILIUM | {"encapsulation": "vxlan", "mtu.pod": 1450}),
+        ("none", "cilium", CILIUM | {"encapsulation": "none", "mtu.pod": 1500, "cilium.routing": "native"}),
+        ("none", "cilium-vxlan", CILIUM | {"encapsulation": "vxlan", "mtu.pod": 1450, "cilium.routing": "tunnel vxlan"}),
     ],
 )
 def test_claims_are_the_settings(proxy_mode: ProxyMode, network: NetworkKind, claims: dict[str, Any]) -> None:
