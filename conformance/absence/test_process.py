@@ -14,7 +14,7 @@ def test_process(node, expect, verdict):
         serves, and rules of both are in force.
     How it is measured
         Command lines of all processes of the node; `GET http://127.0.0.1:10249/proxyMode`, which also finds the kube-proxy
-        inside k3s.
+        inside k3s, and inside MicroK8s' kubelite.
     Expected
         Neither, where proxy.mode of the profile or the cluster's claim is none; skipped elsewhere. Port 10256 proves
         nothing, Cilium and Calico serve it as well.

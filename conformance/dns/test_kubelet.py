@@ -21,7 +21,8 @@ def test_kubelet(node, cluster, verdict):
         clusterDNS with no other addresses than the Service's or NodeLocal DNSCache's; a clusterDomain that the plugin kubernetes answers
         for; no loopback address in the file resolvConf. What is not known of the cluster is not judged, nor are addresses where
         neither kube-proxy nor anything in its place leads from Services to pods. It is what the kubelet takes
-        when it starts: a file that was changed since counts. Skipped where the kubelet is within another process (k3s, MicroK8s).
+        when it starts: a file that was changed since counts. Of MicroK8s, which has the kubelet within another process, the file of
+        its arguments is read. Skipped where it is within one that has none (k3s).
     Fix
         Correct the kubelet's configuration on the node (kubeadm: ConfigMap kube-system/kubelet-config, then `kubeadm upgrade node`),
         restart it, and restart the node's pods. Where systemd-resolved runs: resolvConf: /run/systemd/resolve/resolv.conf.

@@ -77,7 +77,7 @@ MOST_PERMANENT = 1000  # set by somebody
 MOST_CHAINS = 50  # of each kind, KUBE-SVC- and the like: thousands of Services make tens of thousands
 VIRTUAL_DMI = r"QEMU|KVM|VMware|VirtualBox|Xen|Virtual Machine|OpenStack|Google Compute|Amazon EC2|Droplet|vServer"
 # What is kept of kube-proxy's command line and of its /configz.
-KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup")
+KEPT_FLAGS = ("--config", "--proxy-mode", "--hostname-override", "--cleanup", "--proxy-args-file")
 KEPT_METRICS = r"(kubeproxy_sync_proxy_rules_\w*(?:timestamp_seconds|failures_total)|process_start_time_seconds)(?:\{([^}]*)\})? (\S+)"
 ARP_CACHE, NDISC_CACHE = "/proc/net/stat/arp_cache", "/proc/net/stat/ndisc_cache"
 # Calico has a BIRD of its own for each address family, as BIRD had before 2.0.
@@ -94,6 +94,9 @@ CILIUM_SOCKET = "/run/cilium/cilium.sock"
 # What the kubelet is told of names: by flags, which win, or in its files.
 KUBELET_FLAGS = {"--cluster-dns": "clusterDNS", "--cluster-domain": "clusterDomain", "--resolv-conf": "resolvConf"}
 KUBELET_FILES = ("--config", "--config-dir")
+# MicroK8s has kubelet and kube-proxy in one process, kubelite, which reads their arguments from files (cmd/kubelite/app of its patches).
+KUBELITE = "kubelite"
+KUBELITE_FILE = "/var/snap/microk8s/current/args/kubelet"
 # Of nginx.conf: directives that a controller writes before its first server, and for how much of the file.
 NGINX_DIRECTIVES = ("worker_connections", "keepalive_timeout", "keepalive_requests", "large_client_header_buffers")
 NGINX_UPSTREAM = ("keepalive", "keepalive_timeout", "keepalive_requests", "keepalive_time")
@@ -554,7 +557,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "modules": modules(),
         "kube_proxy": dict(
             proxy,
-            processes=kube_proxy_processes(),
+            processes=kube_proxy_processes(proxy["listening"]),
             configz=kube_proxy_configz(proxy),
             at_s=time.time() if proxy["address"] else None,
             livez=kube_proxy_livez(proxy),
@@ -1004,15 +1007,49 @@ def configured_routing(configuration: Callable[[], tuple[int, str]]) -> dict[str
 
 
 def kubelet() -> dict[str, Any] | None:
-    """Return what the kubelet is told of names, None where no process is one: k3s and MicroK8s have it within another.
+    """Return what the kubelet is told of names, None where no process is one, or has one within that tells: k3s' does not.
 
     One in a pod is not the node's: of a cluster within a pod, or called so by whoever runs it.
     """
     for pid in sorted(processes(), key=int):
         arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
-        if is_kubelet(arguments) and pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "") is None:
-            return kubelet_of(pid, kubelet_flags(arguments))
+        if not (is_kubelet(arguments) or is_kubelite(arguments)) or pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "") is not None:
+            continue
+        if is_kubelite(arguments):
+            path = kubelite_file(arguments)
+            arguments = kubelite_arguments(path, read_or_none(f"/proc/{pid}/root{path}"))
+        return kubelet_of(pid, kubelet_flags(arguments))
     return None
+
+
+def is_kubelite(arguments: Sequence[str]) -> bool:
+    """Whether a command line is that of MicroK8s' one process."""
+    return arguments[0].rsplit("/", 1)[-1] == KUBELITE
+
+
+def kubelite_file(arguments: Sequence[str]) -> str:
+    """Return the file of the kubelet's arguments."""
+    name = "--kubelet-args-file"
+    for index, word in enumerate(arguments):
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+        if word == name:
+            return "".join(arguments[index + 1 : index + 2])
+    return KUBELITE_FILE
+
+
+def kubelite_arguments(path: str, text: str | None) -> list[str]:
+    """Return the command line that kubelite makes of such a file: without quotes and comments, with the snap's own folders for their names.
+
+    The folders follow from where the file is: SNAP_DATA/args/kubelet, and SNAP_COMMON beside SNAP_DATA. Raises `Failed` without a text.
+    """
+    if text is None:
+        raise Failed("failed", f"{path}: MicroK8s' arguments of the kubelet could not be read")
+    data = path.rpartition("/args/")[0]
+    folders = {"SNAP_DATA": data, "SNAP_COMMON": f"{data.rpartition('/')[0]}/common"}
+    lines = [line.strip() for line in text.splitlines()]
+    words = [word for line in lines if not line.startswith("#") for word in re.sub(r"[\"']", "", line).split()]
+    return ["kubelet", *(re.sub(r"\$\{?(\w+)\}?", lambda named: folders.get(named[1], named[0]), word) for word in words)]
 
 
 def kubelet_of(pid: str, flags: Mapping[str, str]) -> dict[str, Any]:
@@ -1321,20 +1358,23 @@ def net_namespace(pid: str) -> str | None:
         return None
 
 
-def kube_proxy_processes() -> list[str]:
-    """Return the kube-proxy processes in this network namespace; kube-proxy inside k3s has none of its own."""
+def kube_proxy_processes(listening: bool) -> list[str]:
+    """Return the kube-proxy processes in this network namespace; kube-proxy inside k3s has none of its own.
+
+    MicroK8s' kubelite is one where somebody listens at kube-proxy's port: there it has one within.
+    """
     own = net_namespace("self")
     found = []
     for pid in processes():
         arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
-        if is_kube_proxy(arguments) and net_namespace(pid) in (own, None):
+        if (is_kube_proxy(arguments) or (listening and is_kubelite(arguments))) and net_namespace(pid) in (own, None):
             found.append((int(pid), " ".join(without_secrets(arguments))[:300]))
     return [f"pid {pid}: {command}" for pid, command in sorted(found)]
 
 
 def without_secrets(arguments: Sequence[str]) -> list[str]:
     """Return a command line's program and the flags that say what it is; others, which may hold a token, never leave the node."""
-    kept = [*arguments[: 1 if arguments[0].endswith("kube-proxy") else 2]]
+    kept = [*arguments[: 1 if arguments[0].endswith(("kube-proxy", KUBELITE)) else 2]]
     before = ""
     for word in arguments[1:]:
         if word.split("=", 1)[0] in KEPT_FLAGS or (before in KEPT_FLAGS and not word.startswith("-")):

@@ -10,6 +10,7 @@
 #   tools       programs to look for
 #   peers       addresses to ask the route to
 #   bird_sockets, flannel_file, cilium_socket  files of networks' daemons
+#   kubelite_file  of the kubelet's arguments in MicroK8s
 #   pods        how many running pods to look into
 #   skip        a namespace whose pods are left out, or nothing
 #
@@ -205,17 +206,48 @@ regular() {
     [ -f "$1" ] && head -c 262144 "$1"
 }
 
+# kubelite ARGUMENT...: of the file from which MicroK8s' one process has the kubelet's arguments the lines that are of interest, and in $words
+# what it makes of them. The snap's own folders follow from where the file is.
+kubelite() {
+    words='' arguments=$kubelite_file
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --kubelet-args-file) arguments=$2 ;;
+        --kubelet-args-file=*) arguments=${1#*=} ;;
+        esac
+        shift
+    done
+    [ -r "$arguments" ] || return 0
+    section "kubelet arguments $arguments" grep -e -cluster-d -e -resolv-conf -e -config "$arguments"
+    data=${arguments%/args/*}
+    for word in $(grep -v '^[[:space:]]*#' "$arguments" | tr -d "\"'"); do
+        case $word in
+        *'${SNAP_DATA}'*) word=${word%%'${SNAP_DATA}'*}$data${word#*'${SNAP_DATA}'} ;;
+        *'$SNAP_DATA/'*) word=${word%%'$SNAP_DATA/'*}$data/${word#*'$SNAP_DATA/'} ;;
+        *'${SNAP_COMMON}'*) word=${word%%'${SNAP_COMMON}'*}${data%/*}/common${word#*'${SNAP_COMMON}'} ;;
+        *'$SNAP_COMMON/'*) word=${word%%'$SNAP_COMMON/'*}${data%/*}/common/${word#*'$SNAP_COMMON/'} ;;
+        esac
+        words="$words $word"
+    done
+}
+
 # What the kubelet is told of names: its command line, its files, and the resolver's. collected.py keeps a few keys of them.
 kubelet() {
     for path in $(grep -l kubelet /proc/[0-9]*/cmdline 2>/dev/null); do
         set -- $(tr '\0' '\n' <"$path" 2>/dev/null)
         case "${1##*/} $2" in
-        kubelet\ * | hyperkube\ kubelet) ;;
+        kubelet\ * | hyperkube\ kubelet | kubelite\ *) ;;
         *) continue ;;
         esac
         # One in a pod is not the node's.
         ! grep -q 'pod[0-9a-f]\{8\}[-_]*[0-9a-f]\{4\}' "${path%/cmdline}/cgroup" 2>/dev/null || continue
         section "kubelet $path" cat "$path"
+        case ${1##*/} in
+        kubelite)
+            kubelite "$@"
+            set -- $words
+            ;;
+        esac
         config= folder=/nowhere resolvers=/etc/resolv.conf
         while [ $# -gt 0 ]; do
             case $1 in

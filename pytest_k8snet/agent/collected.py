@@ -101,6 +101,7 @@ def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
         "bird_sockets": " ".join(agent.BIRD_SOCKETS),
         "flannel_file": agent.FLANNEL_FILE,
         "cilium_socket": agent.CILIUM_SOCKET,
+        "kubelite_file": agent.KUBELITE_FILE,
         "skip": params.get("skip_namespace") or "",
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
@@ -149,7 +150,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "modules": agent.loaded_modules(_lines(found, "modules"), "\n".join(_lines(found, "modules built in"))),
         "kube_proxy": {
             **proxy,
-            "processes": _kube_proxy_processes(found),
+            "processes": _kube_proxy_processes(found, listening=proxy["listening"]),
             "configz": agent.kube_proxy_configz(proxy, get),
             "at_s": _number(section.out) if (section := found.get("now")) is not None else None,
             "livez": agent.kube_proxy_livez(proxy, get),
@@ -383,7 +384,7 @@ def _http(found: Collected) -> Callable[[str, int, str], tuple[int, str]]:
     return get
 
 
-def _kube_proxy_processes(found: Collected) -> list[str]:
+def _kube_proxy_processes(found: Collected, *, listening: bool) -> list[str]:
     spaces = _namespaces(found)
     own = spaces.get("self")
     processes = []
@@ -393,7 +394,8 @@ def _kube_proxy_processes(found: Collected) -> list[str]:
         if match is None or section is None or section.status != 0:
             continue
         arguments = section.out.split("\0")
-        if agent.is_kube_proxy(arguments) and spaces.get(match[1]) in (own, None):
+        is_one = agent.is_kube_proxy(arguments) or (listening and agent.is_kubelite(arguments))
+        if is_one and spaces.get(match[1]) in (own, None):
             processes.append((int(match[1]), " ".join(agent.without_secrets(arguments))[:300]))
     return [f"pid {pid}: {command}" for pid, command in sorted(processes)]
 
@@ -402,7 +404,12 @@ def _kubelet(found: Collected) -> dict[str, Any] | None:
     command = next((name for name in found if name.startswith("kubelet /proc/")), None)
     if command is None:
         return None
-    flags = agent.kubelet_flags(found.output(command, "cat").split("\0"))
+    arguments = found.output(command, "cat").split("\0")
+    if agent.is_kubelite(arguments):
+        path = agent.kubelite_file(arguments)
+        section = found.get(f"kubelet arguments {path}")
+        arguments = agent.kubelite_arguments(path, None if section is None else section.out)
+    flags = agent.kubelet_flags(arguments)
     texts = {
         name.removeprefix(prefix): found.output(name, "cat")
         for prefix in ("kubelet file ", "kubelet resolver ")

@@ -183,7 +183,7 @@ def kubelet(facts: NodeFacts, cluster: Cluster) -> Judgement:
         return Judgement.beyond_reach("the kubelet's settings were not looked for: the record is of a version that did not")
     given, dns = facts.kubelet, cluster.dns
     if given is None:
-        return Judgement.skipped("no process of this node is a kubelet: k3s and MicroK8s have it within another")
+        return Judgement.skipped("no process of this node is a kubelet: k3s has it within another")
     judgement = Judgement(want="the cluster's DNS, by its address and its domain")
     for path in given.unread:
         judgement.error(f"{facts.node}: the kubelet's file {path} could not be read")

@@ -1,7 +1,7 @@
 """kube-proxy's configuration, wherever distributions keep it.
 
-A ConfigMap (kubeadm, kind, Talos, EKS, OpenShift), flags of a DaemonSet (AKS) or of static pods (RKE2, GKE), and k3s' own arguments, in
-which kube-proxy is no pod at all.
+A ConfigMap (kubeadm, kind, Talos, k0s, EKS, OpenShift), flags of a DaemonSet (AKS) or of static pods (RKE2, GKE), and k3s' own arguments,
+in which kube-proxy is no pod at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from pytest_k8snet.cluster.claims.objects import Found, Objects
 from pytest_k8snet.cluster.claims.parsing import NODE_ARGUMENTS, arguments, containers, flags, is_true, name_of, read_yaml, section, words
 
-KUBEADM = ("kube-system", "kube-proxy")  # kind and Talos too
+KUBEADM = ("kube-system", "kube-proxy")  # kind, Talos and k0s too
 EKS = ("kube-system", "kube-proxy-config")
 OPENSHIFT = ("openshift-kube-proxy", "proxy-config")
 #: ConfigMap to its key.

@@ -116,6 +116,10 @@ SECRET_FLAGS = ["--token=planted", "--password", "planted", "--master=https://me
         (["kube-proxy", "--config", "--token", "planted"], ["kube-proxy", "--config"]),
         (["kube-proxy", *SECRET_FLAGS], ["kube-proxy"]),
         (["kube-proxy", ""], ["kube-proxy"]),
+        (
+            ["/snap/microk8s/8612/kubelite", *SECRET_FLAGS, "--proxy-args-file=/var/snap/microk8s/8612/args/kube-proxy", ""],
+            ["/snap/microk8s/8612/kubelite", "--proxy-args-file=/var/snap/microk8s/8612/args/kube-proxy"],
+        ),
         (["/usr/bin/kube-proxy", "planted"], ["/usr/bin/kube-proxy"]),
     ],
 )
@@ -521,6 +525,17 @@ def test_pod_uid(text: str, uid: str | None) -> None:
 )
 def test_is_kube_proxy(arguments: list[str], wanted: bool) -> None:
     assert agent.is_kube_proxy(arguments) is wanted
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_microk8s_has_a_kube_proxy_where_one_answers(monkeypatch: pytest.MonkeyPatch, listening: bool) -> None:
+    """Its one process is called so with and without one within."""
+    command = ["/snap/microk8s/8612/kubelite", "--proxy-args-file=/var/snap/microk8s/8612/args/kube-proxy", "--start-control-plane=true"]
+    monkeypatch.setattr(agent, "processes", lambda: ["30"])
+    monkeypatch.setattr(agent, "read_or_none", {"/proc/30/cmdline": "\0".join(command)}.get)
+    monkeypatch.setattr(agent, "net_namespace", lambda pid: "net:[1]")
+    wanted = ["pid 30: /snap/microk8s/8612/kubelite --proxy-args-file=/var/snap/microk8s/8612/args/kube-proxy"]
+    assert agent.kube_proxy_processes(listening) == (wanted if listening else [])
 
 
 def test_documents_of_a_batch() -> None:

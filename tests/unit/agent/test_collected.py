@@ -158,6 +158,47 @@ def test_a_kubelet_is_the_agent_s(shell: list[str], tmp_path: Path) -> None:
 
 
 @needs_ip
+@pytest.mark.usefixtures("no_other_kubelet")
+@pytest.mark.skipif(os.getuid() != 0, reason="another root takes root")
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shell[0] != "busybox"], ids=" ".join)
+def test_a_kubelet_of_microk8s_is_the_agent_s(shell: list[str], tmp_path: Path) -> None:
+    """In one process with kube-proxy, told by a file of arguments in which the snap's folders have names."""
+    data = tmp_path / "8612"
+    (data / "args").mkdir(parents=True)
+    (data / "kubelet_config").write_text("clusterDomain: corp\n")
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common/resolv.conf").write_text("nameserver 192.0.2.1\n")
+    lines = (
+        "# --cluster-dns=192.0.2.9",
+        "--kubeconfig=${SNAP_DATA}/secret",
+        '--eviction-hard="memory.available<100Mi"',
+        "--cluster-dns='10.152.183.10'",
+        "--resolv-conf=${SNAP_COMMON}/resolv.conf --config $SNAP_DATA/kubelet_config",
+    )
+    (data / "args/kubelet").write_text("\n".join(lines) + "\n")
+    program = ["/snap/microk8s/8612/kubelite", "-c", "import time; print(flush=True); time.sleep(60)"]
+    program += ["--proxy-args-file=/nowhere", f"--kubelet-args-file={data}/args/kubelet"]
+    with subprocess.Popen(program, executable=sys.executable, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            script = run_script("facts", shell=shell)
+            found, wanted = collected.facts(script, PARAMS)["kubelet"], by_agent("facts")["kubelet"]
+        finally:
+            process.kill()
+    kept = script.output(f"kubelet arguments {data}/args/kubelet", "grep")
+    assert "secret" not in kept
+    assert found == wanted
+    assert wanted == {
+        "pid": process.pid,
+        "flags": {"clusterDNS": "10.152.183.10", "resolvConf": f"{tmp_path}/common/resolv.conf"},
+        "files": [{"path": f"{data}/kubelet_config", "text": "clusterDomain: corp\n"}],
+        "resolv_path": f"{tmp_path}/common/resolv.conf",
+        "resolv": {"nameservers": ["192.0.2.1"], "search": [], "ndots": 1},
+    }
+
+
+@needs_ip
 def test_ipvs_is_the_agent_s() -> None:
     assert collected.ipvs(run_script("ipvs"), PARAMS) == by_agent("ipvs")
 
@@ -430,7 +471,12 @@ def test_processes_of_kube_proxy_in_the_node_s_own_network() -> None:
             "/proc/902/cmdline": ("", 1, "cat: /proc/902/cmdline: No such file or directory"),
         }
     )
-    assert collected._kube_proxy_processes(found) == ["pid 812: /usr/local/bin/kube-proxy --config=/x"]
+    assert collected._kube_proxy_processes(found, listening=False) == ["pid 812: /usr/local/bin/kube-proxy --config=/x"]
+    kubelite = sections(
+        namespaces=(listed.replace("/812/", "/30/"), 0, ""), **{"/proc/30/cmdline": ("/snap/microk8s/8612/kubelite\0--x\0", 0, "")}
+    )
+    assert collected._kube_proxy_processes(kubelite, listening=True) == ["pid 30: /snap/microk8s/8612/kubelite"]
+    assert collected._kube_proxy_processes(kubelite, listening=False) == []
 
 
 LINK = '[{"ifname":"lo","mtu":65536,"flags":["UP"]},{"ifname":"eth0","mtu":1450,"flags":["UP"]}]'

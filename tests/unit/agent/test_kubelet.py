@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pytest_k8snet.agent import agent
-from pytest_k8snet.agent.agent import is_kubelet, kubelet_flags, kubelet_keys, resolv_path
+from pytest_k8snet.agent.agent import (
+    Failed,
+    is_kubelet,
+    is_kubelite,
+    kubelet_flags,
+    kubelet_keys,
+    kubelite_arguments,
+    kubelite_file,
+    resolv_path,
+)
 
 KUBEADM = """apiVersion: kubelet.config.k8s.io/v1beta1
 authentication:
@@ -59,6 +68,81 @@ def test_whose_resolver_pods_get() -> None:
     assert resolv_path({"resolvConf": ""}, [file]) is None
     assert resolv_path({}, [{"path": "/b", "text": 'resolvConf: ""\n'}]) is None
     assert resolv_path({}, [{"path": "/b", "text": None}]) == "/etc/resolv.conf"
+
+
+# MicroK8s: microk8s-resources/default-args/kubelet with what its add-on dns and its configure hook add.
+MICROK8S = """--kubeconfig=${SNAP_DATA}/credentials/kubelet.config
+--root-dir=${SNAP_COMMON}/var/lib/kubelet
+# --cluster-dns=192.0.2.1
+--feature-gates=DevicePlugins=true
+--eviction-hard="memory.available<100Mi,nodefs.available<1Gi,imagefs.available<1Gi"
+--container-runtime-endpoint=${SNAP_COMMON}/run/containerd.sock
+
+  --cluster-domain=cluster.local --cluster-dns='10.152.183.10'
+--resolv-conf "/run/systemd/resolve/resolv.conf"
+--config=$SNAP_DATA/args/kubelet_config
+--cert-dir=${ELSEWHERE}/certs
+"""
+KUBELITE = [
+    "/snap/microk8s/8612/kubelite",
+    "--proxy-args-file=/var/snap/microk8s/8612/args/kube-proxy",
+    "--kubelet-args-file=/var/snap/microk8s/8612/args/kubelet",
+    "--start-control-plane=true",
+]
+
+
+def test_the_kubelet_of_microk8s_is_told_by_a_file() -> None:
+    assert is_kubelite(KUBELITE)
+    assert not is_kubelet(KUBELITE)
+    assert not is_kubelite(["grep", "kubelite"])
+    path = kubelite_file(KUBELITE)
+    assert path == "/var/snap/microk8s/8612/args/kubelet"
+    assert kubelite_file(["kubelite", "--kubelet-args-file", "/x"]) == "/x"
+    assert kubelite_file(["kubelite"]) == "/var/snap/microk8s/current/args/kubelet"
+    words = kubelite_arguments(path, MICROK8S)
+    assert words[:3] == [
+        "kubelet",
+        "--kubeconfig=/var/snap/microk8s/8612/credentials/kubelet.config",
+        "--root-dir=/var/snap/microk8s/common/var/lib/kubelet",
+    ]
+    assert words[-1] == "--cert-dir=${ELSEWHERE}/certs"
+    assert kubelet_flags(words) == {
+        "--cluster-domain": "cluster.local",
+        "--cluster-dns": "10.152.183.10",
+        "--resolv-conf": "/run/systemd/resolve/resolv.conf",
+        "--config": "/var/snap/microk8s/8612/args/kubelet_config",
+    }
+    with pytest.raises(Failed, match="/x: MicroK8s' arguments of the kubelet could not be read"):
+        kubelite_arguments("/x", None)
+
+
+def test_kubelite_is_a_kubelet_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "/proc/30/cmdline": "\0".join([*KUBELITE, ""]),
+        "/proc/30/cgroup": "0::/system.slice/snap.microk8s.daemon-kubelite.service\n",
+        "/proc/30/root/var/snap/microk8s/8612/args/kubelet": "--cluster-dns=10.152.183.10\n",
+    }
+    monkeypatch.setattr(agent, "processes", lambda: ["30"])
+    monkeypatch.setattr(agent, "read_or_none", texts.get)
+    monkeypatch.setattr(agent, "kubelet_of", lambda pid, flags: {"pid": pid, "flags": flags})
+    assert agent.kubelet() == {"pid": "30", "flags": {"--cluster-dns": "10.152.183.10"}}
+    del texts["/proc/30/root/var/snap/microk8s/8612/args/kubelet"]
+    with pytest.raises(Failed, match="args/kubelet: MicroK8s' arguments of the kubelet could not be read"):
+        agent.kubelet()
+
+
+def test_the_kubelet_of_k0s() -> None:
+    """By pkg/component/worker/kubelet.go and pkg/supervisor of k0s: a program and a file in its data folder."""
+    arguments = [
+        "/var/lib/k0s/bin/kubelet",
+        "--config=/var/lib/k0s/kubelet-config.yaml",
+        "--container-runtime-endpoint=unix:///run/k0s/containerd.sock",
+        "--kubeconfig=/var/lib/k0s/kubelet.conf",
+        "--root-dir=/var/lib/k0s/kubelet",
+        "",
+    ]
+    assert is_kubelet(arguments)
+    assert kubelet_flags(arguments) == {"--config": "/var/lib/k0s/kubelet-config.yaml"}
 
 
 def test_a_kubelet_in_a_pod_is_not_the_node_s(monkeypatch: pytest.MonkeyPatch) -> None:

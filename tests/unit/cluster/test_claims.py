@@ -126,6 +126,35 @@ def test_flags_count_only_without_configuration(args: list[str], wanted: dict[st
     assert values(proxy(daemonsets=[daemonset("kube-proxy", args=args)])) == wanted
 
 
+# Of k0s: pkg/component/controller/kubeproxy.go, in which the parts of the cluster's own configuration stand as JSON.
+K0S = """apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+clientConnection:
+  acceptContentTypes: ""
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
+clusterCIDR: 10.244.0.0/16
+featureGates:
+mode: "ipvs"
+conntrack:
+  maxPerCore: 0
+  min: null
+iptables: {"masqueradeAll":false,"syncPeriod":"0s","minSyncPeriod":"0s"}
+ipvs: {"excludeCIDRs":null,"minSyncPeriod":"0s","scheduler":"lc","syncPeriod":"0s","strictARP":true}
+nftables: {"syncPeriod":"0s","minSyncPeriod":"0s"}
+kind: KubeProxyConfiguration
+metricsBindAddress: 0.0.0.0:10249
+nodePortAddresses: null
+"""
+
+
+def test_configuration_of_k0s() -> None:
+    """With --config flags of the DaemonSet do not count."""
+    flags = ["/usr/local/bin/kube-proxy", "--config=/var/lib/kube-proxy/config.conf", "--hostname-override=$(NODE_NAME)"]
+    item = daemonset("kube-proxy", args=flags, image="quay.io/k0sproject/kube-proxy:v1.36.1")
+    found = proxy(config_maps=kubeadm(K0S), daemonsets=[item], proxies=kube_proxies([item], []))
+    assert values(found) == {"proxy.mode": "ipvs", "proxy.scheduler": "lc", "proxy.strict_arp": True}
+
+
 def static_pod(node: str, *args: str) -> dict[str, Any]:
     metadata = {"name": f"kube-proxy-{node}", "namespace": "kube-system", "annotations": {"kubernetes.io/config.mirror": "x"}}
     container = {"image": "rancher/hardened-kubernetes:v1.36.1", "command": ["kube-proxy"], "args": list(args)}

@@ -104,7 +104,7 @@ def test_where_there_is_nothing_to_judge() -> None:
     inside = of(kubelet=None)
     assert (inside.verdict, inside.message) == (
         Verdict.SKIP,
-        "no process of this node is a kubelet: k3s and MicroK8s have it within another",
+        "no process of this node is a kubelet: k3s has it within another",
     )
     assert of(kubelet="gone").unsupported
     failed = of(kubelet=None, errors={"kubelet": "a child of the agent ended without an answer"})
