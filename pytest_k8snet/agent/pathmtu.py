@@ -8,11 +8,12 @@ A program of the agent (see agent.py), sent when one of these operations is firs
   route toward there. It ends by itself after ``max_s``
 - ``stop``: ``number`` of a server; one that has ended is fine. Gives whether it was there and answering until now
 - ``probe``: ``secret`` of the servers, ``targets`` (``key``, ``address``, ``port``, ``mtu`` of the server's route, ``replies``: whether
-  large answers are asked for too); asks all of them at once. Gives for each key ``own_mtu``, ``size`` (the largest packet that both ends
-  can have, IP header included), ``over`` (what a packet of one byte more than the own MTU came to), ``tcp`` (``mss``, ``mtu`` that the
-  kernel takes for the path's, ``timestamps``), and of ``requests`` and ``replies`` how many of small packets and of such of full ``size``
-  were sent and answered, which ICMP errors came back, and, where full ones never are and no error says how large they may be, the last
-  size that passes and the first that does not
+  large answers are asked for too, and where datagrams alone are wanted ``beyond``: a size up to which others look); asks all of them at
+  once. Gives for each key ``own_mtu``, ``size`` (the largest packet that both ends can have, IP header included), ``over`` (what a packet
+  of one byte more than the own MTU came to), ``tcp`` (``mss``, ``mtu`` that the kernel takes for the path's, ``timestamps``; None with
+  ``beyond``), and of ``requests`` and ``replies`` how many of small packets and of such of full ``size`` were sent and answered, which
+  ICMP errors came back, and, where full ones never are and no error says how large they may be, the last size that passes and the first
+  that does not; both are None where ``size`` is not beyond ``beyond``
 """
 
 from __future__ import annotations
@@ -428,7 +429,10 @@ def probe_one(target: Mapping[str, Any], secret: bytes) -> dict[str, Any]:
     own, known = route_mtu(address)
     size = min(own, int(target["mtu"]), 65535)
     result: dict[str, Any] = {"error": None, "own_mtu": own, "known_mtu": known, "size": size, "over": one_more(address, port, own)}
-    result["tcp"] = segments(address, port)
+    beyond = target.get("beyond")
+    if beyond is not None and size <= int(beyond):
+        return dict(result, tcp=None, requests=None, replies=None)
+    result["tcp"] = segments(address, port) if beyond is None else None
     path = Path(address, port, secret)
     try:
         result["requests"] = way(path, size, replies=False)

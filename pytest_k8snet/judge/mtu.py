@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_k8snet.expect.model import EncapsulationExpectation, MtuExpectation, Wanted
 from pytest_k8snet.judge.encapsulation import KINDS_OF
-from pytest_k8snet.judge.model import Judgement
+from pytest_k8snet.judge.model import Judgement, Weight
 from pytest_k8snet.record.facts import NetNamespace, NodeFacts, Route
 from pytest_k8snet.record.pathmtu import Path, PathMtuRecord, Way
 
@@ -215,6 +215,7 @@ def path_mtu(record: PathMtuRecord, facts: NodeFacts) -> Judgement:
     """Judge whether the largest packets that both ends can have cross the paths from a node's probe pod to other nodes' ones.
 
     At the MTU that pods really have: a wrong one is judged where it is, and so is a device of this node that is narrower than its pods.
+    Between the nodes themselves, where packets may be larger, a black hole is a fault as well, and a path that tells its size is advice.
     """
     judgement = Judgement(want="packets as large as the MTU of both pods arrive")
     for path in _paths(judgement, record):
@@ -228,7 +229,55 @@ def path_mtu(record: PathMtuRecord, facts: NodeFacts) -> Judgement:
         for way, name in ((path.requests, f"pod to pod of {path.target}"), (path.replies, f"pod of {path.target} to this node's pod")):
             if way is not None:
                 _way(judgement, facts, f"{record.node}: {name} ({path.address})", path.size, way, local=way is path.requests)
-    return _unless_cut_off(judgement)
+    _unless_cut_off(judgement)
+    if record.pod_absent is None:
+        _between_nodes(judgement, record, facts)
+    return judgement
+
+
+def _between_nodes(judgement: Judgement, record: PathMtuRecord, facts: NodeFacts) -> None:
+    """Judge the paths between the nodes' own addresses. What nodes let through to each other is theirs: silence is no fault."""
+    if record.hosts_unsupported is not None:
+        judgement.remark(f"{record.node}: the paths between nodes were not looked at: {record.hosts_unsupported}")
+    of_pods = {(path.target, _is_ipv6(path)): path.size for path in record.paths if path.error is None}
+    for path in record.host_paths:
+        if path.error is not None:
+            judgement.error(f"{record.node}: path to node {path.target} not measured: {path.error}")
+            continue
+        size = of_pods.get((path.target, _is_ipv6(path)))
+        pods = "" if size is None else f"; the largest packets of their pods have {size} bytes"
+        for way, name in ((path.requests, f"node to {path.target}"), (path.replies, f"{path.target} to this node")):
+            if way is not None:
+                local = way is path.requests
+                _way_of_nodes(judgement, facts, f"{record.node}: {name} ({path.address}): ", path, way, pods=pods, local=local)
+
+
+def _way_of_nodes(judgement: Judgement, facts: NodeFacts, told: str, path: Path, way: Way, *, pods: str, local: bool) -> None:
+    judgement.evidence.setdefault("paths between nodes", []).append(
+        {"path": told.removesuffix(": "), "size": path.size, "small": f"{way.small}/{way.sent}", "full": f"{way.full}/{way.sent}"}
+    )
+    narrow = way.narrowest
+    if way.full or (narrow is not None and local and narrow.mtu in _mtus_on_the_way(facts)):
+        return
+    if path.over != "refused":
+        judgement.remark(f"{told}{path.own_mtu + 1} bytes were {path.over}, not refused (MTU {path.own_mtu}): sizes are not exact here")
+    elif narrow is None and way.small * 2 < way.sent:
+        judgement.remark(
+            f"{told}{way.small} of {way.sent} small packets were answered, so that large ones say nothing: is UDP kept out by a firewall?",
+            command=_DATAGRAMS,
+        )
+    else:
+        judgement.add(
+            Weight.FAULT if narrow is None else Weight.ADVICE,
+            f"{told}{_broken(way, path.size)}, want {path.size} (MTU of both nodes){pods}",
+            measured=narrow.mtu if narrow is not None else way.passes,
+            wanted=path.size,
+            command=_DATAGRAMS,
+        )
+
+
+def _is_ipv6(path: Path) -> bool:
+    return ":" in (path.address or "")
 
 
 def segment_size(record: PathMtuRecord) -> Judgement:
@@ -305,21 +354,25 @@ def _way(judgement: Judgement, facts: NodeFacts, about: str, size: int, way: Way
             command=_DATAGRAMS,
         )
         return
-    if narrow is not None:
-        message = f"the path carries {narrow.mtu} bytes, as {narrow.sender or 'somebody'} answers (ICMP; path MTU discovery works)"
-    elif way.passes is None:
-        message = f"none of {way.sent} packets of {size} bytes was answered, and {way.small} small ones were"
-    else:
-        message = (
-            f"packets of {way.passes} bytes pass, those of {way.breaks} and more vanish and no ICMP error says so: "
-            "a black hole, where connections hang"
-        )
     judgement.check(
         False,
-        f"{told}{message}, want {size} (MTU of both pods)",
+        f"{told}{_broken(way, size)}, want {size} (MTU of both pods)",
         measured=narrow.mtu if narrow is not None else way.passes,
         wanted=size,
         command=_DATAGRAMS,
+    )
+
+
+def _broken(way: Way, size: int) -> str:
+    """Say where packets of full size stay."""
+    narrow = way.narrowest
+    if narrow is not None:
+        return f"the path carries {narrow.mtu} bytes, as {narrow.sender or 'somebody'} answers (ICMP; path MTU discovery works)"
+    if way.passes is None:
+        return f"none of {way.sent} packets of {size} bytes was answered, and {way.small} small ones were"
+    return (
+        f"packets of {way.passes} bytes pass, those of {way.breaks} and more vanish and no ICMP error says so: "
+        "a black hole, where connections hang"
     )
 
 

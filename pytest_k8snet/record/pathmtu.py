@@ -1,4 +1,4 @@
-"""Typed view of the ``pathmtu`` document of a node: which sizes of packets cross the paths from its probe pod to others."""
+"""Typed view of the ``pathmtu`` document of a node: which sizes of packets cross the paths from its probe pod and from itself to others."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The path to the probe pod of another node; with an error nothing is known of it."""
+    """The path to the probe pod of another node, or to that node; with an error nothing is known of it."""
 
     target: str
     address: str | None
@@ -62,16 +62,16 @@ class Path:
     own_mtu: int  # of the route from here
     size: int  # the largest packet that both ends can have
     over: str  # what became of one byte more than the own MTU: refused, sent
-    requests: Way | None
+    requests: Way | None  # None: between nodes, where the packets of pods are as large
     replies: Way | None  # None: the other node looks at that direction
-    segments: Segments | None
+    segments: Segments | None  # None: between nodes
 
     @classmethod
     def from_json(cls, target: str, data: Mapping[str, Any]) -> Path:
         """Read one of ``targets``."""
         if data["error"] is not None:
             return cls(target, data["address"], str(data["error"]), 0, 0, "", None, None, None)
-        tcp = data["tcp"]
+        tcp, requests = data["tcp"], data["requests"]
         return cls(
             target=target,
             address=data["address"],
@@ -79,19 +79,21 @@ class Path:
             own_mtu=int(data["own_mtu"]),
             size=int(data["size"]),
             over=str(data["over"]),
-            requests=Way.from_json(data["requests"]),
+            requests=None if requests is None else Way.from_json(requests),
             replies=None if data["replies"] is None else Way.from_json(data["replies"]),
-            segments=Segments(tcp["error"], tcp["mss"], tcp["mtu"], tcp["timestamps"]),
+            segments=None if tcp is None else Segments(tcp["error"], tcp["mss"], tcp["mtu"], tcp["timestamps"]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PathMtuRecord:
-    """The paths from one node's probe pod."""
+    """The paths from one node's probe pod, and from the node itself."""
 
     node: str
     pod_absent: str | None  # why there is no probe pod, on purpose
     paths: tuple[Path, ...]
+    host_paths: tuple[Path, ...] = ()  # by the nodes' own addresses; of an earlier version there are none
+    hosts_unsupported: str | None = None  # why this way to the nodes does not look at those
 
     @classmethod
     def from_document(cls, document: Document) -> PathMtuRecord:
@@ -102,5 +104,8 @@ class PathMtuRecord:
         with document.reading("path MTU") as data:
             # The second ones are of the other address family; runs of earlier versions have none.
             found = (data["targets"], data.get("second_targets") or {})
-            paths = tuple(Path.from_json(name, item) for targets in found for name, item in targets.items())
-            return cls(document.subject, data["pod_absent"], paths)
+            of_hosts = (data.get("host_targets") or {}, data.get("second_host_targets") or {})
+            paths, host_paths = (
+                tuple(Path.from_json(name, item) for targets in those for name, item in targets.items()) for those in (found, of_hosts)
+            )
+            return cls(document.subject, data["pod_absent"], paths, host_paths, data.get("hosts_unsupported"))

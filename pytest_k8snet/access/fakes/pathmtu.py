@@ -1,4 +1,4 @@
-"""Paths between healthy pods: every size up to the MTU passes, and segments are as large as that allows."""
+"""Paths between healthy pods and nodes: every size up to the MTU passes, and segments are as large as that allows."""
 
 from __future__ import annotations
 
@@ -27,14 +27,18 @@ def respond(fake: FakeCluster, node: str, role: Role, op: str, params: Mapping[s
 
 def _path(target: Mapping[str, Any]) -> dict[str, Any]:
     size = min(MTU, target["mtu"])
-    way: dict[str, Any] = {"sent": _TRIES, "small": _TRIES, "full": _TRIES, "passes": None, "breaks": None, "errors": []}
+    beyond = target.get("beyond")
+    way: dict[str, Any] | None = {"sent": _TRIES, "small": _TRIES, "full": _TRIES, "passes": None, "breaks": None, "errors": []}
+    segments = {"error": None, "mss": size - (72 if ":" in target["address"] else 52), "mtu": MTU, "timestamps": True}
+    if beyond is not None and size <= beyond:
+        way = None
     return {
         "error": None,
         "own_mtu": MTU,
         "known_mtu": MTU,
         "size": size,
         "over": "refused",
-        "tcp": {"error": None, "mss": size - (72 if ":" in target["address"] else 52), "mtu": MTU, "timestamps": True},
+        "tcp": segments if beyond is None else None,
         "requests": way,
         "replies": way if target["replies"] else None,
     }

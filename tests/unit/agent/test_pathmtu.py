@@ -89,6 +89,20 @@ def test_a_black_hole_in_the_other_direction(monkeypatch: pytest.MonkeyPatch, se
     assert (found["replies"]["full"], found["replies"]["passes"], found["replies"]["breaks"]) == (0, 1299, 1300)
 
 
+def test_a_path_of_which_others_look_at_as_much(monkeypatch: pytest.MonkeyPatch, server: dict[str, Any]) -> None:
+    """Between nodes only what is larger than the packets of pods is sent, and no connection is opened."""
+    swallow(monkeypatch, requests_from=1501)
+
+    def beyond(size: int) -> Any:
+        target = {"key": "a", "address": "127.0.0.1", "port": server["port"], "mtu": 9000, "replies": True, "beyond": size}
+        return pathmtu.probe({"secret": SECRET, "targets": [target]})["a"]
+
+    found = beyond(1450)
+    assert (found["tcp"], found["requests"]["passes"], found["requests"]["breaks"], found["replies"]["full"]) == (None, 1500, 1501, 10)
+    found = beyond(9000)
+    assert (found["size"], found["over"], found["tcp"], found["requests"], found["replies"]) == (9000, "refused", None, None, None)
+
+
 def test_nobody_answers() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))

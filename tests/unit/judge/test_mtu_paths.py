@@ -145,6 +145,98 @@ def test_every_path_counts() -> None:
     assert [item["full"] for item in judgement.evidence["paths"]] == ["10/10", "0/10"]
 
 
+NODES = "node-1: node to node-2 (192.168.10.12): "
+NODES_BACK = "node-1: node-2 to this node (192.168.10.12): "
+NODES_END = ", want 9000 (MTU of both nodes); the largest packets of their pods have 1450 bytes (UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE)"
+
+
+def nodes_path(**changes: Any) -> dict[str, Any]:
+    return path(**{"address": "192.168.10.12", "own_mtu": 9000, "known_mtu": 9000, "size": 9000, "tcp": None, **changes})
+
+
+def with_nodes(*, pods: dict[str, Any] | None = None, **values: Any) -> PathMtuRecord:
+    """Return a record of pods of 1450 bytes on nodes of 9000."""
+    small = path(own_mtu=1450, known_mtu=1450, size=1450, tcp=tcp(1398)) if pods is None else pods
+    return PathMtuRecord.from_document(document("pathmtu", "node-1", {"pod_absent": None, "targets": {"node-2": small}, **values}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "message"),
+    [
+        pytest.param({}, "pass", "", id="healthy"),
+        pytest.param({"replies": way()}, "pass", "", id="healthy-both-ways"),
+        pytest.param({"requests": None}, "pass", "", id="left-to-the-pods"),
+        pytest.param({"requests": way(full=1, small=7)}, "pass", "", id="loss"),
+        pytest.param(
+            {"requests": way(full=0, passes=1500, breaks=1501)},
+            "fail",
+            f"{NODES}packets of 1500 bytes pass, those of 1501 and more vanish and no ICMP error says so: "
+            f"a black hole, where connections hang{NODES_END}",
+            id="jumbo-frames-over-a-switch-without",
+        ),
+        pytest.param(
+            {"replies": way(full=0, passes=1500, breaks=1501)},
+            "fail",
+            f"{NODES_BACK}packets of 1500 bytes pass, those of 1501 and more vanish and no ICMP error says so: "
+            f"a black hole, where connections hang{NODES_END}",
+            id="on-the-way-back",
+        ),
+        pytest.param(
+            {"requests": way(full=0)},
+            "fail",
+            f"{NODES}none of 10 packets of 9000 bytes was answered, and 10 small ones were{NODES_END}",
+            id="no-search",
+        ),
+        pytest.param({"requests": way(full=0, small=0)}, "pass", "", id="a-firewall"),
+        pytest.param({"over": "sent", "requests": way(full=0, passes=1500, breaks=1501)}, "pass", "", id="one-more-is-not-refused"),
+        pytest.param(
+            {"error": "node-2: the exec stream ended"},
+            "error",
+            "node-1: path to node node-2 not measured: node-2: the exec stream ended",
+            id="not-measured",
+        ),
+    ],
+)
+def test_paths_between_nodes(changes: dict[str, Any], verdict: str, message: str) -> None:
+    assert outcome(mtu.path_mtu(with_nodes(host_targets={"node-2": nodes_path(**changes)}), facts())) == (verdict, message)
+
+
+def test_what_is_said_of_paths_between_nodes_beside_faults() -> None:
+    def judged(**changes: Any) -> Any:
+        return mtu.path_mtu(with_nodes(host_targets={"node-2": nodes_path(**changes)}), facts())
+
+    end = NODES_END.removesuffix(" (UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE)")
+    narrower = judged(requests=way(full=0, errors=[icmp(8500)]))
+    assert str(narrower.verdict) == "pass"
+    assert told(narrower, "advice") == [
+        f"{NODES}the path carries 8500 bytes, as 192.168.10.1 answers (ICMP; path MTU discovery works){end}"
+    ]
+    own = judged(requests=way(full=0, errors=[icmp(1500, None)]))
+    assert (told(own, "advice"), told(own, "remark")) == ([], []), "the uplink itself: judged with the MTUs"
+    assert told(judged(requests=way(full=0, small=3)), "remark") == [
+        f"{NODES}3 of 10 small packets were answered, so that large ones say nothing: is UDP kept out by a firewall?"
+    ]
+    assert told(judged(over="sent", requests=way(full=0, passes=1500, breaks=1501)), "remark") == [
+        f"{NODES}9001 bytes were sent, not refused (MTU 9000): sizes are not exact here"
+    ]
+    unsupported = mtu.path_mtu(with_nodes(hosts_unsupported="access ssh: no python3 on node-1"), facts())
+    assert told(unsupported, "remark") == ["node-1: the paths between nodes were not looked at: access ssh: no python3 on node-1"]
+
+
+def test_a_fault_between_nodes_is_one_where_pods_are_cut_off() -> None:
+    cut_off = path(requests=way(full=0, small=0))
+    broken = nodes_path(requests=way(full=0, passes=1500, breaks=1501))
+    assert str(mtu.path_mtu(with_nodes(pods=cut_off, host_targets={"node-2": broken}), facts()).verdict) == "fail"
+    assert outcome(mtu.path_mtu(with_nodes(pods=cut_off, host_targets={"node-2": nodes_path()}), facts())) == ("skip", CUT_OFF)
+
+
+def test_each_family_between_nodes_is_compared_with_that_of_the_pods() -> None:
+    broken = nodes_path(address="fd00::12", requests=way(full=0, passes=1500, breaks=1501))
+    judgement = mtu.path_mtu(with_nodes(host_targets={"node-2": nodes_path()}, second_host_targets={"node-2": broken}), facts())
+    assert judgement.message.startswith("node-1: node to node-2 (fd00::12): packets of 1500 bytes pass")
+    assert "want 9000 (MTU of both nodes) (UDP" in judgement.message, "of the pods none is known of that family"
+
+
 MSS = "node-1: TCP to pod of node-2 (10.244.2.5): "
 
 

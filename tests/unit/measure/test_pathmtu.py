@@ -8,7 +8,7 @@ import pytest
 
 from pytest_k8snet.access.fake import FakeCluster, dual_stack, fake_node
 from pytest_k8snet.agent.pathmtu import SECRET_BYTES
-from pytest_k8snet.errors import AccessError, ExecTransportError
+from pytest_k8snet.errors import AccessError, ExecTransportError, UnsupportedError
 from pytest_k8snet.judge import mtu
 from pytest_k8snet.measure import pathmtu
 from pytest_k8snet.measure.answering import PORT
@@ -96,6 +96,88 @@ def test_a_family_whose_path_is_too_narrow_is_named() -> None:
     )
 
 
+def narrow_pods(fake: FakeCluster, mtu_bytes: int = 1450) -> list[Mapping[str, Any]]:
+    """Give pods a smaller MTU than nodes; return what hosts are asked, when they are."""
+    asked: list[Mapping[str, Any]] = []
+    healthy = FakeCluster([*fake.nodes.values()])
+
+    def noting(node: str) -> Any:
+        def probe(params: Mapping[str, Any]) -> Any:
+            asked.extend({"node": node, **target} for target in params["targets"])
+            return healthy.respond(node, "host", "pathmtu.probe", params)
+
+        return probe
+
+    for node in fake.nodes:
+        fake.answer(node, "pathmtu.serve", {"number": 1, "port": PORT, "mtu": mtu_bytes}, role="pod")
+        fake.answer(node, "pathmtu.probe", noting(node), role="host")
+    return asked
+
+
+def test_nodes_send_what_their_pods_do_not() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    asked = narrow_pods(fake)
+    record = PathMtuRecord.from_document(documents(fake, PairChoice("all"))["node-1"])
+    assert [(item["node"], item["address"], item["beyond"], item["replies"]) for item in asked if item["node"] == "node-1"] == [
+        ("node-1", "192.168.10.12", 1450, False)
+    ]
+    (path,) = record.host_paths
+    assert (path.target, path.address, path.size, path.requests is not None, path.segments) == ("node-2", "192.168.10.12", 1500, True, None)
+    judgement = mtu.path_mtu(record, facts("node-1"))
+    assert (str(judgement.verdict), judgement.evidence["paths between nodes"][0]["full"]) == ("pass", "10/10")
+
+
+def test_nodes_do_not_repeat_what_their_pods_have_sent() -> None:
+    record = PathMtuRecord.from_document(documents(FakeCluster(["node-1", "node-2"]), PairChoice("all"))["node-1"])
+    assert [(path.size, path.requests) for path in record.host_paths] == [(1500, None)]
+    judgement = mtu.path_mtu(record, facts("node-1"))
+    assert (str(judgement.verdict), "paths between nodes" in judgement.evidence) == ("pass", False)
+
+
+def test_both_families_between_nodes() -> None:
+    fake = FakeCluster([dual_stack(fake_node(f"node-{number}", number)) for number in (1, 2)])
+    asked = narrow_pods(fake)
+    record = PathMtuRecord.from_document(documents(fake, PairChoice("ring"))["node-1"])
+    assert [path.address for path in record.host_paths] == ["192.168.10.12", "fd00:192:168::12"]
+    assert {item["beyond"] for item in asked} == {1450}
+
+
+def test_nodes_whose_pods_are_not_measured_send_whatever_they_can() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    asked = narrow_pods(fake)
+    fake.answer("node-2", "pathmtu.serve", AccessError("node-2: ip: not on the node"), role="pod")
+    documents(fake, PairChoice("all"))
+    assert [item["beyond"] for item in asked if item["node"] == "node-1"] == [0]
+
+
+def test_a_node_that_cannot_serve_is_an_error_of_those_who_ask_it() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    fake.answer("node-2", "pathmtu.serve", AccessError("node-2: ip: not on the node"), role="host")
+    found = documents(fake, PairChoice("all"))
+    judgement = mtu.path_mtu(PathMtuRecord.from_document(found["node-1"]), facts())
+    assert judgement.message == "node-1: path to node node-2 not measured: node-2: ip: not on the node"
+
+
+@pytest.mark.parametrize("op", ["pathmtu.serve", "pathmtu.probe"])
+def test_a_way_to_the_nodes_that_runs_no_programs_leaves_the_pods(op: str) -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    for node in fake.nodes:
+        fake.answer(node, op, UnsupportedError(f"{node}: no python3"), role="host")
+    found = documents(fake, PairChoice("all"))
+    judgement = mtu.path_mtu(PathMtuRecord.from_document(found["node-1"]), facts())
+    assert str(judgement.verdict) == "pass"
+    assert [finding.message for finding in judgement.findings] == ["node-1: the paths between nodes were not looked at: node-1: no python3"]
+
+
+def test_what_is_cut_off_on_a_node_is_asked_again() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    served = iter([False, True])
+    fake.answer("node-2", "pathmtu.stop", lambda params: next(served), role="host")
+    found = documents(fake, PairChoice("all"))
+    assert found["node-1"].retried == "node-2: what answered there was cut off meanwhile"
+    assert not any(document.failed for document in found.values())
+
+
 def test_what_cannot_serve_is_an_error_of_those_who_ask_it() -> None:
     fake = FakeCluster(["node-1", "node-2", "node-3"])
     fake.answer("node-2", "pathmtu.serve", AccessError("node-2: ip: not on the node"), role="pod")
@@ -120,7 +202,8 @@ def test_servers_are_stopped_whatever_happens() -> None:
     fake = FakeCluster(["node-1", "node-2"])
     fake.answer("node-1", "pathmtu.probe", AccessError("gone"), role="pod")
     documents(fake, PairChoice("all"))
-    assert [node for node, _, op in fake.requests if op == "pathmtu.stop"] == ["node-1", "node-2"]
+    stopped = [(node, role) for node, role, op in fake.requests if op == "pathmtu.stop"]
+    assert sorted(stopped) == [(node, role) for node in ("node-1", "node-2") for role in ("host", "pod")]
 
 
 def test_a_node_that_is_cut_off_while_it_asks_is_asked_again() -> None:
