@@ -37,7 +37,10 @@ def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     targets = {name: present_targets(context, name) for name in subjects}
     involved = [*dict.fromkeys([*(name for name in subjects if targets[name]), *(item for some in targets.values() for item in some)])]
     secret = secrets.token_hex(_SECRET_BYTES)
-    with serving(context, involved, "pod", secret=secret) as pods, serving(context, involved, "host", secret=secret) as hosts:
+    with (
+        serving(context, involved, "pod", secret=secret) as pods,
+        serving(context, involved if _any_served(pods) else [], "host", secret=secret) as hosts,
+    ):
         servers: Servers = {"pod": pods, "host": hosts}
         outcomes = at_once(context, subjects, partial(_probe, context, servers, targets, secret))
         # Whose paths say so.
@@ -50,12 +53,17 @@ def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
             server
             for place, of_place in servers.items()
             for target in targets[name]
-            if target not in missed[place] and isinstance(server := of_place[target], Exception)
+            if target not in missed[place] and isinstance(server := of_place.get(target), Exception)
         )
         gone = next(cut, None)
         if gone is not None and not isinstance(outcomes[name], Exception):
             outcomes[name] = gone
     return outcomes
+
+
+def _any_served(servers: Mapping[str, Mapping[str, Any] | Exception]) -> bool:
+    """Whether there is anything to look at beside: a way to the nodes without pods has no paths here."""
+    return any(not isinstance(server, Exception) for server in servers.values())
 
 
 def _probe(context: MeasureContext, servers: Servers, targets: Mapping[str, Sequence[str]], secret: str, name: str) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def _hosts(
     unsupported = next((str(server) for server in servers["host"].values() if isinstance(server, UnsupportedError)), None)
     if unsupported is not None:
         return {**nothing, "hosts_unsupported": unsupported}
-    of_hosts = _paths(context, servers["host"], targets, "host", name)
+    of_hosts = _paths(context, servers["host"], [target for target in targets if target in servers["host"]], "host", name)
     sizes = {(target, ":" in path["address"]): path["size"] for paths in of_pods for target, path in paths.items() if path["error"] is None}
     for paths in of_hosts:
         for target, item in paths.items():

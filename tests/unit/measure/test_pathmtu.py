@@ -194,8 +194,18 @@ def test_a_node_that_cannot_ask() -> None:
 
 
 def test_without_pods() -> None:
-    found = documents(FakeCluster(["node-1", "node-2"], pods=False), PairChoice("all"))
+    fake = FakeCluster(["node-1", "node-2"], pods=False)
+    found = documents(fake, PairChoice("all"))
     assert PathMtuRecord.from_document(found["node-1"]).pod_absent == "access fake makes no probe pods here"
+    assert not [op for _, role, op in fake.requests if role == "host"], "nodes serve nobody either"
+
+
+def test_pods_that_serve_nowhere() -> None:
+    fake = FakeCluster(["node-1", "node-2"])
+    for node in fake.nodes:
+        fake.answer(node, "pathmtu.serve", AccessError(f"{node}: ip: not on the node"), role="pod")
+    record = PathMtuRecord.from_document(documents(fake, PairChoice("all"))["node-1"])
+    assert (record.paths[0].error, record.host_paths) == ("node-2: ip: not on the node", ())
 
 
 def test_servers_are_stopped_whatever_happens() -> None:
