@@ -16,7 +16,8 @@ def test_bgp_sessions(node, cluster, k8snet_run, verdict):
         `show protocols` at BIRD's control sockets on the node: Calico's of both address families (/run/calico/bird.ctl,
         bird6.ctl) and BIRD's own (/run/bird/bird.ctl, /run/bird.ctl, and bird6.ctl beside them); `GET /v1/bgp/peers` at
         /run/cilium/cilium.sock. Asking changes nothing. Where Calico's BIRD cannot be asked (no birdc on a node without
-        python3, a socket elsewhere) the node's CalicoNodeStatus with class BGP stands in for it, if there is one that was
+        python3, a socket elsewhere) the node's CalicoNodeStatus with class BGP (and Agent, without which no sessions of a
+        family tell nothing) stands in for it, if there is one that was
         written within two minutes of the run's start: calico-node writes it only when something changes, and an old one may
         be that of a calico-node that is dead.
     Expected

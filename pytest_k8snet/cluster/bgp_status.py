@@ -34,7 +34,8 @@ class BgpStatus:
     node: str
     age_s: float | None  # since it was last written, by the API server's clock; None when it never was
     peers: tuple[PeerStatus, ...]
-    not_ready: tuple[int, ...]  # families whose BIRD calico-node does not reach: one that is not used is not reached, either
+    ready: tuple[int, ...]  # families whose BIRD calico-node reaches; of one that it was not told to report it is in neither
+    not_ready: tuple[int, ...]  # and those whose BIRD it does not
 
     @property
     def why_no_proof(self) -> str | None:
@@ -45,12 +46,21 @@ class BgpStatus:
             return f"it was last written {self.age_s:.0f} s ago, and whether calico-node would still change it is not known"
         return f"it was last written {-self.age_s:.0f} s from now: clocks differ" if self.age_s < -MOST_AGE_S else None
 
+    def has_all(self, family: int) -> bool:
+        """Whether it has every session of a family, and none is one.
+
+        When calico-node does not reach a BIRD it empties the sessions of both families (node/pkg/status/populators/peers.go), and IPv6
+        comes after IPv4.
+        """
+        return any(peer.family == family for peer in self.peers) or all(of in self.ready for of in FAMILIES if of >= family)
+
     def to_json(self) -> dict[str, Any]:
         """Return builtin values."""
-        return {**asdict(self), "peers": [asdict(peer) for peer in self.peers], "not_ready": [*self.not_ready]}
+        lists = {"ready": [*self.ready], "not_ready": [*self.not_ready]}
+        return {**asdict(self), "peers": [asdict(peer) for peer in self.peers], **lists}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BgpStatus:
         """Read what `to_json` gave."""
         peers = tuple(PeerStatus(**peer) for peer in data["peers"])
-        return cls(**{**data, "peers": peers, "not_ready": tuple(data["not_ready"])})
+        return cls(**{**data, "peers": peers, "ready": tuple(data["ready"]), "not_ready": tuple(data["not_ready"])})

@@ -408,8 +408,7 @@ def _by_report(
 ) -> bool:
     """Judge the sessions of these families by what calico-node reports, in place of what is said in `about`; return whether that tells.
 
-    A report without peers is no node without sessions: calico-node empties both families' when it does not reach one of its BIRDs
-    (node/pkg/status/populators/peers.go).
+    A report without peers of a family is not always a node without sessions of it: see `BgpStatus.has_all`.
     """
     if reported is None:
         return False
@@ -418,7 +417,8 @@ def _by_report(
         judgement.remark(f"{facts.node}: {name} does not stand in for BIRD's own word: {reported.why_no_proof}")
         return False
     command = f"kubectl get caliconodestatuses {reported.name} -o yaml"
-    tells = False
+    untold = set(families)
+    told = False
     for family in families:
         peers = [peer for peer in reported.peers if peer.family == family]
         wanted = {item: node for node, items in sorted(mesh.items()) for item in items if _family(item) == family}
@@ -431,16 +431,20 @@ def _by_report(
                 wanted="Established",
                 command=command,
             )
-        if peers and wanted and claim is not None:
-            _missed(judgement, facts, wanted, {peer.address for peer in peers}, claim, command)
-        dead = not peers and bool(wanted) and family in reported.not_ready
+        dead = bool(wanted) and not peers and family in reported.not_ready
         if dead and claim is not None:
             about_bird = f"{facts.node}: calico-node does not reach its BIRD of IPv{family} (NotReady)"
             judgement.check(False, f"{about_bird}; the node should speak BGP ({claim.source})", measured="NotReady", command=command)
-        tells |= bool(peers) or dead
-    if tells:
+        elif reported.has_all(family) and wanted and claim is not None:
+            _missed(judgement, facts, wanted, {peer.address for peer in peers}, claim, command)
+        if dead or reported.has_all(family):
+            told = True
+            untold.discard(family)
+        elif not wanted and len(families) > 1:
+            untold.discard(family)  # nothing is to be expected of it
+    if told:
         judgement.remark(f"{about}: {name} tells, written {max(reported.age_s or 0, 0):.0f} s before the run began", command=command)
-    return tells
+    return told and not untold
 
 
 def _why_no_session(speaking: Sequence[Bgp], silent: Sequence[Bgp], claim: Claim | None) -> str:

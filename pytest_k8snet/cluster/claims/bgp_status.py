@@ -37,6 +37,7 @@ def _read(item: Object, node: str, now: datetime | None) -> BgpStatus:
         node=node,
         age_s=None if written is None or now is None else (now - written).total_seconds(),
         peers=tuple(peers),
+        ready=tuple(family for family, state in states.items() if state == "Ready"),
         not_ready=tuple(family for family, state in states.items() if state == "NotReady"),
     )
 

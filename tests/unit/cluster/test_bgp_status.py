@@ -23,7 +23,7 @@ def peer(address: str, state: str = "Established", kind: str = "NodeMesh") -> di
 
 
 def status(name: str = "of-node-1", node: str = "node-1", *, updated: str | None = "2026-11-27T02:00:00Z", **more: Any) -> dict[str, Any]:
-    """Return an object of a node whose IPv6 is not used."""
+    """Return an object of a node that has no session of IPv6: its BIRD of that runs all the same."""
     bird = {"version": "v0.3.3+birdv1.6.8", "routerID": "10.0.0.1", "lastBootTime": "2026-11-26 11:02:10"}
     return {
         "apiVersion": "projectcalico.org/v3",
@@ -32,7 +32,7 @@ def status(name: str = "of-node-1", node: str = "node-1", *, updated: str | None
         "spec": {"classes": ["Agent", "BGP", "Routes"], "node": node, "updatePeriodSeconds": 10},
         "status": {
             "lastUpdated": updated,
-            "agent": {"birdV4": {"state": "Ready", **bird}, "birdV6": {"state": "NotReady"}},
+            "agent": {"birdV4": {"state": "Ready", **bird}, "birdV6": {"state": "Ready", **bird}},
             "bgp": {
                 "numberEstablishedV4": 1,
                 "numberEstablishedV6": 0,
@@ -51,13 +51,37 @@ READ = BgpStatus(
     "node-1",
     30.0,
     (PeerStatus(4, "10.0.0.2", "NodeMesh", "Established"), PeerStatus(4, "10.0.0.254", "GlobalPeer", "Active")),
-    (6,),
+    (4, 6),
+    (),
 )
 
 
 def test_a_report() -> None:
     assert bgp_statuses([status()], NOW) == {"node-1": READ}
     assert BgpStatus.from_json(READ.to_json()) == READ
+
+
+@pytest.mark.parametrize(
+    ("peers", "states", "wanted"),
+    [
+        ({4}, ("Ready", "Ready"), {4, 6}),
+        (set(), ("Ready", "Ready"), {4, 6}),
+        ({4}, (None, None), {4}),
+        ({4, 6}, (None, None), {4, 6}),
+        (set(), ("Ready", "NotReady"), set()),
+        (set(), ("NotReady", "Ready"), {6}),
+        ({6}, ("NotReady", "Ready"), {6}),
+        (set(), ("NotReady", "NotReady"), set()),
+        (set(), (None, None), set()),
+    ],
+)
+def test_no_peers_are_not_always_no_sessions(peers: set[int], states: tuple[str | None, str | None], wanted: set[int]) -> None:
+    """An IPv6 BIRD that is not reached takes the sessions of IPv4 with it, which were filled in before."""
+    item = status()
+    item["status"]["bgp"] = {f"peersV{family}": [peer("10.0.0.2")] for family in peers}
+    item["status"]["agent"] = {f"birdV{family}": {"state": state} for family, state in zip((4, 6), states, strict=True) if state}
+    read = bgp_statuses([item], NOW)["node-1"]
+    assert {family for family in (4, 6) if read.has_all(family)} == wanted
 
 
 @pytest.mark.parametrize(

@@ -687,6 +687,7 @@ REPORT = BgpStatus(
         PeerStatus(6, "fd00::12", "NodeMesh", "Established"),
     ),
     (),
+    (),
 )
 KUBECTL = "kubectl get caliconodestatuses of-node-1 -o yaml"
 STOOD_IN = "CalicoNodeStatus of-node-1 tells, written 30 s before the run began"
@@ -768,6 +769,49 @@ def report(*peers: PeerStatus, **more: Any) -> BgpStatus:
             id="no-bird",
         ),
         pytest.param({"bgp": [speaker(CALICO, error=NO_TOOL)]}, report(), OF_MESH, ("error", NOT_KNOWN), [], id="no-peers-tell-nothing"),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL), speaker(CALICO6, error=NO_TOOL)]},
+            report(*REPORT.peers[:2], ready=(4, 6)),
+            OF_MESH,
+            ("pass", ""),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"] * 2,
+            id="ipv6-is-not-used",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL)]},
+            report(ready=(4, 6)),
+            {"node-2": ("192.168.10.12",)},
+            (
+                "fail",
+                f"node-1: no BGP session with 192.168.10.12 (node-2) is configured, want one with every node ({MESH.source}) ({KUBECTL})",
+            ),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="none-at-all",
+        ),
+        pytest.param(
+            {"bgp": [speaker(CALICO, error=NO_TOOL), speaker(CALICO6, error=NO_TOOL)]},
+            report(*REPORT.peers[:2]),
+            OF_MESH,
+            ("error", NOT_KNOWN.replace(CALICO, CALICO6)),
+            [f"node-1: {NO_TOOL}: {STOOD_IN}"],
+            id="of-ipv6-it-tells-nothing",
+        ),
+        pytest.param(
+            {"errors": {"bgp": "ValueError('?')"}},
+            report(*REPORT.peers[:2]),
+            OF_MESH,
+            ("pass", ""),
+            [f"node-1: BIRD was not asked for its sessions: ValueError('?'): {STOOD_IN}"],
+            id="nothing-is-expected-of-ipv6",
+        ),
+        pytest.param(
+            {"errors": {"bgp": "ValueError('?')"}},
+            report(*REPORT.peers[:2]),
+            WITH_IPV6,
+            ("error", "node-1: BIRD was not asked for its sessions: ValueError('?')"),
+            [f"node-1: BIRD was not asked for its sessions: ValueError('?'): {STOOD_IN}"],
+            id="of-ipv6-something-is-expected",
+        ),
         pytest.param({"bgp": [speaker(CALICO, error=NO_TOOL)]}, None, OF_MESH, ("error", NOT_KNOWN), [], id="no-report"),
         pytest.param(
             {"bgp": [speaker(CALICO, error=NO_TOOL)]},
