@@ -96,39 +96,63 @@ def answered(outcomes: Mapping[str, T | Exception]) -> dict[str, T]:
     return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}
 
 
-def documents_of(kind: str, method: str, measure: Callable[[], Outcomes], *, twice: bool = True) -> Iterator[Document]:
-    """Yield the documents of subjects that `measure` looks at together, each with the time that took.
+def documents_of(
+    context: MeasureContext,
+    kind: str,
+    method: str | Callable[[str], str],
+    subjects: Sequence[str],
+    measure: Callable[[Sequence[str]], Outcomes],
+    *,
+    twice: bool = True,
+    restore: Callable[[], None] | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of subjects that `measure` looks at together, each with the time that took and by the `method` of its subject.
 
-    With `twice` it is called again when the way to a subject broke; what it gives then counts for those subjects, and for no others.
+    With `twice` it is called again, for the subjects to which the way broke; what it gives then counts for those, and for no others.
+    `restore` is called before that: it puts back what may have been changed when it was cut off. What either raises is the reason of each.
     """
+
+    def attempt(names: Sequence[str]) -> Outcomes:
+        try:
+            return measure(names)
+        except MEASURE_ERRORS as error:
+            return dict.fromkeys(names, error)
+
     started, start = now(), time.monotonic()
-    answers = {**measure()}
+    answers = {**attempt(subjects)}
     cut = {subject: str(answer) for subject, answer in answers.items() if isinstance(answer, TRANSPORT_ERRORS)} if twice else {}
-    if cut:
-        second = measure()
+    if cut and not context.stopped.is_set():
+        try:
+            if restore is not None:
+                restore()
+            second = attempt([*cut])
+        except MEASURE_ERRORS as error:
+            second = dict.fromkeys(cut, error)
         answers.update({subject: second[subject] for subject in cut})
     duration_s = round(time.monotonic() - start, 3)
     for subject, answer in answers.items():
-        document = replace(take_document(kind, subject, method, partial(given, answer)), started=started, duration_s=duration_s)
+        how = method if isinstance(method, str) else method(subject)
+        document = replace(take_document(kind, subject, how, partial(given, answer)), started=started, duration_s=duration_s)
         yield document if document.failed else replace(document, retried=cut.get(subject))
 
 
 def by_pods(
-    kind: str, method: str, context: MeasureContext, subjects: Sequence[str], measure: Callable[[MeasureContext, Sequence[str]], Outcomes]
+    kind: str,
+    method: str,
+    context: MeasureContext,
+    subjects: Sequence[str],
+    measure: Callable[[MeasureContext, Sequence[str]], Outcomes],
+    *,
+    twice: bool = True,
+    restore: Callable[[], None] | None = None,
 ) -> Iterator[Document]:
-    """Yield the documents of what probe pods measure together: what keeps `measure` from it is the reason of each.
+    """Yield the documents of what probe pods measure together, as `documents_of` does; nothing is waited for where there are none."""
 
-    It is taken once: it changes what is in the cluster, or waits for long.
-    """
+    def measured(names: Sequence[str]) -> Outcomes:
+        without_pods(context, names)
+        return measure(context, names)
 
-    def measured() -> Outcomes:
-        try:
-            without_pods(context, subjects)
-            return measure(context, subjects)
-        except MEASURE_ERRORS as error:
-            return dict.fromkeys(subjects, error)
-
-    yield from documents_of(kind, method, measured, twice=False)
+    yield from documents_of(context, kind, method, subjects, measured, twice=twice, restore=restore)
 
 
 def without_pods(context: MeasureContext, subjects: Sequence[str]) -> None:

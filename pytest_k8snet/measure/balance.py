@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import GROUP_TARGET_PORTS, PORT, SPREAD, STICKY, GroupService
@@ -33,7 +34,7 @@ OF_SERVICES = "-A KUBE-SERVICES "
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Connect from the probe pods of `subjects`, all at the same time."""
     method = f"{CONNECTIONS} TCP connections to one Service, by the agent of the probe pod; tables of the node by that of the node"
-    yield from by_pods("balance", method, context, subjects, _outcomes)
+    yield from by_pods("balance", method, context, subjects, _outcomes, restore=partial(moving.put_back, context))
 
 
 def _outcomes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:

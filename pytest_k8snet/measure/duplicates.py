@@ -33,7 +33,7 @@ REQUEST_S = 60.0
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Ask from the nodes `subjects`, all at the same time."""
     method = f"ARP probes (RFC 5227), {TRIES} of each address, by the agent of the node"
-    yield from documents_of("duplicates", method, partial(_measure, context, subjects))
+    yield from documents_of(context, "duplicates", method, subjects, lambda _: _measure(context, subjects))  # nobody hears itself
 
 
 def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:

@@ -16,10 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import INGRESS_TARGET_PORT
+from pytest_k8snet.cluster.api_error import ApiRefusedError
 from pytest_k8snet.errors import AccessError, MeasurementError
-from pytest_k8snet.measure.answering import address_of
+from pytest_k8snet.measure.answering import Outcomes, address_of, documents_of
 from pytest_k8snet.measure.restart import restarted, successor
-from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
@@ -40,8 +40,19 @@ NO_ROUTE = "no profile names a way into the cluster to send requests through (in
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure all routes; there is one subject, the cluster."""
     method = f"{REQUESTS} HTTP requests over one connection, by the agent in a probe pod, to a server in a probe pod"
-    for subject in subjects:
-        yield take_document("ingress", subject, method, partial(_measure, context))
+    yield from documents_of(context, "ingress", method, subjects, partial(_measured, context), restore=partial(_lead_back, context))
+
+
+def _measured(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+    return dict.fromkeys(subjects, _measure(context))
+
+
+def _lead_back(context: MeasureContext) -> None:
+    """Lead the run's Service to the pod that it led to at first: a restart that was cut off may have left it with the other one."""
+    ingresses = context.probe_ingresses()
+    if context.lead_ingress is not None and ingresses:
+        with suppress(ApiRefusedError):  # then it has never been led anywhere else
+            context.lead_ingress(ingresses[0].node)
 
 
 def _measure(context: MeasureContext) -> dict[str, Any]:

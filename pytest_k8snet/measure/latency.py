@@ -45,7 +45,7 @@ Servers = Mapping[str, Mapping[str, Any] | Exception]
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure from the nodes `subjects` to those that they are paired with, and to the reference points."""
-    yield from documents_of("latency", _METHOD, partial(_nodes, context, subjects))
+    yield from documents_of(context, "latency", _METHOD, subjects, partial(_nodes, context))
 
 
 def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PORT, GroupService
-from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError
 from pytest_k8snet.errors import ClusterError
 from pytest_k8snet.measure.answering import at_once, connections
 
@@ -78,6 +79,14 @@ def move(
         }
         for node in seen
     }
+
+
+def put_back(context: MeasureContext) -> None:
+    """Let every pod that is to be an endpoint be one: who was cut off may have left one out."""
+    assert context.regroup is not None
+    with suppress(ApiRefusedError):  # then none has ever been taken out
+        for node in sorted({node for group in context.probe_groups() for node in group.nodes}):
+            context.regroup(node, member=True)
 
 
 def _watch(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.errors import MeasurementError
 from pytest_k8snet.measure.answering import Outcomes, answered, at_once, documents_of
-from pytest_k8snet.measure.taking import MEASURE_ERRORS
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -31,14 +30,11 @@ REQUEST_S = 60.0
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Ask from the nodes `subjects`, all at the same time; nothing where there are no such addresses."""
     method = f"ARP requests, {TRIES} of each address, by the agent of the node"
-    yield from documents_of("owners", method, partial(_measure, context, subjects))
+    yield from documents_of(context, "owners", method, subjects, lambda _: _measure(context, subjects))  # what each hears is put together
 
 
 def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
-    try:
-        services = shared(context.services.services(), context.services.endpoint_slices())
-    except MEASURE_ERRORS as error:
-        return dict.fromkeys(subjects, error)
+    services = shared(context.services.services(), context.services.endpoint_slices())
     chosen = dict(sorted(services.items())[:MOST_ADDRESSES])
     told = {"addresses": chosen, "left_out": len(services) - len(chosen)}
     asking = [*subjects][:MOST_NODES] if chosen else []

@@ -30,7 +30,7 @@ Servers = Mapping[Place, Mapping[str, Mapping[str, Any] | Exception]]
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Measure the paths from the probe pods of the nodes `subjects` to those that they are paired with."""
-    yield from documents_of("pathmtu", _METHOD, partial(_nodes, context, subjects))
+    yield from documents_of(context, "pathmtu", _METHOD, subjects, partial(_nodes, context))
 
 
 def _nodes(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_policies import IN, NAME, OUT, PORTS, RELAY_PORT, PolicyPod, allowed
-from pytest_k8snet.cluster.api_error import ApiError
-from pytest_k8snet.errors import ClusterError
+from pytest_k8snet.cluster.api_error import ApiError, ApiUnreachableError
+from pytest_k8snet.errors import ClusterError, MeasurementError
 from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods, listening
 from pytest_k8snet.measure.service import MADE_S
 
@@ -128,7 +128,8 @@ def _in_phases(context: MeasureContext, asked: Sequence[_Asked], tools: PolicyTo
     if not any(item.as_written(BEFORE) for item in asked):
         return None
     try:
-        tools.make()
+        with _known():
+            tools.make()
     except ApiError as error:
         if error.status != 403:
             raise
@@ -139,9 +140,19 @@ def _in_phases(context: MeasureContext, asked: Sequence[_Asked], tools: PolicyTo
         with suppress(ClusterError):  # what went wrong first is told
             tools.remove()
         raise
-    tools.remove()
+    with _known():
+        tools.remove()
     _until_as_written(context, asked, AFTER, tools.settle_s, rounds=1)
     return None
+
+
+@contextmanager
+def _known() -> Iterator[None]:
+    """Let nothing begin once more while nobody knows whether there is a policy: what asked for it last may have been answered by nobody."""
+    try:
+        yield
+    except ApiUnreachableError as error:
+        raise MeasurementError(str(error)) from error
 
 
 def _until_as_written(context: MeasureContext, asked: Sequence[_Asked], phase: str, patience_s: float, *, rounds: int) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.errors import AccessError, NoPodError, UnsupportedError
-from pytest_k8snet.measure.answering import ended
-from pytest_k8snet.measure.taking import take_document
+from pytest_k8snet.errors import AccessError, ExecTransportError
+from pytest_k8snet.measure.answering import Outcomes, at_once, documents_of, ended
 
 if TYPE_CHECKING:
     from pytest_k8snet.access.base import Agent
@@ -39,49 +38,40 @@ class _Server:
     agent: Agent | None = None
     number: int = 0
     port: int = 0
-    error: str | None = None
-    unsupported: bool = False
+    error: AccessError | None = None
 
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
-    """Let the nodes `subjects` ask the nodes that they send to; once more those whose questions found no server any more."""
-    first = _round(context, subjects)
-    cut = {name: why for name, (_, why) in first.items() if why is not None}
-    second = _round(context, [*cut]) if cut else {}
-    for name in subjects:
-        document, why = second.get(name, first[name])
-        if why is not None:  # a pod whose agent is gone says nothing of the network
-            document = replace(document, values=None, reason=f"{why}, and again when it was asked once more")
-        yield document if document.failed or name not in cut else replace(document, retried=cut[name])
+    """Let the nodes `subjects` ask the nodes that they send to."""
+
+    def method(name: str) -> str:
+        return f"TCP and UDP, {TRIES} tries of {TIMEOUT_S:g} s, {context.place_of(name)} and the one in its probe pod"
+
+    yield from documents_of(context, "reach", method, subjects, partial(_asked_by, context))
 
 
-def _round(context: MeasureContext, subjects: Sequence[str]) -> dict[str, tuple[Document, str | None]]:
-    """Let all ask; give also which server that a node got no answer from was cut off meanwhile, None when none was."""
+def _asked_by(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+    """Let all ask. Where a server that gave somebody no answer was cut off meanwhile, an error stands for that."""
     asked = {name: [name, *context.targets_of(name)] for name in subjects}
     involved = dict.fromkeys(target for targets in asked.values() for target in targets)
     with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-reach") as pool:
         in_pods = dict(zip(involved, pool.map(lambda name: _serve(context, name, "pod"), involved), strict=True))
         on_hosts = dict(zip(subjects, pool.map(lambda name: _serve(context, name, "host"), subjects), strict=True))
         try:
-
-            def ask(name: str) -> Document:
-                method = f"TCP and UDP, {TRIES} tries of {TIMEOUT_S:g} s, {context.place_of(name)} and the one in its probe pod"
-                return take_document("reach", name, method, partial(_node, context, name, asked[name], in_pods, on_hosts))
-
-            documents = dict(zip(subjects, pool.map(ask, subjects), strict=True))
+            found = at_once(context, subjects, lambda name: _node(context, name, asked[name], in_pods, on_hosts))
         finally:
             served = {
                 place: dict(zip(servers, pool.map(_stop, servers.values()), strict=True))
                 for place, servers in (("pod", in_pods), ("host", on_hosts))
             }
-    return {name: (document, _cut(document, served)) for name, document in documents.items()}
+    return {name: _cut(outcome, served) or outcome for name, outcome in found.items()}
 
 
-def _cut(document: Document, served: Mapping[str, Mapping[str, bool]]) -> str | None:
-    """Return which server that somebody got no answer from has not answered all the time."""
-    for answer in (document.values or {}).get("answers", ()):
+def _cut(outcome: Mapping[str, Any] | Exception, served: Mapping[str, Mapping[str, bool]]) -> ExecTransportError | None:
+    """Return that a server from which somebody got no answer was cut off, None when none was: it says nothing of the network."""
+    for answer in () if isinstance(outcome, Exception) else outcome["answers"]:
         if answer["error"] is not None and not served[answer["to"]].get(answer["target"], True):
-            return f"{answer['target']}: what answered on its {answer['to']} was cut off meanwhile"
+            return ExecTransportError(f"{answer['target']}: what answered on its {answer['to']} was cut off meanwhile")
     return None
 
 
@@ -90,7 +80,7 @@ def _serve(context: MeasureContext, name: str, place: Literal["host", "pod"]) ->
         agent = context.access.pod(name) if place == "pod" else context.access.host(name)
         served = agent.request("traffic.serve", {"name": name, "port": 0, "max_s": _SERVED_S}, timeout_s=_REQUEST_S)
     except AccessError as error:
-        return _Server(error=str(error), unsupported=isinstance(error, UnsupportedError))
+        return _Server(error=error)
     return _Server(agent, served["number"], served["port"])
 
 
@@ -107,17 +97,19 @@ def _node(
 
     Raises `NoPodError` where there are no probe pods, and whatever keeps the node's own agents from asking.
     """
+    if (own_error := in_pods[name].error) is not None:
+        raise own_error
     asked: list[dict[str, Any]] = []
     unasked: dict[str, str] = {}
     for target in targets:
         probe, server = context.probes.get(target), in_pods[target]
         if server.error is not None or probe is None or not probe.pod_ips:
-            unasked[target] = server.error or f"{target}: no address of the probe pod is known"
+            unasked[target] = str(server.error or "") or f"{target}: no address of the probe pod is known"
             continue
         for address in probe.pod_ips:
             asked += _asked(target, "pod", address, server.port)
     if name in unasked:
-        raise (NoPodError if in_pods[name].unsupported else AccessError)(unasked[name])
+        raise AccessError(unasked[name])
     host_ip = context.cluster.node(name).internal_ip
     own: list[dict[str, Any]] = []
     families = {":" in address for address in context.probes[name].pod_ips}

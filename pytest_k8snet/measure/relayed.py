@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,15 @@ _SETTLED = frozenset({400, 401, 403, 404, 405})
 
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Ask the API server for something of every node of `subjects`, at the same time."""
-    yield from by_pods("relayed", _METHOD, context, subjects, _measure)
+    cuts: dict[str, str | None] = {}
+    for document in by_pods("relayed", _METHOD, context, subjects, partial(_measure, cuts)):
+        yield replace(document, retried=document.retried or cuts.get(document.subject))
 
 
-def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
+def _measure(cuts: dict[str, str | None], context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     if context.relay is None:
         raise MeasurementError("there is no API server that could be asked")
-    outcomes = at_once(context, subjects, partial(_node, context, context.relay))
+    outcomes = at_once(context, subjects, partial(_node, context, context.relay, cuts))
     pods = {name: outcome["pod"] for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}
     asked = {name for name, pod in pods.items() if pod is not None}
     answered = {name for name in asked if pods[name]["ours"]}
@@ -55,7 +58,7 @@ def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     }
 
 
-def _node(context: MeasureContext, relay: Relay, name: str) -> Mapping[str, Any]:
+def _node(context: MeasureContext, relay: Relay, cuts: dict[str, str | None], name: str) -> Mapping[str, Any]:
     probe = context.probes.get(name)
     if probe is None:
         raise MeasurementError(f"{name}: no probe pods were made on this node")
@@ -67,7 +70,7 @@ def _node(context: MeasureContext, relay: Relay, name: str) -> Mapping[str, Any]
         # What a log says is nobody's business.
         kubelet = {**kubelet, "said": "" if kubelet["status"] == 200 else kubelet["said"]}
         try:
-            asked, _ = pod.result()
+            asked, cuts[name] = pod.result()
             return {"kubelet": kubelet, "pod": asked, "not_serving": None}
         except MEASURE_ERRORS as error:  # exec goes by the kubelet as well
             return {"kubelet": kubelet, "pod": None, "not_serving": str(error)}

@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PORT, TARGET_PORT, ProbeService
-from pytest_k8snet.errors import TRANSPORT_ERRORS, AccessError, ExecTransportError, K8sNetError
-from pytest_k8snet.measure.answering import ended, without_pods
-from pytest_k8snet.measure.taking import MEASURE_ERRORS, take_document
+from pytest_k8snet.errors import AccessError, ExecTransportError, K8sNetError
+from pytest_k8snet.measure.answering import Outcomes, by_pods, ended
+from pytest_k8snet.measure.taking import MEASURE_ERRORS
 
 if TYPE_CHECKING:
     from pytest_k8snet.measure.registry import MeasureContext
@@ -68,32 +68,12 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
     """Ask from the nodes `subjects` and their probe pods, all at the same time."""
     method = f"{CONNECTIONS} TCP connections to each address, by the agents of the node and its probe pod"
 
-    def document(subject: str, outcome: _Outcome) -> Document:
-        def values() -> dict[str, Any]:
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-
-        return take_document("service", subject, method, values)
-
-    try:
-        without_pods(context, subjects)
-        services = [service for service in context.probe_services() if service.node in context.probes]
-    except MEASURE_ERRORS as error:
-        yield from (document(subject, error) for subject in subjects)
-        return
-    first = _round(context, subjects, subjects, services)
-    cut = {subject: str(outcome) for subject, outcome in first.items() if isinstance(outcome, TRANSPORT_ERRORS)}
-    outcomes = {**first, **(_round(context, [*cut], subjects, services) if cut else {})}
-    for subject, outcome in outcomes.items():
-        taken = document(subject, outcome)
-        yield taken if taken.failed else replace(taken, retried=cut.get(subject))
+    yield from by_pods("service", method, context, subjects, partial(_asked_by, subjects))
 
 
-def _round(
-    context: MeasureContext, asking: Sequence[str], subjects: Sequence[str], services: Sequence[ProbeService]
-) -> dict[str, _Outcome]:
+def _asked_by(subjects: Sequence[str], context: MeasureContext, asking: Sequence[str]) -> Outcomes:
     """Let some of `subjects` ask. Where a Service did not answer whose endpoint's agent was cut off meanwhile, an error stands for that."""
+    services = [service for service in context.probe_services() if service.node in context.probes]
     with ThreadPoolExecutor(max_workers=context.settings.facts_threads, thread_name_prefix="k8snet-service") as pool:
         serving = dict(zip(services, pool.map(lambda service: _serve(context, service.node), services), strict=True))
         ring = sorted({*subjects, *(service.node for service in services)})  # of a shard its partners are in it

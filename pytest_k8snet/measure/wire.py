@@ -8,7 +8,6 @@ passing one.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_k8snet.cluster.pairs import pair_name, pair_nodes
 from pytest_k8snet.errors import TRANSPORT_ERRORS, MeasurementError, ProbeError, UnsupportedError
-from pytest_k8snet.measure.answering import Place, address_of, second_address_of
-from pytest_k8snet.measure.taking import MEASURE_ERRORS, now, take_document
+from pytest_k8snet.measure.answering import Outcomes, Place, address_of, at_once, documents_of, second_address_of
+from pytest_k8snet.measure.taking import MEASURE_ERRORS
 from pytest_k8snet.plan import WIRE_PACKETS
 from pytest_k8snet.record.pcap import section
 
@@ -68,21 +67,27 @@ def _groups(context: MeasureContext, subjects: Sequence[str]) -> Iterator[list[s
 
 
 def _take_group(context: MeasureContext, group: Sequence[str]) -> Iterator[Document]:
-    started, start = now(), time.monotonic()
-    pairs = [pair_name(name, target) for name in group for target in context.targets_of(name)]
-    first, results = _cross(context, pairs, address_of)
-    cut = next((error for error in first.failed.values() if isinstance(error, TRANSPORT_ERRORS)), None)
-    if cut is not None and not context.stopped.is_set():
+    crossings: dict[str, Crossing] = {}
+
+    def measure(names: Sequence[str]) -> Outcomes:
+        pairs = [pair_name(name, target) for name in names for target in context.targets_of(name)]
         first, results = _cross(context, pairs, address_of)
-    both = [pair for pair in pairs if _has_both(context, pair) and "error" not in results[pair]]
-    second_results = _cross(context, both, _second_address)[1] if both and not context.stopped.is_set() else {}
-    duration_s = round(time.monotonic() - start, 3)
-    for name in group:
-        method = f"numbered packets, and captures at both uplinks, {context.place_of(name)}"
-        document = take_document("wire", name, method, partial(_values, context, first, results, second_results, name))
-        pcap = None if document.failed else first.pcap([name, *context.targets_of(name)])
-        retried = None if cut is None or document.failed else str(cut)
-        yield replace(document, started=started, duration_s=duration_s, pcap=pcap or None, retried=retried)
+        # Once more for the nodes at both ends; what is cut off again then is told with its pairs, as the others have their packets.
+        cut = {} if crossings else {name: error for name, error in first.failed.items() if isinstance(error, TRANSPORT_ERRORS)}
+        crossings.update(dict.fromkeys(names, first))
+        both = [pair for pair in pairs if _has_both(context, pair) and "error" not in results[pair]]
+        second_results = _cross(context, both, _second_address)[1] if both and not context.stopped.is_set() else {}
+        values = at_once(context, names, partial(_values, context, first, results, second_results))
+        ways = {name: [cut[end] for end in (name, *context.targets_of(name)) if end in cut] for name in names}
+        return {name: ways[name][0] if ways[name] else outcome for name, outcome in values.items()}
+
+    def method(name: str) -> str:
+        return f"numbered packets, and captures at both uplinks, {context.place_of(name)}"
+
+    for document in documents_of(context, "wire", method, group, measure):
+        name = document.subject
+        pcap = None if document.failed else crossings[name].pcap([name, *context.targets_of(name)])
+        yield replace(document, pcap=pcap or None)
 
 
 def _cross(

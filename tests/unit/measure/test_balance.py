@@ -9,7 +9,7 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.access.probe_services import STICKY, grouped
 from pytest_k8snet.access.probes import Probe
-from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError, ApiUnreachableError
 from pytest_k8snet.errors import AccessError, ExecTransportError, ProbeError
 from pytest_k8snet.measure import balance, moving
 from pytest_k8snet.measure.registry import MEASUREMENTS, MeasureContext
@@ -317,4 +317,38 @@ def test_what_is_found_of_endpoints_whose_agent_was_cut_off_is_no_finding(stoppe
     fake.answer("node-2", "traffic.stop", stopped, role="pod")
     documents = measure(fake, 30.0)
     assert {item.reason for item in documents.values()} == {"node-2: what answered in its pod was cut off meanwhile"}
-    assert sorted(node for node, role, op in fake.requests if op == "traffic.stop") == sorted((*NODES, *NODES))
+    assert sorted(node for node, role, op in fake.requests if op == "traffic.stop") == sorted((*NODES, *NODES) * 2), "once more, not twice"
+
+
+def test_what_was_cut_off_is_taken_again_with_every_endpoint_back_in_its_place() -> None:
+    """Else an endpoint that was left out is one that no node uses."""
+    fake = FakeCluster(NODES)
+    regroup = fake.regroup
+    refused: list[Exception] = [ApiUnreachableError("no answer")]
+    stops: list[Any] = [False, False]  # of its two servers
+
+    def unanswered(probe: Probe, run_id: str, *, member: bool) -> None:
+        if member and refused:
+            raise refused.pop()
+        regroup(probe, run_id, member=member)
+
+    fake.regroup = unanswered  # type: ignore[method-assign]
+    fake.answer("node-2", "traffic.stop", lambda params: stops.pop() if stops else True, role="pod")
+    documents = measure(fake, 0.0)
+    assert {item.retried for item in documents.values()} == {"node-2: what answered in its pod was cut off meanwhile"}
+    for document in documents.values():
+        found = BalanceRecord.from_document(document)
+        assert (found.spread.seen, found.moved and found.moved.error) == (NODES, None)
+
+
+def test_where_endpoints_may_not_be_moved_none_has_to_be_put_back() -> None:
+    fake = FakeCluster(NODES)
+    stops: list[Any] = [False, False]
+
+    def forbid(probe: Probe, run_id: str, *, member: bool) -> None:
+        raise ApiRefusedError("PATCH: HTTP 403: no", status=403)
+
+    fake.regroup = forbid  # type: ignore[method-assign]
+    fake.answer("node-2", "traffic.stop", lambda params: stops.pop() if stops else True, role="pod")
+    documents = measure(fake, 0.0)
+    assert {item.failed for item in documents.values()} == {False}

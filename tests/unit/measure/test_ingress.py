@@ -10,13 +10,14 @@ from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.access.fakes import ingress as fakes
 from pytest_k8snet.access.probe_ingresses import ProbeIngress
-from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError
 from pytest_k8snet.cluster.ingress import Route
 from pytest_k8snet.errors import AccessError, ProbeError
 from pytest_k8snet.measure import ingress, restart
 from pytest_k8snet.measure.registry import MEASUREMENTS, MeasureContext
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.ingress import IngressRecord
+from tests.unit.measure.faked import Cut
 
 PLAIN = Route(name="plain", ingress_class="nginx", address="198.51.100.7", port=80, header_bytes=12288)
 TLS = Route(name="tls", ingress_class="nginx", service="ingress/ingress", port=443, tls=True, header_bytes=8000)
@@ -183,6 +184,25 @@ def test_another_pod_takes_over_and_the_old_one_ends() -> None:
     ops = [(node, op) for node, _, op in fake.requests if op in ("ingress.serve", "ingress.stop", "ingress.stream")]
     assert ops.count(("node-2", "ingress.stream")) == 2
     assert ops.index(("node-3", "ingress.serve")) < ops.index(("node-1", "ingress.stop")) < ops.index(("node-3", "ingress.stop"))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_restart_that_was_cut_off_is_undone_before_it_is_taken_again(refused: bool) -> None:
+    """Else nothing answers behind the Ingresses: they lead to the other pod, where nobody serves any more."""
+    fake = FakeCluster(services=[SERVICE])
+    led: list[str] = []
+    cut = Cut(fake, "node-2", "pod", "ingress.ask" if refused else "ingress.stream")
+    fake.answer("node-2", "ingress.ask" if refused else "ingress.stream", cut, role="pod")
+
+    def lead(node: str) -> None:
+        led.append(node)
+        if refused:
+            raise ApiRefusedError("PATCH: HTTP 403: no", status=403)
+
+    document = measure(fake, QUICK, lead=lead)
+    assert (document.failed, document.retried) == (False, "node-2: the exec stream ended")
+    assert led == (["node-1", "node-1"] if refused else ["node-1", "node-1", "node-1", "node-3"])
 
 
 @pytest.mark.usefixtures("quick")

@@ -8,7 +8,7 @@ import pytest
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.access.fake import FakeCluster
 from pytest_k8snet.access.probe_policies import CHOSEN_PORT, NAMESPACE_PORT, OPEN_PORT, SHUT_PORT
-from pytest_k8snet.cluster.api_error import ApiError
+from pytest_k8snet.cluster.api_error import ApiError, ApiUnreachableError
 from pytest_k8snet.errors import AccessError, ClusterError, ProbeError
 from pytest_k8snet.measure import policy
 from pytest_k8snet.measure.registry import MEASUREMENTS, MeasureContext, PolicyTools
@@ -273,3 +273,36 @@ def test_reasons_why_nothing_could_be_measured() -> None:
                 raise ProbeError("exceeded quota: pods")
 
     assert reasons(measure(Refused(NODES[:2]))) == {"exceeded quota: pods"}
+
+
+def once_cut(fake: FakeCluster, node: str) -> None:
+    """Let one of the servers in the node's probe pod be cut off, once."""
+    stops = [False]
+    fake.answer(node, "traffic.stop", lambda params: stops.pop() if stops else True, role="pod")
+
+
+def test_what_was_cut_off_is_taken_again_with_a_policy_of_its_own() -> None:
+    fake = FakeCluster(NODES)
+    once_cut(fake, "node-2")
+    documents = measure(fake, settle_s=5.0)
+    assert {item.retried for item in documents.values()} == {"node-2: what answered in its pod was cut off meanwhile"}
+    assert policies(fake.created) == policies(fake.deleted) == ["networkpolicy policy"] * 2
+    for document in documents.values():
+        for item in PolicyRecord.from_document(document).asked:
+            answers = [item.before, item.during, item.after]
+            assert [answer is not None and answer.answered for answer in answers] == [True, item.allowed, True], item
+
+
+@pytest.mark.parametrize("what", ["make", "remove"])
+def test_nothing_is_taken_again_while_a_policy_may_be_there(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCluster(NODES)
+    asked: list[str] = []
+
+    def unanswered(*_: str) -> None:
+        asked.append(what)
+        raise ApiUnreachableError("no answer")
+
+    monkeypatch.setattr(fake, f"{what}_policy", unanswered)
+    documents = measure(fake, settle_s=5.0)
+    assert {(item.reason, item.retried) for item in documents.values()} == {("no answer", None)}
+    assert asked == [what]

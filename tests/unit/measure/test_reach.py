@@ -143,7 +143,7 @@ def test_servers_that_are_cut_off_again_say_nothing_of_the_network() -> None:
     documents = take(fake)
     assert fake.rounds == 2, "once more, and no further"
     for document in documents.values():
-        assert document.reason == "node-2: what answered on its pod was cut off meanwhile, and again when it was asked once more"
+        assert document.reason == "node-2: what answered on its pod was cut off meanwhile"
         assert document.retried is None
 
 

@@ -85,8 +85,9 @@ def test_a_pod_whose_agent_is_cut_off_meanwhile_is_asked_again() -> None:
     fake = FakeCluster(["node-1"])
     cut = Cut(fake, "node-1", "pod", "ingress.seen")
     fake.answer("node-1", "ingress.seen", cut, role="pod")
-    pod = records(fake)["node-1"].pod
-    assert (pod is not None and pod.ours, cut.asked) == (True, 2)
+    document = measure(fake)["node-1"]
+    pod = RelayedRecord.from_document(document).pod
+    assert (pod is not None and pod.ours, cut.asked, document.retried) == (True, 2, "node-1: the exec stream ended")
     assert [op for _, _, op in fake.requests].count("ingress.serve") == 2
 
 
