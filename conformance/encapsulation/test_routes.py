@@ -19,7 +19,7 @@ def test_routes(node, cluster, expect, k8snet_run, verdict):
         /run/cilium/cilium.sock, until 1.15 RoutingMode of `GET /v1/config`.
     Expected
         encapsulation of the profile; else the CNI's claim. none: the uplink to the node's InternalIP (NIC, bond, VLAN,
-        bridge or veth) or another physical device; where other nodes' pods have routes, not the default route alone. vxlan,
+        bridge or veth) or another physical device; where pods of other nodes of a subnet have routes, not the default route alone. vxlan,
         ipip, geneve, wireguard: a device of that kind. Calico's CrossSubnet and flannel's DirectRouting: none to nodes whose
         InternalIP is in a subnet of the node's uplink, that kind to all others. Behind a gateway
         device (cilium_host, antrea-gw0, ovn-k8s-mp0, OVS) routes tell nothing: inconclusive, or skipped where the run has

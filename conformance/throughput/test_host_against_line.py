@@ -17,8 +17,9 @@ def test_host_against_line(pair, expect, verdict):
         The best host take of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate.
     Expected
         throughput.line_share of the profile (0.85) of that payload. The line rate is throughput.line_rate of the profile;
-        else the NIC's speed on bare metal. Virtual NICs report fiction: without a profile the check is skipped there, with
-        that reason. Inconclusive when somebody else's traffic was on the wire, when a node had no processor to spare (as for
+        else the NIC's speed on bare metal: below a bond that of its slowest device, as all packets between two nodes go by
+        one of them, and below a bridge that of its NIC. Virtual NICs report fiction: without a profile the check is skipped
+        there, with that reason. Inconclusive when somebody else's traffic was on the wire, when a node had no processor to spare (as for
         NET-THROUGHPUT-001), and when iperf3 itself used up a core: what limits is not the line then.
     Blind spots
         The line rate is believed as the profile, or the NIC, gives it. Eight streams may not fill a line that takes more

@@ -261,6 +261,7 @@ def healthy_host_facts(
         },
         "conntrack": {"count": 120, "max": 131072, "buckets": 65536},
         "uplink_speed_mbit": None,
+        "speeds_mbit": {},
         "uplink_duplex": None,
         "virtual": "DMI says fake",
         "peer_routes": [

@@ -574,6 +574,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "activity": read_activity(time.monotonic(), read_or_none, kernel_log(), physical_devices(uplink)),
         "clock": part("clock", clock, None),
         "uplink_speed_mbit": link_speed(uplink),
+        "speeds_mbit": {name: speed for name in physical_devices(None) for speed in [link_speed(name)] if speed is not None},
         "uplink_duplex": link_duplex(read_or_none(f"/sys/class/net/{uplink}/duplex")),
         "virtual": virtual_reason(uplink, read_or_none, os.path.exists),
         "peer_routes": part("peer_routes", lambda: peer_routes(asked_peers(params)), []),

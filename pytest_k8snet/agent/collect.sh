@@ -81,7 +81,7 @@ kernel_files() {
         /proc/sys/net/netfilter/nf_conntrack_max /proc/sys/net/netfilter/nf_conntrack_buckets /sys/class/dmi/id/sys_vendor \
         /sys/class/dmi/id/product_name /sys/hypervisor/type "/sys/class/net/${uplink:-none}/speed" \
         "/sys/class/net/${uplink:-none}/duplex" /proc/net/if_inet6 /proc/net/stat/arp_cache \
-        /proc/net/stat/ndisc_cache
+        /proc/net/stat/ndisc_cache /sys/class/net/*/device/net/*/speed
     section cpuinfo head -n 60 /proc/cpuinfo # the first processor tells
     section devices device_files
     section modules ls /sys/module

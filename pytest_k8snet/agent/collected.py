@@ -167,6 +167,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "activity": _activity(found, physical),
         "clock": part("clock", lambda: _clock(found), None),
         "uplink_speed_mbit": speed if speed and speed > 0 else None,
+        "speeds_mbit": speeds(files),
         "uplink_duplex": agent.link_duplex(files.get(f"/sys/class/net/{uplink}/duplex")),
         "virtual": agent.virtual_reason(uplink, texts.get, devices.__contains__),
         "peer_routes": part("peer_routes", lambda: _peer_routes(found, agent.asked_peers(params)), []),
@@ -276,6 +277,12 @@ def _from_cilium(section: Section) -> tuple[int, str]:
 
 def _physical(found: Collected, uplink: str | None) -> list[str]:
     return sorted({path.split("/")[-2] for path in _lines(found, "devices") if path.endswith("/device")} | ({uplink} if uplink else set()))
+
+
+def speeds(files: Mapping[str, str]) -> dict[str, int]:
+    """Return the speeds of devices with hardware, of those that tell one."""
+    known = {path.split("/")[-2]: _number(text) for path, text in files.items() if "/device/net/" in path}
+    return {name: speed for name, speed in sorted(known.items()) if speed is not None and speed > 0}
 
 
 def _activity(found: Collected, physical: Sequence[str]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def routes_to_peers(
     elif expect.kind is None:
         judgement = Judgement.skipped(_UNSAID)
     else:
-        judgement = _by_one_kind(facts, expect.kind, peers, witnessed=witnessed)
+        judgement = _by_one_kind(facts, expect.kind, peers, addresses or {}, witnessed=witnessed)
         if judgement.checked:
             _leftovers(judgement, facts, expect.kind)
     _runs_as_configured(judgement, facts, configured)
@@ -124,7 +124,9 @@ def _runs_as_configured(judgement: Judgement, facts: NodeFacts, configured: Clai
         )
 
 
-def _by_one_kind(facts: NodeFacts, want: Wanted[str], peers: Sequence[str], *, witnessed: bool) -> Judgement:
+def _by_one_kind(
+    facts: NodeFacts, want: Wanted[str], peers: Sequence[str], addresses: Mapping[str, Collection[str]], *, witnessed: bool
+) -> Judgement:
     """Judge the routes to peers that are all to be reached in the same way."""
     if not peers:
         return Judgement.skipped("there is no other node to have a route to")
@@ -132,7 +134,7 @@ def _by_one_kind(facts: NodeFacts, want: Wanted[str], peers: Sequence[str], *, w
     judgement.evidence["devices"] = dict(Counter(routes.dev or "none" for routes in facts.peer_routes for _ in routes.peers))
     hidden: dict[str, None] = {}
     unmeasured = set(peers)
-    astray = _by_the_default_route_alone(facts, peers) if want.value == "none" else {}
+    astray = _by_the_default_route_alone(facts, peers, addresses) if want.value == "none" else {}
     for routes in facts.peer_routes:
         concerned = sorted(routes.peers.keys() & set(peers))
         unmeasured.difference_update(concerned)
@@ -193,7 +195,7 @@ def _across_subnets(
     wants = {True: Wanted("none", f"within a subnet, {across.origin}"), False: Wanted(across.value, f"across subnets, {across.origin}")}
     for inside, group in groups.items():
         if group:
-            part = _by_one_kind(facts, wants[inside], group, witnessed=witnessed)
+            part = _by_one_kind(facts, wants[inside], group, addresses, witnessed=witnessed)
             if part.verdict is Verdict.SKIP:
                 hidden[part.message] = None
             judgement.hold(part.checked)
@@ -457,27 +459,32 @@ def _why_no_session(speaking: Sequence[Bgp], silent: Sequence[Bgp], claim: Claim
     return "no BIRD runs on this node, and Cilium speaks no BGP"
 
 
-def _by_the_default_route_alone(facts: NodeFacts, peers: Sequence[str]) -> dict[str, str]:
+def _by_the_default_route_alone(facts: NodeFacts, peers: Sequence[str], addresses: Mapping[str, Collection[str]]) -> dict[str, str]:
     """Return what to say of peers' pods' addresses that only the default route leads to, where other peers' pods have routes of their own.
 
     Where all of a family go by the default route the network knows the way (the route tables of clouds); where some do, the node was not
-    told of these.
+    told of these. Peers in other subnets are told apart: in a routed fabric and between a cloud's zones the router knows the way to all of
+    them. A pod with an address of the node's own subnet (AWS, Azure) has no route of its own: that subnet has one.
     """
     if facts.host.routes_total > len(facts.host.routes):
         return {}  # the routes that were not kept may be theirs
     gateways = {route.gateway for route in facts.host.routes if route.dst in _DEFAULT}
     own = [ip_network(route.dst) for route in facts.host.routes if route.dst not in _DEFAULT]
     asked = [(routes, peer) for routes in facts.peer_routes if routes.dev is not None for peer in routes.peers if peer in set(peers)]
-    astray: dict[bool, dict[str, str]] = {False: {}, True: {}}  # by whether it is of IPv6
+    subnets = subnets_of(facts)
+    astray: dict[tuple[bool, bool], dict[str, str]] = {}  # by whether it is of IPv6, and whether its node is in another subnet
+    told: set[tuple[bool, bool]] = set()
     for routes, peer in asked:
         gateway, address = routes.gateways.get(peer), routes.peers[peer]
+        kind = ":" in address, bool(subnets and addresses.get(peer)) and not within(subnets, addresses[peer])
         if gateway is not None and gateway in gateways and not any(ip_address(address) in network for network in own):
             what = "a pod of" if routes.real_pod else "in the pod range of"
-            astray[":" in address][address] = (
+            astray.setdefault(kind, {})[address] = (
                 f"only the default route, via {gateway}, leads to {address} ({what} {peer}); other nodes' pods have routes"
             )
-    of_family = Counter(":" in routes.peers[peer] for routes, peer in asked)
-    return {address: told for version6, found in astray.items() if len(found) < of_family[version6] for address, told in found.items()}
+        elif gateway is not None or routes.dev != facts.uplink:
+            told.add(kind)
+    return {address: text for kind, found in astray.items() if kind in told for address, text in found.items()}
 
 
 def _judge(judgement: Judgement, facts: NodeFacts, routes: PeerRoutes, peers: Sequence[str], want: Wanted[str]) -> None:

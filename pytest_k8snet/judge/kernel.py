@@ -16,6 +16,8 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.facts import NetNamespace, NodeFacts
 
 _CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
+_OVN_PORT = "ovn-k8s-mp0"  # of the node itself
+_IPV6 = 6
 _FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 PODS_PACE_SINCE = (5, 18)  # cilium Documentation/network/kubernetes/bandwidth-manager.rst
 
@@ -115,7 +117,7 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
 
 def leaf_qdiscs(facts: NodeFacts, uplink: str) -> dict[str, list[str]]:
     """Return for each device that packets to the uplink leave by the kinds of its leaf queueing disciplines."""
-    devices = _hardware(facts, uplink) or [uplink]
+    devices = facts.hardware_below(uplink) or [uplink]
     return {device: _leaves([item for item in facts.qdiscs if item.get("dev") == device]) for device in devices}
 
 
@@ -172,20 +174,31 @@ def conntrack(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
 def forwarding(facts: NodeFacts, expect: KernelExpectation, families: Collection[int]) -> Judgement:
     """Judge that the node forwards packets of every address family that pods use (4, 6): without it no pod reaches another node's.
 
-    What a profile says of a family that pods do not use is judged as well: no other check does.
+    What a profile says of a family that pods do not use is judged as well: no other check does. Under OVN-Kubernetes only its own devices
+    have to forward: on OpenShift ip_forward is 0 by default (ipForwarding Restricted; its docs/getting-started/configuration.md).
     """
+    by_ovn = facts.host.link(_OVN_PORT) is not None
     judgement = Judgement(want="forwarding on (built-in)")
     wanted = {} if expect.advice else {want.key: want for want in expect.host_sysctls}
     for family, key in _FORWARDING.items():
         if family not in families and key not in wanted:
             continue
+        if by_ovn and key not in wanted:
+            if family == _IPV6 and facts.host.sysctls.get(key) == "0":
+                judgement.advise(
+                    f"{facts.node}: {key} 0: pods' packets go by OVS past the kernel, and what the node's own routes carry between them "
+                    "and others over IPv6 is lost"
+                )
+            continue
         want = wanted.get(key, SysctlWant(key, "=", "1", "built-in"))
         _check(judgement, facts.node, facts.host.sysctls, want)
     # ip_forward sets every device's own; one that was set back since drops what comes in by it (net/ipv4/route.c, IN_DEV_FORWARD).
     # Cilium's programs may forward without asking it.
-    own = f"net.ipv4.conf.{facts.uplink}.forwarding"
-    if 4 in families and facts.host.sysctls.get(own) is not None and facts.host.link("cilium_host") is None:
-        _check(judgement, facts.node, facts.host.sysctls, SysctlWant(own, "=", "1", "built-in"))
+    devices = [facts.uplink.replace(".", "/")] if facts.uplink is not None and facts.host.link("cilium_host") is None else []
+    for device in [*devices, *([_OVN_PORT] if by_ovn else [])] if 4 in families else ():
+        own = f"net.ipv4.conf.{device}.forwarding"
+        if facts.host.sysctls.get(own) is not None or (by_ovn and device != _OVN_PORT):
+            _check(judgement, facts.node, facts.host.sysctls, SysctlWant(own, "=", "1", "built-in"))
     return judgement
 
 
@@ -396,16 +409,6 @@ def _ports(text: str) -> list[tuple[int, int]]:
         else:
             ranges.append(part)
     return ranges
-
-
-def _hardware(facts: NodeFacts, device: str) -> list[str]:
-    """Return the hardware that packets to `device` leave by when it only stands for other devices, nothing when it does not."""
-    link = facts.host.link(device)
-    below = [member.name for member in facts.host.links if member.master == device]
-    if link is not None and link.lower is not None and link.kind in ("vlan", "macvlan", "ipvlan"):
-        below.append(link.lower)
-    found = [_hardware(facts, name) or ([name] if name in facts.physical else []) for name in below]
-    return sorted({name for names in found for name in names})
 
 
 def _leaves(qdiscs: Sequence[Mapping[str, Any]]) -> list[str]:

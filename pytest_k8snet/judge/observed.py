@@ -153,9 +153,10 @@ def _tunnel_mtu(facts: NodeFacts) -> Seen | None:
 def _line_rate(facts: NodeFacts) -> Seen:
     if facts.virtual is not None:
         return Unread(f"what its NIC reports is not believed: {facts.virtual}")
-    if facts.uplink_speed_mbit is None or facts.uplink_speed_mbit <= 0:
+    found = facts.path_speed()
+    if found is None:
         return Unread(f"its uplink {facts.uplink} reports no speed")
-    speed = facts.uplink_speed_mbit
+    speed, _ = found
     return f"{speed // 1000}gbit" if speed % 1000 == 0 else f"{speed}mbit"
 
 

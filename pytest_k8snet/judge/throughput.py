@@ -74,18 +74,22 @@ class Line:
 def line_of(source: NodeFacts, target: NodeFacts, expect: ThroughputExpectation) -> Line | str:
     """Return the line between two nodes, or why it is not known.
 
-    The profile's rate counts; else the slower uplink's speed, on bare metal only: virtual NICs report fiction
-    ("only valid for interfaces that implement get_link_ksettings", Linux Documentation/ABI/testing/sysfs-class-net).
+    The profile's rate counts; else the slower uplink's speed, of a bond or bridge that of one device below it, on bare metal only:
+    virtual NICs report fiction ("only valid for interfaces that implement get_link_ksettings", Linux
+    Documentation/ABI/testing/sysfs-class-net).
     """
     if expect.line_rate_bps is not None:
         return Line(expect.line_rate_bps)
+    speeds: list[tuple[int, str]] = []
     for facts in (source, target):
         if facts.virtual is not None:
             return f"no profile gives the line rate, and what {facts.node}'s NIC reports is not believed: {facts.virtual}"
-        if facts.uplink_speed_mbit is None or facts.uplink_speed_mbit <= 0:
+        found = facts.path_speed()
+        if found is None:
             return f"no profile gives the line rate, and {facts.node}'s uplink {facts.uplink} reports none"
-    slower = min((source, target), key=lambda facts: facts.uplink_speed_mbit or 0)
-    return Line(Wanted((slower.uplink_speed_mbit or 0) * 10**6, f"speed of {slower.node}'s {slower.uplink}"))
+        speeds.append((found[0], f"speed of {facts.node}'s {found[1]}"))
+    mbit, origin = min(speeds, key=lambda speed: speed[0])
+    return Line(Wanted(mbit * 10**6, origin))
 
 
 PATHS: tuple[Literal["host", "pod"], ...] = ("host", "pod")

@@ -31,6 +31,7 @@ HOST_KEYS = (
     "net.ipv4.neigh.default.gc_thresh3",
     "net.ipv6.neigh.default.gc_thresh3",
     "net.ipv4.conf.cilium_host.rp_filter",
+    "net.ipv4.conf.ovn-k8s-mp0.forwarding",
     "net.ipv4.vs.conntrack",
     "net.ipv4.vs.expire_nodest_conn",
     "net.ipv4.vs.expire_quiescent_template",

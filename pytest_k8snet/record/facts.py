@@ -489,6 +489,7 @@ class NodeFacts:
     neighbours: Mapping[str, int]  # of IPv4, in all network namespaces: entries, table_fulls (since boot); empty when not read
     neighbours_ipv6: Mapping[str, int]  # the same of IPv6
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
+    speeds_mbit: Mapping[str, int]  # of devices with hardware that tell one; empty in an older recording
     uplink_duplex: str | None  # full or half
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
@@ -520,6 +521,32 @@ class NodeFacts:
         """Whether a bridge of the node has veth devices, and so pods, for ports."""
         bridges = {link.name for link in self.host.links if link.kind == "bridge"}
         return any(link.kind == "veth" and link.master in bridges for link in self.host.links)
+
+    def hardware_below(self, device: str) -> list[str]:
+        """Return the hardware that packets to `device` leave by when it only stands for other devices, nothing when it does not."""
+        link = self.host.link(device)
+        below = [member.name for member in self.host.links if member.master == device]
+        if link is not None and link.lower is not None and link.kind in ("vlan", "macvlan", "ipvlan"):
+            below.append(link.lower)
+        found = [self.hardware_below(name) or ([name] if name in self.physical else []) for name in below]
+        return sorted({name for names in found for name in names})
+
+    def path_speed(self) -> tuple[int, str] | None:
+        """Return the speed (Mbit/s) of the way to one other node, and which device has it; None where it is not known.
+
+        A bond has the speed of all its devices (drivers/net/bonding/bond_main.c, bond_ethtool_get_link_ksettings), and packets of two nodes
+        go by one of them, as long as it chooses by addresses; a bridge has that of its quickest port, which may be a pod's
+        (net/bridge/br_device.c, br_get_link_ksettings).
+        """
+        if self.uplink is None:
+            return None
+        below = self.hardware_below(self.uplink)
+        if not below:
+            return (self.uplink_speed_mbit, self.uplink) if self.uplink_speed_mbit and self.uplink_speed_mbit > 0 else None
+        if any(name not in self.speeds_mbit for name in below):
+            return None
+        name = min(below, key=lambda name: (self.speeds_mbit[name], name))
+        return self.speeds_mbit[name], f"{name} below {self.uplink}"
 
     def why(self, part: str) -> str:
         """Return ``: reason`` when a part of the facts could not be read, nothing when it was."""
@@ -562,6 +589,7 @@ class NodeFacts:
                 neighbours=dict(data.get("neighbours") or {}),
                 neighbours_ipv6=dict(data.get("neighbours_ipv6") or {}),
                 uplink_speed_mbit=data.get("uplink_speed_mbit"),
+                speeds_mbit=dict(data.get("speeds_mbit") or {}),
                 uplink_duplex=data.get("uplink_duplex"),
                 virtual=data.get("virtual"),
                 peer_routes=PeerRoutes.from_json(data["peer_routes"]),

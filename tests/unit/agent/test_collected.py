@@ -579,3 +579,11 @@ def test_a_bird_that_is_gone_is_so_by_birdc_too() -> None:
     refused = "Unable to connect to server control socket (/run/calico/bird.ctl): Connection refused"
     (told,) = Bgp.from_json(collected._bgp(sections(**{"bird__/run/calico/bird.ctl": ("", 1, refused)})))
     assert (told.is_gone, told.sessions) == (True, ())
+
+
+def test_speeds_of_devices_with_hardware() -> None:
+    def path(name: str) -> str:
+        return f"/sys/class/net/{name}/device/net/{name}/speed"
+
+    files = {path("eth1"): "25000", path("eth0"): "10000", path("eth2"): "-1", "/sys/class/net/bond0/speed": "35000"}
+    assert collected.speeds(files) == {"eth0": 10000, "eth1": 25000}

@@ -926,6 +926,47 @@ def test_a_peer_that_only_the_default_route_leads_to(changes: dict[str, Any], ex
     assert outcome(encapsulation.routes_to_peers(facts(**changes), NATIVE, PEERS)) == expected
 
 
+ZONES = [{"dst": "default", "gateway": "10.0.0.1", "dev": "eth0"}, {"dst": "10.0.0.0/19", "dev": "eth0"}]
+
+
+@pytest.mark.parametrize(
+    ("routes", "addresses", "expected"),
+    [
+        pytest.param(
+            [route("node-2", address="10.0.5.7"), route("node-3", address="10.0.40.9", gateway="10.0.0.1")],
+            {"node-2": ["10.0.5.2"], "node-3": ["10.0.40.2"]},
+            ("pass", ""),
+            id="pods-have-addresses-of-the-nodes-own-subnets-and-a-router-is-between-zones",
+        ),
+        pytest.param(
+            [route("node-2", gateway="10.0.0.12"), route("node-3", gateway="10.0.0.1")],
+            {"node-2": ["10.0.0.12"], "node-3": ["10.0.40.2"]},
+            ("pass", ""),
+            id="a-fabric-s-router-knows-the-way-to-all-other-racks",
+        ),
+        pytest.param(
+            [route("node-2", gateway="10.0.0.12"), route("node-3", gateway="10.0.0.1"), route("node-4", gateway="10.0.0.1")],
+            {"node-2": ["10.0.0.12"], "node-3": ["10.0.40.2"], "node-4": ["10.0.0.14"]},
+            (
+                "fail",
+                (
+                    "node-1: only the default route, via 10.0.0.1, leads to 10.244.4.5 (a pod of node-4); other nodes' pods have routes "
+                    "(ip route)"
+                ),
+            ),
+            id="one-within-the-subnet-lacks-its-route",
+        ),
+    ],
+)
+def test_only_the_default_route_leads_to_other_subnets(
+    routes: list[dict[str, Any]], addresses: dict[str, list[str]], expected: tuple[str, str]
+) -> None:
+    gateways = [{"dst": f"{item['address'][:-1]}0/24", "gateway": item["gateway"], "dev": "eth0"} for item in routes if item["gateway"]]
+    own = [item for item in gateways if item["gateway"] != "10.0.0.1"]
+    node = facts(host__routes=[*ZONES, *own], host__routes_total=len(ZONES) + len(own), peer_routes=routes)
+    assert outcome(encapsulation.routes_to_peers(node, NATIVE, [*addresses], addresses)) == expected
+
+
 BY_IPV6 = [
     {"dst": "default", "gateway": "fd00:1::1", "dev": "eth0"},
     {"dst": "fd00:2::/64", "gateway": "fd00:1::12", "dev": "eth0"},

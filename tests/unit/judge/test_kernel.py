@@ -334,6 +334,13 @@ def test_conntrack(table: dict[str, int | None], expect: KernelExpectation, expe
     assert outcome(kernel.conntrack(facts(conntrack=table), expect)) == expected
 
 
+def by_ovn(**changes: str) -> dict[str, Any]:
+    """Return changes: a node of OpenShift, which forwards on OVN's devices alone."""
+    own = {"net__ipv4__ip_forward": "0", "net__ipv4__conf__br_ex__forwarding": "1", "net__ipv4__conf__ovn_k8s_mp0__forwarding": "1"}
+    values = {key.replace("_ex", "-ex").replace("_k8s_", "-k8s-"): value for key, value in sysctls(**{**own, **changes}).items()}
+    return {"host__sysctls": values, "host__links": [link("br-ex"), link("ovn-k8s-mp0")], "uplink": "br-ex"}
+
+
 @pytest.mark.parametrize(
     ("changes", "families", "expected"),
     [
@@ -351,6 +358,31 @@ def test_conntrack(table: dict[str, int | None], expect: KernelExpectation, expe
             ("pass", ""),
             id="cilium-forwards-past-it",
         ),
+        pytest.param(
+            {
+                "host__sysctls": sysctls(**{"net__ipv4__conf__bond0/100__forwarding": "0"}),
+                "host__links": [link("bond0.100", kind="vlan")],
+                "uplink": "bond0.100",
+            },
+            {4},
+            ("fail", "node-1: net.ipv4.conf.bond0/100.forwarding 0, want 1 (built-in) (sysctl net.ipv4.conf.bond0/100.forwarding)"),
+            id="uplink-with-a-dot-does-not-forward",
+        ),
+        pytest.param(by_ovn(), {4}, ("pass", ""), id="ovn-lets-its-own-devices-forward"),
+        pytest.param(by_ovn(net__ipv4__ip_forward="1"), {4}, ("pass", ""), id="ovn-with-all-devices"),
+        pytest.param(
+            by_ovn(net__ipv4__conf__br_ex__forwarding="0"),
+            {4},
+            ("fail", "node-1: net.ipv4.conf.br-ex.forwarding 0, want 1 (built-in) (sysctl net.ipv4.conf.br-ex.forwarding)"),
+            id="ovn-s-uplink-does-not-forward",
+        ),
+        pytest.param(
+            by_ovn(net__ipv4__conf__ovn_k8s_mp0__forwarding="0"),
+            {4},
+            ("fail", "node-1: net.ipv4.conf.ovn-k8s-mp0.forwarding 0, want 1 (built-in) (sysctl net.ipv4.conf.ovn-k8s-mp0.forwarding)"),
+            id="ovn-s-port-does-not-forward",
+        ),
+        pytest.param(by_ovn(net__ipv6__conf__all__forwarding="0"), {4, 6}, ("pass", ""), id="ovn-carries-ipv6-past-the-kernel"),
         pytest.param(
             {"host__sysctls": sysctls(net__ipv4__ip_forward="0")},
             {4},
@@ -376,6 +408,20 @@ def test_conntrack(table: dict[str, int | None], expect: KernelExpectation, expe
 )
 def test_forwarding(changes: dict[str, Any], families: set[int], expected: tuple[str, str]) -> None:
     assert outcome(kernel.forwarding(facts(**changes), NOTHING, families)) == expected
+
+
+def test_forwarding_of_ipv6_that_ovn_does_without_is_advised() -> None:
+    judgement = kernel.forwarding(facts(**by_ovn(net__ipv6__conf__all__forwarding="0")), NOTHING, {4, 6})
+    message = (
+        "node-1: net.ipv6.conf.all.forwarding 0: pods' packets go by OVS past the kernel, and what the node's own routes carry between "
+        "them and others over IPv6 is lost"
+    )
+    assert told(judgement, "advice") == [message]
+
+
+def test_forwarding_that_a_profile_wants_is_judged_under_ovn_as_well() -> None:
+    judgement = kernel.forwarding(facts(**by_ovn()), wants_of("net.ipv4.ip_forward", "1"), {4})
+    assert outcome(judgement) == ("fail", f"node-1: net.ipv4.ip_forward 0, want 1 ({ORIGIN}) (sysctl net.ipv4.ip_forward)")
 
 
 def wants_of(key: str, value: str) -> KernelExpectation:

@@ -11,7 +11,7 @@ from pytest_k8snet.judge import throughput
 from pytest_k8snet.judge.throughput import Line
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.throughput import ThroughputRecord
-from tests.unit.judge.builder import document, facts, outcome, told
+from tests.unit.judge.builder import document, facts, link, outcome, told
 
 LAB = Wanted(50_000_000, "profile lab.yaml:4")
 EXPECT = ThroughputExpectation(line_rate_bps=LAB, pod_to_host=Wanted(0.9, "built-in, encapsulation none"))
@@ -267,6 +267,20 @@ def test_without_a_line_rate_the_ratio_is_judged_alone() -> None:
     assert str(throughput.pod_against_host(taken, EXPECT, NO_LINE).verdict) == "fail"
 
 
+BONDED = {
+    "host__links": [
+        link("bond0.100", kind="vlan", link="bond0"),
+        link("bond0", kind="bond"),
+        link("eth0", master="bond0"),
+        link("eth1", master="bond0"),
+    ],
+    "uplink": "bond0.100",
+    "physical": ["eth0", "eth1"],
+    "uplink_speed_mbit": 50_000,
+    "speeds_mbit": {"eth0": 25_000, "eth1": 25_000},
+}
+
+
 @pytest.mark.parametrize(
     ("source", "target", "expect", "line"),
     [
@@ -292,6 +306,40 @@ def test_without_a_line_rate_the_ratio_is_judged_alone() -> None:
             ThroughputExpectation(),
             "no profile gives the line rate, and node-1's uplink eth0 reports none",
             id="no-speed",
+        ),
+        pytest.param(
+            BONDED,
+            {"uplink_speed_mbit": 100_000},
+            ThroughputExpectation(),
+            Line(Wanted(25_000_000_000, "speed of node-1's eth0 below bond0.100")),
+            id="of-a-bond-two-nodes-use-one-device",
+        ),
+        pytest.param(
+            {**BONDED, "speeds_mbit": {"eth0": 25_000}},
+            {},
+            ThroughputExpectation(),
+            "no profile gives the line rate, and node-1's uplink bond0.100 reports none",
+            id="a-device-of-the-bond-without-a-speed",
+        ),
+        pytest.param(
+            {
+                "host__links": [link("br0", kind="bridge"), link("eth0", master="br0"), link("veth1", kind="veth", master="br0")],
+                "uplink": "br0",
+                "physical": ["eth0"],
+                "uplink_speed_mbit": 10_000,
+                "speeds_mbit": {"eth0": 1000},
+            },
+            {},
+            ThroughputExpectation(),
+            Line(Wanted(1_000_000_000, "speed of node-1's eth0 below br0")),
+            id="a-bridge-has-the-speed-of-its-quickest-port-which-may-be-a-pod-s",
+        ),
+        pytest.param(
+            {key: value for key, value in BONDED.items() if key != "speeds_mbit"},
+            {},
+            ThroughputExpectation(),
+            "no profile gives the line rate, and node-1's uplink bond0.100 reports none",
+            id="an-older-recording-of-a-bond",
         ),
     ],
 )
