@@ -17,7 +17,8 @@ def test_corefile(cluster, verdict):
         some. It is not recorded as a whole: it may hold credentials.
     Expected
         Braces close; a server block with the plugin kubernetes; forward does not name the cluster's own DNS Service; autopath
-        stands beside `pods verified`. No cache, ready or loop is advice, no forward a remark.
+        stands beside `pods verified`. No cache, ready or loop is advice, no forward a remark, and neither is it known whether
+        the plugin kubernetes is in what a block imports.
     Fix
         `kubectl -n kube-system edit configmap coredns`; the plugin reload takes it within two minutes.
     References

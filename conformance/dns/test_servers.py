@@ -16,8 +16,9 @@ def test_dns_servers(cluster, expect, verdict):
         Pods of kube-system with label k8s-app=kube-dns and the DaemonSet of NodeLocal DNSCache, from the API.
     Expected
         Every pod is ready. As many as dns.replicas of the profile, on more than one node; without it fewer than two, or all on
-        one node, is advice. NodeLocal DNSCache, where it is installed, is ready on every node it wants. Skipped where
-        kube-system has no CoreDNS.
+        one node, is advice. NodeLocal DNSCache, where it is installed, is ready on every node it wants. Pods that have ended
+        (evicted) do not count; what is missing on nodes that are not Ready is a remark. Skipped where kube-system has no
+        CoreDNS.
     Fix
         Scale the Deployment coredns and give it a topology spread constraint or anti-affinity over kubernetes.io/hostname.
     References

@@ -26,8 +26,8 @@ def test_bgp_sessions(node, cluster, k8snet_run, verdict):
         enable-bgp-control-plane), and left over where it claims that it is not. Where a mesh of all nodes is claimed (Calico's
         BGPConfiguration default has not nodeToNodeMeshEnabled false) a session with each ready Linux node of the run is
         configured: with its address of each family by the annotations projectcalico.org/IPv4Address and IPv6Address, a node
-        that reflects routes (RouteReflectorClusterID) excepted. Sessions are known by Calico's names of them (Mesh_10_0_0_2).
-        Skipped on nodes without either.
+        that reflects routes (RouteReflectorClusterID) excepted. Sessions are known by Calico's names of them (Mesh_10_0_0_2). A
+        session with a node that is not Ready is a remark: that node is told of by itself. Skipped on nodes without either.
     Fix
         `birdc show protocols all <session>` tells what it waits for. A session that waits in Connect or Active has a peer
         that does not answer at TCP port 179; one that comes and goes has often another AS number than the peer expects. One
@@ -39,4 +39,5 @@ def test_bgp_sessions(node, cluster, k8snet_run, verdict):
     """
     mesh = encapsulation.mesh_of(cluster, node.name, k8snet_run.nodes)
     reported = cluster.bgp_statuses.get(node.name)
-    verdict(encapsulation.bgp_sessions(node.facts, cluster.claims.get("bgp"), mesh, reported))
+    not_ready = {other.name: other.addresses for other in cluster.nodes if not other.ready}
+    verdict(encapsulation.bgp_sessions(node.facts, cluster.claims.get("bgp"), mesh, reported, not_ready))

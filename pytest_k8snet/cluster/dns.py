@@ -184,9 +184,11 @@ def parse_corefile(text: str) -> Iterator[ServerBlock]:
 
 
 def _is_core_dns(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is one of CoreDNS that is to answer: one that was evicted stays as an object, and another has taken its place."""
     labels = pod["metadata"].get("labels") or {}
     key, value = LABEL.split("=")
-    return bool(labels.get(key) == value) and not pod["metadata"].get("deletionTimestamp")
+    ended = pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+    return bool(labels.get(key) == value) and not ended
 
 
 def _server(pod: Mapping[str, Any]) -> DnsServer:

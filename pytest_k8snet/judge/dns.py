@@ -36,7 +36,8 @@ LINK_LOCAL = "169.254.20.10"
 def servers(cluster: Cluster, expect: DnsExpectation) -> Judgement:
     """Judge that CoreDNS' pods are ready, enough, and not all on one node.
 
-    Without a wish in a profile too few of them, or all on one node, is advice.
+    Without a wish in a profile too few of them, or all on one node, is advice. What is on a node that is not Ready is that node's matter,
+    as long as another one answers.
     """
     dns = cluster.dns
     if dns is None:
@@ -49,7 +50,11 @@ def servers(cluster: Cluster, expect: DnsExpectation) -> Judgement:
     judgement = Judgement(want=f"{told} servers, on more than one node")
     ready = [server for server in dns.servers if server.ready]
     judgement.evidence["servers"] = dict(Counter(server.node or "no node" for server in ready))
+    absent = {node.name for node in cluster.nodes if not node.ready}
     for server in dns.servers:
+        if not server.ready and server.node in absent and ready:
+            judgement.remark(f"pod {server.name} on {server.node} is not ready, as its node is not Ready", command=_PODS)
+            continue
         judgement.check(server.ready, f"pod {server.name} on {server.node or 'no node'} is not ready", command=_PODS)
     if len(ready) < least:
         judgement.add(weight, f"{len(ready)} of {len(dns.servers)} pods of CoreDNS are ready, want {told}", command=_PODS)
@@ -63,11 +68,12 @@ def servers(cluster: Cluster, expect: DnsExpectation) -> Judgement:
         )
     if dns.node_local is not None:
         local = dns.node_local
-        judgement.check(
-            local.ready >= local.desired,
-            f"NodeLocal DNSCache is ready on {local.ready} of {local.desired} nodes (DaemonSet {local.name})",
-            command=f"kubectl -n {local.name.split('/')[0]} get daemonset {local.name.split('/')[1]}",
-        )
+        told = f"NodeLocal DNSCache is ready on {local.ready} of {local.desired} nodes (DaemonSet {local.name})"
+        if local.desired - len(absent) <= local.ready < local.desired:
+            judgement.remark(f"{told}, and {len(absent)} node{' is' if len(absent) == 1 else 's are'} not Ready")
+        else:
+            command = f"kubectl -n {local.name.split('/')[0]} get daemonset {local.name.split('/')[1]}"
+            judgement.check(local.ready >= local.desired, told, command=command)
         judgement.evidence["node_local"] = local.name
     return judgement
 
@@ -85,10 +91,12 @@ def corefile(cluster: Cluster) -> Judgement:
     judgement = Judgement(want="a Corefile that answers the cluster's names")
     if not judgement.check(dns.damaged is None, f"{source}: {dns.damaged}: CoreDNS does not start with it"):
         return judgement
-    judgement.check(
-        any("kubernetes" in block.plugins for block in dns.blocks),
-        f"{source}: no server block has the plugin kubernetes: nobody answers the cluster's names",
-    )
+    answered = any("kubernetes" in block.plugins for block in dns.blocks)
+    if not answered and any("import" in block.plugins for block in dns.blocks):
+        judgement.hold(1)
+        judgement.remark(f"{source}: whether a server block has the plugin kubernetes is not known: what it imports is not read")
+    else:
+        judgement.check(answered, f"{source}: no server block has the plugin kubernetes: nobody answers the cluster's names")
     for block in dns.blocks:
         _autopath(judgement, source, block)
         _forward(judgement, source, block, dns)
@@ -144,12 +152,19 @@ def resolver(facts: NodeFacts, cluster: Cluster) -> Judgement:
     if not dns.addresses:
         return Judgement.beyond_reach(f"the address of the cluster's DNS is not known{_why(dns)}")
     local = () if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL)
-    allowed = {*dns.addresses, *local}
+    allowed = {parsed_address(address) for address in (*dns.addresses, *local)}
     want = " or ".join([", ".join(dns.addresses) + f" (Service {dns.service})", *(["NodeLocal DNSCache"] if local else [])])
     judgement = Judgement(want=want)
     judgement.evidence["pods"] = len(asking)
     for pod, resolv in asking:
-        others = [address for address in resolv.nameservers if address not in allowed]
+        others = [address for address in resolv.nameservers if parsed_address(address) not in allowed]
+        if 0 < len(others) < len(resolv.nameservers):
+            judgement.hold(1)
+            judgement.advise(
+                f"{facts.node}: {pod.name} asks {', '.join(others)} beside the cluster's DNS (its dnsConfig?): musl asks all of them at "
+                "once and takes the first answer, glibc asks it when the first is late"
+            )
+            continue
         judgement.check(
             bool(resolv.nameservers) and not others,
             f"{facts.node}: {pod.name} asks {', '.join(others) or 'nobody'}, want {want}",

@@ -14,7 +14,7 @@ from pytest_k8snet.expect.model import EncapsulationExpectation, Wanted
 from pytest_k8snet.judge import wire
 from pytest_k8snet.judge.absence import CILIUM_SOCKET
 from pytest_k8snet.judge.model import Judgement, Verdict, Weight
-from pytest_k8snet.record.facts import Bgp, Link, NodeFacts, PeerRoutes
+from pytest_k8snet.record.facts import Bgp, BgpSession, Link, NodeFacts, PeerRoutes
 from pytest_k8snet.record.wire import Crossing, WireRecord
 
 #: Kinds of device (``ip -d link``) that put packets into others.
@@ -314,9 +314,11 @@ def bgp_sessions(
     claim: Claim | None = None,
     mesh: Mapping[str, Collection[str]] | None = None,
     reported: BgpStatus | None = None,
+    not_ready: Mapping[str, Collection[str]] | None = None,
 ) -> Judgement:
     """Judge whether every BGP session of the node, BIRD's or Cilium's, is established: without it the routes it would bring are not there.
 
+    `not_ready` are nodes that are not, by their InternalIPs: that a session with one of them waits is that node's matter.
     `claim` is what the CNI says of BGP (mesh, peers or none). Where it is used a socket that nobody answers at is that of one who is dead;
     elsewhere it is left over. With each node of `mesh` (`mesh_of`) BIRD should have a session: one that is not even configured is missed
     as one that is down. What calico-node has `reported` of its BIRDs counts for those that could not be asked, if it is fresh.
@@ -333,7 +335,11 @@ def bgp_sessions(
     judgement.evidence["sessions"] = sum(len(speaker.sessions) for speaker in speaking)
     for speaker in speaking:
         for session in speaker.sessions:
+            other = _at_other_end(session, not_ready or {})
             found = f"{session.state} ({session.info})" if session.info else session.state
+            if other is not None and not session.established:
+                judgement.remark(f"{facts.node}: BGP session {session.name} is {found}: {other}, its other end, is not Ready")
+                continue
             judgement.check(
                 session.established,
                 f"{facts.node}: BGP session {session.name} is {found}, want {speaker.wanted}",
@@ -363,6 +369,12 @@ def bgp_sessions(
     if not judgement.checked and not any(finding.weight is Weight.ERROR for finding in judgement.findings):
         judgement.skip_reason = _why_no_session(speaking, silent, claim if used else None)
     return judgement
+
+
+def _at_other_end(session: BgpSession, nodes: Mapping[str, Collection[str]]) -> str | None:
+    """Return which of these nodes (by their addresses) a session is with, by its name."""
+    address = session.peer_address or session.name.split()[0]  # Cilium's begin with it
+    return next((node for node, addresses in nodes.items() if address in addresses or session.name == node.replace("-", "_")), None)
 
 
 def _missing(judgement: Judgement, facts: NodeFacts, birds: Sequence[Bgp], mesh: Mapping[str, Collection[str]], claim: Claim) -> None:
@@ -450,6 +462,8 @@ def _by_report(
 
 
 def _why_no_session(speaking: Sequence[Bgp], silent: Sequence[Bgp], claim: Claim | None) -> str:
+    if any(speaker.sessions for speaker in speaking):
+        return "every other end of this node's BGP sessions is a node that is not Ready"
     if speaking:
         return f"{' and '.join(speaker.who for speaker in speaking)} of this node has no BGP session"
     if silent:

@@ -112,6 +112,7 @@ def test_objects() -> None:
         pod("b", "node-2", ready=False),
         pod("a", "node-1"),
         pod("gone", "node-1", deletionTimestamp="x"),
+        {**pod("evicted", "node-1", ready=False), "status": {"phase": "Failed", "reason": "Evicted"}},
         {"metadata": {"name": "other"}},
     ]
     dns = read_dns([service], pods, [local], {("kube-system", "rke2-coredns-rke2-coredns"): {"Corefile": COREFILE}}, {})

@@ -78,10 +78,40 @@ ONE_NODE = "all 2 pods of CoreDNS are on node-1: when it goes, DNS of 3 nodes do
             ),
             id="node-local",
         ),
+        pytest.param(
+            {"node_local": replace(LOCAL, desired=4, ready=2)},
+            TWO,
+            (
+                "fail",
+                (
+                    "NodeLocal DNSCache is ready on 2 of 4 nodes (DaemonSet kube-system/node-local-dns) "
+                    "(kubectl -n kube-system get daemonset node-local-dns)"
+                ),
+            ),
+            id="node-local-missing-on-one-node",
+        ),
     ],
 )
 def test_servers(changes: dict[str, Any], expect: DnsExpectation, expected: tuple[str, str]) -> None:
     assert outcome(dns.servers(cluster(**changes), expect)) == expected
+
+
+def test_what_is_on_a_node_that_is_not_ready_is_that_node_s_matter() -> None:
+    found = cluster(
+        servers=(*on("node-1", "node-2"), DnsServer("coredns-3", "node-3", False)), node_local=replace(LOCAL, desired=3, ready=2)
+    )
+    found = replace(found, nodes=tuple(replace(node, ready=node.name != "node-3") for node in found.nodes))
+    judgement = dns.servers(found, TWO)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        "pod coredns-3 on node-3 is not ready, as its node is not Ready",
+        "NodeLocal DNSCache is ready on 2 of 3 nodes (DaemonSet kube-system/node-local-dns), and 1 node is not Ready",
+    ]
+    few = dns.servers(replace(found, dns=replace(found.dns or healthy_dns(NODES), servers=(DnsServer("a", "node-3", False),))), TWO)
+    assert outcome(few) == (
+        "fail",
+        f"pod a on node-3 is not ready {PODS}\n0 of 1 pods of CoreDNS are ready, want 2 (profile x.yaml:7) {PODS}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,6 +163,12 @@ def of(text: str, **changes: Any) -> Judgement:
                 f"{SOURCE}: it forwards to 10.96.0.10:53, its own Service kube-system/kube-dns: questions go round in a loop",
             ),
             id="loop",
+        ),
+        pytest.param(
+            "(names) {\n kubernetes cluster.local\n}\n"
+            + COREFILE.replace("    kubernetes", "    import names\n    hosts").replace("autopath", "#"),
+            ("pass", ""),
+            id="what-is-imported-is-not-known",
         ),
     ],
 )
@@ -202,6 +238,13 @@ CAT = "(kubectl exec web-1 -- cat /etc/resolv.conf)"
             ("fail", f"node-1: default/web-1 asks nobody, want 10.96.0.10 (Service kube-system/kube-dns) or NodeLocal DNSCache {CAT}"),
             id="nobody",
         ),
+        pytest.param(
+            pods(nameservers=["fd00:10:96:0::a"]),
+            {"addresses": ("10.96.0.10", "fd00:10:96::a")},
+            ("pass", ""),
+            id="as-the-kubelet-s-configuration-writes-it",
+        ),
+        pytest.param(pods(nameservers=["10.96.0.10", "192.0.2.53"]), {}, ("pass", ""), id="one-more-that-its-own-dnsconfig-names"),
         pytest.param(pods()[:1], {}, ("skip", "no pod that uses the cluster's names was looked into on this node"), id="no-such-pod"),
         pytest.param(
             pods(),
@@ -216,6 +259,16 @@ CAT = "(kubectl exec web-1 -- cat /etc/resolv.conf)"
 )
 def test_resolver(existing: list[dict[str, Any]], changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert outcome(dns.resolver(facts(existing_pods=existing), cluster(**changes))) == expected
+
+
+def test_a_server_beside_the_cluster_s_is_advised_against() -> None:
+    judgement = dns.resolver(facts(existing_pods=pods(nameservers=["10.96.0.10", "192.0.2.53"])), cluster())
+    assert told(judgement, "advice") == [
+        (
+            "node-1: default/web-1 asks 192.0.2.53 beside the cluster's DNS (its dnsConfig?): musl asks all of them at once and takes the "
+            "first answer, glibc asks it when the first is late"
+        )
+    ]
 
 
 def test_what_the_search_list_costs() -> None:

@@ -403,6 +403,34 @@ def test_bgp_sessions(changes: dict[str, Any], expected: tuple[str, str]) -> Non
     assert outcome(encapsulation.bgp_sessions(facts(**changes))) == expected
 
 
+WAITING = {"state": "start", "info": "Connect"}
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "verdict"),
+    [
+        pytest.param("Mesh_192_168_10_13", ["192.168.10.13"], "pass", id="calico-s-mesh"),
+        pytest.param("Node_192_168_10_13_port_179", ["192.168.10.13"], "pass", id="calico-s-peer"),
+        pytest.param("Mesh_fd00_1__13", ["192.168.10.13", "fd00:1::13"], "pass", id="ipv6"),
+        pytest.param("192.168.10.13 (AS 64512)", ["192.168.10.13"], "pass", id="cilium"),
+        pytest.param("Mesh_192_168_10_131", ["192.168.10.13"], "fail", id="another-one"),
+        pytest.param("Global_192_168_10_1", ["192.168.10.13"], "fail", id="a-router"),
+    ],
+)
+def test_a_session_with_a_node_that_is_not_ready_is_that_node_s_matter(name: str, addresses: list[str], verdict: str) -> None:
+    judgement = encapsulation.bgp_sessions(facts(**bird(SESSIONS[0], {"name": name, **WAITING})), not_ready={"node-3": addresses})
+    assert str(judgement.verdict) == verdict
+    known = f"node-1: BGP session {name} is start (Connect): node-3, its other end, is not Ready"
+    assert told(judgement, "remark") == ([known] if verdict == "pass" else [])
+
+
+def test_a_node_whose_only_session_is_with_one_that_is_not_ready() -> None:
+    judgement = encapsulation.bgp_sessions(
+        facts(**bird({"name": "Mesh_192_168_10_13", **WAITING})), not_ready={"node-3": ["192.168.10.13"]}
+    )
+    assert outcome(judgement) == ("skip", "every other end of this node's BGP sessions is a node that is not Ready")
+
+
 GONE = "BIRD at /run/calico/bird.ctl: Connection refused"
 MESH = Claim("mesh", "ConfigMap kube-system/calico-config calico_backend")
 NO_BGP = Claim("none", "ConfigMap kube-system/calico-config calico_backend")
