@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,19 @@ def open_run(config: pytest.Config, settings: Settings, redactor: Redactor) -> C
 
         check_target(run.bundle)
     return run
+
+
+def remove_earlier_bundle(config: pytest.Config, settings: Settings) -> None:
+    """Remove the bundle of an earlier run: one that ends before it has begun writes none, and a pipeline would take that for its own."""
+    if settings.save_bundle is None or settings.dry_run or config.getoption("collectonly", False):
+        return
+    base = config.invocation_params.dir
+    path = base / settings.save_bundle
+    if settings.replay is not None and path.resolve().is_relative_to((base / settings.replay).resolve()):
+        return  # it is refused
+    with suppress(OSError):  # told by `check_target`
+        if path.is_file():
+            path.unlink()
 
 
 def join_run(config: pytest.Config, settings: Settings, redactor: Redactor, told: dict[str, Any]) -> Run:

@@ -86,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.asked_for and not settings.no_suite and config.args_source is not pytest.Config.ArgsSource.ARGS:
         _add_suite(config)
     from pytest_k8snet import junit
-    from pytest_k8snet.opening import join_run, open_run
+    from pytest_k8snet.opening import join_run, open_run, remove_earlier_bundle
     from pytest_k8snet.protocol import LightProtocol
     from pytest_k8snet.record.redact import Redactor, secrets_of
     from pytest_k8snet.redacting import Redacting
@@ -98,6 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Redacting(config, redactor), "k8snet-redacting")
     if settings.asked_for and told is None:
         junit.remove_earlier(config)
+        remove_earlier_bundle(config, settings)
     try:
         run = open_run(config, settings, redactor) if told is None else join_run(config, settings, redactor, told)
         config.stash[RUN] = run

@@ -1,8 +1,9 @@
 """What runs in the pods that a NetworkPolicy selects: each connection to one of its ports gets one line of JSON, as from agents' servers.
 
-A datagram gets such a line with its own first one as ``token``. Through the first port it is told whom to ask itself, as a policy may
-keep it from that: a line ``{"targets": [{"key", "address", "port", "protocol"}, ...], "timeout_s": 2}`` is answered by one,
-``{"name": ..., "answers": {key: {"name": ..., "error": ...}}}``. It asks on its own ports only, and passes on nothing but names.
+A datagram that is no shorter than its answer gets such a line with its own first one as ``token``. Through the first port it is told whom
+to ask itself, as a policy may keep it from that: a line ``{"targets": [{"key", "address", "port", "protocol"}, ...], "timeout_s": 2}`` is
+answered by one, ``{"name": ..., "answers": {key: {"name": ..., "error": ...}}}``. It asks on its own ports only, and passes on nothing but
+names.
 
 Started as ``python3 -I -c SOURCE NAME RELAY-PORT PORT...``: standard library only, and nothing of this package.
 """
@@ -19,6 +20,7 @@ from typing import Any
 MOST_TARGETS = 64
 MOST_BYTES = 65536
 LONGEST_S = 10.0
+QUESTION_BYTES = 512  # of a datagram: room for the answer, which has a node's name in it
 
 
 def bound(kind: int, port: int) -> socket.socket:
@@ -65,7 +67,7 @@ def ask(target: Any, timeout_s: float) -> dict[str, Any]:
         token = os.urandom(8).hex()
         with socket.socket(socket.AF_INET6 if ":" in target["address"] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect((target["address"], target["port"]))
-            sock.send(token.encode() + b"\n")
+            sock.send((token.encode() + b"\n").ljust(QUESTION_BYTES, b"\0"))
             answer = json.loads(read_line(sock, until))
             return {"name": answer["name"], "error": None if answer["token"] == token else "an answer to something else"}
     except OSError as error:
@@ -108,7 +110,9 @@ def serve(
                     data, peer = sock.recvfrom(MOST_BYTES)
                     if data.startswith(b"{"):
                         continue  # an answer, sent here in another's name: answered, it would go back and forth between two servers
-                    sock.sendto(line(name, peer, token=data.split(b"\n", 1)[0][:100].decode("ascii", "replace")), peer)
+                    answer = line(name, peer, token=data.split(b"\n", 1)[0][:100].decode("ascii", "replace"))
+                    if len(answer) <= len(data):  # else whoever forges an address would get more sent there than they send themselves
+                        sock.sendto(answer, peer)
                     continue
                 connection, peer = sock.accept()
                 if sock is relaying:

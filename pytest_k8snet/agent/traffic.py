@@ -3,9 +3,9 @@
 A program of the agent (see agent.py), sent when one of these operations is first asked for:
 
 - ``serve``: ``name``, ``port`` (0 takes a free one), ``max_s``, ``connection_s`` (10: of each connection); listens for TCP and UDP on
-  every address, gives ``number``, ``port`` and
-  ``families``. A connection gets one line of JSON, ``{"name": ..., "peer": [address, port]}``, and then what it sends, echoed; a datagram
-  gets such a line, with ``token``, its own first line, from the address it was sent to. It ends by itself after ``max_s``
+  every address, gives ``number``, ``port``, ``families``. A connection gets one line of JSON, ``{"name": ..., "peer": [address, port]}``,
+  and then what it sends, echoed; a datagram that is no shorter than its answer gets such a line, with ``token``, its own first line, from
+  the address it was sent to. It ends by itself after ``max_s``
 - ``stop``: ``number`` of a server; one that has ended is fine. Gives whether it was there and answering until now
 - ``connect``: ``targets`` (``key``, ``address``, ``port``, ``protocol``, and ``silent`` where a
   connection alone is answer enough, as that server says nothing), ``tries``, ``timeout_s``; asks all of them at once. Gives
@@ -38,6 +38,7 @@ CONNECTION_S = 10.0
 IP_PKTINFO = 8  # linux/in.h
 IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50  # linux/in6.h
 FREE_PORT_TRIES = 20
+QUESTION_BYTES = 512  # of a datagram: room for the answer, which has a node's name in it
 SLACK_S = 3.0  # for a pod that is one of many on its node
 
 
@@ -137,8 +138,10 @@ class Server(InThread):
             if data.startswith(b"{"):
                 return  # an answer, sent here in another's name: answered, it would go back and forth between two servers
             token = data.split(b"\n", 1)[0][:100].decode("ascii", "replace")
-            line = json.dumps({"name": self._name, "peer": list(peer[:2]), "token": token}) + "\n"
-            sock.sendmsg([line.encode()], [item for item in map(answered_from, ancillary) if item is not None], 0, peer)
+            line = json.dumps({"name": self._name, "peer": list(peer[:2]), "token": token}).encode() + b"\n"
+            if len(line) > len(data):
+                return  # not one of ours: whoever forges an address gets no more sent there than they send themselves
+            sock.sendmsg([line], [item for item in map(answered_from, ancillary) if item is not None], 0, peer)
         else:
             connection, peer = sock.accept()
             if len(self._open) >= MOST_CONNECTIONS:
@@ -235,7 +238,7 @@ def by_udp(address: str, port: int, timeout_s: float) -> Mapping[str, Any]:
     token = os.urandom(8).hex()
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.connect((address, port))
-        sock.send(token.encode() + b"\n")
+        sock.send((token.encode() + b"\n").ljust(QUESTION_BYTES, b"\0"))
         answer = told(sock, timeout_s)
         if answer["token"] != token:
             raise ValueError("an answer to something else")

@@ -83,6 +83,31 @@ def test_it_is_refused_before_anything_is_measured(bench: Bench, target: str, me
     assert {item.name for item in bench.path.iterdir()} - before <= {"__pycache__"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "left"),
+    [
+        pytest.param(["--k8snet-checks=NET-NONE-*"], 4, False, id="a-check-that-there-is-not"),
+        pytest.param(["--k8snet-access=pod", "--k8snet-kubeconfig=none"], 4, False, id="no-kubeconfig"),
+        pytest.param(["--k8snet-dry-run"], 0, True, id="dry-run"),
+        pytest.param(["--collect-only"], 0, True, id="collect-only"),
+    ],
+)
+def test_none_of_an_earlier_run_is_left_by_one_that_ends_before_it_begins(
+    bench: Bench, arguments: list[str], status: int, left: bool
+) -> None:
+    bench.checks(OWN)
+    bundle = bench.write("b.tar.zst", "of an earlier run")
+    assert bench.own("--k8snet-save-bundle=b.tar.zst", *arguments).status == status
+    assert bundle.exists() is left
+
+
+def test_a_recording_that_is_judged_is_not_removed(bench: Bench) -> None:
+    bundle = bench.write("b.tar.zst", "a recording")
+    ran = bench.run("--k8snet-replay=b.tar.zst", "--k8snet-save-bundle=b.tar.zst", fake=False)
+    assert ran.status == 4
+    assert bundle.exists()
+
+
 GREEN = """
     import os, resource, shutil
     from pathlib import Path

@@ -64,12 +64,28 @@ def test_an_answer_is_not_answered(ports: tuple[int, int]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("127.0.0.1", ports[0]))
         sock.settimeout(5)
-        sock.send(b"first\n")
+        sock.send(b"first\n".ljust(512))
         answer = sock.recv(1000)
         assert b"first" in answer
         sock.send(answer)
-        sock.send(b"second\n")
+        sock.send(b"second\n".ljust(512))
         assert b"second" in sock.recv(1000)
+
+
+def test_a_question_shorter_than_its_answer_is_none(ports: tuple[int, int]) -> None:
+    """Its sender's address may be forged: nobody is sent more than came in their name."""
+    wait_for(ports[-1])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", ports[0]))
+        sock.settimeout(5)
+        sock.send(b"short\n")
+        question = b"long\n".ljust(512)
+        sock.send(question)
+        answer = sock.recv(1000)
+        assert b"long" in answer
+        assert len(answer) <= len(question)
+        sock.send(b"exact\n".ljust(len(answer) + 1))
+        assert b"exact" in sock.recv(1000)
 
 
 def test_it_asks_whom_it_is_told_to_and_on_its_own_ports_alone(ports: tuple[int, int]) -> None:
