@@ -136,10 +136,11 @@ def clock(facts: NodeFacts, expect: NodeExpectation) -> Judgement:
 def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgement:
     """Judge that the uplinks of equal machines (pool, OS, kernel, machine type) are alike: one speed, full duplex, one MTU in a subnet.
 
-    What a virtual device says of its speed is fiction: such nodes are left out of that.
+    What a virtual device says of its speed is fiction: such nodes are left out of that. Machines that nobody gave a label to are of one
+    kind, for their speed, where they have as many processors and are all of the control plane, or all not.
     """
     judgement = Judgement(want="one speed and one MTU on all nodes of a group, full duplex (built-in)")
-    speeds: dict[str, dict[str, int]] = {}
+    speeds: dict[tuple[str, bool, int | None], dict[str, int]] = {}
     mtus: dict[tuple[str, str], dict[str, int]] = {}
     left_out = []
     for name in sorted(documents):  # one by one: all of them do not fit into memory
@@ -162,7 +163,7 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
             measured="half",
             command=command,
         )
-        speeds.setdefault(node.group, {})[name] = uplink.speed_mbit
+        speeds.setdefault((node.group, node.control_plane, uplink.processors), {})[name] = uplink.speed_mbit
     for of_group in speeds.values():
         _odd_ones(judgement, of_group, "the uplink runs at {} Mbit/s", "equal nodes", "cat /sys/class/net/UPLINK/speed")
     for (_, subnet), of_link in mtus.items():

@@ -176,6 +176,7 @@ class Uplink:
     virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     mtu: int | None  # bytes; None where no device holds the address
     on_link: tuple[str, ...]  # ranges that it reaches without a gateway
+    processors: int | None  # of the node; None in an older recording
 
     @classmethod
     def from_document(cls, document: Document) -> Uplink:
@@ -196,6 +197,7 @@ class Uplink:
                     for route in data["host"]["routes"]
                     if route.get("dev") == device and not route.get("gateway") and "/" in route["dst"]
                 ),
+                processors=((data.get("activity") or {}).get("processor") or {}).get("online"),
             )
 
 

@@ -262,6 +262,18 @@ def speeds(*mbit: int | None, **changes: Any) -> dict[str, Document]:
         ),
         pytest.param(speeds(10000, 1000, 10000), cluster(node_2="small"), ("pass", ""), id="another-pool"),
         pytest.param(
+            {**speeds(10000, 10000, 10000), "node-2": speeds(0, 1000, activity__processor__online=8)["node-2"]},
+            cluster(),
+            ("pass", ""),
+            id="another-machine-that-no-label-tells",
+        ),
+        pytest.param(
+            speeds(10000, 1000, 10000),
+            replace(cluster(), nodes=tuple(replace(item, control_plane=item.name == "node-2") for item in cluster().nodes)),
+            ("pass", ""),
+            id="a-node-of-the-control-plane",
+        ),
+        pytest.param(
             speeds(10000, uplink_duplex="half"),
             cluster(),
             ("fail", "node-1: eth0 runs half duplex, want full (built-in) (ethtool eth0)"),
