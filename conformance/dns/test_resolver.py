@@ -16,8 +16,8 @@ def test_resolver(node, cluster, verdict):
         /etc/resolv.conf in the file systems of running pods, read from the node (20 pods a node at most), beside the addresses
         of the Service with label k8s-app=kube-dns.
     Expected
-        That, or NodeLocal DNSCache, in pods whose search list has the cluster's domains. One more beside it, as a pod's own
-        dnsConfig may name, is advice; others alone are a fault. What ndots and the search list cost is
+        That, NodeLocal DNSCache or AKS' LocalDNS (169.254.10.11), in pods whose search list has the cluster's domains. One more
+        beside it, as a pod's own dnsConfig may name, is advice; others alone are a fault. What ndots and the search list cost is
         advice where neither autopath nor NodeLocal DNSCache spares it. Skipped where no such pod was looked into.
     Fix
         clusterDNS in the kubelet's configuration on the node, then restart the pods. For the search list: a dot at the end of

@@ -32,6 +32,9 @@ _NOTICED_MS = 10.0
 
 LINK_LOCAL = "169.254.20.10"
 
+#: That of AKS' LocalDNS for pods: a service of the node, which no object of the cluster tells of (AgentBaker, localdns.sh).
+AKS_LOCAL = "169.254.10.11"
+
 
 def servers(cluster: Cluster, expect: DnsExpectation) -> Judgement:
     """Judge that CoreDNS' pods are ready, enough, and not all on one node.
@@ -151,9 +154,11 @@ def resolver(facts: NodeFacts, cluster: Cluster) -> Judgement:
         return Judgement.skipped("no pod that uses the cluster's names was looked into on this node")
     if not dns.addresses:
         return Judgement.beyond_reach(f"the address of the cluster's DNS is not known{_why(dns)}")
-    local = () if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL)
+    local = _caches(dns)
     allowed = {parsed_address(address) for address in (*dns.addresses, *local)}
-    want = " or ".join([", ".join(dns.addresses) + f" (Service {dns.service})", *(["NodeLocal DNSCache"] if local else [])])
+    want = " or ".join(
+        [", ".join(dns.addresses) + f" (Service {dns.service})", *(["NodeLocal DNSCache"] if dns.node_local is not None else [])]
+    )
     judgement = Judgement(want=want)
     judgement.evidence["pods"] = len(asking)
     for pod, resolv in asking:
@@ -173,6 +178,11 @@ def resolver(facts: NodeFacts, cluster: Cluster) -> Judgement:
         )
     _amplification(judgement, facts.node, dns, asking)
     return judgement
+
+
+def _caches(dns: Dns) -> tuple[str, ...]:
+    """Return the addresses at which a cache on the node itself answers, as far as it is known that there may be one."""
+    return (AKS_LOCAL,) if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL, AKS_LOCAL)
 
 
 def _amplification(judgement: Judgement, node: str, dns: Dns, asking: list[tuple[ExistingPod, ResolvConf]]) -> None:
@@ -215,8 +225,8 @@ def kubelet(facts: NodeFacts, cluster: Cluster) -> Judgement:
 def _given_addresses(judgement: Judgement, node: str, given: Kubelet, dns: Dns) -> None:
     if not dns.addresses:
         return
-    local = () if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL)
-    want = f"{', '.join(dns.addresses)} (Service {dns.service}){' or NodeLocal DNSCache' * bool(local)}"
+    local = _caches(dns)
+    want = f"{', '.join(dns.addresses)} (Service {dns.service}){' or NodeLocal DNSCache' * (dns.node_local is not None)}"
     told = () if given.dns is None else given.dns.value
     source = "clusterDNS is not set" if given.dns is None else given.dns.source
     known = {parsed_address(address) for address in (*dns.addresses, *local)}

@@ -244,6 +244,7 @@ CAT = "(kubectl exec web-1 -- cat /etc/resolv.conf)"
             ("pass", ""),
             id="as-the-kubelet-s-configuration-writes-it",
         ),
+        pytest.param(pods(nameservers=["169.254.10.11"]), {}, ("pass", ""), id="local-dns-of-aks"),
         pytest.param(pods(nameservers=["10.96.0.10", "192.0.2.53"]), {}, ("pass", ""), id="one-more-that-its-own-dnsconfig-names"),
         pytest.param(pods()[:1], {}, ("skip", "no pod that uses the cluster's names was looked into on this node"), id="no-such-pod"),
         pytest.param(

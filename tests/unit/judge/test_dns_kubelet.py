@@ -47,6 +47,7 @@ FINE = {
     "healthy": judged(),
     "NodeLocal": judged(settings("[169.254.20.10]"), dns=LOCAL),
     "NodeLocal with an address of its own": judged(settings("['169.254.25.10']"), dns=LOCAL),
+    "LocalDNS of AKS": judged(settings("[169.254.10.11]")),
     "by flags": judged("", flags={"clusterDNS": "10.96.0.10", "clusterDomain": "cluster.local."}),
     "flags win": judged(settings("[192.0.2.1]"), flags={"clusterDNS": "10.96.0.10"}),
     "no resolver is given": judged(resolv_path=None, resolv=None),
