@@ -6,7 +6,7 @@ from pytest_k8snet.judge import absence
 
 
 @pytest.mark.k8snet_check(id="NET-ABSENCE-005", level="read", title="nothing of ipvs mode is left")
-def test_ipvs(node, cluster, expect, verdict):
+def test_ipvs(node, expect, verdict):
     """Ipvs mode has left no virtual server and no device kube-ipvs0.
 
     Why
@@ -16,11 +16,10 @@ def test_ipvs(node, cluster, expect, verdict):
         `/proc/net/ip_vs` when it exists (looking loads no module), and the node's devices.
     Expected
         Neither, where the wanted mode is none; skipped elsewhere. Virtual servers of kube-router (device kube-dummy-if) are
-        its own. Those of which none is in the Services' range, where that is known, are a remark: kube-vip and keepalived
-        balance API servers so.
+        its own.
     Fix
         `kube-proxy --cleanup` on the node; or `ipvsadm --clear` and `ip link delete kube-ipvs0`.
     References
         kubernetes pkg/proxy/ipvs/proxier.go (DefaultDummyDevice), pkg/proxy/ipvs/backend.go (Cleanup).
     """
-    verdict(absence.ipvs_leftovers(node.facts, expect.proxy, cluster))
+    verdict(absence.ipvs_leftovers(node.facts, expect.proxy))

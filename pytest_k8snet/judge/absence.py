@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from pytest_k8snet.cluster import virtual_servers
 from pytest_k8snet.cluster.claims.cilium import NAME as CILIUM
 from pytest_k8snet.cluster.ipvs_table import parse_table
@@ -212,12 +210,8 @@ def nft_tables(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     return judgement
 
 
-def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation, cluster: Cluster | None = None) -> Judgement:
-    """Judge that no virtual server and no device kube-ipvs0 is left. kube-router's own (device kube-dummy-if) are not kube-proxy's.
-
-    Nor are those of what balances the API server (kube-vip, keepalived): none is of the Services' range, which a table of kube-proxy's
-    never lacks, as the Service of the API server itself is in it.
-    """
+def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
+    """Judge that no virtual server and no device kube-ipvs0 is left. kube-router's own (device kube-dummy-if) are not kube-proxy's."""
     wanted = _wanted(expect)
     if isinstance(wanted, Judgement):
         return wanted
@@ -240,15 +234,6 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation, cluster: Cluster 
         return judgement
     if servers and facts.host.link("kube-dummy-if") is not None:
         judgement.remark(f"{facts.node}: {len(servers)} virtual servers are kube-router's (device kube-dummy-if)")
-        return judgement
-    services = [item.network for item in (cluster.ranges if cluster is not None else None) or () if item.use == "services"]
-    of_services = any(ip_address(server.key.address) in network for server in servers for network in services)
-    if servers and services and not of_services and facts.host.link("kube-ipvs0") is None:
-        judgement.remark(
-            f"{facts.node}: {len(servers)} virtual servers in the IPVS table are of no Service "
-            f"({few([str(server.key) for server in servers])}): kube-vip's, say, or keepalived's",
-            command=command,
-        )
         return judgement
     judgement.check(
         not servers,

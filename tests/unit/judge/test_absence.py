@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster.model import Cluster
-from pytest_k8snet.cluster.ranges import Range
 from pytest_k8snet.expect.model import ProxyExpectation, Wanted
 from pytest_k8snet.judge import absence
 from tests.unit.judge.builder import TABLE, TABLE_HEAD, facts, link, outcome, told
@@ -230,27 +229,6 @@ def test_nft_tables(nft: dict[str, Any], expected: tuple[str, str]) -> None:
 )
 def test_ipvs_leftovers(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert outcome(absence.ipvs_leftovers(facts(**{**ABSENT, **changes}), NONE)) == expected
-
-
-@pytest.mark.parametrize(
-    ("services", "changes", "verdict"),
-    [
-        pytest.param("172.20.0.0/16", {}, "pass", id="kube-vip-balances-the-api-server"),
-        pytest.param("10.96.0.0/12", {}, "fail", id="of-services"),
-        pytest.param(None, {}, "fail", id="nobody-tells-the-services-range"),
-        pytest.param("172.20.0.0/16", {"host__links": [link("eth0"), link("kube-ipvs0", kind="dummy")]}, "fail", id="kube-proxy-s-device"),
-    ],
-)
-def test_virtual_servers_of_somebody_else(services: str | None, changes: dict[str, Any], verdict: str) -> None:
-    ranges = () if services is None else (Range("services", services, "ServiceCIDR kubernetes"),)
-    of_node = facts(**{**ABSENT, "ipvs": {"loaded": True, "table": TABLE}, **changes})
-    judgement = absence.ipvs_leftovers(of_node, NONE, Cluster("v1.37.2", (), {}, (), "cilium", ranges=ranges))
-    assert str(judgement.verdict) == verdict
-    known = (
-        "node-1: 2 virtual servers in the IPVS table are of no Service (TCP 10.96.0.1:443, TCP 10.96.0.10:53): kube-vip's, say, or "
-        "keepalived's"
-    )
-    assert told(judgement, "remark") == ([known] if verdict == "pass" else [])
 
 
 def test_chains_that_are_only_counted() -> None:
