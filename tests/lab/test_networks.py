@@ -56,7 +56,7 @@ NETWORKS = {
     "bgp": Network(
         "iptables",
         ("iptables", "flat-l2"),
-        ({"bgp-import-filter": "node-1", "bgp-peer-silent": "node-2"},),
+        ({"bgp-import-filter": "node-1", "bgp-peer-silent": "node-2"}, {"bgp-session-missing": "node-3"}),
         frozenset({"NET-ENCAP-002", "NET-MTU-003"}),
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from pytest_k8snet.lab.faults.model import EVERY_NODE, Fault, FaultyLab, FaultyNode, Turns
+from pytest_k8snet.lab.faults.model import EVERY_NODE, PEER_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.network import peer_of
 from pytest_k8snet.lab.flannel import CONFIG_MAP, NAMESPACE, SUBNET_FILE
 from pytest_k8snet.lab.networks import MTU, NETWORKS
@@ -16,6 +16,7 @@ FLANNEL_DEVICES = {"flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip"}
 CONFIGURATION = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}}
 IPIP = "k8snet-fault"
 SILENT = "k8snet_fault"
+TAKEN_OUT = "# taken out: "
 
 
 def _tunnel(lab: FaultyLab) -> str:
@@ -132,6 +133,20 @@ def _no_silent_peer(lab: FaultyLab, node: FaultyNode) -> None:
     _bird(lab, node, "".join(line for line in text.splitlines(keepends=True) if SILENT not in line))
 
 
+def _no_session(lab: FaultyLab, node: FaultyNode) -> None:
+    """Take the session with one peer out of the configuration, as a generator of it does that was not told of that node."""
+    text = lab.run(node.name, ["cat", BIRD_CONFIGURATION]).stdout
+    head, protocol, rest = text.partition(f"protocol bgp {bird_protocol(peer_of(lab, node).name)} {{")
+    session, end, tail = rest.partition("\n}\n")
+    taken = "".join(f"{TAKEN_OUT}{line}\n" for line in f"{protocol}{session}{end}".splitlines())
+    _bird(lab, node, head + taken + tail)
+
+
+def _session(lab: FaultyLab, node: FaultyNode) -> None:
+    text = lab.run(node.name, ["cat", BIRD_CONFIGURATION]).stdout
+    _bird(lab, node, text.replace(TAKEN_OUT, ""))
+
+
 FAULTS = (
     Fault(
         "vxlan-route-missing",
@@ -212,6 +227,20 @@ FAULTS = (
         turns=(Turns("NET-ENCAP-003"),),
         apply=_silent_peer,
         revert=_no_silent_peer,
+        networks=("bgp",),
+    ),
+    Fault(
+        "bgp-session-missing",
+        area="encapsulation",
+        summary="BIRD is not configured to speak to one node of the mesh: that one waits, and neither has a route to the other's pods",
+        turns=(
+            Turns("NET-ENCAP-001"),
+            Turns("NET-ENCAP-003"),
+            Turns("NET-ENCAP-001", subject=PEER_NODE),
+            Turns("NET-ENCAP-003", subject=PEER_NODE),
+        ),
+        apply=_no_session,
+        revert=_session,
         networks=("bgp",),
     ),
 )
