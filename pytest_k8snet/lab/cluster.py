@@ -41,7 +41,7 @@ LAB_VARIABLE = "K8SNET_LAB"
 """In the environment of every process of a lab: the lab's folder."""
 
 _API_S = 90.0
-_READY_S = 240.0
+_READY_S = 300.0
 _POLL_S = 0.2
 _GRACE_S = 1.0  # nothing that a lab writes is worth waiting for
 

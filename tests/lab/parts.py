@@ -15,7 +15,7 @@ MARK = "part"
 
 PARTS: Mapping[str, str] = {
     **{kind: f"the network {kind}, healthy and with its faults" for kind in ("flannel-vxlan", "flannel-host-gw", "flannel-ipip", "bgp")},
-    "cilium": "Cilium in place of kube-proxy, on nodes in QEMU",
+    "cilium": "Cilium in place of kube-proxy, with direct routes and in a tunnel, on nodes in QEMU",
     "dual": "clusters whose pods have IPv6, beside IPv4 or alone",
     "nftables": "kube-proxy in nftables mode, on nodes in QEMU",
     "policy": "NetworkPolicies that kube-router enforces",

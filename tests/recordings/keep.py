@@ -59,6 +59,7 @@ def keep(results: Path) -> None:
     keep_one(results / "test_cilium/healthy", "cilium")
     for number, together in enumerate(TOGETHER_ON_CILIUM, start=1):
         keep_one(results / "test_cilium" / "+".join(together), f"cilium-faults-{number}", together)
+    keep_one(results / "test_cilium_vxlan/healthy", "cilium-vxlan")
     for kind, network in NETWORKS.items():
         keep_one(results / "test_networks" / kind / "healthy", kind)
         for number, broken in enumerate(network.faults, start=1):
