@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.cluster.ownership import EXPIRES, MANAGED_BY, MANAGER, RUN_ID
+from pytest_k8snet.cluster.times import read_time
 from pytest_k8snet.errors import ClusterError, K8sNetError, MeasurementError
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class LoadLease:
 
     def _is_stale(self, record: Mapping[str, Any], unchanged_s: float) -> bool:
         spec = record.get("spec") or {}
-        renewed = _time(spec.get("renewTime"))
+        renewed = read_time(spec.get("renewTime"))
         if renewed is not None and datetime.now(UTC) - renewed > timedelta(seconds=self._timing.stale_s):
             return True
         return unchanged_s >= float(spec.get("leaseDurationSeconds") or self._timing.duration_s)
@@ -299,7 +300,7 @@ def _whose(record: Mapping[str, Any] | None) -> str:
         return "somebody has deleted it"
     if not holder_of(record):
         return "nobody holds it"
-    since = _time((record.get("spec") or {}).get("acquireTime"))
+    since = read_time((record.get("spec") or {}).get("acquireTime"))
     return f"{holder_of(record)} measures load in this cluster" + (f" since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "")
 
 
@@ -309,11 +310,3 @@ def _lost(why: str) -> str:
 
 def _micro_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else None

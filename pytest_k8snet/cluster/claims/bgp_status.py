@@ -8,6 +8,7 @@ from datetime import datetime
 from pytest_k8snet.cluster.bgp_status import FAMILIES, BgpStatus, PeerStatus
 from pytest_k8snet.cluster.claims.objects import Object
 from pytest_k8snet.cluster.claims.parsing import items, section
+from pytest_k8snet.cluster.times import read_time
 
 
 def bgp_statuses(objects: Iterable[Object], now: datetime | None) -> dict[str, BgpStatus]:
@@ -25,7 +26,7 @@ def bgp_statuses(objects: Iterable[Object], now: datetime | None) -> dict[str, B
 
 
 def _read(item: Object, node: str, now: datetime | None) -> BgpStatus:
-    written = _time(section(item, "status").get("lastUpdated"))
+    written = read_time(section(item, "status").get("lastUpdated"))
     peers = [
         PeerStatus(family, str(peer.get("peerIP")), str(peer.get("type") or ""), str(peer.get("state") or ""))
         for family in FAMILIES
@@ -40,12 +41,3 @@ def _read(item: Object, node: str, now: datetime | None) -> BgpStatus:
         ready=tuple(family for family, state in states.items() if state == "Ready"),
         not_ready=tuple(family for family, state in states.items() if state == "NotReady"),
     )
-
-
-def _time(text: object) -> datetime | None:
-    """Read a time of the API (RFC 3339, with its zone)."""
-    try:
-        time = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return time if time.tzinfo is not None else None
