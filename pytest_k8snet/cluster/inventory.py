@@ -49,7 +49,8 @@ def read_cluster(api: Api) -> Cluster:
     version = api.get("/version")["gitVersion"]
     raw_nodes = [*api.list("/api/v1/nodes")]
     # By name: a list of many pages may tell a node twice.
-    nodes = {node.name: node for node in map(read_node, raw_nodes)}
+    read = [(read_node(item), item) for item in raw_nodes]
+    nodes = {node.name: node for node, _ in read}
     daemonsets = [*api.list("/apis/apps/v1/daemonsets")]
     pods = [*api.list("/api/v1/namespaces/kube-system/pods")]
     pod_ips = running_pod_ips(pods)
@@ -76,7 +77,7 @@ def read_cluster(api: Api) -> Cluster:
     cni = reading.recognise_cni(daemonsets, raw_nodes, maps)
     found = reading.read_claims(objects, cni)
     pod_cidrs = cilium.pod_cidrs(objects)
-    notes = {read_node(item).name: item["metadata"].get("annotations") or {} for item in raw_nodes}
+    notes = {node.name: item["metadata"].get("annotations") or {} for node, item in read}
     return Cluster(
         version=version,
         nodes=tuple(

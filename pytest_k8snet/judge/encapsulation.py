@@ -484,7 +484,8 @@ def _by_the_default_route_alone(facts: NodeFacts, peers: Sequence[str], addresse
         return {}  # the routes that were not kept may be theirs
     gateways = {route.gateway for route in facts.host.routes if route.dst in _DEFAULT}
     own = [ip_network(route.dst) for route in facts.host.routes if route.dst not in _DEFAULT]
-    asked = [(routes, peer) for routes in facts.peer_routes if routes.dev is not None for peer in routes.peers if peer in set(peers)]
+    wanted = set(peers)
+    asked = [(routes, peer) for routes in facts.peer_routes if routes.dev is not None for peer in routes.peers if peer in wanted]
     subnets = subnets_of(facts)
     astray: dict[tuple[bool, bool], dict[str, str]] = {}  # by whether it is of IPv6, and whether its node is in another subnet
     told: set[tuple[bool, bool]] = set()
