@@ -73,6 +73,7 @@ class SimulatedAgent:
         import urllib3
 
         from pytest_k8snet.errors import ExecTransportError
+        from pytest_k8snet.json_text import parse_json
 
         try:
             response = self._pool.request("POST", f"{self._path}/{op}", body=json.dumps(params or {}), timeout=timeout_s)
@@ -80,7 +81,7 @@ class SimulatedAgent:
             raise ExecTransportError(f"{self.where}: {error}") from error
         if response.status != 200:
             raise ExecTransportError(f"{self.where}: HTTP {response.status}: {response.data[:500].decode()}")
-        return json.loads(response.data)
+        return parse_json(response.data)
 
     def close(self) -> None:
         """Nothing is open."""

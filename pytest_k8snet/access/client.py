@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.errors import AccessError, CommandTimeout, ConnectError, ExecTransportError
+from pytest_k8snet.json_text import parse_json
 
 PROTOCOL = 1
 
@@ -200,7 +201,7 @@ class AgentClient:
         while not line.strip():  # empty lines are heartbeats
             line = stream.read_line(deadline)
         try:
-            answer = json.loads(line)
+            answer = parse_json(line)
         except ValueError as error:
             raise AccessError(f"{stream.where}: the agent wrote no JSON: {line[:200].decode('utf-8', 'replace')!r}") from error
         if not isinstance(answer, dict):

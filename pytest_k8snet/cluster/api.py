@@ -30,6 +30,7 @@ from pytest_k8snet.cluster import kubeconfig
 from pytest_k8snet.cluster.api_error import ApiError, ApiRefusedError, ApiUnreachableError
 from pytest_k8snet.cluster.certificate import not_after
 from pytest_k8snet.errors import ClusterError, ConfigurationError
+from pytest_k8snet.json_text import parse_json
 
 IN_CLUSTER = "in-cluster"
 
@@ -206,7 +207,7 @@ class Api:
         if not 200 <= status <= 299:
             raise self._refused(method, path, status, data)
         try:
-            return json.loads(data) if data else None
+            return parse_json(data) if data else None
         except ValueError as error:
             page = _page(data)
             what = f"did not answer with JSON but{page}" if page else "did not answer with JSON"

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pydantic_core
 
 from pytest_k8snet.errors import ConfigurationError, RecordError
+from pytest_k8snet.json_text import parse_json
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.latest import Latest
 from pytest_k8snet.record.lock import hold
@@ -153,8 +154,7 @@ class RunFolder:
                 return None
             if _KEY in text:
                 return json.loads(text, object_hook=self._unshare)
-            # The quick parser does not know half a surrogate pair, which hostile names may have; it is written as an escape.
-            return json.loads(text) if b"\\u" in text else pydantic_core.from_json(text)
+            return parse_json(text)
         except (OSError, ValueError, RecursionError) as error:
             raise RecordError(f"{file}: cannot be read: {error}") from error
 

@@ -1,0 +1,17 @@
+"""JSON as agents, the API server and the run folder give it: by the megabyte, for every node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pydantic_core
+
+
+def parse_json(text: bytes) -> Any:
+    """Read one value, several times as quickly as the standard library does.
+
+    Raises `ValueError` for what is none.
+    """
+    # The quick parser does not know half a surrogate pair, which hostile names may have; it is written as an escape.
+    return json.loads(text) if b"\\u" in text else pydantic_core.from_json(text)
