@@ -13,7 +13,7 @@ from pytest_k8snet.errors import RecordError
 _SERVICE_LINE = re.compile(r"^(TCP|UDP|SCTP)\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+(\S+)\s*(.*)$")
 _MARK_LINE = re.compile(r"^FWM\s")
 _REAL_LINE = re.compile(r"^\s*->\s+(?:\[([0-9A-Fa-f:]+)\]|([0-9A-Fa-f]{8})):([0-9A-Fa-f]{4})\s+\S+\s+(-?\d+)(?:\s+\d+\s+\d+)?\s*$")
-_BLOCK = re.compile(r"^(?! *->).*\n?(?: *->.*\n?)*", re.MULTILINE)
+_BETWEEN = re.compile(r"\n(?! *->)")  # one virtual server with the real ones below it, and the next
 
 #: Ticks a second that kernels are built with (CONFIG_HZ).
 CLOCK_RATES = (100, 250, 300, 1000)
@@ -86,7 +86,7 @@ def parse_table(text: str) -> tuple[VirtualServer, ...]:
     head = text.split("\n", 3)
     if len(head) < 3 or not head[0].startswith("IP Virtual Server version"):
         raise RecordError(f"not a table of /proc/net/ip_vs: it starts with {text[:60]!r}")
-    return tuple(filter(None, map(_server, _BLOCK.findall(head[3]) if len(head) == 4 else ())))
+    return tuple(filter(None, map(_server, _BETWEEN.split(head[3]) if len(head) == 4 else ())))
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_k8snet.cluster.ipvs_table import Endpoint, ServerKey, VirtualServer
 
@@ -41,8 +41,7 @@ NFTABLES = Backend("entry", "destination", local_falls_back=False)
 CILIUM = Backend("frontend", "backend", local_falls_back=False, takes_hints=False, healer="Cilium's agent")
 
 
-@dataclass(frozen=True, slots=True)
-class WantedServer:
+class WantedServer(NamedTuple):
     """A virtual server that a Service asks for."""
 
     key: ServerKey

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_k8snet.access.base import Deadline
 from pytest_k8snet.cluster import cilium_map, nft_table
@@ -35,6 +35,8 @@ _POLL_S = 2.0
 _LONGEST_POLL_S = 10.0
 _TOGETHER = 100  # nodes that are read between two lists of the objects
 _TIMEOUT_S = 30.0
+
+_Objects: TypeAlias = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # Services and EndpointSlices
 
 
 @dataclass(slots=True)
@@ -75,9 +77,10 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         return replace(taken, started=started, duration_s=round(time.monotonic() - start, 3), retried=table.retried)
 
     def read(names: Sequence[str]) -> Iterator[Document]:
+        objects = _objects(context.services)
         for first in range(0, len(names), _TOGETHER):
             tables = [left[name] for name in names[first : first + _TOGETHER]]
-            _read(context, tables)
+            objects = _read(context, tables, objects)
             yield from [document(table.node.name) for table in tables if table.settled]
 
     try:
@@ -85,7 +88,7 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         pause_s = _POLL_S
         while left and not context.stopped.wait(min(pause_s, *(_remaining(table) for table in left.values()))):
             yield from read([*left])
-            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)  # each reading lists all Services twice
+            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)  # each reading lists all Services twice at least
     except MEASURE_ERRORS as error:  # the API: no node has a reading that can be judged
         for table in left.values():
             table.error = error
@@ -97,10 +100,9 @@ def _remaining(table: _Table) -> float:
     return 0.0 if table.deadline is None else table.deadline.remaining
 
 
-def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
-    """Read the tables once, between two lists of the objects."""
-    before = _versions(*_objects(context.services))
-
+def _read(context: MeasureContext, tables: Sequence[_Table], listed: _Objects) -> _Objects:
+    """Read the tables once, between two lists of the objects: return the second one, which may be the first one of the next tables."""
+    before = _versions(*listed)
     late = {table.node.name for table in tables if table.deadline is not None and table.deadline.expired}
 
     def read(table: _Table) -> None:
@@ -138,6 +140,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table]) -> None:
         table.settled = not differs or table.node.name in late
         if table.deadline is None:
             table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SYNC_SLACK_S)
+    return services, slices
 
 
 def _nft(agent: Agent, addresses: Sequence[str]) -> list[dict[str, Any]]:
@@ -197,7 +200,7 @@ def _servers(answer: Mapping[str, Any]) -> tuple[VirtualServer, ...]:
     return parse_table(answer["table"]) if nft is None else nft_table.servers(nft)
 
 
-def _objects(source: ServiceSource) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _objects(source: ServiceSource) -> _Objects:
     return [trimmed(item) for item in source.services()], [trimmed(item) for item in source.endpoint_slices()]
 
 
