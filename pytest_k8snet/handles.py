@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.cluster.model import Node
     from pytest_k8snet.record.activity import Grown
     from pytest_k8snet.record.document import Document
-    from pytest_k8snet.record.facts import Link, NodeFacts
+    from pytest_k8snet.record.facts import LateFacts, Link, NodeFacts
     from pytest_k8snet.run import Run
 
 
@@ -44,11 +44,16 @@ class NodeHandle:
         return self._run.facts(self.name)
 
     @property
+    def late_facts(self) -> LateFacts:
+        """What of them is still asked for when all other checks are done."""
+        return self._run.late_facts(self.name)
+
+    @property
     def grown(self) -> Grown | None:
         """What the kernel has counted since the facts were read, None in a recording that is older than this."""
         from pytest_k8snet.record.activity import Activity, Grown
 
-        first = self.facts.activity
+        first = self.late_facts.activity
         return None if first is None else Grown(first, Activity.from_document(self.document("activity")))
 
     def document(self, kind: str) -> Document:

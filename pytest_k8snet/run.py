@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from pytest_k8snet.expect.resolve import Expectations
     from pytest_k8snet.measure.registry import MeasureContext, Measurement, PolicyTools
     from pytest_k8snet.record.blocking import BlockingRecord
-    from pytest_k8snet.record.facts import NodeFacts
+    from pytest_k8snet.record.facts import LateFacts, NodeFacts
     from pytest_k8snet.record.recording import Recorded
     from pytest_k8snet.record.redact import Redactor
 
@@ -148,6 +148,7 @@ class Run:
         self.on_wait: Callable[[], None] | None = None  # called by the thread that waits for another run, again and again
         self._access: Access | None = None
         self._facts: Latest[NodeFacts] = Latest(KEPT)
+        self._late_facts: dict[str, LateFacts] = {}
         self._read: defaultdict[str, Latest[Document]] = defaultdict(lambda: Latest(KEPT))  # by kind
         self._early: list[threading.Thread] = []
         self._checks: set[str] = set()  # once they are collected
@@ -441,9 +442,18 @@ class Run:
         """Return the facts of a node; the last few stay in memory."""
         from pytest_k8snet.record.facts import NodeFacts
 
-        facts = self._facts.get(node, lambda: NodeFacts.from_document(self.document("facts", node)))
+        def read() -> NodeFacts:
+            facts = NodeFacts.from_document(self.document("facts", node))
+            self._late_facts[node] = facts.late()
+            return facts
+
+        facts = self._facts.get(node, read)
         assert facts is not None
         return facts
+
+    def late_facts(self, node: str) -> LateFacts:
+        """Return those facts of a node that checks which come last ask for; once read they stay in memory."""
+        return self._late_facts.get(node) or self.facts(node)
 
     def command(self, node: str, argv: Sequence[str], timeout_s: float) -> CommandResult:
         """Run a command in the host namespaces of a node."""

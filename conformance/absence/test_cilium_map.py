@@ -30,4 +30,4 @@ def test_cilium_map(cluster, node, verdict):
     References
         cilium bpf/lib/common.h (lb4_key, lb4_service, lb4_backend); cilium-dbg bpf lb list.
     """
-    verdict(absence.cilium_map_matches(node.document("ipvs"), node.facts, cluster.cni, node.node.internal_ip))
+    verdict(absence.cilium_map_matches(node.document("ipvs"), node.late_facts, cluster.cni, node.node.internal_ip))

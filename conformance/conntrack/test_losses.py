@@ -27,4 +27,4 @@ def test_conntrack_losses(node, expect, verdict):
         linux net/netfilter/nf_conntrack_standalone.c (columns), net/netfilter/nf_conntrack_core.c (early_drop);
         lambda.lt/blog/2018/racy_conntrack.html.
     """
-    verdict(conntrack.losses(node.facts, node.grown, expect.conntrack))
+    verdict(conntrack.losses(node.late_facts, node.grown, expect.conntrack))

@@ -25,4 +25,4 @@ def test_packet_losses(k8snet_node, expect, verdict):
     References
         linux net/core/net-procfs.c (softnet_stat), Documentation/networking/statistics.
     """
-    verdict(node.packet_losses(k8snet_node.facts, k8snet_node.grown, expect.node))
+    verdict(node.packet_losses(k8snet_node.late_facts, k8snet_node.grown, expect.node))

@@ -22,4 +22,4 @@ def test_steal(k8snet_node, expect, verdict):
     References
         linux Documentation/filesystems/proc (steal: involuntary wait).
     """
-    verdict(node.steal(k8snet_node.facts, k8snet_node.grown, expect.node))
+    verdict(node.steal(k8snet_node.late_facts, k8snet_node.grown, expect.node))

@@ -27,4 +27,4 @@ def test_ipvs_table(node, expect, verdict):
         kubernetes pkg/proxy/ipvs/proxier.go (syncProxyRules, syncEndpoint), pkg/proxy/topology.go,
         pkg/proxy/ipvs/graceful_termination.go.
     """
-    verdict(proxy.table_matches(node.document("ipvs"), node.facts, expect.proxy, node.node.internal_ip))
+    verdict(proxy.table_matches(node.document("ipvs"), node.late_facts, expect.proxy, node.node.internal_ip))

@@ -29,4 +29,4 @@ def test_nftables_table(node, expect, verdict):
     References
         kubernetes pkg/proxy/nftables/proxier.go (syncProxyRules), pkg/proxy/topology.go.
     """
-    verdict(proxy.nft_table_matches(node.document("ipvs"), node.facts, expect.proxy, node.node.internal_ip))
+    verdict(proxy.nft_table_matches(node.document("ipvs"), node.late_facts, expect.proxy, node.node.internal_ip))

@@ -12,7 +12,7 @@ from pytest_k8snet.judge import tables
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.tables import few
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.facts import LateFacts, NodeFacts
 from pytest_k8snet.record.ipvs import IpvsRecord
 
 #: Chains that kube-proxy makes in table nat, in any of its modes (pkg/proxy/iptables/proxier.go, pkg/proxy/ipvs/proxier.go). What is
@@ -109,7 +109,7 @@ def replacement(facts: NodeFacts, expect: ProxyExpectation, cni: str | None) -> 
     return judgement
 
 
-def _not_replaced(facts: NodeFacts, cni: str | None) -> str | None:
+def _not_replaced(facts: LateFacts, cni: str | None) -> str | None:
     """Return why nothing is to be expected of Cilium's maps of Services on the node, None when they serve there."""
     if cni != CILIUM:
         return f"the cluster's network is {cni or 'unknown'}, not Cilium's"
@@ -119,7 +119,7 @@ def _not_replaced(facts: NodeFacts, cni: str | None) -> str | None:
     return None
 
 
-def cilium_map_matches(document: Document, facts: NodeFacts, cni: str | None, internal_ip: str | None) -> Judgement:
+def cilium_map_matches(document: Document, facts: LateFacts, cni: str | None, internal_ip: str | None) -> Judgement:
     """Judge that Cilium's maps of Services are what Services and EndpointSlices ask for, in the manner of `table_matches`.
 
     Raises `RecordError` when Cilium replaces kube-proxy on the node and its maps were not recorded.

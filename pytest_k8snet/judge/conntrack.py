@@ -12,7 +12,7 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.activity import Activity, Grown, Log
 from pytest_k8snet.record.burst import Again, BurstRecord, Opened, Table
 from pytest_k8snet.record.conntrack import RAISES_ONLY_SINCE
-from pytest_k8snet.record.facts import NodeFacts
+from pytest_k8snet.record.facts import LateFacts, NodeFacts
 
 MAX = "net.netfilter.nf_conntrack_max"
 NOT_IN_USE = "connection tracking is not in use on this node"
@@ -62,7 +62,7 @@ def headroom(facts: NodeFacts, expect: ConntrackExpectation) -> Judgement:
     return judgement
 
 
-def losses(facts: NodeFacts, grown: Grown | None, expect: ConntrackExpectation) -> Judgement:
+def losses(facts: LateFacts, grown: Grown | None, expect: ConntrackExpectation) -> Judgement:
     """Judge what the connection table has dropped between the first reading and the second, and what the kernel's log says of it."""
     if facts.conntrack.get("max") is None:
         return Judgement.skipped(NOT_IN_USE)

@@ -17,7 +17,7 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.tables import few
 from pytest_k8snet.record.activity import Grown
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import NodeFacts, Uplink
+from pytest_k8snet.record.facts import LateFacts, NodeFacts, Uplink
 from pytest_k8snet.record.wakeups import WakeupsRecord
 
 #: A shorter look at steal proves nothing.
@@ -38,7 +38,7 @@ _SLEEPS = "sleeps of 1 ms"
 _KEYS = {"region": "topology.kubernetes.io/region", "zone": "topology.kubernetes.io/zone"}
 
 
-def steal(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Judgement:
+def steal(facts: LateFacts, grown: Grown | None, expect: NodeExpectation) -> Judgement:
     """Judge which share of the processors' time the hypervisor gave to others while this machine wanted to run."""
     if grown is None:
         return Judgement.beyond_reach(OLDER)
@@ -65,7 +65,7 @@ def steal(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Jud
     return judgement
 
 
-def packet_losses(facts: NodeFacts, grown: Grown | None, expect: NodeExpectation) -> Judgement:
+def packet_losses(facts: LateFacts, grown: Grown | None, expect: NodeExpectation) -> Judgement:
     """Judge what the processors' queues and the network devices lost during the run, as shares of what they carried."""
     if grown is None:
         return Judgement.beyond_reach(OLDER)

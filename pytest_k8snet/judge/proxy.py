@@ -17,7 +17,7 @@ from pytest_k8snet.judge import tables
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.judge.tables import FEW, few
 from pytest_k8snet.record.document import Document
-from pytest_k8snet.record.facts import KubeProxy, NodeFacts
+from pytest_k8snet.record.facts import KubeProxy, LateFacts, NodeFacts
 from pytest_k8snet.record.ipvs import IpvsRecord
 
 _ASK_MODE = "curl http://127.0.0.1:10249/proxyMode"
@@ -333,7 +333,7 @@ def strict_arp(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     return judgement
 
 
-def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
+def table_matches(document: Document, facts: LateFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
     """Judge that the table is what Services and EndpointSlices ask for (`pytest_k8snet.cluster.virtual_servers` says what that is).
 
     A difference is a fault when the first and the last reading have it and lie one sync period apart: kube-proxy heals what is younger.
@@ -350,7 +350,7 @@ def table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation
     return tables.compared(record, internal_ip, differing, Judgement(want=_WANT_SERVERS), _READ_TABLE)
 
 
-def nft_table_matches(document: Document, facts: NodeFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
+def nft_table_matches(document: Document, facts: LateFacts, expect: ProxyExpectation, internal_ip: str | None) -> Judgement:
     """Judge that kube-proxy's nftables table is what Services and EndpointSlices ask for, in the manner of `table_matches`.
 
     NodePorts are not judged where the table names no address of the node that has them (``nodePortAddresses`` may match none).
@@ -372,7 +372,7 @@ def _no_proxy_wanted(expect: ProxyExpectation) -> str | None:
     return None
 
 
-def _not_in_mode(facts: NodeFacts, expect: ProxyExpectation, mode: str) -> Judgement | None:
+def _not_in_mode(facts: LateFacts, expect: ProxyExpectation, mode: str) -> Judgement | None:
     """Return the judgement of a check of one mode on a node that does not run in it, None when it does."""
     if reason := _no_proxy_wanted(expect):
         return Judgement.skipped(reason)

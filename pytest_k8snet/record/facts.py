@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Any
@@ -463,10 +463,21 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """All facts of one node, read in one round trip to its agent and one to the agent in its probe pod."""
+class LateFacts:
+    """Those facts of a node that the checks which come last ask for: few enough to hold of all nodes, as the rest is not."""
 
     node: str
+    kube_proxy: KubeProxy
+    cilium: Cilium | None  # None where it has no socket, and when it could not be asked
+    activity: Activity | None  # first reading; None in an older recording
+    conntrack: Mapping[str, int | None]  # count, max, buckets
+    virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts(LateFacts):
+    """All facts of one node, read in one round trip to its agent and one to the agent in its probe pod."""
+
     host: NetNamespace
     pod: NetNamespace | None  # the probe pod's network namespace
     pod_error: str | None
@@ -478,27 +489,22 @@ class NodeFacts:
     persisted: tuple[Persisted, ...]  # in the order in which a boot applies them
     running: Mapping[str, str] | None  # values in force of those keys; None in an older recording
     modules: frozenset[str] | None  # of networks, loaded or built in; None in an older recording
-    activity: Activity | None  # first reading; None in an older recording
     clock: Clock | None
-    kube_proxy: KubeProxy
     ipvs_loaded: bool  # /proc/net/ip_vs exists
     ipvs_table: str | None  # its text
     iptables: Mapping[str, IptablesBackend]  # legacy, nft
     nft_tables: tuple[str, ...]  # "ip kube-proxy", ...
     nft_error: str | None
     qdiscs: Sequence[Mapping[str, Any]]  # tc -j qdisc show
-    conntrack: Mapping[str, int | None]  # count, max, buckets
     neighbours: Mapping[str, int]  # of IPv4, in all network namespaces: entries, table_fulls (since boot); empty when not read
     neighbours_ipv6: Mapping[str, int]  # the same of IPv6
     uplink_speed_mbit: int | None  # /sys/class/net/UPLINK/speed; only bare metal's is believed
     speeds_mbit: Mapping[str, int]  # of devices with hardware that tell one; empty in an older recording
     uplink_duplex: str | None  # full or half
-    virtual: str | None  # why the machine is taken for a virtual one, None for bare metal
     peer_routes: tuple[PeerRoutes, ...]
     forwarding: Mapping[str, Mapping[str, Sequence[str]]]  # vxlan device that has to be told: next hop to addresses of nodes
     bgp: tuple[Bgp, ...]
     flannel_mtu: int | None  # what flanneld gives new pods; None where there is no flannel
-    cilium: Cilium | None  # None where it has no socket, and when it could not be asked
     kubelet: Kubelet | None  # None where no process is one, and when it was not looked for
     kubelet_looked_for: bool
     nginx: tuple[RunningNginx, ...] | None  # in pods of the node; None in an older recording
@@ -507,6 +513,10 @@ class NodeFacts:
     tools: Mapping[str, Tool | None]  # by name; None is one that is missing
     errors: Mapping[str, str]  # parts of the node's facts that could not be read: they are empty, and mean nothing
     raw: Mapping[str, Any]
+
+    def late(self) -> LateFacts:
+        """Return what is held of all nodes."""
+        return LateFacts(**{part.name: getattr(self, part.name) for part in fields(LateFacts)})
 
     def at_boot(self, key: str) -> Persisted | None:
         """Return the assignment that decides a sysctl's value at the next boot, None when no file speaks of it.
