@@ -36,7 +36,7 @@ READ = {
     "NET-PODS-002",
     *(f"NET-PROXY-00{number}" for number in range(1, 9)),
 }
-BY_PACKETS = {"NET-DNS-004", "NET-DNS-006", "NET-DNS-007", *(f"NET-SERVICE-00{number}" for number in range(1, 8))}
+BY_PACKETS = {"NET-DNS-004", "NET-DNS-006", "NET-DNS-007", *(f"NET-SERVICE-00{number}" for number in range(1, 8)), "NET-SERVICE-010"}
 
 
 def test_healthy(lab: Lab, tmp_path: Path) -> None:
