@@ -16,8 +16,8 @@ def test_ranges(cluster, verdict):
         Nodes' addresses and pod ranges, ServiceCIDR objects, flags of the control plane's static pods and of k3s' servers
         (an annotation of nodes), Flannel's, Calico's and Cilium's ranges, from the API.
     Expected
-        Services' ranges overlap no pods' range, no node's pod range another's, and no node's address is in either. Skipped
-        where no object tells two of them.
+        Services' ranges overlap no pods' range, no node's pod range another's, and no node's address is in either. Where one
+        range alone is told, nodes' addresses are compared with that. Skipped where none is.
     Fix
         Ranges are chosen when a cluster is made. A range can be added (ServiceCIDR, a second IPPool) and the other retired.
     References

@@ -73,7 +73,8 @@ def ranges(cluster: Cluster) -> Judgement:
             if one[1] not in seen:
                 judgement.check(False, f"the address {one[0].network_address} of {one[1]} is within the {what} range {_of(other)}")
                 seen.add(one[1])
-    if len(pods) + len(of_nodes) + len(services) < 2:
+    told = len(pods) + len(of_nodes) + len(services)
+    if not told or told + len(hosts) < 2:
         return Judgement.skipped("no object tells the ranges of pods or Services")
     if not services:
         judgement.remark("the Services' range is not known: no ServiceCIDR and no control plane's flags could be read")

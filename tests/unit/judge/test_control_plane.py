@@ -96,6 +96,14 @@ def at(node: Node, *, ip: str | None = None, cidr: str | None = None) -> Node:
             id="node-among-services",
         ),
         pytest.param(
+            {"ranges": (PODS,), "nodes": tuple(replace(at(node, ip="10.244.9.9"), pod_cidrs=()) for node in NODES[:1])},
+            ("fail", "the address 10.244.9.9 of Node node-1 is within the pods' range 10.244.0.0/16 (pod kube-system/kcm --cluster-cidr)"),
+            id="node-among-pods-with-one-range-told",
+        ),
+        pytest.param(
+            {"ranges": (PODS,), "nodes": ()}, ("skip", "no object tells the ranges of pods or Services"), id="nothing-to-compare-with"
+        ),
+        pytest.param(
             {"ranges": (), "nodes": tuple(replace(node, pod_cidrs=()) for node in NODES)},
             ("skip", "no object tells the ranges of pods or Services"),
             id="nothing-told",
