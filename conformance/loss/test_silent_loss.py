@@ -22,7 +22,8 @@ def test_silent_loss(node, expect, verdict):
         disciplines, /proc/net/snmp and netstat (reverse path filter), connection tracking.
     Expected
         Loss of reach.loss of the profile at most; else none. Inconclusive when the captures dropped packets themselves, or the
-        receiver's own buffer did. A loss that does not come back right after is told, and is no fault.
+        receiver's own buffer did, and when the pod's own kernel refused to send more of them than may be lost. A loss that
+        does not come back right after is told, and is no fault.
     Blind spots
         A loss of less than one packet in a thousand may show nothing in one run, nor do bursts rarer than the seconds
         it lasts. Of many equal paths (ECMP, bonds) those that none of the 32 ports is hashed to are not walked. Large

@@ -77,6 +77,11 @@ class Stream:
         )
 
     @property
+    def unsent(self) -> int:
+        """How many were to be sent and were not: the sender's own kernel refused them."""
+        return self.packets - self.sent
+
+    @property
     def missing(self) -> int:
         """How many were sent and not delivered."""
         return self.sent - self.delivered

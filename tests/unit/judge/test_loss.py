@@ -140,6 +140,24 @@ SILENT = " (no counter of the kernel moved; a firewall's rules have their own)"
             id="nothing-sent",
         ),
         pytest.param(
+            pair(streams=[stream(400, 400, packets=1000, errors={"Network is unreachable": 600})]),
+            NONE,
+            (
+                "inconclusive",
+                (
+                    "node-1: 600 of 1000 packets to the pod on node-2 could not be sent (Network is unreachable (600)): "
+                    "of the others 0 were lost"
+                ),
+            ),
+            id="not-all-sent",
+        ),
+        pytest.param(
+            pair(streams=[stream(960, 960, packets=1000, errors={"Operation not permitted": 40})]),
+            SOME,
+            ("pass", ""),
+            id="as-many-sent-as-a-profile-allows",
+        ),
+        pytest.param(
             {"error": "node-2 (host): wire.capture: no room", "unsupported": False, "missing": False},
             NONE,
             ("error", "node-1: nothing could be measured to node-2: node-2 (host): wire.capture: no room"),
