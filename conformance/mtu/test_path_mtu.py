@@ -27,7 +27,8 @@ def test_path_mtu(node, verdict):
     Expected
         At least one packet of full size arrives. A fault, told apart: packets from some size on vanish without a word (black
         hole), or a device on the way says that it carries less (path MTU discovery works). Loss that meets all sizes is a
-        remark. A device of the node itself that is narrower than its pods is judged by the other MTU checks. Inconclusive when
+        remark; where fewer than half of the large ones arrive between pods and nine of ten small ones do, it is inconclusive.
+        A device of the node itself that is narrower than its pods is judged by the other MTU checks. Inconclusive as well when
         most small packets stay away too, and when one byte more than the MTU is not refused: what is sent may be fragmented then.
         Between nodes a black hole is a fault as well; a path that tells its size is advice, as connections get by, and where
         small packets are not answered either, as behind a firewall between nodes, nothing is said.

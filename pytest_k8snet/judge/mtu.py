@@ -23,6 +23,9 @@ _CUT_OFF = "nothing of this node's pod gets to any other node's: NET-REACH-001 j
 _FLANNEL = "/run/flannel/subnet.env"
 _ARITHMETIC = "uplink less encapsulation"
 
+#: Shares of packets answered: what meets fewer large and more small ones than these is no loss that meets all sizes alike.
+_HALF, _NEARLY_ALL = 0.5, 0.9
+
 
 def pod_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Judgement:
     """Judge the MTU of the probe pod's routes: what a packet meets, whatever the interface says.
@@ -333,11 +336,19 @@ def _way(judgement: Judgement, facts: NodeFacts, about: str, size: int, way: Way
     judgement.evidence.setdefault("paths", []).append(
         {"path": about, "size": size, "small": f"{way.small}/{way.sent}", "full": f"{way.full}/{way.sent}", "passes": way.passes}
     )
+    counts = f"{way.small} of {way.sent} small packets and {way.full} of {way.sent} of {size} bytes were answered"
+    if way.full and way.full < _HALF * way.sent and way.small >= _NEARLY_ALL * way.sent:
+        judgement.inconclusive(
+            f"{told}{counts}: large packets are lost where small ones pass, as where one of several ways is too narrow",
+            measured=f"{way.full}/{way.sent}",
+            wanted=f"{way.sent}/{way.sent}",
+            command=_DATAGRAMS,
+        )
+        return
     if way.full:
         judgement.hold(1)
         if way.full < way.sent or way.small < way.sent:
-            counts = f"{way.small} of {way.sent} small packets and {way.full} of {way.sent} of {size} bytes"
-            judgement.remark(f"{told}{counts} were answered: loss")
+            judgement.remark(f"{told}{counts}: loss")
         return
     narrow = way.narrowest
     if narrow is not None and local and narrow.mtu in _mtus_on_the_way(facts):

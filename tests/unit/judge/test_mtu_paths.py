@@ -54,7 +54,15 @@ def record(*, absent: str | None = None, **targets: dict[str, Any]) -> PathMtuRe
     [
         pytest.param({}, "pass", "", id="healthy"),
         pytest.param({"replies": way()}, "pass", "", id="healthy-both-ways"),
-        pytest.param({"requests": way(full=1)}, "pass", "", id="loss-that-meets-all"),
+        pytest.param({"requests": way(full=4, small=8)}, "pass", "", id="loss-that-meets-all"),
+        pytest.param({"requests": way(full=5)}, "pass", "", id="loss-that-may-meet-all"),
+        pytest.param(
+            {"requests": way(full=4, small=9)},
+            "inconclusive",
+            f"{TO}9 of 10 small packets and 4 of 10 of 1500 bytes were answered: large packets are lost where small ones pass, as where "
+            "one of several ways is too narrow (UDP, IP_MTU_DISCOVER=IP_PMTUDISC_PROBE)",
+            id="loss-of-large-ones-alone",
+        ),
         pytest.param(
             {"requests": way(full=0, passes=1400, breaks=1401)},
             "fail",
