@@ -25,9 +25,10 @@ def test_enforced(node, expect, verdict):
     Expected
         With the policy what it opens is answered, and what it does not is not, in both directions and over both protocols; within
         policy.settle_s (30 s) of the profile. When it is gone everything is answered again, as fast. What was not answered before
-        proves nothing: inconclusive. Skipped where nobody is known to enforce policies and the profile's policy.enforced does
-        not say that somebody does; nothing is made then. So it is with the agent of the AWS VPC CNI, which leaves pods without an
-        owner, such as these, alone. Without the right to create NetworkPolicies it is skipped as well.
+        proves nothing: inconclusive, as it is where no probe pod could be made to answer the pod. Skipped where nobody is known to
+        enforce policies and the profile's policy.enforced does not say that somebody does; nothing is made then. So it is with the
+        agent of the AWS VPC CNI, which leaves pods without an owner, such as these, alone. Without the right to create
+        NetworkPolicies it is skipped as well.
     Blind spots
         The policy is the run's own, for pods of its own: whether yours say what you mean is not seen. Not tried are ipBlock, which is for
         addresses outside the cluster (Cilium does not take pods for such), IPv6, SCTP, ports by name, connections that are open when a

@@ -43,7 +43,20 @@ def enforced(record: PolicyRecord, expect: PolicyExpectation) -> Judgement:
             _written(judgement, record, usable)
         else:
             judgement.inconclusive(_unseen(record, of_way))
+    _not_asked(judgement, record)
     return judgement
+
+
+def _not_asked(judgement: Judgement, record: PolicyRecord) -> None:
+    """Tell of whom the pod could not ask. Where that is everybody, nothing was seen of egress rules."""
+    told = "; ".join(f"{node}: {why.removeprefix(f'{node}: ')}" for node, why in sorted(record.not_serving.items()))
+    if told and any(item.outward for item in record.asked):
+        judgement.remark(f"{record.node}: pod {record.pod} asked not all probe pods, as some could not be made to answer ({told})")
+    elif told:
+        judgement.inconclusive(
+            f"{record.node}: pod {record.pod} had no probe pod to ask, as none could be made to answer ({told}): whether egress rules are "
+            "enforced cannot be seen"
+        )
 
 
 def _unseen(record: PolicyRecord, asked: Sequence[Asked]) -> str:

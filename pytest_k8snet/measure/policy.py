@@ -85,7 +85,7 @@ def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
     near = {name: _ring(pods, name) for name in subjects if name in pods and pods[name].address is not None}
     serving = sorted({other for others in near.values() for other in others})
     for_s = max(context.settled.remaining, MADE_S) + 2 * tools.settle_s + SLACK_S
-    with listening(context, serving, PORTS, for_s) as (addresses, _):
+    with listening(context, serving, PORTS, for_s) as (addresses, broken):
         asked = [item for name, others in near.items() for item in _plan(pods, name, others, addresses)]
         refused = _in_phases(context, asked, tools)
     found: dict[str, Mapping[str, Any]] = {}
@@ -100,6 +100,7 @@ def _measure(context: MeasureContext, subjects: Sequence[str]) -> Outcomes:
             "refused": refused,
             "pod_error": error,
             "asked": [item.to_json() for item in asked if item.pod.node == name],
+            "not_serving": {other: broken[other] for other in near.get(name, ()) if other in broken},
         }
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_k8snet.record.document import Document
@@ -53,6 +53,7 @@ class PolicyRecord:
     refused: str | None  # why the run may make no NetworkPolicy
     pod_error: str | None
     asked: tuple[Asked, ...]
+    not_serving: Mapping[str, str] = field(default_factory=dict)  # nodes whose probe pods the pod could not ask, as they did not answer
 
     @classmethod
     def from_document(cls, document: Document) -> PolicyRecord:
@@ -80,6 +81,7 @@ class PolicyRecord:
                     )
                     for item in data["asked"]
                 ),
+                not_serving=dict(data.get("not_serving") or {}),
             )
 
 

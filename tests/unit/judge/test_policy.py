@@ -13,7 +13,7 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.policy import Answer, Asked, PolicyRecord
 from pytest_k8snet.record.store import RunFolder
-from tests.unit.judge.builder import outcome
+from tests.unit.judge.builder import outcome, told
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 OPEN, SHUT, CHOSEN = 8722, 8723, 8724
@@ -208,6 +208,25 @@ def test_datagrams() -> None:
     assert outcome(judged(found))[1].startswith(
         "node-2: NetworkPolicy net/policy opens UDP port 8722 of pod net/policy-node-2 to the pods "
     )
+
+
+def test_nobody_to_ask_for_the_pod() -> None:
+    broken = {"node-2": "node-2: no port", "node-1": "the exec stream ended"}
+    found = both_ways()
+    inward = replace(found, asked=tuple(item for item in found.asked if not item.outward))
+    assert outcome(judged(inward)) == ("pass", ""), "an older recording has one way alone"
+    assert outcome(judged(replace(inward, not_serving=broken))) == (
+        "inconclusive",
+        (
+            "node-2: pod net/policy-node-2 had no probe pod to ask, as none could be made to answer (node-1: the exec stream ended; "
+            "node-2: no port): whether egress rules are enforced cannot be seen"
+        ),
+    )
+    some = judged(replace(found, not_serving={"node-3": "node-3: no port"}))
+    assert outcome(some) == ("pass", "")
+    assert told(some, "remark") == [
+        "node-2: pod net/policy-node-2 asked not all probe pods, as some could not be made to answer (node-3: no port)"
+    ]
 
 
 @pytest.mark.parametrize(

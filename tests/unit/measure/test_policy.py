@@ -80,6 +80,15 @@ def test_three_pods_ask_that_of_each_node_and_its_own_is_one() -> None:
     assert rounds(fake, "node-1") == 4
 
 
+def test_probe_pods_that_cannot_be_made_to_answer_are_told() -> None:
+    fake = FakeCluster(NODES[:2])
+    for name in NODES[:2]:
+        fake.answer(name, "traffic.serve", AccessError(f"{name}: no port"), role="pod")
+    found = records(fake, settle_s=5.0)["node-1"]
+    assert {item.outward for item in found.asked} == {False}
+    assert found.not_serving == {"node-1": "node-1: no port", "node-2": "node-2: no port"}
+
+
 @pytest.mark.parametrize("names", [NODES[:1], NODES[:2]])
 def test_few_nodes(names: Sequence[str]) -> None:
     for record in records(FakeCluster(names), settle_s=5.0).values():
