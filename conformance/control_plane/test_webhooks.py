@@ -17,7 +17,7 @@ def test_webhooks(cluster, verdict):
         EndpointSlices of their Services, from the API. The header of a run names those that are asked about its probe pods.
     Expected
         A ready endpoint of each that has failurePolicy Fail. Others, and URLs, are not judged. Skipped where no webhook is
-        asked about pods.
+        asked about pods, and where no EndpointSlice of those that refuse pods may be read.
     Fix
         Start the webhook's pods; if they are refused, exclude their namespace by namespaceSelector, or delete the
         configuration for the time being.

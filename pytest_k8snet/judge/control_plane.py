@@ -270,17 +270,20 @@ def webhooks(cluster: Cluster) -> Judgement:
         return Judgement.skipped("no admission webhook is asked about pods")
     judgement = Judgement(want="an endpoint of every webhook with failurePolicy Fail")
     judgement.evidence["webhooks"] = {item.name: f"{'Fail' if item.fail else 'Ignore'} ({item.configuration})" for item in cluster.webhooks}
-    judgement.hold(1)
     for item in cluster.webhooks:
-        if item.fail and item.service is not None and item.ready is None:
+        if not item.fail or item.service is None:
+            judgement.hold(1)
+        elif item.ready is None:
             judgement.remark(f"{item.configuration}: whether {item.service}, which {item.name} asks about pods, has endpoints is not known")
-        elif item.fail and item.service is not None:
+        else:
             judgement.check(
                 bool(item.ready),
                 f"{item.configuration}: {item.name} is asked about every new pod and refuses them while nobody answers, and Service "
                 f"{item.service} has no ready endpoint",
                 command=f"kubectl -n {item.service.split('/')[0]} get endpointslices",
             )
+    if not judgement.checked:
+        judgement.skip_reason, judgement.unsupported = "whether webhooks that refuse pods have endpoints could not be read", True
     return judgement
 
 

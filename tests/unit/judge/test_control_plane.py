@@ -463,7 +463,10 @@ def test_webhooks(webhooks: tuple[Webhook, ...] | None, unreadable: dict[str, st
 
 
 def test_a_webhook_of_which_the_endpoints_are_not_known_is_a_remark() -> None:
-    judgement = control_plane.webhooks(replace(cluster(), webhooks=(replace(POLICY, ready=None),)))
-    assert told(judgement, "remark") == [
-        "ValidatingWebhookConfiguration policy: whether policy/hook, which a.policy asks about pods, has endpoints is not known"
-    ]
+    unknown = replace(POLICY, ready=None)
+    remark = "ValidatingWebhookConfiguration policy: whether policy/hook, which a.policy asks about pods, has endpoints is not known"
+    judgement = control_plane.webhooks(replace(cluster(), webhooks=(unknown, POLICY)))
+    assert (outcome(judgement), told(judgement, "remark")) == (("pass", ""), [remark])
+    judgement = control_plane.webhooks(replace(cluster(), webhooks=(unknown,)))
+    assert outcome(judgement) == ("skip", "whether webhooks that refuse pods have endpoints could not be read")
+    assert (judgement.unsupported, told(judgement, "remark")) == (True, [remark])
