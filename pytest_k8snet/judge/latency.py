@@ -75,6 +75,12 @@ def reference_points(record: LatencyRecord, expect: LatencyExpectation) -> Judge
             judgement.check(False, f"{about}: no connection: {point.error}", command=_CONNECT)
             continue
         judgement.evidence[want.name] = {"p50_ms": point.p50_ms, "samples": point.samples, "error": point.error}
+        if point.asked is not None and 2 * point.samples < point.asked:
+            text = f"{about}: {point.samples} of {point.asked} connections opened, want half of them within {want.max_p50_ms:g} ms"
+            judgement.check(
+                False, f"{text} ({want.origin}): {point.error}", measured=point.samples, wanted=f">= {point.asked / 2:g}", command=_CONNECT
+            )
+            continue
         judgement.check(
             point.p50_ms <= want.max_p50_ms,
             f"{about}: half of the connections take more than {point.p50_ms:.3g} ms to open, "

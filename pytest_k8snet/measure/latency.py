@@ -159,6 +159,7 @@ def _point(context: MeasureContext, name: str, point: str, address: str, port: i
         "name": point,
         "address": address,
         "port": port,
+        "asked": POINT_SAMPLES,
         "samples": len(times),
         "p50_ms": figures(times)["p50_ms"] if times else None,
         "error": answer["error"],

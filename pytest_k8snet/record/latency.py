@@ -62,9 +62,10 @@ class Point:
     name: str
     address: str
     port: int
-    samples: int
+    samples: int  # connections that opened
     p50_ms: float | None
     error: str | None
+    asked: int | None = None  # connections that were tried; None in an older recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,6 +201,14 @@ def test_evidence_has_the_figures() -> None:
             "node-1: hub (198.51.100.7 port 443): no connection: timed out (TCP connect)",
             id="not-reached",
         ),
+        pytest.param(
+            [point(samples=1, asked=7, error="timed out")],
+            "fail",
+            "node-1: hub (198.51.100.7 port 443): 1 of 7 connections opened, want half of them within 5 ms (profile ours.yaml:3): "
+            "timed out (TCP connect)",
+            id="most-do-not-open",
+        ),
+        pytest.param([point(samples=4, asked=7, error="timed out")], "pass", "", id="half-of-them-open"),
         pytest.param([], "error", "node-1: hub (198.51.100.7 port 443): was not measured", id="not-measured"),
         pytest.param([point(port=80)], "error", "node-1: hub (198.51.100.7 port 443): was not measured", id="another-one-was"),
     ],

@@ -53,7 +53,7 @@ def test_every_pair_is_measured_in_turns() -> None:
     assert {name: [item.path for item in takes] for name, takes in record.targets.items()} == {
         name: ["host", "pod", "host"] for name in ("node-3", "node-1")
     }
-    assert [(point.name, point.p50_ms) for point in record.points] == [("hub", 0.503)]
+    assert [(point.name, point.p50_ms, point.asked) for point in record.points] == [("hub", 0.503, latency.POINT_SAMPLES)]
     assert str(judge.pods_against_hosts(record, LatencyExpectation()).verdict) == "pass"
     served = [(node, role) for node, role, op in fake.requests if op == "pathmtu.serve"]
     assert sorted(served) == sorted((node, role) for node, role, op in fake.requests if op == "pathmtu.stop")
