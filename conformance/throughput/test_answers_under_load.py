@@ -19,7 +19,8 @@ def test_answers_under_load(pair, expect, verdict):
         where that of the pods is 30 ms more, both paths are taken again, up to seven takes.
     Expected
         The p50 of the pod path at most latency.pod_to_host (2) times that of the host path or latency.loaded_slack_ms (50) more, whichever
-        is more, and at most latency.loaded_p50_ms of the profile. Inconclusive when it depends on which of the host takes is right. Where
+        is more, and at most latency.loaded_p50_ms of the profile. Inconclusive when it depends on which of the host takes is right. An
+        error when the answers between pods end before the take does, every time: nobody knows how long the rest would have taken. Where
         no answers between nodes come (a firewall), the profile's limit alone counts. A queue of the uplink that hosts fill as well is found
         by that limit alone.
     Blind spots

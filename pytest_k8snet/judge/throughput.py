@@ -187,7 +187,11 @@ def under_load(record: ThroughputRecord, expect: LatencyExpectation) -> Judgemen
         judgement.evidence[path] = [{"samples": item.samples, "p50_ms": item.p50_ms, "p99_ms": item.p99_ms} for item in found]
         wrong = dict.fromkeys(take.error for take in takes if take.error is not None)
         wrong |= dict.fromkeys(item.error or "no answer" for item in found if item.p50_ms is None)
-        medians[path] = [item.p50_ms for item in found if item.p50_ms is not None]
+        # What ended early does not say how long those would have taken that did not come: a take that is whole does.
+        whole = [item for item in found if item.error is None] if path == "pod" else found
+        if not whole:
+            wrong |= dict.fromkeys(f"answers ended after {item.samples}: {item.error}" for item in found if item.p50_ms is not None)
+        medians[path] = [item.p50_ms for item in whole if item.p50_ms is not None]
         if path == "host" and wrong and not medians[path]:
             judgement.remark(f"{record.pair}: no answers between the nodes to compare with: {'; '.join(wrong)}", command=_LOADED)
             continue

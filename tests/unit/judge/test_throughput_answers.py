@@ -54,6 +54,21 @@ def crossing(*takes: dict[str, Any], absent: str | None = None) -> ThroughputRec
             id="no-answer",
         ),
         pytest.param(
+            [loaded("host", 3), loaded("pod", 5, "10.244.2.5 port 4242: timed out"), loaded("host", 3)],
+            "error",
+            f"node-1:node-2: pod path: answers ended after 300: 10.244.2.5 port 4242: timed out {LOADED}",
+            id="answers-end-early",
+        ),
+        pytest.param(
+            [loaded("host", 3), loaded("pod", 5, "timed out"), loaded("host", 3), loaded("pod", 200)],
+            "fail",
+            f"{FULL} 200 ms, hosts 3 and 3 ms, want 53 ms at most: {WANT} 50.0 (built-in) ms more {LOADED}",
+            id="what-ended-early-is-not-the-best-take",
+        ),
+        pytest.param(
+            [loaded("host", 3, "timed out"), loaded("pod", 5, "timed out"), loaded("host", 3), loaded("pod", 5)], "pass", "", id="once-more"
+        ),
+        pytest.param(
             [loaded("host", 3), loaded("pod", None, take_error="iperf3: refused"), loaded("host", 3)],
             "error",
             f"node-1:node-2: pod path: iperf3: refused {LOADED}",
