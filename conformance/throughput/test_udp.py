@@ -20,8 +20,8 @@ def test_udp(pair, expect, verdict):
     Expected
         No more than throughput.udp_loss (0.001) of the packets, and two, are lost beyond what the nodes lose; the jitter
         (RFC 3550) is at most throughput.udp_jitter_ms of the profile, and told without it. Inconclusive when the sender did not get
-        to the rate, when the nodes themselves lose more than that (a lower rate helps then), and when it depends on which of the nodes'
-        takes is right.
+        to the rate, when the nodes themselves lose more than that (a lower rate helps then), when it depends on which of the nodes'
+        takes is right, and when nothing came any more of the last twentieth of a take or more.
     Blind spots
         One flow of large datagrams for three seconds: small ones at the same rate are many more packets, and may be
         lost where these are not. While the receiver's socket overflows, as much that is lost on the way is taken for that: the

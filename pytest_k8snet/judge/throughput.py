@@ -477,6 +477,7 @@ def udp(record: UdpRecord, expect: ThroughputExpectation) -> Judgement:
             "packets": take.packets,
             "lost": take.lost,
             "overflowed": take.overflowed,
+            "unseen": take.unseen,
             "jitter_ms": take.jitter_ms,
         }
         for take in record.takes
@@ -507,13 +508,20 @@ def udp(record: UdpRecord, expect: ThroughputExpectation) -> Judgement:
 
 
 def _lost(judgement: Judgement, record: UdpRecord, hosts: Sequence[Datagrams], pods: Sequence[Datagrams], want: Wanted[float]) -> None:
-    pod = min(pods, key=lambda take: take.share)
+    pod = min([take for take in pods if not take.ended_early] or pods, key=lambda take: take.share)
     quiet, lossy = (pick(hosts, key=lambda take: take.share) for pick in (min, max))
     told = f"{record.pair}: of UDP at {_rate(record.rate_bps or 0)} pods lost {_shares(pods)}, hosts {_shares(hosts)}"
     rule = f"want at most {want.value:.3g} of it ({want.origin}) more than the hosts"
     measured, wanted = f"{pod.share:.4f}", f"{quiet.share + want.value:.4f}"
     if not _few(quiet, want.value):
         judgement.inconclusive(f"{told}: the hosts lose too much of it themselves for the pods to be judged", measured=measured)
+    elif _few(pod, quiet.share + want.value) and pod.ended_early:
+        judgement.inconclusive(
+            f"{told}: the last {pod.unseen} datagrams that were sent never came, and the receiver, which counts by their numbers, does not "
+            "know of them",
+            measured=pod.unseen,
+            command="iperf3 -u",
+        )
     elif _few(pod, quiet.share + want.value):
         judgement.hold(1)
     elif _few(pod, 2 * lossy.share + want.value):

@@ -105,7 +105,17 @@ def read_overflows(text: str) -> int:
     return of_first.get("Udp.RcvbufErrors", 0) + int(of_second.get("Udp6RcvbufErrors", 0))
 
 
-FIGURES = ("sent_bps", "packets", "lost", "overflowed", "jitter_ms", "datagram_bytes", "cpu_sender_percent", "cpu_receiver_percent")
+FIGURES = (
+    "sent_bps",
+    "packets",
+    "lost",
+    "unseen",
+    "overflowed",
+    "jitter_ms",
+    "datagram_bytes",
+    "cpu_sender_percent",
+    "cpu_receiver_percent",
+)
 
 
 def _untaken(path: Place, error: str | None) -> dict[str, Any]:
@@ -114,6 +124,8 @@ def _untaken(path: Place, error: str | None) -> dict[str, Any]:
 
 def read_datagrams(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures in iperf3's JSON. What of the last datagrams was lost the receiver does not know, as it counts by their numbers.
+
+    Those that were sent behind the last one that came are ``unseen``: a few are always on their way when it ends.
 
     Raises `MeasurementError` when it holds an error, and when one of the two counts is missing.
     """
@@ -129,6 +141,7 @@ def read_datagrams(result: Mapping[str, Any]) -> dict[str, Any]:
         "sent_bps": sent["bits_per_second"],
         "packets": seen or sent["packets"],
         "lost": max(0, received["lost_packets"]) if seen else sent["packets"],
+        "unseen": max(0, sent["packets"] - seen) if seen else 0,
         "jitter_ms": received["jitter_ms"] if seen else None,
         "datagram_bytes": ((result.get("start") or {}).get("test_start") or {}).get("blksize"),
         "cpu_sender_percent": cpu.get("host_total"),

@@ -22,6 +22,12 @@ class Datagrams:
     lost: int
     overflowed: int  # of the lost: it came, and the receiver's socket had no room for it
     jitter_ms: float | None  # None: nothing arrived
+    unseen: int = 0  # sent behind the last one that came, and not counted as lost; an older recording does not tell
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether more than what is on its way when a take ends was sent behind the last datagram that came."""
+        return self.unseen > (1 - SENT) * (self.packets + self.unseen)
 
     @property
     def share(self) -> float:
@@ -64,6 +70,7 @@ class UdpRecord:
                     lost=int(item["lost"] or 0),
                     overflowed=int(item.get("overflowed") or 0),
                     jitter_ms=item["jitter_ms"],
+                    unseen=int(item.get("unseen") or 0),
                 )
                 for item in data["takes"]
             )

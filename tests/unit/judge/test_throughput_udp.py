@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def hosts(first: int = 0, second: int = 0) -> tuple[Datagrams, Datagrams]:
 def test_healthy() -> None:
     judgement = judged(*hosts(), take("pod", 0))
     assert outcome(judgement) == ("pass", "")
-    figures = {"packets": 2600, "lost": 0, "overflowed": 0, "jitter_ms": 0.1}
+    figures = {"packets": 2600, "lost": 0, "overflowed": 0, "unseen": 0, "jitter_ms": 0.1}
     assert judgement.evidence["takes"][2] == {"path": "pod", "error": None, **figures}
     assert outcome(judged(*hosts(), take("pod", 4))) == ("pass", ""), "2.6 by the rule, and two by chance"
     assert outcome(judged(*hosts(), take("pod", 500), take("pod", 1))) == ("pass", ""), "the best take counts"
@@ -46,6 +47,18 @@ def test_pods_lose_more() -> None:
     assert outcome(judged(*hosts(0, 1), take("pod", 52))) == ("fail", f"{told}, {RULE} (iperf3 -u)")
     assert outcome(judged(*hosts(0, 1), take("pod", 52), loss=0.02)) == ("pass", "")
     assert outcome(judged(*hosts(), take("pod", 2600, jitter_ms=None), jitter_ms=1.0))[0] == "fail", "nothing arrives at all"
+
+
+def test_a_path_that_ends_in_the_middle_of_a_take() -> None:
+    """What is lost behind the last datagram that came nobody counts."""
+    cut = replace(take("pod", 0), packets=1300, unseen=1300)
+    words = (
+        f"{PAIR}: of UDP at 10 Mbit/s pods lost 0 of 1300, hosts 0 of 2600 and 0 of 2600: the last 1300 datagrams that were sent never "
+        "came, and the receiver, which counts by their numbers, does not know of them (iperf3 -u)"
+    )
+    assert outcome(judged(*hosts(), cut)) == ("inconclusive", words)
+    assert outcome(judged(*hosts(), cut, take("pod", 52)))[0] == "fail", "the best take is one that is whole"
+    assert outcome(judged(*hosts(), replace(take("pod", 0), unseen=130))) == ("pass", ""), "on their way when it ended"
 
 
 def test_what_is_read_too_late_is_not_lost_on_the_way() -> None:

@@ -147,6 +147,7 @@ def test_figures() -> None:
         "sent_bps": 1e7,
         "packets": 2590,
         "lost": 3,
+        "unseen": 0,
         "jitter_ms": 0.05,
         "datagram_bytes": 1448,
         "cpu_sender_percent": None,
@@ -155,7 +156,9 @@ def test_figures() -> None:
     nothing = read_datagrams(
         result(packets=100) | {"end": {**result(packets=100)["end"], "sum_received": {"packets": 0, "lost_packets": 0}}}
     )
-    assert (nothing["packets"], nothing["lost"], nothing["jitter_ms"]) == (100, 100, None)
+    assert (nothing["packets"], nothing["lost"], nothing["unseen"], nothing["jitter_ms"]) == (100, 100, 0, None)
+    half = read_datagrams(result(packets=100) | {"end": {**result()["end"], "sum_sent": {"packets": 5180, "bits_per_second": 1e7}}})
+    assert (half["packets"], half["lost"], half["unseen"]) == (2590, 0, 2590)
     assert read_datagrams(result(lost=-2))["lost"] == 0, "some came twice"
 
 
