@@ -21,7 +21,7 @@ def test_node_port(node, cluster, documents, verdict):
         asked again for 35 s: every proxy must have seen the Service then.
     Expected
         Every connection is answered by that endpoint. Failures of a pod that reached no Service at all say nothing of this
-        node and are told only. Skipped as NET-SERVICE-001.
+        node and are told only, and so is that no pod of another node has asked. Skipped as NET-SERVICE-001.
     Blind spots
         Clients are pods of the cluster: what is between those outside and the node is not on the way.
         externalTrafficPolicy Local is not tried; NET-PROXY-006 compares what it asks for.

@@ -63,7 +63,10 @@ def node_port(record: ServiceRecord, other: ServiceRecord | None, facts: NodeFac
     """
     own = [item for item in record.of("node-port") if item.node == record.node]
     judgement = _reached(record, own, facts, cluster, _alone(record))
-    if other is None or judgement.skip_reason is not None:
+    if judgement.skip_reason is not None:
+        return judgement
+    if other is None or not any(item.node == record.node for item in other.of("node-port")):
+        judgement.remark(f"{record.node}: its NodePorts were asked by its own pod alone: no pod of another node has asked them")
         return judgement
     for item in other.of("node-port"):
         if item.node != record.node:

@@ -106,6 +106,13 @@ def test_node_port_from_the_node_and_from_another() -> None:
     )
 
 
+@pytest.mark.parametrize("other", [None, record(asked("cluster-ip"), asked("node-port", node="node-9"), node="node-2")])
+def test_node_ports_that_no_other_node_has_asked_are_told(other: ServiceRecord | None) -> None:
+    judgement = service.node_port(HEALTHY, other, facts(), CLUSTER)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["node-1: its NodePorts were asked by its own pod alone: no pod of another node has asked them"]
+
+
 def test_a_pod_that_reaches_no_service_by_one_family_says_nothing_of_another_node_by_that() -> None:
     by_ipv6 = (asked("cluster-ip", LATE, address="fd00:96::3"), asked("node-port", LATE, address="fd00:1::11"))
     lost = record(asked("cluster-ip"), asked("node-port"), *by_ipv6, node="node-2")
