@@ -21,7 +21,7 @@ def test_every_dns_server(node, expect, verdict):
         of the profile (50 ms). Inconclusive when the pod's own loopback takes half of that.
     Blind spots
         Ten questions find what fails often, not what fails one time in a thousand. Of more than eight servers a node
-        asks eight.
+        asks eight, and says so.
     Fix
         Delete the named CoreDNS pod, or mend its node; when only some nodes miss it, look at the path between the two nodes.
     References

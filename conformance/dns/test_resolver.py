@@ -18,7 +18,8 @@ def test_resolver(node, cluster, verdict):
     Expected
         That, NodeLocal DNSCache or AKS' LocalDNS (169.254.10.11), in pods whose search list has the cluster's domains. One more
         beside it, as a pod's own dnsConfig may name, is advice; others alone are a fault. What ndots and the search list cost is
-        advice where neither autopath nor NodeLocal DNSCache spares it. Skipped where no such pod was looked into.
+        advice where neither autopath nor NodeLocal DNSCache spares it. How many pods were not looked into is
+        told. Skipped where no such pod was.
     Fix
         clusterDNS in the kubelet's configuration on the node, then restart the pods. For the search list: a dot at the end of
         names, or dnsConfig options ndots:2.

@@ -161,6 +161,8 @@ def resolver(facts: NodeFacts, cluster: Cluster) -> Judgement:
     )
     judgement = Judgement(want=want)
     judgement.evidence["pods"] = len(asking)
+    if len(known) < facts.existing_pods_running:
+        judgement.remark(f"{facts.node}: what {len(known)} of {facts.existing_pods_running} pods are told to ask was read")
     for pod, resolv in asking:
         others = [address for address in resolv.nameservers if parsed_address(address) not in allowed]
         if 0 < len(others) < len(resolv.nameservers):
@@ -311,6 +313,8 @@ def every_server(record: DnsRecord, expect: DnsExpectation) -> Judgement:
     number = len({series.address for series in asked})
     judgement = Judgement(want=f"every server answers, half of the answers within {expect.p99_ms} ms")
     judgement.evidence["servers"] = f"{number} of {record.servers_total}"
+    if number < record.servers_total:
+        judgement.remark(f"{record.node}: {number} of {record.servers_total} servers were asked from here")
     for series in asked:
         told = _told(record, series)
         _answered(judgement, record, series, told)

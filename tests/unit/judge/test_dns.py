@@ -262,6 +262,12 @@ def test_resolver(existing: list[dict[str, Any]], changes: dict[str, Any], expec
     assert outcome(dns.resolver(facts(existing_pods=existing), cluster(**changes))) == expected
 
 
+def test_pods_that_were_not_looked_into_are_told() -> None:
+    judgement = dns.resolver(facts(existing_pods=pods(), existing_pods_running=40), cluster())
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [f"node-1: what {len(pods())} of 40 pods are told to ask was read"]
+
+
 def test_a_server_beside_the_cluster_s_is_advised_against() -> None:
     judgement = dns.resolver(facts(existing_pods=pods(nameservers=["10.96.0.10", "192.0.2.53"])), cluster())
     assert told(judgement, "advice") == [

@@ -231,6 +231,12 @@ def test_every_server(judged: DnsRecord, expected: tuple[str, str]) -> None:
     assert outcome(dns.every_server(judged, EXPECT)) == expected
 
 
+def test_servers_that_were_not_asked_are_told() -> None:
+    judgement = dns.every_server(record(servers_total=20), EXPECT)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, Weight.REMARK) == ["node-1: 1 of 20 servers were asked from here"]
+
+
 def lost(count: int) -> dict[str, Any]:
     return done(20, lost=count, errors={"no answer for AAAA": count}, missing={"AAAA": count})
 
