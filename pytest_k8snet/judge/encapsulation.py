@@ -263,6 +263,9 @@ def forwarding(facts: NodeFacts, peers: Mapping[str, Collection[str]]) -> Judgem
     if "forwarding" in facts.errors:
         judgement.error(f"{facts.node}: the entries of vxlan devices were not read{facts.why('forwarding')}")
         return judgement
+    if "peer_routes" in facts.errors and facts.forwarding:
+        judgement.error(f"{facts.node}: which next hops lead to other nodes' pods was not read{facts.why('peer_routes')}")
+        return judgement
     lost: list[tuple[str, str]] = []
     for routes in facts.peer_routes:
         known = facts.forwarding.get(routes.dev or "")

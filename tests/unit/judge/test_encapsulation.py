@@ -279,6 +279,11 @@ def in_vxlan(**more: Any) -> dict[str, Any]:
             id="an-address-that-the-node-no-longer-has",
         ),
         pytest.param(
+            in_vxlan(peer_routes=[], errors={"peer_routes": "ip: not on the node"}),
+            ("error", "node-1: which next hops lead to other nodes' pods was not read: ip: not on the node"),
+            id="routes-not-read",
+        ),
+        pytest.param(
             in_vxlan(forwarding={}, errors={"forwarding": "bridge: not on the node"}),
             ("error", "node-1: the entries of vxlan devices were not read: bridge: not on the node"),
             id="not-read",
