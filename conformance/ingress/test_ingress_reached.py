@@ -17,8 +17,8 @@ def test_ingress_reached(measure, expect, verdict):
         the Gateway, for a name of its own. Another probe pod asks for that name until the pod answers, for served_within_s of
         the route at most (60), then 200 times over one connection. The same requests are sent straight to the pod.
     Expected
-        Every request is answered by that pod. Inconclusive when not even those straight to it are. Skipped without
-        ingress.routes in the profile.
+        Every request is answered by that pod. That answers are so slow that not all could be sent is told. Inconclusive when
+        not even those straight to it are. Skipped without ingress.routes in the profile.
     Blind spots
         The client is a pod: name servers, firewalls and load balancers outside are on the way only where the route's
         address leads through them.

@@ -245,6 +245,11 @@ def reached(record: IngressRecord, expect: IngressExpectation) -> Judgement:
             f"{_counted(route.through.others)}",
             command=_curl(route),
         )
+        if route.through.complete and route.through.asked < route.control.asked:
+            judgement.remark(
+                f"{about}: {route.through.asked} of {route.control.asked} requests could be sent in the time that there was, "
+                "and straight to the pod all: answers are slow"
+            )
         for take in route.incomplete:
             judgement.remark(
                 f"{about}: {take.asked - take.answered} of {take.asked} requests were not answered: {_counted(take.others)}; not again"

@@ -333,6 +333,14 @@ def test_a_pod_that_never_took_over() -> None:
     assert outcome(restarted(late))[0] == "fail", "that nobody answers is seen all the same"
 
 
+def test_requests_for_which_there_was_no_time_are_told() -> None:
+    judgement = ingress.reached(record(route(through=series(4))), EXPECT)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [
+        f"edge: {URL} for {HOST}: 4 of 200 requests could be sent in the time that there was, and straight to the pod all: answers are slow"
+    ]
+
+
 def test_a_restart_without_a_control() -> None:
     words = "edge: not even straight to the pod on node-1 all requests were answered"
     assert outcome(restarted(replace(RESTART, control=stream(10, answered=9)))) == ("inconclusive", words)
