@@ -409,7 +409,7 @@ def _resolution(judgement: Judgement, record: DnsRecord) -> None:
 
 def _unasked(record: DnsRecord, asked: Sequence[object]) -> Judgement | None:
     if record.absent is not None:
-        return Judgement.skipped(record.absent)
+        return Judgement.beyond_reach(record.absent) if record.unread else Judgement.skipped(record.absent)
     if not asked:
         return Judgement.skipped("the DNS Service has no address and no ready endpoint that could be asked")
     return None

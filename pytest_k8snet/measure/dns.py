@@ -69,6 +69,14 @@ class _Targets:
         return f"kubernetes.default.svc.{self.domain}."
 
 
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    """Why nobody is asked."""
+
+    why: str
+    unread: bool  # whether it is that the cluster's DNS could not be read, and not that there is none
+
+
 def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]:
     """Ask from the probe pods of the nodes `subjects`, all at the same time."""
     targets = _targets(context)
@@ -83,10 +91,10 @@ def take(context: MeasureContext, subjects: Sequence[str]) -> Iterator[Document]
         yield from pool.map(document, subjects)
 
 
-def _node(context: MeasureContext, targets: _Targets | str, name: str, number: int) -> dict[str, Any]:
+def _node(context: MeasureContext, targets: _Targets | _Nobody, name: str, number: int) -> dict[str, Any]:
     agent = context.access.pod(name)
-    if isinstance(targets, str):
-        return {"absent": targets}
+    if isinstance(targets, _Nobody):
+        return {"absent": targets.why, "unread": targets.unread}
     probe = context.probes.get(name)
     namespace = probe.namespace if probe is not None else "default"
     chosen = _chosen(targets.servers, number)
@@ -237,16 +245,13 @@ def _chosen(servers: Sequence[_Server], number: int) -> list[_Server]:
     return [servers[(number * MOST_SERVERS + index) % len(servers)] for index in range(MOST_SERVERS)]
 
 
-def _targets(context: MeasureContext) -> _Targets | str:
+def _targets(context: MeasureContext) -> _Targets | _Nobody:
     """Return whom to ask, or why there is nobody."""
     found = context.cluster.dns
     if found is None or found.service is None:
         why = "" if found is None else next(iter(found.unreadable.values()), "")
-        return (
-            f"the cluster's DNS is not known: {why}"
-            if why
-            else "kube-system has no Service with label k8s-app=kube-dns: DNS is somebody else's here"
-        )
+        none = "kube-system has no Service with label k8s-app=kube-dns: DNS is somebody else's here"
+        return _Nobody(f"the cluster's DNS is not known: {why}" if why else none, unread=bool(why))
     services = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in context.services.services()}
     slices = context.services.endpoint_slices()
     namespace, _, name = found.service.partition("/")

@@ -74,6 +74,7 @@ class DnsRecord:
     search: tuple[str, ...]
     walks: tuple[Walk, ...]
     requested: tuple[Requested, ...] = ()
+    unread: bool = False  # whether `absent` is that the cluster's DNS could not be read
 
     def of(self, *what: str, protocols: tuple[str, ...] = ("UDP", "TCP")) -> tuple[Series, ...]:
         """Return the series of some kinds of server."""
@@ -87,7 +88,7 @@ class DnsRecord:
         """
         with document.reading("DNS") as data:
             if data.get("absent") is not None:
-                return cls(document.subject, str(data["absent"]), "", "", (), (), 0, (), ())
+                return cls(document.subject, str(data["absent"]), "", "", (), (), 0, (), (), unread=bool(data.get("unread")))
             search = data["search"] or {"search": [], "names": {}}
             return cls(
                 node=document.subject,

@@ -231,6 +231,12 @@ def test_every_server(judged: DnsRecord, expected: tuple[str, str]) -> None:
     assert outcome(dns.every_server(judged, EXPECT)) == expected
 
 
+def test_a_dns_that_could_not_be_read_is_no_absent_one() -> None:
+    unread = dns.every_server(record(absent="the cluster's DNS is not known: 403", unread=True), EXPECT)
+    assert (outcome(unread), unread.unsupported) == (("skip", "the cluster's DNS is not known: 403"), True)
+    assert not dns.every_server(record(absent="DNS is somebody else's"), EXPECT).unsupported
+
+
 def test_servers_that_were_not_asked_are_told() -> None:
     judgement = dns.every_server(record(servers_total=20), EXPECT)
     assert outcome(judgement) == ("pass", "")

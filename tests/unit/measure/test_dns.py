@@ -162,15 +162,16 @@ def test_the_domain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "absent"),
+    ("found", "absent", "unread"),
     [
-        (Dns(), "kube-system has no Service with label k8s-app=kube-dns: DNS is somebody else's here"),
-        (Dns(unreadable={"Services": "403"}), "the cluster's DNS is not known: 403"),
+        (Dns(), "kube-system has no Service with label k8s-app=kube-dns: DNS is somebody else's here", False),
+        (Dns(unreadable={"Services": "403"}), "the cluster's DNS is not known: 403", True),
     ],
 )
-def test_a_cluster_without_dns_of_its_own(found: Dns, absent: str) -> None:
+def test_a_cluster_without_dns_of_its_own(found: Dns, absent: str, unread: bool) -> None:
     fake = FakeCluster(["node-1"], dns=found)
-    assert DnsRecord.from_document(measure(fake)["node-1"]).absent == absent
+    record = DnsRecord.from_document(measure(fake)["node-1"])
+    assert (record.absent, record.unread) == (absent, unread)
 
 
 def test_without_pods_there_is_nobody_to_ask() -> None:
