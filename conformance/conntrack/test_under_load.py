@@ -28,6 +28,7 @@ def test_burst(node, expect, verdict):
     Blind spots
         One pod of each node connects to one of the next node, by TCP: what other pods, UDP and connections that stay
         open fill the table with at other times is not tried. The 16 ports are the probe pod's own.
+        Of two address families the first one alone is measured.
     Fix
         Larger: nf_conntrack_max and its hash (NET-CONNTRACK-003), ip_local_port_range. Sooner used again: tcp_tw_reuse with
         tcp_timestamps, nf_conntrack_tcp_timeout_time_wait. Fewer: connections that are kept (NET-INGRESS-005).

@@ -29,6 +29,7 @@ def test_pods_against_hosts(node, expect, verdict):
     Blind spots
         Small answers over a connection that is open: what its beginning costs is not in them, and stalls rarer than one
         in a hundred are chance. What makes nodes and pods slow alike passes.
+        Of two address families the first one alone is measured.
     Fix
         `tc -s qdisc` on both nodes and on the pods' devices, bandwidth annotations, NET-ENCAP-001 for the way packets take,
         NET-NODE-001 and NET-NODE-006 for processors that are busy.

@@ -22,6 +22,7 @@ def test_egress_source(node, expect, verdict):
     Blind spots
         Other nodes stand for all that is outside the pod network: an egress gateway, or a rule for other ranges, may
         show addresses out of the cluster something else.
+        Of two address families the first one alone is measured.
     Fix
         For `pod`: leave the nodes' ranges out of masquerading (Calico: natOutgoing and nodes' addresses in a disabled IPPool; flannel:
         --ip-masq; Cilium: ipv4-native-routing-cidr and ip-masq-agent's nonMasqueradeCIDRs). For `node`: the same the other way.

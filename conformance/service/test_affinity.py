@@ -23,6 +23,7 @@ def test_affinity(node, cluster, verdict):
     Blind spots
         Seconds, not hours: the timeout is compared by NET-PROXY-006, and not waited for. Clients that share one address
         outside are one client.
+        Of two address families the first one alone is measured.
     Fix
         ipvs: the virtual server has to be persistent (`ipvsadm -Ln`, flag -p). iptables: xt_recent in the kernel. Cilium:
         session-affinity. NET-PROXY-006 compares the tables.

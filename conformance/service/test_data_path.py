@@ -26,6 +26,7 @@ def test_data_path(node, cluster, expect, verdict):
         nothing had any beside a CNI that can serve Services itself, unless a profile names the mode.
     Blind spots
         What answers in the place of an endpoint behind the right table; NET-PROXY-006 compares its servers.
+        Of two address families the first one alone is measured.
     Fix
         Look at what is named: `iptables-save -c -t nat`. Take out rules that nobody owns; run one kube-proxy a node only. After
         a change of mode restart the node, or `kube-proxy --cleanup`.

@@ -25,6 +25,7 @@ def test_idle(node, cluster, verdict):
     Blind spots
         The time that was asked for, and no longer. From pod to pod: firewalls and NAT outside the cluster are not on
         the way.
+        Of two address families the first one alone is measured.
     Fix
         Let pods ask earlier (net.ipv4.tcp_keepalive_time=600, keep-alive of clients and servers), or IPVS remember longer.
     References

@@ -25,6 +25,7 @@ def test_propagation(node, cluster, expect, verdict):
     Blind spots
         A label that is taken away, not a container that ends: what your pods do at SIGTERM is not seen. One change at a
         time: on an API server that has hundreds to tell, each takes longer.
+        Of two address families the first one alone is measured.
     Fix
         Both on all nodes: kube-controller-manager (EndpointSlice controller), the API server's load. On one: kube-proxy there, its log,
         its way to the API server, minSyncPeriod, NET-PROXY-008. Connections: `net.ipv4.vs.expire_nodest_conn`.

@@ -28,6 +28,7 @@ def test_scale(node, cluster, expect, verdict):
     Blind spots
         All frontends lead to one endpoint: what many endpoints a Service cost is not in it, nor what a change costs
         while there are so many.
+        Of two address families the first one alone is measured.
     Fix
         kube-proxy's mode: nftables (or ipvs) in the place of iptables.
     References

@@ -24,6 +24,7 @@ def test_service_throughput(pair, cluster, expect, verdict):
     Blind spots
         One endpoint and one port: what choosing among thousands costs is NET-SERVICE-008's. NodePorts and load balancers are
         not measured. Services lead to the pods of 16 nodes at most: pairs into others are skipped.
+        Of two address families the first one alone is measured.
     Fix
         What else looks at packets for Services on the named node: `iptables-save -c`, `nft list ruleset`, a mesh's redirection; the
         mode of kube-proxy (NET-PROXY-001); offloads, as packets that are rewritten in software may lose them.

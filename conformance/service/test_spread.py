@@ -27,6 +27,7 @@ def test_spread(node, cluster, verdict):
         Sixty connections: a loss of fewer than one in a hundred may be no more than a remark, and so is one that passes within
         seconds; a share that is off by little passes where the choice is random. Topology hints and internalTrafficPolicy are not
         tried.
+        Of two address families the first one alone is measured.
     Fix
         The endpoint that is named: does its pod answer by its own address (NET-REACH-001)? Is it in the node's table with weight 1
         (NET-PROXY-006)? If shares differ from the promise, rules may take connections away: NET-SERVICE-004.

@@ -26,6 +26,7 @@ def test_answers_under_load(pair, expect, verdict):
     Blind spots
         The load goes one way: what happens to answers when both ways are full is not tried. A queue that nodes fill as
         well is seen only where the profile gives latency.loaded_p50_ms.
+        Of two address families the first one alone is measured.
     Fix
         `tc -s qdisc` on both nodes and on the pods' devices: fq or fq_codel in place of pfifo and of a tbf with a long queue
         (kubernetes.io/ingress-bandwidth and egress-bandwidth make one); NET-KERNEL-003.

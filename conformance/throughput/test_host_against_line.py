@@ -24,6 +24,7 @@ def test_host_against_line(pair, expect, verdict):
     Blind spots
         The line rate is believed as the profile, or the NIC, gives it. Eight streams may not fill a line that takes more
         (--k8snet-streams).
+        Of two address families the first one alone is measured.
     Fix
         `ethtool <uplink>` on both nodes, the switch port, limits of the machine type; drops in `ip -s link`.
     References

@@ -30,6 +30,7 @@ def test_pod_against_host(pair, expect, verdict):
         A pod path that is slow because it costs so much of a small node's processors is inconclusive, not red: what else keeps
         them busy cannot be told from it. What slows nodes and pods alike is NET-THROUGHPUT-002's. Pairs that are not chosen
         (--k8snet-load-pairs) are not measured.
+        Of two address families the first one alone is measured.
     Fix
         Look at NET-MTU-001 and NET-ENCAP-001 first; then at bandwidth annotations and tc on the pods' devices, offloads
         (ethtool -k), and the CPU of both nodes during the take.

@@ -20,6 +20,7 @@ def test_pod_against_line(pair, expect, verdict):
         is no finding about pods, and NET-THROUGHPUT-002 fails.
     Blind spots
         As NET-THROUGHPUT-001 and -002: a number of streams that one pair needs, and a line rate that is believed.
+        Of two address families the first one alone is measured.
     Fix
         As NET-THROUGHPUT-001.
     References

@@ -26,6 +26,7 @@ def test_udp(pair, expect, verdict):
         One flow of large datagrams for three seconds: small ones at the same rate are many more packets, and may be
         lost where these are not. While the receiver's socket overflows, as much that is lost on the way is taken for that: the
         kernel counts for the whole network namespace, and from a second before iperf3 does.
+        Of two address families the first one alone is measured.
     Fix
         `tc -s qdisc` and drops of the devices on the way (NET-NODE-001, NET-LOSS-001), bandwidth limits of pods. What is read too
         late: net.core.rmem_default of the receiver, a CPU limit of who receives.
