@@ -177,6 +177,8 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
             f"no uplink tells a speed that could be believed ({left_out[0] if left_out else 'there is none'}), and no two equal nodes are "
             "in one subnet"
         )
+    if speeds and left_out:
+        judgement.remark(f"speeds are not compared of {len(left_out)} nodes: {few(left_out)}", command="cat /sys/class/net/UPLINK/speed")
     return judgement
 
 

@@ -235,6 +235,12 @@ def speeds(*mbit: int | None, **changes: Any) -> dict[str, Document]:
     return {f"node-{number}": facts_document(f"node-{number}", uplink_speed_mbit=speed, **changes) for number, speed in enumerate(mbit, 1)}
 
 
+def test_nodes_of_which_the_speed_is_not_known_are_told() -> None:
+    judgement = node.uplinks_agree(speeds(10000, None, 10000), cluster())
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["speeds are not compared of 1 nodes: node-2: eth0 does not tell its speed"]
+
+
 @pytest.mark.parametrize(
     ("documents", "among", "expected"),
     [
