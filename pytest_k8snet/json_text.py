@@ -13,5 +13,7 @@ def parse_json(text: bytes) -> Any:
 
     Raises `ValueError` for what is none.
     """
-    # The quick parser does not know half a surrogate pair, which hostile names may have; it is written as an escape.
-    return json.loads(text) if b"\\u" in text else pydantic_core.from_json(text)
+    try:
+        return pydantic_core.from_json(text)
+    except ValueError:  # it does not know half a surrogate pair, which hostile names may have, nor what is nested two hundred times
+        return json.loads(text)
