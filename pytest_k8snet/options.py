@@ -403,6 +403,7 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
     settings = Settings(**values, sources=sources)
     if settings.replay is not None:
         settings = _only_one(settings)
+    _refuse_nothing(config, environment, settings)
     _refuse_what_is_in_vain(settings)
     if settings.active:
         _refuse_misspelt(environment)
@@ -420,6 +421,20 @@ def _only_one(settings: Settings) -> Settings:
     replaced = {"kubeconfig": None, "context": None, "access": REPLAY}
     sources = {**settings.sources, "kubeconfig": DEFAULT, "context": DEFAULT, "access": settings.sources["replay"]}
     return replace(settings, **replaced, sources=sources)  # type: ignore[arg-type]
+
+
+def _refuse_nothing(config: pytest.Config, environment: Mapping[str, str], settings: Settings) -> None:
+    """Raise `ConfigurationError` for a list of which the command line gives an empty part, as a variable does that is not set.
+
+    Alone it takes back what a recording, the environment or an ini file gives, where there is such a thing.
+    """
+    for setting in SETTINGS:
+        given = config.getoption(setting.ini, None) if setting.kind == "list" else None
+        if not given or all(str(item).strip(", ") for item in given):
+            continue
+        below = settings.replay is not None or environment.get(setting.variable) or config.getini(setting.ini)
+        if len(given) > 1 or not below:
+            raise ConfigurationError(f"{setting.option}: got '', want {setting.metavar}; leave the option out where none is meant")
 
 
 def _refuse_what_is_in_vain(settings: Settings) -> None:

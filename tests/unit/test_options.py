@@ -90,6 +90,19 @@ def test_from_the_environment(variable: str, given: str, name: str, value: Any) 
     assert found.sources[name] == f"environment {variable}"
 
 
+@pytest.mark.parametrize(("name", "metavar"), [("profile", "PROFILE"), ("checks", "IDS")])
+def test_nothing_in_place_of_a_list(name: str, metavar: str) -> None:
+    option = f"k8snet_{name}"
+    for given in ([""], [" , "], ["a", ""]):
+        with pytest.raises(ConfigurationError) as caught:
+            settings({option: given})
+        assert str(caught.value) == f"--k8snet-{name}: got '', want {metavar}; leave the option out where none is meant"
+    with pytest.raises(ConfigurationError, match="got ''"):
+        settings({option: ["a", ""]}, {option.upper(): "b"})
+    for options, environment, ini in (({"k8snet_replay": "r"}, {}, {}), ({}, {option.upper(): "b"}, {}), ({}, {}, {option: ["b"]})):
+        assert getattr(settings({**options, option: [""]}, environment, ini), name) == (), "it takes back what is given elsewhere"
+
+
 def test_precedence() -> None:
     ini = {"k8snet_profile": ["c"], "k8snet_level": "load", "k8snet_context": "ini"}
     found = settings({"k8snet_profile": ["a"]}, {"K8SNET_PROFILE": "b", "K8SNET_LEVEL": "read"}, ini)
