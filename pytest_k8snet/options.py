@@ -49,7 +49,8 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     metavar: str | None = None
-    most: int | None = None  # of a number
+    least: int = 1  # of a number
+    most: int | None = None
 
     @property
     def option(self) -> str:
@@ -143,6 +144,7 @@ class BitRate:
         return self.text
 
 
+MOST_PORT = 65_535
 MOST_FRONTENDS = 10_000  # of Services that a run may make
 MOST_IDLE_S = 2400  # the probe pods live for an hour
 MOST_STREAMS = 16
@@ -161,7 +163,7 @@ SETTINGS: tuple[Setting, ...] = (
         "user to log in to nodes as; not root: sudo is used (default: that of the ssh configuration)",
         metavar="USER",
     ),
-    Setting("ssh-port", "number", None, "port of the nodes' sshd (default: that of the ssh configuration)", metavar="PORT"),
+    Setting("ssh-port", "number", None, "port of the nodes' sshd (default: that of the ssh configuration)", metavar="PORT", most=MOST_PORT),
     Setting("ssh-key", "path", None, "private key; its passphrase, if any, is taken from K8SNET_SSH_PASSPHRASE", metavar="FILE"),
     Setting("ssh-known-hosts", "path", None, "host keys to accept, instead of those of the ssh configuration", metavar="FILE"),
     Setting("ssh-config", "path", None, "ssh configuration, or none (default: ~/.ssh/config and /etc/ssh/ssh_config)", metavar="FILE"),
@@ -212,6 +214,7 @@ SETTINGS: tuple[Setting, ...] = (
         "short connections that every node's pod opens to a pod of another node, to see what the connection table makes of them (2000); "
         "none without it",
         metavar="N",
+        least=0,
         most=MOST_BURST,
     ),
     Setting("conntrack-burst-anyway", "flag", False, "send that burst also where it takes more than half of the free entries of a table"),
@@ -224,6 +227,7 @@ SETTINGS: tuple[Setting, ...] = (
         0,
         "TCP streams of a throughput take (0: one, or 4 or 8 where the host path of the first pair carries more by them)",
         metavar="N",
+        least=0,
         most=MOST_STREAMS,
     ),
     Setting("take-seconds", "number", 3, "seconds of a throughput take, after one that is left out", metavar="S", most=MOST_TAKE_S),
@@ -517,8 +521,12 @@ def _read_flag(_setting: Setting, given: Any) -> bool:
 
 def _read_number(setting: Setting, given: Any) -> int:
     few = "" if setting.most is None else f" and at most {setting.most}"
-    if not re.fullmatch(r"\d{1,9}", str(given).strip()) or int(given) < 1 or (setting.most is not None and int(given) > setting.most):
-        raise ValueError(f"a whole number of at least 1{few}")
+    if (
+        not re.fullmatch(r"\d{1,9}", str(given).strip())
+        or int(given) < setting.least
+        or (setting.most is not None and int(given) > setting.most)
+    ):
+        raise ValueError(f"a whole number of at least {setting.least}{few}")
     return int(given)
 
 

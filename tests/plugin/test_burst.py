@@ -64,8 +64,8 @@ def test_the_plan_tells_its_volume(bench: Bench) -> None:
     assert "burst:" not in bench.run("--k8snet-dry-run", CHECKS).out
 
 
-@pytest.mark.parametrize("value", ["x", "0", "50001", "-1"])
+@pytest.mark.parametrize("value", ["x", "50001", "-1"])
 def test_numbers_that_are_none(bench: Bench, value: str) -> None:
     ran = bench.run(f"--k8snet-conntrack-burst={value}")
     assert ran.status == 4
-    assert f"--k8snet-conntrack-burst: got {value!r}, want a whole number of at least 1 and at most 50000" in ran.out
+    assert f"--k8snet-conntrack-burst: got {value!r}, want a whole number of at least 0 and at most 50000" in ran.out
