@@ -125,7 +125,7 @@ def _entry(path: str, context: str | None) -> _Entry:
     name = context or data.get("current-context")
     known = ", ".join(sorted(contexts))
     if not name:
-        fail(f"no current-context; name one with --k8snet-context ({known})")
+        fail(f"no current-context; name one of its contexts with --k8snet-context, or --context of a k8snet command ({known})")
     if name not in contexts:
         fail(f"no context {name!r}; it has: {known}")
     chosen = contexts[name]

@@ -44,4 +44,6 @@ def job(shards: int, image: str, namespace: str, service_account: str, arguments
     """
     from pytest_k8snet.manifests.job import job as manifest
 
+    if not is_namespace(namespace):
+        raise click.BadParameter(f"{namespace!r} is no name of a namespace: lower-case letters, digits and '-'", param_hint="--namespace")
     click.echo(manifest(shards=shards, image=image, namespace=namespace, service_account=service_account, arguments=arguments), nl=False)

@@ -52,7 +52,7 @@ def collect(kubeconfig: str, context: str | None, namespace: str, timeout_s: flo
     from pytest_k8snet.shards.merge import merge
 
     with told() as redactor:
-        check_target(out)
+        check_target(out, "--out")
         with closing(Api.from_kubeconfig(kubeconfig, context, learn=redactor.learn)) as api:
             pods = JobPods(api, namespace, JOB)
             pods.count()
@@ -72,6 +72,6 @@ def merge_command(bundles: tuple[Path, ...], out: Path) -> None:
     from pytest_k8snet.shards.merge import merge
 
     with told():
-        check_target(out)
+        check_target(out, "--out")
         merge(bundles, out)
     click.echo(f"{out}: judge it with pytest --k8snet-replay={out}")

@@ -81,10 +81,10 @@ def write_bundle(folder: RunFolder, target: Path, *, run_id: str, limits: Limits
             temporary.unlink(missing_ok=True)
 
 
-def check_target(target: Path) -> None:
+def check_target(target: Path, option: str = "--k8snet-save-bundle") -> None:
     """Make sure that a bundle can be written to `target`, before anything is measured for it.
 
-    Raises `ConfigurationError` that says why it cannot.
+    Raises `ConfigurationError` that names the `option` and says why it cannot.
     """
     reason = None
     if target.is_dir():
@@ -98,7 +98,7 @@ def check_target(target: Path) -> None:
         except OSError as error:
             reason = f"cannot be written: {error.strerror}"
     if reason is not None:
-        raise ConfigurationError(f"--k8snet-save-bundle: {target}: {reason}")
+        raise ConfigurationError(f"{option}: {target}: {reason}")
 
 
 def read_bundle(path: Path, names: Collection[str], *, limits: Limits = LIMITS) -> tuple[Mapping[str, Any], dict[str, bytes]]:

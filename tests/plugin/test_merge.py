@@ -114,3 +114,9 @@ def test_shards_that_do_not_belong_together(bench: Bench) -> None:
         refused = merge(bench, *bundles)
         assert (refused.exit_code, refused.output.strip()) == (1, f"Error: {words}")
         assert not (bench.path / "whole.tar.zst").exists()
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    target = tmp_path / "none" / "whole.tar.zst"
+    ran = CliRunner().invoke(main, ["shards", "merge", str(tmp_path), "-o", str(target)])
+    assert (ran.exit_code, ran.output.strip()) == (1, f"Error: --out: {target}: there is no folder {target.parent}")

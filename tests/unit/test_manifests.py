@@ -129,9 +129,10 @@ def test_a_namespace_whose_name_is_a_word_of_yaml(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "Net", "a/b", "x\ny", "-a", "a" * 64])
 def test_no_name_of_a_namespace(name: str) -> None:
-    ran = CliRunner().invoke(main, ["manifests", "rbac", "--level", "read", "--namespace", name])
-    assert ran.exit_code == 2
-    assert "is no name of a namespace" in ran.output
+    for command in (["rbac", "--level", "read"], ["job", "--shards", "2", "--image", "i"]):
+        ran = CliRunner().invoke(main, ["manifests", *command, "--namespace", name])
+        assert ran.exit_code == 2
+        assert "is no name of a namespace" in ran.output
 
 
 @pytest.mark.parametrize("level", ["read", "probe", "load"])

@@ -181,7 +181,10 @@ def test_kubeconfig_that_is_missing(tmp_path: Path) -> None:
         ("users: [\n  token: top-secret: x", r"config:2: not YAML$"),
         ("just text", "not a kubeconfig"),
         ("contexts: []", "it has no contexts, so it names no cluster"),
-        ("contexts: [{name: a, context: {cluster: c}}]", r"no current-context; name one with --k8snet-context \(a\)"),
+        (
+            "contexts: [{name: a, context: {cluster: c}}]",
+            r"no current-context; name one of its contexts with --k8snet-context, or --context of a k8snet command \(a\)",
+        ),
         ("contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: b", "no context 'b'; it has: a"),
         ("contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: a\nclusters: []", "of cluster 'c', which the file does not have"),
     ],
