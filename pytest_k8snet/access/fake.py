@@ -10,8 +10,9 @@ Use it to test checks of your own, without a cluster. In the conftest.py of thos
         fake.change_facts("node-2", lambda facts: facts["kube_proxy"].update(mode="iptables"))
         return fake
 
-and run ``pytest --k8snet-access=fake``. Without changes it is a healthy cluster: kube-proxy in ipvs mode, native routing, MTU 1500,
-every node tuned. `answer` replaces what an agent says, by a value or an error; `fail_probe` makes a node's probe pods not start.
+and run ``pytest --k8snet-access=fake FOLDER``; with no path it is the packaged suite that runs on it. Without changes it is a healthy
+cluster: kube-proxy in ipvs mode, native routing, MTU 1500, every node tuned.
+`answer` replaces what an agent says, by a value or an error; `fail_probe` makes a node's probe pods not start.
 Nodes are names or `Node`s; `dual_stack` makes one whose pods and Services have addresses of both families.
 """
 
