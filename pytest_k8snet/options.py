@@ -450,6 +450,11 @@ def _refuse_what_is_in_vain(settings: Settings) -> None:
             raise ConfigurationError(f"{setting.option}: has no effect in a replay, where nothing is measured; leave it out")
         access = f"--k8snet-access={settings.access}"
         raise ConfigurationError(f"{setting.option}: has no effect with {access}; it is for --k8snet-access={setting.ways[0]}")
+    said = {name for name, source in settings.sources.items() if settings.active and source == COMMAND_LINE}
+    if "conntrack_burst_anyway" in said and not settings.conntrack_burst:
+        raise ConfigurationError("--k8snet-conntrack-burst-anyway: has no effect without --k8snet-conntrack-burst=N")
+    if {"no_lock", "lock_wait"} <= said:
+        raise ConfigurationError("--k8snet-lock-wait: has no effect with --k8snet-no-lock, which waits for no other run; give one of them")
 
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:

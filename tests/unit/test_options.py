@@ -266,6 +266,17 @@ def test_what_is_said_in_vain(options: dict[str, Any], message: str) -> None:
     assert settings({said: options[said]}), "nothing is tested"
 
 
+def test_what_another_option_makes_vain() -> None:
+    cluster = {"k8snet_kubeconfig": "k"}
+    with pytest.raises(ConfigurationError, match=r"^--k8snet-conntrack-burst-anyway: has no effect without --k8snet-conntrack-burst=N$"):
+        settings({**cluster, "k8snet_conntrack_burst_anyway": True})
+    assert settings({**cluster, "k8snet_conntrack_burst_anyway": True}, {"K8SNET_CONNTRACK_BURST": "9"})
+    assert settings({**cluster, "k8snet_lock_wait": "9"}, {"K8SNET_NO_LOCK": "1"})
+    with pytest.raises(ConfigurationError) as caught:
+        settings({**cluster, "k8snet_lock_wait": "9", "k8snet_no_lock": True})
+    assert str(caught.value) == "--k8snet-lock-wait: has no effect with --k8snet-no-lock, which waits for no other run; give one of them"
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("K8SNET_PROFILES", "K8SNET_PROFILE"), ("K8SNET_CHECK", "K8SNET_CHECKS"), ("K8SNET_ALLOW_MISSNG", "K8SNET_ALLOW_MISSING")],
