@@ -19,8 +19,8 @@ def test_uplinks_agree(cluster, documents, verdict):
         One speed within each group of equal nodes (pool label, operating system, kernel, machine type, number of processors, of
         the control plane or not) and never half duplex; one MTU among those of a pool, operating system, kernel and machine
         type that are in one subnet. Of virtual machines only the MTU is compared: what their devices say of speed is fiction.
-        Machines that tell no speed beside others that do are named. Which MTU is wanted NET-MTU-002 judges, where a profile or
-        the CNI says it. Skipped where nothing can be compared.
+        Machines that tell no speed beside others that do are named, and those that tell a speed and no duplex. Which MTU is
+        wanted NET-MTU-002 judges, where a profile or the CNI says it. Skipped where nothing can be compared.
     Fix
         Cable, transceiver, `ethtool` on the node and the port of the switch. For the MTU the node's network configuration
         (netplan, NetworkManager, systemd-networkd), or the DHCP server's option 26.

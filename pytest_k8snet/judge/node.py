@@ -142,7 +142,7 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
     judgement = Judgement(want="one speed and one MTU on all nodes of a group, full duplex (built-in)")
     speeds: dict[tuple[str, bool, int | None], dict[str, int]] = {}
     mtus: dict[tuple[str, str], dict[str, int]] = {}
-    left_out = []
+    left_out, untold_duplex = [], []
     for name in sorted(documents):  # one by one: all of them do not fit into memory
         try:
             uplink = Uplink.from_document(documents[name])
@@ -163,6 +163,8 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
             measured="half",
             command=command,
         )
+        if uplink.duplex not in ("half", "full"):
+            untold_duplex.append(f"{name}: {uplink.device}")
         speeds.setdefault((node.group, node.control_plane, uplink.processors), {})[name] = uplink.speed_mbit
     for of_group in speeds.values():
         _odd_ones(judgement, of_group, "the uplink runs at {} Mbit/s", "equal nodes", "cat /sys/class/net/UPLINK/speed")
@@ -179,6 +181,11 @@ def uplinks_agree(documents: Mapping[str, Document], cluster: Cluster) -> Judgem
         )
     if speeds and left_out:
         judgement.remark(f"speeds are not compared of {len(left_out)} nodes: {few(left_out)}", command="cat /sys/class/net/UPLINK/speed")
+    if untold_duplex:
+        judgement.remark(
+            f"whether they run half duplex is not known of {len(untold_duplex)} nodes: {few(untold_duplex)}",
+            command="cat /sys/class/net/UPLINK/duplex",
+        )
     return judgement
 
 

@@ -235,6 +235,13 @@ def speeds(*mbit: int | None, **changes: Any) -> dict[str, Document]:
     return {f"node-{number}": facts_document(f"node-{number}", uplink_speed_mbit=speed, **changes) for number, speed in enumerate(mbit, 1)}
 
 
+def test_nodes_of_which_the_duplex_is_not_known_are_told() -> None:
+    documents = speeds(10000, 10000) | {"node-3": facts_document("node-3", uplink_speed_mbit=10000, uplink_duplex=None)}
+    judgement = node.uplinks_agree(documents, cluster())
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["whether they run half duplex is not known of 1 nodes: node-3: eth0"]
+
+
 def test_nodes_of_which_the_speed_is_not_known_are_told() -> None:
     judgement = node.uplinks_agree(speeds(10000, None, 10000), cluster())
     assert outcome(judgement) == ("pass", "")
