@@ -130,8 +130,13 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
     families = {network.version for network in networks([*of_node.pod_cidrs, *of_node.addresses])} or {4}
     for family in sorted(families):
         _room_for_neighbours(judgement, facts, cluster, family, together=len(families) > 1)
+    unread = [
+        key for key in (_GC_THRESH3.format(family) for family in sorted(families)) if not (facts.host.sysctls.get(key) or "").isdecimal()
+    ]
     if not judgement.checked and not judgement.findings:
-        return Judgement.beyond_reach(f"{' and '.join(_GC_THRESH3.format(family) for family in sorted(families))} was not read")
+        return Judgement.beyond_reach(f"{' and '.join(unread)} was not read")
+    for key in unread:
+        judgement.remark(f"{facts.node}: {key} was not read: the neighbours of that family are not judged", command=f"sysctl {key}")
     return judgement
 
 

@@ -269,6 +269,14 @@ def test_neighbour_room_of_both_families(changes: dict[str, Any], expected: tupl
     assert outcome(control_plane.neighbour_room(facts(**changes), BOTH_FAMILIES)) == expected
 
 
+def test_a_limit_of_one_family_that_was_not_read_is_told() -> None:
+    changes = tables("1024", "1024")
+    del changes["host__sysctls"][KEY6]
+    judgement = control_plane.neighbour_room(facts(**changes), BOTH_FAMILIES)
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == [f"node-1: {KEY6} was not read: the neighbours of that family are not judged"]
+
+
 def test_an_ipv6_table_that_was_full_is_a_remark() -> None:
     judgement = control_plane.neighbour_room(facts(**tables("1024", "1024", {"entries": 900, "table_fulls": 7})), BOTH_FAMILIES)
     assert outcome(judgement) == ("pass", "")
