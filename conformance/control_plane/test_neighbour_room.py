@@ -20,7 +20,8 @@ def test_neighbour_room(node, cluster, verdict):
     Expected
         gc_thresh3 is more than those nodes and pods together. Entries that are permanent, as overlays make them for other nodes, do not
         count since Linux 5.0: that there are more entries than gc_thresh3 is a fault only when the table was full since the node
-        started; otherwise either is a remark. So it is where the limit of one of two address families was not read.
+        started; otherwise either is a remark. So it is where the limit of one of two address families was not read,
+        or the node's pods were not counted.
     Fix
         net.ipv4.neigh.default.gc_thresh1, 2 and 3 (and those of net.ipv6) in sysctl.d, for example 8192, 12288 and 16384.
     References

@@ -126,6 +126,8 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
     there for other nodes are permanent, and those are not counted since Linux 5.0 (58956317c8de, "neighbor: Improve garbage collection").
     """
     judgement = Judgement(want="room for neighbours")
+    if "existing_pods" in facts.errors:
+        judgement.remark(f"{facts.node}: its pods were not counted and are taken for none{facts.why('existing_pods')}")
     of_node = cluster.node(facts.node)
     families = {network.version for network in networks([*of_node.pod_cidrs, *of_node.addresses])} or {4}
     for family in sorted(families):
@@ -133,7 +135,7 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
     unread = [
         key for key in (_GC_THRESH3.format(family) for family in sorted(families)) if not (facts.host.sysctls.get(key) or "").isdecimal()
     ]
-    if not judgement.checked and not judgement.findings:
+    if not judgement.checked:
         return Judgement.beyond_reach(f"{' and '.join(unread)} was not read")
     for key in unread:
         judgement.remark(f"{facts.node}: {key} was not read: the neighbours of that family are not judged", command=f"sysctl {key}")

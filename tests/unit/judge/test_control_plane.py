@@ -277,6 +277,12 @@ def test_a_limit_of_one_family_that_was_not_read_is_told() -> None:
     assert told(judgement, "remark") == [f"node-1: {KEY6} was not read: the neighbours of that family are not judged"]
 
 
+def test_pods_that_were_not_counted_are_told_beside_the_room_for_neighbours() -> None:
+    judgement = control_plane.neighbour_room(facts(**table("1024"), errors={"existing_pods": "no ps"}), cluster())
+    assert outcome(judgement) == ("pass", "")
+    assert told(judgement, "remark") == ["node-1: its pods were not counted and are taken for none: no ps"]
+
+
 def test_an_ipv6_table_that_was_full_is_a_remark() -> None:
     judgement = control_plane.neighbour_room(facts(**tables("1024", "1024", {"entries": 900, "table_fulls": 7})), BOTH_FAMILIES)
     assert outcome(judgement) == ("pass", "")
