@@ -130,11 +130,14 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
         judgement.remark(f"{facts.node}: its pods were not counted and are taken for none{facts.why('existing_pods')}")
     of_node = cluster.node(facts.node)
     families = {network.version for network in networks([*of_node.pod_cidrs, *of_node.addresses])} or {4}
+    unread = []
     for family in sorted(families):
-        _room_for_neighbours(judgement, facts, cluster, family, together=len(families) > 1)
-    unread = [
-        key for key in (_GC_THRESH3.format(family) for family in sorted(families)) if not (facts.host.sysctls.get(key) or "").isdecimal()
-    ]
+        key = _GC_THRESH3.format(family)
+        text = facts.host.sysctls.get(key)
+        if text is None or not text.isdecimal():
+            unread.append(key)
+        else:
+            _room_for_neighbours(judgement, facts, cluster, family, int(text), together=len(families) > 1)
     if not judgement.checked:
         return Judgement.beyond_reach(f"{' and '.join(unread)} was not read")
     for key in unread:
@@ -142,12 +145,9 @@ def neighbour_room(facts: NodeFacts, cluster: Cluster) -> Judgement:
     return judgement
 
 
-def _room_for_neighbours(judgement: Judgement, facts: NodeFacts, cluster: Cluster, family: int, *, together: bool) -> None:
+def _room_for_neighbours(judgement: Judgement, facts: NodeFacts, cluster: Cluster, family: int, limit: int, *, together: bool) -> None:
     key = _GC_THRESH3.format(family)
-    text = facts.host.sysctls.get(key)
-    if text is None or not text.isdecimal():
-        return
-    limit, table = int(text), facts.neighbours if family == _IPV4 else facts.neighbours_ipv6
+    table = facts.neighbours if family == _IPV4 else facts.neighbours_ipv6
     nodes = _on_link(facts, cluster, family)
     need = nodes + facts.existing_pods_running
     told = f" of IPv{family}" if together else ""
