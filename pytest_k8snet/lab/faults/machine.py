@@ -21,28 +21,32 @@ USUAL_BACKLOG = 1000
 TALKER = "talker"
 
 TALK = """
-# Sends over the loopback device, whose packets all go by the processor's queue.
+# Sends over the loopback device, whose packets all go by the processor's queue. Packets meet there as a connection gets up to speed, and
+# one that has lost some is silent for a long time: so connections are new ones every time, and none is waited for.
 import socket, threading, time
 def read(connection):
-    while connection.recv(1 << 16):
-        pass
-server = socket.create_server(("127.0.0.1", 0))
-while True:
-    talkers = []
-    for _ in range(8):
-        talker = socket.create_connection(server.getsockname())
-        threading.Thread(target=read, args=(server.accept()[0],), daemon=True).start()
-        talkers.append(talker)
-    for _ in range(50):
-        for talker in talkers:
-            talker.setblocking(False)
-            try:
-                talker.send(bytes(1 << 18))
-            except OSError:
+    connection.settimeout(1)
+    with connection:
+        try:
+            while connection.recv(1 << 16):
                 pass
-        time.sleep(0.05)
-    for talker in talkers:
-        talker.close()
+        except OSError:
+            pass
+def accept(server):
+    while True:
+        threading.Thread(target=read, args=(server.accept()[0],), daemon=True).start()
+server = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=accept, args=(server,), daemon=True).start()
+while True:
+    for _ in range(8):
+        try:
+            with socket.create_connection(server.getsockname(), timeout=0.05) as talker:
+                talker.setblocking(False)
+                while True:
+                    talker.send(bytes(1 << 18))
+        except OSError:
+            pass
+    time.sleep(0.1)
 """
 
 
