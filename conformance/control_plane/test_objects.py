@@ -16,7 +16,7 @@ def test_objects(cluster, verdict):
         The objects that claims are read from (docs/claims.md), from the API, once at the start of the run.
     Expected
         Values of the object's own API; the message names them. Objects that could not be read, and a CNI that is not known,
-        are remarks.
+        are remarks; where no object was read at all, the check is skipped.
     Fix
         Correct the named key.
     References

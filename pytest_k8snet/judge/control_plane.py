@@ -41,7 +41,7 @@ def objects(cluster: Cluster) -> Judgement:
     if cluster.mistakes is None:
         return _not_recorded()
     judgement = Judgement(want="values that the API of each object knows")
-    judgement.hold(len(cluster.claims) or 1)
+    judgement.hold(len(cluster.claims))
     for mistake in cluster.mistakes:
         judgement.check(False, mistake)
     if cluster.cni is None:
@@ -49,6 +49,9 @@ def objects(cluster: Cluster) -> Judgement:
     for kind, why in cluster.unreadable.items():
         judgement.remark(f"{kind} could not be read, nothing is claimed from it: {why}")
     judgement.evidence["claims"] = {key: f"{claim.value} ({claim.source})" for key, claim in cluster.claims.items()}
+    if not judgement.checked:
+        judgement.unsupported = bool(cluster.unreadable)
+        judgement.skip_reason = "no object was read that says anything of the network"
     return judgement
 
 

@@ -53,6 +53,15 @@ def test_what_is_not_known_is_a_remark() -> None:
     ]
 
 
+@pytest.mark.parametrize("unreadable", [{}, {"IPPool": "HTTP 403"}])
+def test_no_object_read_is_no_object_that_is_right(unreadable: dict[str, str]) -> None:
+    silent = replace(cluster(), claims={}, unreadable=unreadable)
+    judgement = control_plane.objects(silent)
+    assert outcome(judgement) == ("skip", "no object was read that says anything of the network")
+    assert judgement.unsupported is bool(unreadable)
+    assert outcome(control_plane.objects(replace(silent, mistakes=("ConfigMap a is b",)))) == ("fail", "ConfigMap a is b")
+
+
 def at(node: Node, *, ip: str | None = None, cidr: str | None = None) -> Node:
     return replace(node, internal_ip=ip or node.internal_ip, pod_cidrs=(cidr,) if cidr else node.pod_cidrs)
 
