@@ -113,6 +113,7 @@ NETWORK_MODULES = (
 TABLE_FULL = re.compile(r"nf_conntrack: table full")
 MOST_TIMES = 100  # of messages in the kernel log
 TIMEX_STATUS = {0x40: "unsynchronised", 0x1000: "clock hardware fault"}  # STA_UNSYNC, STA_CLOCKERR of linux/timex.h
+LINKS_AND_ROUTES, NEIGHBOURS = ("link show", "route show"), "neigh show"  # asked of ip -j -d
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 INCOMPATIBLE = "incompatible, use 'nft' tool"  # iptables-nft-save's word for a table with rules that only nft understands
 HIDDEN_CHAINS = ": the table nat has KUBE chains, and others that iptables cannot read"
@@ -277,6 +278,27 @@ def in_child(function: Callable[[], Any], timeout_s: float) -> Any:
     return parsed["result"]
 
 
+def in_root_of(pid: str, function: Callable[[], Any], timeout_s: float) -> Any:
+    """Call `function` where paths and links are those of a process, and return its JSON value; in a child where they are not here."""
+    if same_root(pid):
+        return function()
+
+    def enter() -> Any:
+        os.chroot(f"/proc/{pid}/root")
+        os.chdir("/")
+        return function()
+
+    return in_child(enter, timeout_s)
+
+
+def same_root(pid: str) -> bool:
+    """Whether a process has the root and the mounts of this one."""
+    try:
+        return all(os.path.samefile(f"/proc/self/{what}", f"/proc/{pid}/{what}") for what in ("root", "ns/mnt"))
+    except OSError:
+        return False
+
+
 def in_threads(targets: Sequence[Mapping[str, Any]], ask: Callable[[Mapping[str, Any]], Any], most: int = 32) -> dict[str, Any]:
     """Call `ask` for all `targets`, at most `most` at the same time; return its answers by the targets' ``key``."""
     import threading
@@ -434,6 +456,20 @@ def ip_batch(lines: Sequence[str]) -> tuple[list[Any], str]:
     return parse_documents(out), err.strip()
 
 
+def ip_show(lines: Sequence[str], gets: Sequence[str] = ()) -> tuple[dict[str, Any], list[Any], str]:
+    """Ask ``ip`` for several things at once. Return what it showed by line, without those that failed, what for `gets`, and the errors.
+
+    `gets` come first, so that the numbers of lines in the errors are theirs.
+    """
+    documents, errors = ip_batch([*gets, *lines])
+    failed = {int(number) - len(gets) for number in re.findall(r"Command failed -:(\d+)", errors)}
+    shown = [line for number, line in enumerate(lines, 1) if number not in failed]
+    if len(documents) < len(shown):
+        raise Failed("failed", "ip -j -batch: " + (errors or "unexpected output"))
+    split = len(documents) - len(shown)
+    return dict(zip(shown, documents[split:])), documents[:split], errors  # noqa: B905 - Python 3.7
+
+
 def parse_documents(text: str) -> list[Any]:
     """Return the JSON documents that follow each other in `text`."""
     decoder = json.JSONDecoder()
@@ -450,13 +486,23 @@ def parse_documents(text: str) -> list[Any]:
 
 def namespace_facts(keys: Iterable[str]) -> dict[str, Any]:
     """Return links, routes, sysctls and congestion control of the network namespace this runs in."""
-    documents, errors = ip_batch(["link show", "route show"])
-    if len(documents) != 2:
-        raise Failed("failed", "ip -j link, ip -j route: " + (errors or "unexpected output"))
-    routes = documents[1]
+    shown, _, errors = ip_show(LINKS_AND_ROUTES)
+    return namespace_of(shown, errors, keys)
+
+
+def namespace_of(shown: Mapping[str, Any], errors: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the same by what `ip_show` gave."""
+    links, routes = [shown_by(shown, line, errors) for line in LINKS_AND_ROUTES]
     if has_ipv6(read_or_none("/proc/net/if_inet6") or ""):
         routes = routes + json.loads(output(["ip", "-j", "-6", "route", "show"]) or "[]")
-    return network(documents[0], routes, {key: read_sysctl(key) for key in keys}, congestion_control())
+    return network(links, routes, {key: read_sysctl(key) for key in keys}, congestion_control())
+
+
+def shown_by(shown: Mapping[str, Any], line: str, errors: str) -> Any:
+    """Return what ``ip`` printed for a line; fail when it did not."""
+    if line not in shown:
+        raise Failed("failed", f"ip -j {line}: {errors or 'no output'}")
+    return shown[line]
 
 
 def network(
@@ -522,13 +568,16 @@ def congestion_control() -> str | None:
 
 def facts(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``facts``."""
-    uplink_ip = params.get("uplink_ip")
-    uplink = find_uplink(uplink_ip) if uplink_ip else None
-    keys = sysctl_keys(params.get("sysctls", ()), uplink)
-    own = namespace_facts(keys)
     if params.get("role") == "pod":
-        return own
-    own = few_routes(own)
+        return namespace_facts(sysctl_keys(params.get("sysctls", ()), None))
+    uplink_ip, peers = params.get("uplink_ip"), asked_peers(params)
+    if uplink_ip and not is_address(uplink_ip):
+        raise Failed("request", f"{uplink_ip!r} is no address of an uplink")
+    holders = ["addr show to " + uplink_ip] if uplink_ip else []
+    shown, ways, ip_errors = ip_show([*LINKS_AND_ROUTES, NEIGHBOURS, *holders], ["route get " + address for address in askable(peers)])
+    uplink = holder(shown_by(shown, holders[0], ip_errors)) if holders else None
+    keys = sysctl_keys(params.get("sysctls", ()), uplink)
+    own = few_routes(namespace_of(shown, ip_errors, keys))
     errors: dict[str, str] = {}
 
     def part(name: str, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -543,7 +592,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
     nft = nft_tables()
     proxy = kube_proxy_mode(uplink_ip)
     persisted = part(
-        "persisted", lambda: [item for item in in_child(persisted_in_host_root, 20.0) if is_of_interest(item["key"], keys)], []
+        "persisted", lambda: [item for item in in_root_of("1", persisted_on_node, 20.0) if is_of_interest(item["key"], keys)], []
     )
     pods = part("existing_pods", lambda: running_pods(params.get("skip_namespace")), {})
     return {
@@ -570,14 +619,16 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "conntrack": conntrack(),
         "neighbours": neighbours(read_or_none(ARP_CACHE)),
         "neighbours_ipv6": neighbours(read_or_none(NDISC_CACHE)),
-        "neighbour_entries": part("neighbour_entries", lambda: neighbour_entries(uplink, own["routes"]), None),
+        "neighbour_entries": part(
+            "neighbour_entries", lambda: neighbour_entries(uplink, shown_by(shown, NEIGHBOURS, ip_errors), own["routes"]), None
+        ),
         "activity": read_activity(time.monotonic(), read_or_none, kernel_log(), physical_devices(uplink)),
         "clock": part("clock", clock, None),
         "uplink_speed_mbit": link_speed(uplink),
         "speeds_mbit": {name: speed for name in physical_devices(None) for speed in [link_speed(name)] if speed is not None},
         "uplink_duplex": link_duplex(read_or_none(f"/sys/class/net/{uplink}/duplex")),
         "virtual": virtual_reason(uplink, read_or_none, os.path.exists),
-        "peer_routes": part("peer_routes", lambda: peer_routes(asked_peers(params)), []),
+        "peer_routes": part("peer_routes", lambda: read_peer_routes(peers, ways, ip_errors), []),
         "existing_pods": part("existing_pods", lambda: existing_pods(keys, pods, int(params.get("existing_pods", 0))), []),
         "existing_pods_running": len(pods),
         "forwarding": part("forwarding", lambda: forwarding(own["links"]), {}),
@@ -676,11 +727,9 @@ def neighbours(text: str | None) -> dict[str, int]:
     return {"entries": counts[0]["entries"], "table_fulls": sum(count.get("table_fulls", 0) for count in counts)}
 
 
-def neighbour_entries(uplink: str | None, routes: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+def neighbour_entries(uplink: str | None, found: Iterable[Mapping[str, Any]], routes: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return who is behind which hardware address on the uplink, as the kernel has it; None without an uplink."""
-    if uplink is None:
-        return None
-    return few_neighbours(json.loads(output(["ip", "-j", "neigh", "show", "dev", uplink]) or "[]"), routes)
+    return None if uplink is None else few_neighbours([item for item in found if item.get("dev") == uplink], routes)
 
 
 def few_neighbours(entries: Iterable[Mapping[str, Any]], routes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -837,18 +886,13 @@ def asked_peers(params: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     return [(name, address, real_pod) for name, (address, real_pod) in asked]
 
 
-def peer_routes(peers: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
-    """Ask the kernel for its route to each peer's address, in one process."""
-    return read_peer_routes(peers, *ip_batch(["route get " + address for address in askable(peers)])) if peers else []
-
-
 def askable(peers: Iterable[tuple[str, str, bool]]) -> list[str]:
     """Return the peers' addresses. Each becomes a line of a batch that root runs: loopback stands for what is no address."""
     return [address if is_address(address) else "127.0.0.1" for _, address, _ in peers]
 
 
 def read_peer_routes(peers: Sequence[tuple[str, str, bool]], documents: Iterable[Any], errors: str) -> list[dict[str, Any]]:
-    """Return the routes in the answers to ``ip -j -batch`` with one ``route get`` a peer.
+    """Return the routes in the answers to ``ip -j -batch`` that begins with one ``route get`` a peer.
 
     Peers with the same way come together, apart by address family.
     """
@@ -1055,7 +1099,7 @@ def kubelite_arguments(path: str, text: str | None) -> list[str]:
 
 def kubelet_of(pid: str, flags: Mapping[str, str]) -> dict[str, Any]:
     """Return what one is told: links in its files are those of its own root."""
-    return dict(in_child(lambda: kubelet_in(f"/proc/{pid}/root", flags), 10.0), pid=int(pid))
+    return dict(in_root_of(pid, lambda: kubelet_here(flags), 10.0), pid=int(pid))
 
 
 def is_kubelet(arguments: Sequence[str]) -> bool:
@@ -1076,10 +1120,8 @@ def kubelet_flags(arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def kubelet_in(root: str, flags: Mapping[str, str]) -> dict[str, Any]:
-    """Return flags, the named keys of the files, and whom the file names that pods of the node's own policy get; called in a child."""
-    os.chroot(root)
-    os.chdir("/")
+def kubelet_here(flags: Mapping[str, str]) -> dict[str, Any]:
+    """Return flags, the named keys of the files, and whom the file names that pods of the node's own policy get."""
     folder = flags.get("--config-dir")
     more = sorted(name for name in os.listdir(folder) if name.endswith(".conf")) if folder and os.path.isdir(folder) else []
     return kubelet_told(flags, [f"{folder}/{name}" for name in more], read_or_none)
@@ -1212,10 +1254,8 @@ def is_of_interest(key: str, keys: Iterable[str]) -> bool:
     return key.startswith("net.") or key in keys
 
 
-def persisted_in_host_root() -> list[dict[str, Any]]:
-    """Return the assignments of the node's sysctl files; called in a child, as links in them are those of the node's root."""
-    os.chroot(HOST_ROOT)
-    os.chdir("/")
+def persisted_on_node() -> list[dict[str, Any]]:
+    """Return the assignments of the sysctl files, where the root is the node's."""
     return persisted_sysctls(SYSCTL_DIRECTORIES, None if os.path.isdir(SYSTEMD) else PROCPS_FILE)
 
 

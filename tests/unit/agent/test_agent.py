@@ -89,16 +89,72 @@ def test_nothing_but_addresses_gets_into_a_batch(monkeypatch: pytest.MonkeyPatch
 
     def batch(lines: list[str]) -> tuple[list[Any], str]:
         asked.extend(lines)
-        return [[{"dst": "10.244.2.2", "dev": "eth0"}]], ""
+        return [[{"dst": "10.244.2.2", "dev": "eth0"}], [], [], []], ""
 
     monkeypatch.setattr(agent, "ip_batch", batch)
     hostile = ("10.0.0.1\nlink set eth0 down", "10.0.0.1 oif x", "-all", "", "10.0.0.1\0", "1")
-    peers = [(f"node-{number}", address, False) for number, address in enumerate((*hostile, "10.244.2.2"))]
-    nowhere, there = agent.peer_routes(peers)
-    assert asked == ["route get 127.0.0.1"] * len(hostile) + ["route get 10.244.2.2"]
+    peers = {f"node-{number}": (address, False) for number, address in enumerate((*hostile, "10.244.2.2"))}
+    nowhere, there = agent.facts({"role": "host", "peers": peers})["peer_routes"]
+    assert asked == ["route get 127.0.0.1"] * len(hostile) + ["route get 10.244.2.2", "link show", "route show", "neigh show"]
     assert (nowhere["dev"], nowhere["error"]) == (None, "what the API server gives for it is no address")
     assert [address for address, _ in nowhere["peers"].values()] == [*hostile]
     assert (there["dev"], there["error"], [*there["peers"]]) == ("eth0", None, [f"node-{len(hostile)}"])
+    for address in hostile[:3]:
+        with pytest.raises(agent.Failed, match=re.escape(f"{address!r} is no address of an uplink")):
+            agent.facts({"role": "host", "uplink_ip": address})
+
+
+BATCH = [[{"dst": "10.244.2.5", "dev": "eth0"}], [{"ifname": "eth0"}], [], [{"dst": "10.0.0.1"}]]
+NO_ROUTE = "RTNETLINK answers: Network is unreachable\nCommand failed -:2"
+
+
+@pytest.mark.parametrize(
+    ("documents", "errors", "shown"),
+    [
+        pytest.param(BATCH, NO_ROUTE, {"link show": BATCH[1], "route show": [], "neigh show": BATCH[3]}, id="one-of-the-first-failed"),
+        pytest.param(
+            BATCH[:3], f"{NO_ROUTE}\nCannot open netlink\nCommand failed -:5", {"link show": BATCH[1], "route show": []}, id="one-failed"
+        ),
+        pytest.param(BATCH[:1], f"{NO_ROUTE}\nx\nCommand failed -:3\nCommand failed -:4\nCommand failed -:5", {}, id="all-failed"),
+    ],
+)
+def test_what_a_batch_shows(monkeypatch: pytest.MonkeyPatch, documents: list[Any], errors: str, shown: dict[str, Any]) -> None:
+    monkeypatch.setattr(agent, "ip_batch", lambda lines: (documents, errors))
+    lines = [*agent.LINKS_AND_ROUTES, agent.NEIGHBOURS]
+    assert agent.ip_show(lines, ["route get 10.244.2.5", "route get 10.244.3.5"]) == (shown, BATCH[:1], errors)
+
+
+def test_a_batch_that_shows_less_than_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "ip_batch", lambda lines: ([[]], "Usage: ip"))
+    with pytest.raises(agent.Failed, match="ip -j -batch: Usage: ip"):
+        agent.namespace_facts([])
+    monkeypatch.setattr(agent, "ip_batch", lambda lines: ([[]], "not permitted\nCommand failed -:2"))
+    with pytest.raises(agent.Failed, match="ip -j route show: not permitted"):
+        agent.namespace_facts([])
+
+
+def test_neighbours_that_are_not_shown_are_not_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents: list[Any] = [[], [], [{"ifname": "eth0"}]]
+    monkeypatch.setattr(agent, "ip_batch", lambda lines: (documents, "no memory\nCommand failed -:3"))
+    values = agent.facts({"role": "host", "uplink_ip": "10.0.0.1"})
+    assert (values["uplink"], values["neighbour_entries"]) == ("eth0", None)
+    assert values["errors"]["neighbour_entries"] == "ip -j neigh show: no memory\nCommand failed -:3"
+
+
+def test_the_root_of_another_process_is_entered_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+    monkeypatch.setattr(agent, "in_child", lambda function, timeout_s: function())
+    monkeypatch.setattr(os, "chroot", entered.append)
+    monkeypatch.setattr(os, "chdir", entered.append)
+    assert agent.in_root_of(str(os.getpid()), lambda: "here", 1.0) == "here"
+    assert entered == []
+    monkeypatch.setattr(agent, "same_root", lambda pid: False)
+    assert agent.in_root_of("1", lambda: "there", 1.0) == "there"
+    assert entered == ["/proc/1/root", "/"]
+
+
+def test_a_process_that_is_gone_has_no_root_of_ours() -> None:
+    assert not agent.same_root("0")
 
 
 SECRET_FLAGS = ["--token=planted", "--password", "planted", "--master=https://me:planted@192.0.2.1", "planted"]
@@ -302,16 +358,9 @@ GET_ROUTES = [
 ]
 
 
-def test_routes_to_peers_to_which_the_way_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def ip_batch(lines: list[str]) -> tuple[list[Any], str]:
-        asked.extend(lines)
-        return GET_ROUTES, "RTNETLINK answers: Network is unreachable\nCommand failed -:3"
-
-    monkeypatch.setattr(agent, "ip_batch", ip_batch)
+def test_routes_to_peers_to_which_the_way_is_the_same() -> None:
     peers = [(f"node-{number}", f"10.244.{number}.5", number != 5) for number in (2, 3, 4, 5, 6)]
-    assert agent.peer_routes(peers) == [
+    assert agent.read_peer_routes(peers, GET_ROUTES, "RTNETLINK answers: Network is unreachable\nCommand failed -:3") == [
         {
             "dev": "eth0",
             "error": None,
@@ -327,17 +376,15 @@ def test_routes_to_peers_to_which_the_way_is_the_same(monkeypatch: pytest.Monkey
         {"dev": "eth0", "error": None, "real_pod": False, "peers": {"node-5": ["10.244.5.5", None]}},
         {"dev": None, "error": "the route is blackhole", "real_pod": True, "peers": {"node-6": ["10.244.6.5", None]}},
     ]
-    assert asked[0] == "route get 10.244.2.5"
 
 
-def test_routes_to_a_peer_are_apart_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_routes_to_a_peer_are_apart_by_family() -> None:
     params = {"peers": {"node-2": ["10.244.2.5", True]}, "second_peers": {"node-2": ["fd00::5", True]}}
     asked = agent.asked_peers(params)
     assert asked == [("node-2", "10.244.2.5", True), ("node-2", "fd00::5", True)]
     answers = [[{"dst": "10.244.2.5", "dev": "eth0"}], [{"dst": "fd00::5", "gateway": "fd00:1::2", "dev": "eth0"}]]
-    monkeypatch.setattr(agent, "ip_batch", lambda lines: (answers, ""))
     common = {"dev": "eth0", "error": None, "real_pod": True}
-    assert agent.peer_routes(asked) == [
+    assert agent.read_peer_routes(asked, answers, "") == [
         {**common, "peers": {"node-2": ["10.244.2.5", None]}},
         {**common, "peers": {"node-2": ["fd00::5", "fd00:1::2"]}},
     ]
@@ -581,7 +628,9 @@ def refuse(*_arguments: object) -> None:
 
 
 def test_a_part_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "namespace_facts", lambda keys: {"routes": [{"dst": str(number)} for number in range(1001)]})
+    routes = [{"dst": str(number), "dev": "eth0"} for number in range(1001)]
+    monkeypatch.setattr(agent, "ip_batch", lambda lines: ([[], routes, []], ""))
+    monkeypatch.setattr(agent, "has_ipv6", lambda text: False)
     monkeypatch.setattr(agent, "ipvs_table", refuse)
     monkeypatch.setattr(agent, "running_pods", refuse)
     values = agent.facts({"role": "host"})
@@ -701,17 +750,17 @@ def test_neighbour_entries_that_somebody_set_come_first(monkeypatch: pytest.Monk
 
     found = [
         entry("10.0.0.2", "STALE", dev="eth0"),
-        {"dst": "10.0.0.3", "state": ["FAILED"]},
-        entry("10.0.0.1", "REACHABLE", router=None),
-        entry("10.0.0.4", "PERMANENT"),
-        entry("10.0.0.5", "PERMANENT"),
+        {"dst": "10.0.0.3", "dev": "eth0", "state": ["FAILED"]},
+        entry("10.0.0.1", "REACHABLE", dev="eth0", router=None),
+        entry("10.0.0.4", "PERMANENT", dev="eth0"),
+        entry("10.0.0.5", "PERMANENT", dev="eth0"),
+        entry("10.0.0.6", "PERMANENT", dev="flannel.1"),
     ]
     monkeypatch.setattr(agent, "MOST_PERMANENT", 1)
     monkeypatch.setattr(agent, "MOST_NEIGHBOURS", 1)
-    monkeypatch.setattr(agent, "output", lambda argv: json.dumps(found))
-    kept = agent.neighbour_entries("eth0", [{"dst": "default", "gateway": "10.0.0.1"}])
+    kept = agent.neighbour_entries("eth0", found, [{"dst": "default", "gateway": "10.0.0.1"}])
     assert kept == {"total": 4, "entries": [entry("10.0.0.4", "PERMANENT"), entry("10.0.0.1", "REACHABLE")]}, "a gateway before others"
-    assert agent.neighbour_entries(None, []) is None
+    assert agent.neighbour_entries(None, found, []) is None
 
 
 def test_neighbours_of_all_processors() -> None:
