@@ -25,7 +25,7 @@ from benchmarks.table import Row, spread
 from pytest_k8snet.access.base import Access, Deadline
 from pytest_k8snet.access.pod import PodAccess
 from pytest_k8snet.access.probes import NoProbes, ProbeSettings, start_probes
-from pytest_k8snet.agent.agent import SYSCTL_DIRECTORIES, TOOLS, is_of_interest
+from pytest_k8snet.agent.agent import BIRD_SOCKETS, CILIUM_SOCKET, FLANNEL_FILE, SYSCTL_DIRECTORIES, TOOLS, is_of_interest
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.inventory import read_cluster
 from pytest_k8snet.cluster.model import Cluster
@@ -35,7 +35,14 @@ from pytest_k8snet.measure.facts import HOST_KEYS, UPLINK_KEYS
 
 PROFILES = ("lab", "ipvs", "native", "tuned-node")
 RUN_ID = "benchmark"
-_COUNTERS = ("/proc/stat", "/proc/net/softnet_stat", "/proc/net/dev", "/proc/net/stat/nf_conntrack", "/proc/net/stat/arp_cache")
+_COUNTERS = (
+    "/proc/stat",
+    "/proc/net/softnet_stat",
+    "/proc/net/dev",
+    "/proc/net/stat/nf_conntrack",
+    "/proc/net/stat/arp_cache",
+    "/proc/net/stat/ndisc_cache",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +229,7 @@ class Reading:
             name: json.loads(host.run("ip -j route get %s", address).stdout or "[]") for name, (address, _) in question.peers.items()
         }
         values["physical"] = [name for name in host.file("/sys/class/net").listdir() if host.file(f"/sys/class/net/{name}/device").exists]
+        values["neighbours"] = json.loads(host.check_output("ip -j neigh show dev %s", uplink) or "[]")
         values["uplink_is"] = [host.run("cat /sys/class/net/%s/%s", uplink, what).stdout for what in ("speed", "duplex")]
         values["persisted"] = {path: self._text(path) for path in self._sysctl_files()}
         values["running"] = {key: self._sysctl(key) for key in self._assigned(values["persisted"].values())}
@@ -236,6 +244,8 @@ class Reading:
         values["mode"] = self._get("/proxyMode")
         values["configz"] = self._get("/configz")
         values["metrics"] = self._get("/metrics")
+        values["livez"] = self._get("/livez", port=10256)
+        values["daemons"] = {path: host.file(self._root + path).exists for path in (*BIRD_SOCKETS, CILIUM_SOCKET, FLANNEL_FILE)}
         values["kubelet"] = host.run("pgrep -a kubelet").stdout
         values["kubelet_files"] = [self._text(self._root + path) for path in re.findall(r"--config=(\S+)", values["kubelet"])]
         values["resolv"] = self._text(f"{self._root}/etc/resolv.conf")
@@ -301,13 +311,10 @@ class Reading:
         names = {line.rsplit("/", 1)[-1].partition(".ko")[0].replace("-", "_") for line in built_in.splitlines()}
         return {*loaded, *names}
 
-    def _get(self, path: str) -> str:
-        text: str = self._host.run("curl -s http://127.0.0.1:10249%s", path).stdout
-        return text or str(
-            self._host.run(
-                "python3 -c %s", f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:10249{path}').read().decode())"
-            ).stdout
-        )
+    def _get(self, path: str, port: int = 10249) -> str:
+        url = f"http://127.0.0.1:{port}{path}"
+        text: str = self._host.run("curl -s %s", url).stdout
+        return text or str(self._host.run("python3 -c %s", f"import urllib.request as r; print(r.urlopen('{url}').read().decode())").stdout)
 
     def _has_table(self, tool: str) -> bool:
         names = "/proc/net/ip6_tables_names" if tool.startswith("ip6") else "/proc/net/ip_tables_names"
