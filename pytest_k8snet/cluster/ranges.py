@@ -28,6 +28,11 @@ class Range:
         return {"use": self.use, "cidr": self.cidr, "source": self.source}
 
 
+def of_services(ranges: Iterable[Range]) -> list[Network]:
+    """Return the ranges of Services."""
+    return [item.network for item in ranges if item.use == "services"]
+
+
 def networks(cidrs: Iterable[str]) -> list[Network]:
     """Return those ranges that are ones."""
     found = []

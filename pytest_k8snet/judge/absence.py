@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address
+
 from pytest_k8snet.cluster import virtual_servers
 from pytest_k8snet.cluster.claims.cilium import NAME as CILIUM
 from pytest_k8snet.cluster.ipvs_table import parse_table
 from pytest_k8snet.cluster.model import Cluster
+from pytest_k8snet.cluster.ranges import Network
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import ProxyExpectation, Wanted
 from pytest_k8snet.judge import tables
@@ -210,8 +214,12 @@ def nft_tables(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     return judgement
 
 
-def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
-    """Judge that no virtual server and no device kube-ipvs0 is left. kube-router's own (device kube-dummy-if) are not kube-proxy's."""
+def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation, services: Collection[Network] = ()) -> Judgement:
+    """Judge that no virtual server and no device kube-ipvs0 is left. kube-router's own (device kube-dummy-if) are not kube-proxy's.
+
+    Nor are those of keepalived or kube-vip (pkg/loadbalancer/ipvs.go), which balance the API server or an address of the site: kube-proxy's
+    table has one for every address of the Services' ranges (pkg/proxy/ipvs/proxier.go, syncProxyRules), `services`, where they are known.
+    """
     wanted = _wanted(expect)
     if isinstance(wanted, Judgement):
         return wanted
@@ -235,6 +243,12 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     if servers and facts.host.link("kube-dummy-if") is not None:
         judgement.remark(f"{facts.node}: {len(servers)} virtual servers are kube-router's (device kube-dummy-if)")
         return judgement
+    if servers and services and not any(_is_within(server.key.address, services) for server in servers):
+        named = few([str(server.key) for server in servers])
+        judgement.remark(
+            f"{facts.node}: {len(servers)} virtual servers ({named}) are another program's: none is within the Services' ranges"
+        )
+        return judgement
     judgement.check(
         not servers,
         f"{facts.node}: {len(servers)} virtual servers in the IPVS table ({few([str(server.key) for server in servers])}), want none "
@@ -244,6 +258,11 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
         command=command,
     )
     return judgement
+
+
+def _is_within(address: str, ranges: Iterable[Network]) -> bool:
+    parsed = ip_address(address)
+    return any(parsed.version == network.version and parsed in network for network in ranges)
 
 
 def _wanted(expect: ProxyExpectation) -> Wanted[str] | Judgement:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.access.probe_services import PER_SERVICE, SCALE_TARGET_PORT
+from pytest_k8snet.cluster.ranges import of_services
 from pytest_k8snet.errors import AccessError, MeasurementError
 from pytest_k8snet.measure.answering import Outcomes, at_once, by_pods, connections
 
@@ -108,7 +109,7 @@ def _check_room(context: MeasureContext) -> None:
     """See that there are addresses enough. Raises `MeasurementError` when there are not, and when it is not known."""
     wanted = sum(-(-size // PER_SERVICE) for size in context.service_scale)
     taken = {str(item["spec"].get("clusterIP")) for item in context.services.services()}
-    networks = [item.network for item in context.cluster.ranges or () if item.use == "services"]
+    networks = of_services(context.cluster.ranges or ())
     if not networks:
         raise MeasurementError(f"{wanted} addresses are needed for --k8snet-service-scale, and the range of the Services is not known")
     room = min(network.num_addresses for network in networks) - len(taken) - SPARE

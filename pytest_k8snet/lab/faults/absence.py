@@ -7,6 +7,7 @@ from typing import Any
 from pytest_k8snet.lab.faults.model import EVERY_NODE, Fault, FaultyLab, FaultyNode, Turns
 from pytest_k8snet.lab.faults.polling import wait_until
 from pytest_k8snet.lab.faults.rules import flush
+from pytest_k8snet.lab.settings import SERVICE_CIDR
 
 KUBE_PROXY = "/k8snet/bin/kube-proxy"
 FOLDER = "/run/k8snet-fault"
@@ -22,6 +23,9 @@ umask 077
 exec setsid -f sh -c 'echo $$ >{FOLDER}/pid; exec {KUBE_PROXY} --config={FOLDER}/config.yaml' </dev/null >{FOLDER}/log 2>&1
 """
 STOP = f'kill "$(cat {FOLDER}/pid)"; rm -f {FOLDER}/pid'
+
+
+VIRTUAL_SERVER = f"{SERVICE_CIDR[-2]}:80"
 
 
 def _start(lab: FaultyLab, node: FaultyNode) -> None:
@@ -57,11 +61,11 @@ def _stop_and_clean(lab: FaultyLab, node: FaultyNode) -> None:
 
 
 def _add_virtual_server(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-A", "-t", "10.255.255.254:80", "-s", "rr"])
+    lab.run(node.name, ["ipvsadm", "-A", "-t", VIRTUAL_SERVER, "-s", "rr"])
 
 
 def _remove_virtual_server(lab: FaultyLab, node: FaultyNode) -> None:
-    lab.run(node.name, ["ipvsadm", "-D", "-t", "10.255.255.254:80"])
+    lab.run(node.name, ["ipvsadm", "-D", "-t", VIRTUAL_SERVER])
 
 
 def _daemon_set(lab: FaultyLab, node: FaultyNode) -> dict[str, Any]:
@@ -115,7 +119,7 @@ FAULTS = (
     Fault(
         "virtual-server-left-over",
         area="absence",
-        summary="the IPVS table of the node still has a virtual server",
+        summary="the IPVS table of the node still has a virtual server of a Service",
         turns=(Turns("NET-ABSENCE-005"),),
         apply=_add_virtual_server,
         revert=_remove_virtual_server,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -229,6 +230,23 @@ def test_nft_tables(nft: dict[str, Any], expected: tuple[str, str]) -> None:
 )
 def test_ipvs_leftovers(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert outcome(absence.ipvs_leftovers(facts(**{**ABSENT, **changes}), NONE)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "services", "verdict"),
+    [
+        pytest.param({}, ("172.20.0.0/16", "fd00::/108"), "pass", id="none-within"),
+        pytest.param({}, ("172.20.0.0/16", "10.96.0.10/32"), "fail", id="one-within"),
+        pytest.param({}, (), "fail", id="range-not-known"),
+        pytest.param({"host__links": [link("eth0"), link("kube-ipvs0", kind="dummy")]}, ("172.20.0.0/16",), "fail", id="kube-ipvs0"),
+    ],
+)
+def test_virtual_servers_of_another_program(changes: dict[str, Any], services: tuple[str, ...], verdict: str) -> None:
+    of_node = facts(**{**ABSENT, "ipvs": {"loaded": True, "table": TABLE}, **changes})
+    judgement = absence.ipvs_leftovers(of_node, NONE, [ip_network(cidr) for cidr in services])
+    assert outcome(judgement)[0] == verdict
+    words = "node-1: 2 virtual servers (TCP 10.96.0.1:443, TCP 10.96.0.10:53) are another program's: none is within the Services' ranges"
+    assert told(judgement, "remark") == ([words] if "172.20.0.0/16" in services[:1] and "10.96.0.10/32" not in services else [])
 
 
 def test_chains_that_are_only_counted() -> None:
