@@ -26,6 +26,7 @@ WIRE_PACKETS = 1000  # of a stream from pod to pod
 PAIR_BYTES, NODE_BYTES = 500_000, 500_000  # that checks of level probe send between two nodes, and from one by itself: estimates
 CONNECTION_BYTES = 900  # of one that is opened, told a line and closed: an estimate
 FEW = 12  # names listed before the rest is counted
+_ELSEWHERE = "not in shard"  # begins the reason why a shard leaves out another one's node
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Plan:
         return self.nodes + self.partners
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """Every node that it takes for another shard's."""
+        return tuple(item.node for item in self.left_out if item.reason.startswith(_ELSEWHERE))
+
+    @property
     def nobody(self) -> str:
         """Why there is no node at all."""
         reasons = some([f"{item.node} ({item.reason})" for item in self.left_out])
@@ -70,7 +76,7 @@ class Plan:
             pairs=pairs,
             load_pairs=load_pairs,
             absent=tuple(item for item in self.absent if item.node in own),
-            left_out=(*self.left_out, *(Absent(node, f"not in shard {shard}") for node in others)),
+            left_out=(*self.left_out, *(Absent(node, f"{_ELSEWHERE} {shard}") for node in others)),
             notes=self.notes,
             partners=tuple(node for node in others if node in targets),
         )

@@ -58,9 +58,9 @@ def collect(kubeconfig: str, context: str | None, namespace: str, timeout_s: flo
             pods.count()
             api.patience_s = PATIENCE_S
             with tempfile.TemporaryDirectory(prefix="k8snet-") as folder:
-                merge(pods.fetch(Path(folder), Deadline.after(timeout_s), click.echo), out)
+                joined = merge(pods.fetch(Path(folder), Deadline.after(timeout_s), click.echo), out)
             pods.release()
-    click.echo(f"{out}: judge it with pytest --k8snet-replay={out}")
+    click.echo(f"{out}: {joined}: judge it with pytest --k8snet-replay={out}")
 
 
 @command.command("merge")
@@ -73,5 +73,5 @@ def merge_command(bundles: tuple[Path, ...], out: Path) -> None:
 
     with told():
         check_target(out, "--out")
-        merge(bundles, out)
-    click.echo(f"{out}: judge it with pytest --k8snet-replay={out}")
+        joined = merge(bundles, out)
+    click.echo(f"{out}: {joined}: judge it with pytest --k8snet-replay={out}")

@@ -14,7 +14,7 @@ from pytest_k8snet.access.probes import pod_state
 from pytest_k8snet.cluster.api import Api
 from pytest_k8snet.cluster.api_error import ApiError
 from pytest_k8snet.errors import AccessError, ClusterError
-from pytest_k8snet.shards.layout import BUNDLE, COLLECTED, CONTAINER, DONE, FAILURES, INDEX_LABEL, JOB_LABEL
+from pytest_k8snet.shards.layout import BUNDLE, COLLECTED, CONTAINER, DONE, FAILURES, INDEX_LABEL, OWNER_LABEL
 
 _POLL_S = 1.0
 _EXEC_S = 30.0
@@ -32,23 +32,27 @@ class JobPods:
 
     def count(self) -> int:
         """Return how many shards there are."""
+        return int(self._read()["spec"]["completions"])
+
+    def _read(self) -> Mapping[str, Any]:
         try:
-            spec = self._api.get(self._path)["spec"]
+            job: Mapping[str, Any] = self._api.get(self._path)
+            return job
         except ApiError as error:
             if error.status == 404:
                 raise ClusterError(f"no Job {self._namespace}/{self._job}; `k8snet manifests job` prints one to apply") from error
             raise
-        return int(spec["completions"])
 
     def fetch(self, folder: Path, deadline: Deadline, tell: Callable[[str], None]) -> list[Path]:
         """Fetch every bundle into `folder` and return their files in the order of the shards.
 
         Raises a `K8sNetError` that names the shard and its pod when one cannot be had.
         """
-        count = self.count()
+        job = self._read()
+        count, uid = int(job["spec"]["completions"]), str(job["metadata"]["uid"])
         files: dict[int, Path] = {}
         while len(files) < count:
-            for index, pod in self._pods().items():
+            for index, pod in self._pods(uid).items():
                 if index in files:
                     continue
                 done = self._done(index, pod)
@@ -68,14 +72,14 @@ class JobPods:
 
     def release(self) -> None:
         """Let the pods end, and remove the Job."""
-        for pod in self._pods().values():
+        for pod in self._pods(str(self._read()["metadata"]["uid"])).values():
             if pod.get("status", {}).get("phase") == "Running":
                 self._exec(pod, ["touch", COLLECTED], Deadline.after(_EXEC_S))
         self._api.delete(self._path, propagationPolicy="Background")
 
-    def _pods(self) -> dict[int, Mapping[str, Any]]:
-        """Return the newest pod of each index: one that failed is replaced once."""
-        found = [*self._api.list(f"/api/v1/namespaces/{self._namespace}/pods", labelSelector=f"{JOB_LABEL}={self._job}")]
+    def _pods(self, uid: str) -> dict[int, Mapping[str, Any]]:
+        """Return the newest pod of each index: one that failed is replaced once. An earlier Job's of the same name may be there as well."""
+        found = [*self._api.list(f"/api/v1/namespaces/{self._namespace}/pods", labelSelector=f"{OWNER_LABEL}={uid}")]
         found.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
         return {int(pod["metadata"]["labels"][INDEX_LABEL]): pod for pod in found}
 

@@ -9,6 +9,6 @@ BUNDLE = f"{RESULTS}/shard.tar.zst"
 DONE = f"{RESULTS}/done.json"  # {"exit_status": of pytest, "bundle_bytes": size or null}; written when the bundle is whole
 COLLECTED = f"{RESULTS}/collected"  # made by who has fetched the bundle
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"  # Kubernetes 1.28 and later
-JOB_LABEL = "batch.kubernetes.io/job-name"  # Kubernetes 1.27 and later
+OWNER_LABEL = "batch.kubernetes.io/controller-uid"  # Kubernetes 1.27 and later; pods of an earlier Job of that name may still be there
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 FAILURES = "batch.kubernetes.io/job-index-failure-count"  # annotation of a pod: how many of its index have failed before

@@ -14,8 +14,9 @@ from pytest_k8snet.access.probes import Probe
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import RecordError
+from pytest_k8snet.measure.registry import MEASUREMENTS
 from pytest_k8snet.options import DECIDING, Settings, Shard
-from pytest_k8snet.plan import Plan, is_selector, make_plan
+from pytest_k8snet.plan import Absent, Plan, is_selector, make_plan
 from pytest_k8snet.record.bundle import write_bundle
 from pytest_k8snet.record.document import Document
 from pytest_k8snet.record.recording import Recording, open_recording
@@ -23,6 +24,9 @@ from pytest_k8snet.record.store import CLUSTER_FILE, PLAN, PROBES, PROFILES, RUN
 
 CLUSTER = "cluster"  # the subject of what is measured once
 _SHARED = "shared/"  # values that documents refer to by their content: the same name is the same value
+_UNSEEN = (
+    "no shard has measured it: the shards did not begin with the same nodes (one joined or left in between); measure all of them again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,11 @@ class Part:
         return subject == CLUSTER or subject in self.plan.nodes or pair_nodes(subject)[0] in self.plan.nodes
 
 
-def merge(paths: Sequence[Path], out: Path) -> None:
-    """Join the bundles or run folders of all shards of one run, in any order, into the bundle `out`.
+def merge(paths: Sequence[Path], out: Path) -> str:
+    """Join the bundles or run folders of all shards of one run, in any order, into the bundle `out`; return in words what was joined.
 
-    Raises `RecordError` when one is missing, is there twice, was made with other settings, or is damaged.
+    Nodes that one of them saw and that are no shard's are in the whole as nodes that could not be measured. Raises `RecordError` when a
+    shard is missing, is there twice, was made with other settings or by another version, is of another cluster, or is damaged.
     """
     with ExitStack() as opened, tempfile.TemporaryDirectory(prefix="k8snet-") as scratch:
         parts = []
@@ -60,9 +65,12 @@ def merge(paths: Sequence[Path], out: Path) -> None:
             parts.append(_read(recording, RunFolder.create(Path(scratch) / f"part-{number}")))
         parts.sort(key=lambda part: part.shard.index)
         _check(parts)
+        _see_one_cluster(parts)
         whole = RunFolder.create(Path(scratch) / "whole")
         run_id = _join(parts, whole)
         write_bundle(whole, out, run_id=run_id)
+        begun = sorted(part.recording.run.at for part in parts)
+        return f"{len(parts)} shard{'' if len(parts) == 1 else 's'}, begun from {begun[0]:%Y-%m-%d %H:%M} to {begun[-1]:%Y-%m-%d %H:%M} UTC"
 
 
 def _read(recording: Recording, folder: RunFolder) -> Part:
@@ -101,6 +109,9 @@ def _check(parts: Sequence[Part]) -> None:
         if part.shard.index in seen:
             raise RecordError(f"{part.where}: shard {part.shard} is there twice; the other one is {seen[part.shard.index].where}")
         seen[part.shard.index] = part
+        versions = [item.recording.run.version or "an unknown version" for item in (first, part)]
+        if versions[0] != versions[1]:
+            raise RecordError(f"{part.where}: was recorded by pytest-k8snet {versions[1]}, and {first.where} by {versions[0]}")
         for name in DECIDING:
             key = name.replace("_", "-")
             values = [item.recording.run.settings.get(key, "") for item in (first, part)]
@@ -115,13 +126,30 @@ def _check(parts: Sequence[Part]) -> None:
         raise RecordError(f"shard {', '.join(missing)} is missing: every shard of the run is needed")
 
 
+def _see_one_cluster(parts: Sequence[Part]) -> None:
+    """Raise `RecordError` when two shards have seen no node in common: those are of different clusters."""
+    first = _seen(parts[0])
+    for part in parts[1:]:
+        seen = _seen(part)
+        if first and seen and first.isdisjoint(seen):
+            raise RecordError(
+                f"{part.where}: is of another cluster than {parts[0].where}: no node of one has the name and address of one of the other"
+            )
+
+
+def _seen(part: Part) -> set[tuple[str, str | None]]:
+    return {(node["name"], node["internal_ip"]) for node in (part.cluster.values or {}).get("nodes", ())}
+
+
 def _join(parts: Sequence[Part], whole: RunFolder) -> str:
     """Write the joined record, and return the id of its run."""
     cluster = _cluster(parts)
     whole.write_json(CLUSTER_FILE, cluster.to_json())
     plan = _plan(parts, Cluster.from_json(cluster.values or {}))
-    whole.write_json(PLAN, plan.to_json())
-    whole.write_json(PROBES, {"error": None, "probes": {name: probe for part in parts for name, probe in _probes(part).items()}})
+    unseen = _unmeasured(plan, parts)
+    whole.write_json(PLAN, _with_absent(plan, unseen).to_json())
+    probes = {name: Probe.none(name, _UNSEEN).to_json() for name in unseen}
+    whole.write_json(PROBES, {"error": None, "probes": probes | {name: probe for part in parts for name, probe in _probes(part).items()}})
     profiles = parts[0].recording.read_json(PROFILES)
     if profiles is not None:
         whole.write_json(PROFILES, profiles)
@@ -135,6 +163,10 @@ def _join(parts: Sequence[Part], whole: RunFolder) -> str:
                 target.parent.mkdir(exist_ok=True)
                 if not target.exists():
                     source.replace(target)
+    known = set(parts[0].recording.run.measurements)
+    for kind in sorted(known.intersection(name for name, measurement in MEASUREMENTS.items() if measurement.subject == "node")):
+        for node in unseen:
+            whole.put(replace(parts[0].cluster, kind=kind, subject=node, duration_s=0.0, method="none", values=None, reason=_UNSEEN))
     if whole.get("ingress", CLUSTER) is None:
         whole.put(_unasked(parts[0]))
     for node in plan.nodes:
@@ -175,12 +207,13 @@ def _of(part: Part, file: Path) -> bool:
 
 
 def _cluster(parts: Sequence[Part]) -> Document:
-    """Return the first shard's inventory with every node as its own shard saw it."""
+    """Return the first shard's inventory with every node as its own shard saw it; what no shard has for its own, as any saw it."""
     own: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     for part in parts:
         for node in (part.cluster.values or {}).get("nodes", ()):
-            if node["name"] in part.plan.nodes:
-                own.setdefault(node["name"], node)
+            (own if node["name"] in part.plan.nodes else others).setdefault(node["name"], node)
+    own = {**others, **own}
     first = parts[0].cluster
     values = dict(first.values or {})
     known = {node["name"] for node in values["nodes"]}
@@ -192,9 +225,20 @@ def _cluster(parts: Sequence[Part]) -> Document:
 def _plan(parts: Sequence[Part], cluster: Cluster) -> Plan:
     """Return the plan of the whole: what the same settings give without shards."""
     settings = replace(parts[0].settings, shard=None)
-    measured = sorted({name for part in parts for name in part.plan.nodes})
-    selected = measured if settings.nodes is not None and is_selector(settings.nodes) else None
+    chosen = {name for part in parts for name in (*part.plan.nodes, *part.plan.others)}
+    selected = sorted(chosen) if settings.nodes is not None and is_selector(settings.nodes) else None
     return make_plan(settings, cluster, selected)
+
+
+def _unmeasured(plan: Plan, parts: Sequence[Part]) -> list[str]:
+    """Return the nodes of the whole that are no shard's: each divides the nodes that it sees when it begins."""
+    measured = {name for part in parts for name in part.plan.nodes}
+    return [name for name in plan.nodes if name not in measured]
+
+
+def _with_absent(plan: Plan, unseen: Sequence[str]) -> Plan:
+    others = [item for item in plan.absent if item.node not in unseen]
+    return replace(plan, absent=(*others, *(Absent(name, _UNSEEN) for name in unseen)))
 
 
 def _probes(part: Part) -> dict[str, Any]:

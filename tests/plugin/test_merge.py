@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,11 @@ def test_joined_shards_are_judged_as_one_run(measured: Bench, way: str) -> None:
     bundles = [shard(measured, f"{index}/3", "--k8snet-allow-missing=1") for index in range(3)]
     joined = merge(measured, bundles[2], bundles[0], bundles[1])
     assert joined.exit_code == 0, joined.output
-    assert "judge it with pytest --k8snet-replay=" in joined.output
+    told = re.fullmatch(
+        r"(?P<out>.*): 3 shards, begun from [\d-]{10} [\d:]{5} to [\d-]{10} [\d:]{5} UTC: judge it with pytest --k8snet-replay=(?P=out)\n",
+        joined.output,
+    )
+    assert told is not None, joined.output
     ran = replay(measured, way)
     assert ran.status == whole.status == 1
     assert ran.verdicts == whole.verdicts
@@ -114,6 +120,73 @@ def test_shards_that_do_not_belong_together(bench: Bench) -> None:
         refused = merge(bench, *bundles)
         assert (refused.exit_code, refused.output.strip()) == (1, f"Error: {words}")
         assert not (bench.path / "whole.tar.zst").exists()
+
+
+UNSEEN = "no shard has measured it: the shards did not begin with the same nodes (one joined or left in between); measure all of them again"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "unseen", "chosen"),
+    [
+        (("node-1", "node-2"), ("node-1", "node-2", "node-3"), "node-3", []),  # behind the others: only the second shard has seen it
+        (("node-1", "node-2"), ("node-1", "node-2", "node-3"), "node-3", ["--k8snet-nodes=pool=x"]),
+        (("node-1", "node-2", "node-3"), ("node-1", "node-3"), "node-2", []),  # amid the others: the second shard counts on from there
+        (("node-1", "node-2"), ("node-1",), "node-2", ["--k8snet-nodes=node-*"]),
+    ],
+    ids=["joined", "joined-selector", "left", "last-left"],
+)
+def test_a_node_that_is_no_shard_s_is_missing(
+    bench: Bench, first: tuple[str, ...], second: tuple[str, ...], unseen: str, chosen: list[str]
+) -> None:
+    bundles = []
+    for index, nodes in enumerate((first, second)):
+        bench.cluster("fake.labels = {node: {'pool': 'x'} for node in NODES}", nodes=nodes)
+        bundles.append(shard(bench, f"{index}/2", "--k8snet-level=read", "--k8snet-checks=NET-MTU-*,NET-PROXY-*", *chosen))
+    assert merge(bench, *bundles).exit_code == 0
+    ran = replay(bench)
+    assert ran.status == 1
+    of_node = {verdict for name, verdict in ran.verdicts.items() if name.endswith(f"[{unseen}]")}
+    assert of_node - {"error"} <= {"skip"}  # what the API server's objects answer
+    assert f"{unseen}: no facts: {UNSEEN}" in ran.cases[f"NET-MTU-001[{unseen}]"].text
+    assert [name for name, case in ran.cases.items() if case.verdict == "error" and UNSEEN not in case.text] == []
+    assert ran.line("missing:") == f"missing: {unseen}: {UNSEEN}"
+    assert replay(bench, "--k8snet-allow-missing=1").status == 0
+
+
+def test_a_node_that_is_two_shards_is_judged_once(bench: Bench) -> None:
+    bundles = []
+    for index, nodes in enumerate((("node-1", "node-2", "node-3"), ("node-1", "node-3"))):
+        bench.cluster(nodes=nodes)
+        bundles.append(shard(bench, f"{index}/2", "--k8snet-level=read", "--k8snet-checks=NET-MTU-001"))
+    assert merge(bench, *bundles).exit_code == 0
+    assert replay(bench).verdicts == {"NET-MTU-001[node-1]": "pass", "NET-MTU-001[node-2]": "error", "NET-MTU-001[node-3]": "pass"}
+
+
+def test_shards_of_another_cluster(bench: Bench) -> None:
+    few = ("--k8snet-checks=NET-MTU-001", "--k8snet-level=read")
+    bench.cluster(nodes=("red-1", "red-2"))
+    red = shard(bench, "0/2", *few)
+    bench.cluster(nodes=("blue-1", "blue-2"))
+    blue = shard(bench, "1/2", *few)
+    refused = merge(bench, red, blue)
+    assert (refused.exit_code, refused.output.strip()) == (
+        1,
+        f"Error: {blue}: is of another cluster than {red}: no node of one has the name and address of one of the other",
+    )
+
+
+def test_shards_of_another_version(bench: Bench) -> None:
+    few = ("--k8snet-checks=NET-MTU-001", "--k8snet-level=read")
+    folders = [bench.path / f"run-{index}" for index in range(2)]
+    for index, folder in enumerate(folders):
+        bench.run(f"--k8snet-shard={index}/2", f"--k8snet-run-dir={folder}", *few)
+    run = json.loads((folders[1] / "run.json").read_text())
+    version = run["versions"]["pytest-k8snet"]
+    run["versions"]["pytest-k8snet"] = "0.0.1"
+    (folders[1] / "run.json").write_text(json.dumps(run))
+    refused = merge(bench, *folders)
+    words = f"{folders[1]}: was recorded by pytest-k8snet 0.0.1, and {folders[0]} by {version}"
+    assert (refused.exit_code, refused.output.strip()) == (1, f"Error: {words}")
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pytest_k8snet.shards import collect
 from tests.unit.fakeapi import FakeApiServer
 
 JOB = "/apis/batch/v1/namespaces/k8snet/jobs/k8snet-shards"
+UID = "8a4f5a3e-0001"
 PODS = "/api/v1/namespaces/k8snet/pods"
 
 
@@ -26,9 +27,13 @@ class Job:
         self.results = results
         self.pods = [pod(0), pod(1)]
         self.bundle = b"".join(bytes([number % 251]) for number in range(200_000))
-        server.routes["GET", JOB] = (200, {"spec": {"completions": 2}})
+        server.routes["GET", JOB] = (200, {"metadata": {"uid": UID}, "spec": {"completions": 2}})
         server.routes["DELETE", JOB] = (200, {})
-        server.routes["GET", PODS] = lambda path, query, body: (200, {"items": self.pods})
+        server.routes["GET", PODS] = self._list_pods
+
+    def _list_pods(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        key, _, value = query["labelSelector"].partition("=")
+        return 200, {"items": [item for item in self.pods if item["metadata"]["labels"].get(key) == value]}
 
     def finish(self, told: int | None = None) -> None:
         (self.results / "shard.tar.zst").write_bytes(self.bundle)
@@ -36,8 +41,12 @@ class Job:
         (self.results / "done.json").write_text(json.dumps({"exit_status": 1, "bundle_bytes": size}))
 
 
-def pod(index: int, *, name: str | None = None, failures: int | None = None, **status: Any) -> dict[str, Any]:
-    labels = {"batch.kubernetes.io/job-completion-index": str(index), "batch.kubernetes.io/job-name": "k8snet-shards"}
+def pod(index: int, *, name: str | None = None, failures: int | None = None, job: str = UID, **status: Any) -> dict[str, Any]:
+    labels = {
+        "batch.kubernetes.io/job-completion-index": str(index),
+        "batch.kubernetes.io/job-name": "k8snet-shards",
+        "batch.kubernetes.io/controller-uid": job,
+    }
     annotations = {} if failures is None else {"batch.kubernetes.io/job-index-failure-count": str(failures)}
     running = {"phase": "Running", "podIP": "10.244.0.9", "containerStatuses": [{"state": {"running": {"startedAt": "x"}}}]}
     return {"metadata": {"name": name or f"shard-{index}", "labels": labels, "annotations": annotations}, "status": status or running}
@@ -74,6 +83,13 @@ def test_no_job(job: Job, api: Api, tmp_path: Path) -> None:
     del job.server.routes["GET", JOB]
     with pytest.raises(ClusterError, match="no Job k8snet/k8snet-shards; `k8snet manifests job` prints one to apply"):
         fetch(api, tmp_path)
+
+
+def test_pods_of_an_earlier_job_of_that_name_are_left_alone(job: Job, api: Api, tmp_path: Path) -> None:
+    job.finish()
+    job.pods = [pod(0, job="earlier"), pod(1, job="earlier")]
+    with pytest.raises(ClusterError, match="shard 0, 1 not measured"):
+        fetch(api, tmp_path, 0.1)
 
 
 def test_shard_that_takes_too_long(job: Job, api: Api, tmp_path: Path) -> None:
