@@ -148,15 +148,16 @@ def _subjects(run: Run, fixture: str, level: str | None) -> list[str]:
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Name the suite's files when it is installed outside the root folder: pytest would give all of them the empty name."""
-    if parent.config.stash.get(RUN, None) is None or module_path.is_relative_to(parent.config.rootpath):
+    """Make the suite's files modules of its own, named where they lie outside the root folder: pytest would give all the empty name."""
+    if parent.config.stash.get(RUN, None) is None:
         return None
-    from pytest_k8snet.suite import packaged_path
+    from pytest_k8snet.suite import SuiteModule, packaged_path
 
     nodeid = packaged_path(module_path)
     if nodeid is None:
         return None
-    module: pytest.Module = pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid)
+    named: dict[str, Any] = {} if module_path.is_relative_to(parent.config.rootpath) else {"nodeid": nodeid}
+    module: pytest.Module = SuiteModule.from_parent(parent, path=module_path, **named)
     return module
 
 

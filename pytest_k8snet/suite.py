@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+
+class SuiteModule(pytest.Module):
+    """A file of the suite. Its checks are found whatever a user's ``python_functions`` calls tests."""
+
+    def funcnamefilter(self, name: str) -> bool:
+        """Whether a function is a check by its name."""
+        return name.startswith("test_")
+
 
 def suite_files() -> list[Path]:
     """Return the suite's test files. Files are named rather than the folder: a user's python_files or norecursedirs then leave none out."""

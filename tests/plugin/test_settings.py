@@ -364,7 +364,13 @@ def test_files_of_the_suite_have_names_wherever_it_is(bench: Bench) -> None:
 
 
 def test_a_user_s_own_patterns_leave_no_check_out(bench: Bench) -> None:
-    bench.write("pytest.ini", "[pytest]\npython_files = check_*.py\nnorecursedirs = proxy mtu conformance\n")
+    patterns = (
+        "python_files = check_*.py",
+        "python_functions = should_*",
+        "python_classes = When*",
+        "norecursedirs = proxy mtu conformance",
+    )
+    bench.write("pytest.ini", "\n".join(["[pytest]", *patterns]))
     assert ids(bench.run().cases) == ALL
 
 
