@@ -174,7 +174,12 @@ def make_items(
     """Return the cases of a check, None when it has to be an ordinary test function. `subjects` takes its fixture and its level."""
     shared = _shared(module, name, function)
     names = () if shared is None else subjects(shared.fixture, shared.check.level)
-    return [CheckItem.from_parent(module, name=f"{name}[{subject}]", shared=shared, subject=subject) for subject in names] or None
+    # pytest knows a case of the last run (--lf) by its name parted into function and parameters, which it would not do with ours by itself.
+    cases = [f"{name}[{subject}]" for subject in names]
+    return [
+        CheckItem.from_parent(module, name=case, nodeid=f"{module.nodeid}::{case}", shared=shared, subject=subject)
+        for case, subject in zip(cases, names, strict=True)
+    ] or None
 
 
 def by_subject(items: list[pytest.Item], turns: Mapping[str, int], together: int) -> None:

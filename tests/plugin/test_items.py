@@ -63,6 +63,17 @@ def test_they_are_found_by_id_subject_and_function(bench: Bench, expression: str
     assert sorted(bench.run("-k", expression, "--k8snet-profile=flat-l2").cases) == found
 
 
+def test_the_ones_that_failed_last_are_run_again_alone(bench: Bench) -> None:
+    bench.cluster("fake.change_facts('node-2', lambda facts: facts['routes'][0].update(metrics=[{'mtu': 1400}]), role='pod')")
+    cached = (*MTU, "-p", "cacheprovider")
+    assert bench.run(*cached).verdicts == {"NET-MTU-001[node-1]": "pass", "NET-MTU-001[node-2]": "fail", "NET-MTU-001[node-3]": "pass"}
+    bench.cluster()
+    ran = bench.run(*cached, "--lf")
+    assert ran.verdicts == {"NET-MTU-001[node-2]": "pass"}
+    assert "2 cases left out by -k, -m or --deselect" in ran.out
+    assert len(bench.run(*cached, "--lf").cases) == 3, "none that has failed is left"
+
+
 def test_cases_of_a_few_nodes_come_one_after_the_other_check_by_check(bench: Bench) -> None:
     """So the facts of each node are read once, and the modules of checks set up once for these nodes."""
     names = tuple(f"node-{number:02}" for number in range(1, KEPT + 4))
