@@ -109,8 +109,8 @@ class Result:
 
     @property
     def proof(self) -> bool:
-        """Whether it says anything of the network: neither a skip does, nor what could not be measured, allowed or not."""
-        return self.verdict not in ("skip", "error")
+        """Whether it says anything of the network: neither a skip does, nor what could not be measured or judged, allowed or not."""
+        return self.verdict in ("pass", "fail")
 
     def to_wire(self) -> dict[str, Any]:
         """Return as builtin values what is not as usual. The case is not among them."""

@@ -297,7 +297,11 @@ class Controller:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif self._run.settings.asked_for and session.exitstatus in green and not any(result.proof for result in self.results.values()):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-            what = "no check was collected" if not cases else "not one check could be judged: all were skipped, or could not be measured"
+            what = (
+                "no check was collected"
+                if not cases
+                else "not one check could be judged: all were skipped or inconclusive, or could not be measured"
+            )
             self.trouble.append(f"{what}: nothing was proved")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -224,12 +224,15 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
             config.stash[COUNTING] = False
             config.hook.pytest_deselected(items=left_out)
             config.stash[COUNTING] = True
+    config.stash[CHOSEN] = [item for item in kept if case_of(item) is not None]
     by_subject(kept, {check: 2 if measurement.breaks else 1 for measurement in MEASUREMENTS.values() for check in measurement.last}, KEPT)
     items[:] = kept
 
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 COUNTING = pytest.StashKey[bool]()
+CHOSEN = pytest.StashKey[list[pytest.Item]]()  # until others have left out what they do
+UNCHOSEN = pytest.StashKey[set[pytest.Item]]()  # of these, what they have told pytest of
 MISTAKE = pytest.StashKey[str]()
 
 
@@ -239,6 +242,7 @@ def pytest_deselected(config: pytest.Config | None = None, items: list[pytest.It
         if case_of(item) is not None and item.config.stash.get(COUNTING, True):
             counts = item.config.stash.setdefault(LEFT_OUT, {})
             counts["-k, -m or --deselect"] = counts.get("-k, -m or --deselect", 0) + 1
+            item.config.stash.setdefault(UNCHOSEN, set()).add(item)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -247,7 +251,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run = session.config.stash.get(RUN, None)
     if run is None:
         return
-    left_out: dict[str, int] = session.config.stash.get(LEFT_OUT, {})
+    stash = session.config.stash
+    left_out: dict[str, int] = stash.get(LEFT_OUT, {})
+    there = {*session.items, *stash.get(UNCHOSEN, ())}
+    if silently := sum(item not in there for item in stash.get(CHOSEN, ())):
+        left_out = {**left_out, "a conftest.py or a plugin (pytest_collection_modifyitems)": silently}
+    stash[CHOSEN], stash[UNCHOSEN] = [], set()
     collection = Collection(
         cases={item.nodeid: case for item in session.items if (case := case_of(item)) is not None},
         left_out=left_out,

@@ -141,7 +141,10 @@ def test_all_skipped(bench: Bench, way: str) -> None:
     ran = bench.own(way)
     assert ran.status == 5
     assert set(ran.verdicts.values()) == {"skip"}
-    assert ran.line("not one check") == "not one check could be judged: all were skipped, or could not be measured: nothing was proved"
+    assert (
+        ran.line("not one check")
+        == "not one check could be judged: all were skipped or inconclusive, or could not be measured: nothing was proved"
+    )
 
 
 def test_nothing_but_errors_that_are_allowed(bench: Bench) -> None:
@@ -152,6 +155,33 @@ def test_nothing_but_errors_that_are_allowed(bench: Bench) -> None:
     assert set(ran.verdicts.values()) == {"error"}
     assert len(ran.lines("ALLOWED ")) == 3
     assert ran.line("not one check").endswith("nothing was proved")
+
+
+def test_nothing_but_what_is_inconclusive_and_allowed(bench: Bench) -> None:
+    bench.checks("""
+        @check("ACME-1")
+        def test_one(k8snet_node, k8snet_verdict):
+            judgement = Judgement()
+            judgement.inconclusive(f"{k8snet_node.name}: no answer to compare with")
+            k8snet_verdict(judgement)
+    """)
+    ran = bench.own("--k8snet-allow-inconclusive")
+    assert ran.status == 5
+    assert len(ran.lines("ALLOWED ")) == 3
+    assert ran.line("not one check").endswith("nothing was proved")
+
+
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_what_a_conftest_leaves_out_without_a_word_is_counted(bench: Bench, way: str) -> None:
+    conftest = (bench.path / "conftest.py").read_text()
+    bench.write("conftest.py", f"{conftest}\ndef pytest_collection_modifyitems(items):\n    items[:] = items[:1] + items[-2:]\n")
+    bench.checks(two())
+    bench.write("test_plain.py", "def test_it(): pass\n")
+    ran = bench.own(way, "-k", "not node-1")
+    assert ran.status == 0
+    assert ran.line("1 case left") == "1 case left out by -k, -m or --deselect"
+    assert ran.line("4 cases left") == "4 cases left out by a conftest.py or a plugin (pytest_collection_modifyitems)"
+    assert len(ran.cases) == 2
 
 
 def test_one_that_is_judged_is_enough(bench: Bench) -> None:
