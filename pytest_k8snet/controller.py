@@ -215,6 +215,7 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
         """Prove that every case has its result, remove what was created, write the results."""
         try:
+            self._report_lost(session)
             yield
         except OSError as error:
             if (trouble := self._junit.failed(error)) is None:
@@ -279,15 +280,27 @@ class Controller:
         if not self._load_left:
             self._run.release_lease()
 
+    def _report_lost(self, session: pytest.Session) -> None:
+        """Put into JUnit what has no result, unless pytest was told to stop at a failure, which is in there."""
+        if not self._run.started or self._run.plan_only:
+            return
+        stopped = self._why_stopped(session)
+        if stopped is None or not session.testsfailed:
+            lost = {nodeid: case for nodeid, case in self.collected.cases.items() if nodeid not in self.results}
+            self._junit.add_lost(lost, "no result: it was collected and never ended" if stopped is None else f"not run: {stopped}")
+
+    def _why_stopped(self, session: pytest.Session) -> str | None:
+        stop = session.shouldfail or session.shouldstop
+        interrupted = "SIGTERM" if self._terminated else "interrupted" if session.exitstatus == pytest.ExitCode.INTERRUPTED else None
+        return str(stop) if stop else interrupted
+
     def _has_ended(self, nodeid: str) -> bool:
         return nodeid in self.results and self.results[nodeid].ended
 
     def _complete(self, session: pytest.Session) -> None:
         cases = self.collected.cases
         self.lost = [case.name for nodeid, case in cases.items() if not self._has_ended(nodeid)]
-        stop = session.shouldfail or session.shouldstop
-        interrupted = "SIGTERM" if self._terminated else "interrupted" if session.exitstatus == pytest.ExitCode.INTERRUPTED else None
-        self.stopped = str(stop) if stop else interrupted
+        self.stopped = self._why_stopped(session)
         red = any(result.red for result in self.results.values())
         green = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         if (mistake := self.collected.mistake) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +69,21 @@ class JUnit:
         self._nodeids[id(reporter)] = report.nodeid
         for name, value in properties:
             reporter.add_property(name, str(value))
+
+    def add_lost(self, lost: Mapping[str, Case], why: str) -> None:
+        """Add cases by node id that have no result as errors: a report of what has passed alone would be read as green."""
+        xml = self._config.stash.get(xml_key, None)
+        if xml is None:
+            return
+        begun = {str(nodeid): worker for nodeid, worker in xml.node_reporters}
+        for nodeid, case in lost.items():
+            report = pytest.TestReport(
+                nodeid=nodeid, location=("", None, case.name), keywords={}, outcome="failed", longrepr=why, when="setup"
+            )
+            if begun.get(nodeid) is not None:
+                report.node = begun[nodeid]  # type: ignore[attr-defined]  # xdist's: by it pytest finds what it has of the case
+            xml.pytest_runtest_logreport(report)
+            self.name(report, case, properties=[("k8snet_check", case.id), ("k8snet_subject", case.subject), ("k8snet_message", why)])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

@@ -38,6 +38,37 @@ def test_a_lost_result_is_never_green(bench: Bench) -> None:
     # xdist may break off altogether, before or after the other case; pytest then writes no summary.
     assert "ACME-1[node-1]" in bench.record("run.json")["results"]["lost"]
     assert "INTERNALERROR" in ran.out or "NO RESULT ACME-1[node-1] - it was collected and never ended" in ran.out
+    if "INTERNALERROR" not in ran.out:
+        assert "no result: it was collected and never ended" in ran.cases["ACME-1[node-1]"].text
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "why"),
+    [
+        ("pytest.exit('enough', returncode=0)", 1, "no result: it was collected and never ended"),
+        ("raise KeyboardInterrupt", 2, "not run: interrupted"),
+        ("request.session.shouldstop = 'no time left'", 2, "not run: no time left"),
+    ],
+    ids=["exit", "interrupted", "stopped"],
+)
+@pytest.mark.parametrize("way", ["-n2", "-pno:xdist"])
+def test_cases_without_a_result_are_errors_in_junit(bench: Bench, end: str, status: int, why: str, way: str) -> None:
+    bench.checks(f"""
+        @check("ACME-1")
+        def test_one(request, k8snet_node):
+            if k8snet_node.name == "node-2":
+                {end}
+    """)
+    ran = bench.own(way, own_process=True)
+    assert ran.status == status if way == "-pno:xdist" else ran.status != 0
+    judged = {name for name, case in ran.cases.items() if case.verdict is not None}
+    lost = {name: case for name, case in ran.cases.items() if case.verdict is None and name != "internal"}  # xdist's own error
+    assert judged | {*lost} == {f"ACME-1[node-{number}]" for number in (1, 2, 3)}
+    assert {(case.classname, case.outcome) for case in lost.values()} <= {("k8snet.test_own", "error")}
+    if way == "-pno:xdist":
+        assert lost
+        assert all(case.text.startswith(f'failed on setup with "{why}"') for case in lost.values())
+        assert {case.properties["k8snet_message"] for case in lost.values()} == {why}
 
 
 @pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), 9)"], ids=["exit", "killed"])
@@ -61,7 +92,8 @@ def test_what_x_leaves_is_counted_and_red(bench: Bench, way: str) -> None:
     assert ran.line("FAILED ACME-1[node-1]") == "FAILED ACME-1[node-1] - first"
     assert "stopping after 1 failures: " in ran.line("NOT RUN ")
     assert "NO RESULT" not in ran.out
-    left = 6 - sum(case.verdict is not None for case in ran.cases.values())
+    assert all(case.verdict is not None for case in ran.cases.values()), "the failure that stops the run is in there"
+    left = 6 - len(ran.cases)
     assert ran.line("NOT RUN").startswith(f"NOT RUN {left} case")
 
 
