@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pytest_k8snet.run import Run
 
 JUDGEMENT = pytest.StashKey[Judgement]()
+IN_CALL = pytest.StashKey[bool]()  # while the test function runs: what is reported then is of a subtest
+_WORST = pytest.StashKey[tuple[Result, Judgement | None]]()  # of its subtests: what fails the run before what is excused
 _RED = pytest.StashKey[tuple[Verdict, str]]()  # verdict and message that already fail the run
 
 _DECIDING = {Verdict.FAIL: Weight.FAULT, Verdict.ERROR: Weight.ERROR, Verdict.INCONCLUSIVE: Weight.INCONCLUSIVE}
@@ -45,6 +47,13 @@ def translate(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
     result = _result(item, call, report, case)
     if result is None:
         return
+    if item.stash.get(IN_CALL, False):
+        _keep_worst(item, result)
+    elif result.verdict == "pass" and _WORST in item.stash:  # it went on behind the subtest that did not hold
+        result, judgement = item.stash[_WORST]
+        if judgement is not None:
+            item.stash[JUDGEMENT] = judgement
+        _shape(item, report, result)
     item.user_properties[:] = _properties(item, result)
     report.user_properties = item.user_properties
     told = result.to_wire()
@@ -85,6 +94,24 @@ def _result(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     else:
         _shape(item, report, result)
     return result
+
+
+def forget(item: pytest.Item) -> None:
+    """Forget what an earlier run of a test has left: some plugins run one again."""
+    keys: tuple[pytest.StashKey[Any], ...] = (JUDGEMENT, _WORST, _RED, IN_CALL)
+    for key in keys:
+        if key in item.stash:
+            del item.stash[key]
+
+
+def _keep_worst(item: pytest.Item, result: Result) -> None:
+    """Keep what came of a subtest for the test that it is a part of, unless an earlier one says as much."""
+    judgement = item.stash.get(JUDGEMENT, None)
+    if judgement is not None:
+        del item.stash[JUDGEMENT]  # the next one may have none
+    kept = item.stash[_WORST][0] if _WORST in item.stash else None
+    if (result.red and not (kept and kept.red)) or (result.excused is not None and kept is None):
+        item.stash[_WORST] = (result, judgement)
 
 
 def _ended(error: BaseException, when: str) -> tuple[Verdict, str, bool]:

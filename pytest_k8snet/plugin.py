@@ -27,7 +27,7 @@ from pytest_k8snet.fixtures import (
     k8snet_verdict,
 )
 from pytest_k8snet.markers import case_of
-from pytest_k8snet.outcome import translate
+from pytest_k8snet.outcome import IN_CALL, forget, translate
 from pytest_k8snet.state import RUN, SETTINGS_KEY
 
 if TYPE_CHECKING:
@@ -319,8 +319,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Know reports of subtests, which are made meanwhile, from that of the test."""
+    item.stash[IN_CALL] = True
+    try:
+        return (yield)
+    finally:
+        item.stash[IN_CALL] = False
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Apply ``k8snet_requires``, and keep a user's own load from running beside another run's."""
+    forget(item)
     mark = item.get_closest_marker("k8snet_requires")
     run = item.config.stash.get(RUN, None)
     case = case_of(item)

@@ -318,6 +318,59 @@ def test_expired_waiver(bench: Bench) -> None:
     assert "    its waiver has expired on 2020-02-02 (profile p.yaml:2): ticket 17" in ran.out.splitlines()
 
 
+SUBTESTS = """
+@check("ACME-1")
+def test_it(k8snet_node, k8snet_verdict, subtests):
+    for number in (1, 2, 3):
+        with subtests.test(number=number):
+            judgement = Judgement(want=f"node-{number} (built-in)")
+            judgement.check(k8snet_node.name != "node-2" or number == 3, f"number {number} does not hold", command=f"ask {number}")
+            if k8snet_node.name == "node-3" and number == 2:
+                pytest.skip("two is not for it")
+            k8snet_verdict(judgement)
+"""
+
+
+def test_subtests(bench: Bench, ways: str) -> None:
+    bench.checks(SUBTESTS)
+    ran = bench.own(ways)
+    assert ran.status == 1
+    assert ran.verdicts == {"ACME-1[node-1]": "pass", "ACME-1[node-2]": "fail", "ACME-1[node-3]": "pass"}
+    assert ran.line("FAILED ACME-1[node-2]") == "FAILED ACME-1[node-2] - number 1 does not hold (ask 1)"
+    case = ran.cases["ACME-1[node-2]"]
+    assert case.outcome == "failure"
+    assert case.properties["k8snet_message"] == "number 1 does not hold (ask 1)"
+    assert (case.properties["k8snet_wanted"], case.properties["k8snet_command"]) == ("node-1 (built-in)", "ask 1")
+    assert bench.record("run.json")["results"]["cases"]["ACME-1[node-2]"]["verdict"] == "fail"
+
+
+def test_subtests_that_are_waived(bench: Bench, ways: str) -> None:
+    bench.checks(SUBTESTS)
+    bench.write("p.yaml", "waivers:\n  - {check: ACME-*, nodes: [node-2], reason: ticket 17, expires: 2999-01-01}\n")
+    ran = bench.own("--k8snet-profile=p.yaml", ways)
+    assert ran.status == 0
+    assert ran.verdicts == {"ACME-1[node-1]": "pass", "ACME-1[node-2]": "fail", "ACME-1[node-3]": "pass"}
+    assert ran.cases["ACME-1[node-2]"].outcome == "skipped"
+    assert ran.line("WAIVED ACME-1[node-2]").startswith("WAIVED ACME-1[node-2] (fail) - number 1 does not hold (ask 1) [ticket 17")
+    assert not ran.lines("waiver of ")
+
+
+def test_subtests_with_plain_assertions(bench: Bench, ways: str) -> None:
+    bench.checks("""
+        @check("ACME-1")
+        def test_it(k8snet_node, subtests):
+            with subtests.test():
+                raise MeasurementError("no answer")
+            for number in (1, 2):
+                with subtests.test(number=number):
+                    assert number == 2, "is not two"
+    """)
+    ran = bench.own(ways)
+    assert ran.status == 1
+    assert set(ran.verdicts.values()) == {"error"}
+    assert ran.line("ERROR ACME-1[node-1] and 2 more - ") == "ERROR ACME-1[node-1] and 2 more - no answer"
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 def test_allow_inconclusive(bench: Bench, allowed: bool) -> None:
     bench.checks(FIVE)
