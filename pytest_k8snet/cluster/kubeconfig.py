@@ -1,5 +1,6 @@
 """Kubeconfigs: read once, checked before anything is contacted, with one message for whatever is wrong with them.
 
+A list of files, as KUBECONFIG may have, is one kubeconfig: of what two of them have by the same name the first counts, as for kubectl.
 The `kubernetes` package makes the client's configuration of what is left: one context, its cluster and its user.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,7 +97,7 @@ class _Entry:
     """A context of a kubeconfig: its cluster and user, by name and content."""
 
     given: str  # the path as the user wrote it
-    path: Path
+    path: Path  # the file that has the user
     cluster_name: str
     cluster: Mapping[str, Any]
     user_name: str
@@ -111,18 +113,29 @@ class _Entry:
 
 def _entry(path: str, context: str | None) -> _Entry:
     """Read a kubeconfig and choose one context of it."""
-    file = Path(path).expanduser()
-    data = _parse(path, _read(path, file))
+    contexts: dict[str, Mapping[str, Any]] = {}
+    clusters: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    users: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    current = None
 
     def fail(what: str) -> NoReturn:
         raise ConfigurationError(f"kubeconfig {path}: {what}")
 
-    if not isinstance(data, dict) or not isinstance(data.get("contexts"), list):
-        fail("not a kubeconfig (no contexts)")
-    contexts = _named(data["contexts"], "context")
+    files = _files(path)
+    for file in files:
+        where = path if len(files) == 1 else str(file)
+        data = _parse(where, _read(where, file))
+        if data is None and len(files) > 1:
+            continue  # an empty one
+        if not isinstance(data, dict) or (len(files) == 1 and not isinstance(data.get("contexts"), list)):
+            raise ConfigurationError(f"kubeconfig {where}: not a kubeconfig (no contexts)")
+        current = current or data.get("current-context")
+        contexts = {**_named(data.get("contexts"), "context"), **contexts}
+        clusters = {**{name: (file, content) for name, content in _named(data.get("clusters"), "cluster").items()}, **clusters}
+        users = {**{name: (file, content) for name, content in _named(data.get("users"), "user").items()}, **users}
     if not contexts:
         fail("it has no contexts, so it names no cluster; log in to one again, or name another file")
-    name = context or data.get("current-context")
+    name = context or current
     known = ", ".join(sorted(contexts))
     if not name:
         fail(f"no current-context; name one of its contexts with --k8snet-context, or --context of a k8snet command ({known})")
@@ -130,12 +143,31 @@ def _entry(path: str, context: str | None) -> _Entry:
         fail(f"no context {name!r}; it has: {known}")
     chosen = contexts[name]
     cluster, user = chosen.get("cluster"), chosen.get("user")
-    clusters, users = _named(data.get("clusters"), "cluster"), _named(data.get("users"), "user")
+    have = "file does" if len(files) == 1 else "files do"
     if cluster not in clusters:
-        fail(f"context {name!r} is of cluster {cluster!r}, which the file does not have")
+        fail(f"context {name!r} is of cluster {cluster!r}, which the {have} not have")
     if user and user not in users:
-        fail(f"context {name!r} is of user {user!r}, which the file does not have")
-    return _Entry(path, file.absolute(), str(cluster), clusters[cluster], str(user), users.get(str(user), {}))
+        fail(f"context {name!r} is of user {user!r}, which the {have} not have")
+    cluster_file, cluster_content = clusters[cluster]
+    user_file, user_content = users.get(str(user), (cluster_file, {}))
+    return _Entry(path, user_file, str(cluster), _rooted(cluster_content, "cluster", cluster_file), str(user), user_content)
+
+
+def _files(path: str) -> list[Path]:
+    """Return the file that a path names, or those of a list such as KUBECONFIG has: what is not there is left out, as kubectl does."""
+    file = Path(path).expanduser()
+    parts = [Path(part).expanduser().absolute() for part in path.split(os.pathsep) if part]
+    if len(parts) < 2 or file.exists():
+        return [file.absolute()]
+    there = [part for part in parts if part.exists()]
+    if not there:
+        raise ConfigurationError(f"kubeconfig {path}: there is none of these files")
+    return there
+
+
+def _rooted(section: Mapping[str, Any], kind: str, file: Path) -> Mapping[str, Any]:
+    """Return what a kubeconfig says with the files that it names beside itself as absolute ones."""
+    return {**section, **{key: str(file.parent / str(section[key])) for key in _FILES[kind] if section.get(key)}}
 
 
 def _read(path: str, file: Path) -> str:

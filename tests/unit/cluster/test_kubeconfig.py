@@ -168,6 +168,68 @@ def test_files_beside_the_kubeconfig(tmp_path: Path, authority: Authority, monke
     assert api.configuration.key_file == str(key)
 
 
+def several(folder: Path, **files: dict[str, Any]) -> str:
+    """Write kubeconfigs, each into a folder of its own, and return them as KUBECONFIG names them."""
+    for name, content in files.items():
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "config").write_text(yaml.safe_dump(content))
+    return os.pathsep.join(str(folder / name / "config") for name in files)
+
+
+CONTEXTS = {"current-context": "prod", "contexts": [{"name": "prod", "context": {"cluster": "lab", "user": "me"}}]}
+
+
+def test_a_list_of_files_is_one_kubeconfig(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = authority.issue("me")
+    user = {"name": "me", "user": {"client-certificate": "me.crt", "client-key": "me.key"}}
+    cluster = {"server": URL, "certificate-authority": "ca.crt"}
+    path = several(
+        tmp_path,
+        a={"users": [user]},
+        b={"clusters": [{"name": "lab", "cluster": cluster}], **CONTEXTS},
+        c={"current-context": "other", "clusters": [{"name": "lab", "cluster": {"server": "https://192.0.2.9"}}], "users": []},
+        d={},
+    )
+    for name, file in (("a/me.crt", certificate), ("a/me.key", key), ("b/ca.crt", authority.certificate)):
+        (tmp_path / name).write_text(file.read_text())
+    (tmp_path / "d" / "config").write_text("")
+    api = Api.from_kubeconfig(f"{tmp_path}/none:{path}:")
+    assert api.server == URL
+    assert api.configuration.ssl_ca_cert == str(tmp_path / "b" / "ca.crt")
+    assert (api.configuration.cert_file, api.configuration.key_file) == (str(tmp_path / "a" / "me.crt"), str(tmp_path / "a" / "me.key"))
+
+
+def test_a_plugin_of_a_list_is_run_beside_its_file(tmp_path: Path) -> None:
+    token = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t0ken"}}
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "interactiveMode": "Never"}}
+    path = several(
+        tmp_path, a={"clusters": [{"name": "lab", "cluster": {"server": URL}}], **CONTEXTS}, b={"users": [{"name": "me", "user": user}]}
+    )
+    (tmp_path / "b" / "plugin").write_text(f"#!/bin/sh\necho '{json.dumps(token)}'\n")
+    (tmp_path / "b" / "plugin").chmod(0o755)
+    assert learnt(path) == {"t0ken"}
+
+
+def test_what_is_wrong_with_a_list(tmp_path: Path) -> None:
+    none = f"{tmp_path}/x:{tmp_path}/y"
+    assert error(none) == "there is none of these files"
+    clusters = {"clusters": [{"name": "lab", "cluster": {"server": URL}}]}
+    assert error(several(tmp_path, a=clusters, b={})) == (
+        "it has no contexts, so it names no cluster; log in to one again, or name another file"
+    )
+    assert error(several(tmp_path, a=clusters, b=CONTEXTS)) == "context 'prod' is of user 'me', which the files do not have"
+    (tmp_path / "b" / "config").write_text("- top-secret")
+    with pytest.raises(ConfigurationError) as caught:
+        Api.from_kubeconfig(f"{tmp_path}/a/config:{tmp_path}/b/config")
+    assert str(caught.value) == f"kubeconfig {tmp_path}/b/config: not a kubeconfig (no contexts)"
+
+
+def test_a_file_with_a_colon_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    assert Api.from_kubeconfig(config(folder)).server == URL
+
+
 def learnt(path: str) -> set[str]:
     found: set[str] = set()
     Api.from_kubeconfig(path, learn=found.update).authorization()
