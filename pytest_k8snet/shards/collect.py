@@ -52,7 +52,8 @@ class JobPods:
         count, uid = int(job["spec"]["completions"]), str(job["metadata"]["uid"])
         files: dict[int, Path] = {}
         while len(files) < count:
-            for index, pod in self._pods(uid).items():
+            pods = self._pods(uid)
+            for index, pod in pods.items():
                 if index in files:
                     continue
                 done = self._done(index, pod)
@@ -64,9 +65,14 @@ class JobPods:
                     raise AccessError(f"shard {index}: pod {self._namespace}/{pod['metadata']['name']}: its bundle came incomplete")
                 tell(f"shard {index} of {count}: {done['bundle_bytes']} bytes, exit status {done['exit_status']}")
             if len(files) < count:
+                self._see_that_it_goes_on()
                 if deadline.expired:
-                    missing = ", ".join(str(index) for index in range(count) if index not in files)
-                    raise ClusterError(f"Job {self._namespace}/{self._job}: shard {missing} not measured after {deadline.seconds:g} s")
+                    missing = [index for index in range(count) if index not in files]
+                    told = "".join(f"; shard {index}: {self._waiting(pods.get(index))}" for index in missing)
+                    numbers = ", ".join(map(str, missing))
+                    raise ClusterError(
+                        f"Job {self._namespace}/{self._job}: shard {numbers} not measured after {deadline.seconds:g} s{told}"
+                    )
                 time.sleep(_POLL_S)
         return [files[index] for index in range(count)]
 
@@ -77,6 +83,20 @@ class JobPods:
                 self._exec(pod, ["touch", COLLECTED], Deadline.after(_EXEC_S))
         self._api.delete(self._path, propagationPolicy="Background")
 
+    def _see_that_it_goes_on(self) -> None:
+        """Raise `ClusterError` when the Job has failed: nothing more comes of it."""
+        for condition in self._read().get("status", {}).get("conditions") or ():
+            if condition.get("type") == "Failed" and condition.get("status") == "True":
+                raise ClusterError(f"Job {self._namespace}/{self._job}: {condition.get('reason')}: {condition.get('message')}")
+
+    def _waiting(self, pod: Mapping[str, Any] | None) -> str:
+        """Return what a shard that is not there yet is waiting for."""
+        if pod is None:
+            return f"it has no pod; look at: kubectl describe job --namespace {self._namespace} {self._job}"
+        state = pod_state(pod)
+        doing = "it is still measuring" if state.running else state.error or state.passing or "it does not run yet"
+        return f"pod {self._namespace}/{pod['metadata']['name']}: {doing}"
+
     def _pods(self, uid: str) -> dict[int, Mapping[str, Any]]:
         """Return the newest pod of each index: one that failed is replaced once. An earlier Job's of the same name may be there as well."""
         found = [*self._api.list(f"/api/v1/namespaces/{self._namespace}/pods", labelSelector=f"{OWNER_LABEL}={uid}")]
@@ -86,10 +106,12 @@ class JobPods:
     def _done(self, index: int, pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return what a pod says of its bundle, None when there is none yet."""
         state, name = pod_state(pod), pod["metadata"]["name"]
-        # The first pod of an index that fails is replaced.
-        if state.error is not None and int((pod["metadata"].get("annotations") or {}).get(FAILURES, 1)) > 0:
-            logs = f"kubectl logs --namespace {self._namespace} {name}"
-            raise ClusterError(f"shard {index}: pod {self._namespace}/{name}: {state.error}; look at: {logs}")
+        # The first pod of an index that fails is replaced; one that cannot begin has not failed, and waits for ever.
+        again = int((pod["metadata"].get("annotations") or {}).get(FAILURES, 1)) > 0
+        stuck = pod.get("status", {}).get("phase") == "Pending" and not pod["metadata"].get("deletionTimestamp")
+        if state.error is not None and (again or stuck):
+            look = f"kubectl {'describe pod' if stuck else 'logs'} --namespace {self._namespace} {name}"
+            raise ClusterError(f"shard {index}: pod {self._namespace}/{name}: {state.error}; look at: {look}")
         if not state.running:
             return None
         text = self._exec(pod, ["sh", "-c", f"cat {DONE} 2>/dev/null || true"], Deadline.after(_EXEC_S))

@@ -93,8 +93,58 @@ def test_pods_of_an_earlier_job_of_that_name_are_left_alone(job: Job, api: Api, 
 
 
 def test_shard_that_takes_too_long(job: Job, api: Api, tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"Job k8snet/k8snet-shards: shard 0, 1 not measured after 0.1 s"):
+    job.pods = [
+        pod(0),
+        pod(1, phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}]),
+    ]
+    with pytest.raises(ClusterError) as caught:
         fetch(api, tmp_path, 0.1)
+    assert str(caught.value) == (
+        "Job k8snet/k8snet-shards: shard 0, 1 not measured after 0.1 s; shard 0: pod k8snet/shard-0: it is still measuring; "
+        "shard 1: pod k8snet/shard-1: Unschedulable: no room"
+    )
+
+
+def test_shard_without_a_pod(job: Job, api: Api, tmp_path: Path) -> None:
+    job.finish()
+    job.pods = [pod(0), pod(1, phase="Pending")]
+    with pytest.raises(ClusterError, match=r"; shard 1: pod k8snet/shard-1: it does not run yet$"):
+        fetch(api, tmp_path, 0.1)
+    del job.pods[1]
+    with pytest.raises(ClusterError, match=r"shard 1: it has no pod; look at: kubectl describe job --namespace k8snet k8snet-shards$"):
+        fetch(api, tmp_path, 0.1)
+
+
+@pytest.mark.parametrize("failures", [0, None])
+def test_pod_that_cannot_begin_is_told_at_once(job: Job, api: Api, tmp_path: Path, failures: int | None) -> None:
+    waiting = {"state": {"waiting": {"reason": "InvalidImageName", "message": 'no image is called "a b"'}}}
+    job.pods = [pod(0, failures=failures, phase="Pending", containerStatuses=[waiting]), pod(1)]
+    with pytest.raises(ClusterError) as caught:
+        fetch(api, tmp_path)
+    assert str(caught.value) == (
+        'shard 0: pod k8snet/shard-0: InvalidImageName: no image is called "a b"; look at: kubectl describe pod --namespace k8snet shard-0'
+    )
+
+
+def test_job_that_has_failed(job: Job, api: Api, tmp_path: Path) -> None:
+    condition = {
+        "type": "Failed",
+        "status": "True",
+        "reason": "DeadlineExceeded",
+        "message": "Job was active longer than specified deadline",
+    }
+    job.server.routes["GET", JOB] = (
+        200,
+        {
+            "metadata": {"uid": UID},
+            "spec": {"completions": 2},
+            "status": {"conditions": [{"type": "Suspended", "status": "False"}, condition]},
+        },
+    )
+    job.pods = []
+    with pytest.raises(ClusterError) as caught:
+        fetch(api, tmp_path)
+    assert str(caught.value) == "Job k8snet/k8snet-shards: DeadlineExceeded: Job was active longer than specified deadline"
 
 
 def test_bundle_that_comes_incomplete(job: Job, api: Api, tmp_path: Path) -> None:
