@@ -411,6 +411,7 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
     _refuse_what_is_in_vain(settings)
     if settings.active:
         _refuse_misspelt(environment)
+        _refuse_misspelt_keys(config, ini_name)
     return settings
 
 
@@ -464,10 +465,35 @@ def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     """
     names = [setting.variable for setting in SETTINGS]
     for name in sorted(name for name in environment if name.startswith("K8SNET_") and name not in names):
-        import difflib  # seldom needed
+        if (close := _nearest(name, names)) is not None:
+            raise ConfigurationError(f"environment variable {name}: there is no such setting; did you mean {close}?")
 
-        if close := difflib.get_close_matches(name, names, n=1, cutoff=0.85):
-            raise ConfigurationError(f"environment variable {name}: there is no such setting; did you mean {close[0]}?")
+
+def _refuse_misspelt_keys(config: pytest.Config, ini_name: str) -> None:
+    """Raise `ConfigurationError` likewise for a key of the ini file, of which pytest only warns. A user's plugin may have its own."""
+    names = [setting.ini for setting in SETTINGS]
+    given = getattr(config, "_inicfg", {})  # not public: which keys there are
+    for key in sorted(key for key in given if key.lower().startswith("k8snet") and key not in names):
+        close = _nearest(key.lower().replace("-", "_"), names)
+        if close is not None and not _is_known(config, key):
+            raise ConfigurationError(f"{key} in {ini_name}: there is no such setting; did you mean {close}?")
+
+
+def _is_known(config: pytest.Config, key: str) -> bool:
+    try:
+        config.getini(key)
+    except ValueError:
+        return False
+    return True
+
+
+def _nearest(name: str, names: Sequence[str]) -> str | None:
+    """Return the one of `names` that another one is nearly. What all begin with does not count: it would make any short ones alike."""
+    import difflib  # seldom needed
+
+    begin = len("k8snet_")
+    whole = {known[begin:]: known for known in names}
+    return next((whole[part] for part in difflib.get_close_matches(name[begin:], whole, n=1, cutoff=0.8)), None)
 
 
 def _rank(source: str) -> int:

@@ -193,6 +193,25 @@ def test_mistakes_name_their_source(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert bench.run().line("ERROR:") == "ERROR: K8SNET_STRICT: got 'perhaps', want yes or no"
 
 
+@pytest.mark.parametrize("key", ["k8snet_profiles", "k8snet-profile", "K8SNET_PROFILE"])
+def test_a_key_that_is_nearly_a_setting_s(bench: Bench, key: str) -> None:
+    """Pytest would warn, and the suite would be judged without the profile."""
+    bench.write("pytest.ini", f"[pytest]\n{key} = production\n")
+    ran = bench.run()
+    assert ran.status == 4
+    assert ran.line("ERROR:") == f"ERROR: {key} in pytest.ini: there is no such setting; did you mean k8snet_profile?"
+    bench.write("test_plain.py", "def test_it(): pass\n")
+    assert bench.run("test_plain.py", fake=False).status == 0, "nothing is tested"
+
+
+def test_a_key_of_the_user_s_own(bench: Bench) -> None:
+    conftest = (bench.path / "conftest.py").read_text()
+    bench.write("conftest.py", f"{conftest}\ndef pytest_addoption(parser):\n    parser.addini('k8snet_profile_2', 'ours', default='')\n")
+    bench.write("pytest.ini", "[pytest]\nk8snet_profile_2 = x\nk8snet_team = y\n")
+    bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
+    assert bench.own().status == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -279,7 +279,13 @@ def test_what_another_option_makes_vain() -> None:
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("K8SNET_PROFILES", "K8SNET_PROFILE"), ("K8SNET_CHECK", "K8SNET_CHECKS"), ("K8SNET_ALLOW_MISSNG", "K8SNET_ALLOW_MISSING")],
+    [
+        ("K8SNET_PROFILES", "K8SNET_PROFILE"),
+        ("K8SNET_CHECK", "K8SNET_CHECKS"),
+        ("K8SNET_NODE", "K8SNET_NODES"),
+        ("K8SNET_LEVL", "K8SNET_LEVEL"),
+        ("K8SNET_ALLOW_MISSNG", "K8SNET_ALLOW_MISSING"),
+    ],
 )
 def test_a_variable_that_is_nearly_a_setting_s(name: str, meant: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -291,7 +297,7 @@ def test_a_variable_that_is_nearly_a_setting_s(name: str, meant: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("K8SNET_CACHE", "K8SNET_LAB", "K8SNET_TEST_LAB", "K8SNET_DEBIAN_MIRROR", "K8SNET_SSH_PASSPHRASE"),
+        *("K8SNET_TEAM", "K8SNET_CACHE", "K8SNET_LAB", "K8SNET_TEST_LAB", "K8SNET_DEBIAN_MIRROR", "K8SNET_SSH_PASSPHRASE"),
         *("K8SNET_SERVICE_HOST", "K8SNET_SERVICE_PORT", "K8SNET_SERVICE_PORT_HTTPS", "K8SNET_PORT", "K8SNET_PORT_443_TCP_ADDR"),
     ],
 )
