@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_k8snet.access.image import DEFAULT_IMAGE
+from pytest_k8snet.access.image import DEFAULT_IMAGE, is_image
 from pytest_k8snet.errors import ConfigurationError, RecordError
 
 if TYPE_CHECKING:
     import pytest
 
-Kind = Literal["text", "namespace", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts", "rate"]
+Kind = Literal[
+    "text", "image", "namespace", "path", "list", "flag", "number", "seconds", "choice", "pairs", "share", "shard", "counts", "rate"
+]
 
 LEVELS = ("read", "probe", "load")
 IN_CLUSTER = "in-cluster"
@@ -171,7 +173,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ssh-address", "choice", "internal", "which of a node's addresses to go to", choices=("internal", "external", "hostname")),
     Setting("ssh-map", "text", None, "hosts of nodes: node=host[:port],... or a file of such lines", metavar="MAP"),
     Setting("ssh-connect-timeout", "number", None, "seconds until a node that lets nobody in is given up (default: 10)", metavar="S"),
-    Setting("image", "text", DEFAULT_IMAGE, "image of the probe pods", metavar="REFERENCE"),
+    Setting("image", "image", DEFAULT_IMAGE, "image of the probe pods", metavar="REFERENCE"),
     Setting("image-pull-secret", "text", None, "pull secret for that image, in the namespace", metavar="NAME"),
     Setting("namespace", "namespace", None, "namespace for the probe pods; it has to exist and is never deleted", metavar="NAME"),
     Setting(
@@ -402,7 +404,8 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
         try:
             values[setting.field] = _READERS[setting.kind](setting, given)
         except ValueError as error:
-            raise ConfigurationError(f"{name}: got {given!r}, want {error}") from error
+            got = "" if setting.kind == "image" and "@" in str(given) else f"got {given!r}, "  # credentials may stand before that
+            raise ConfigurationError(f"{name}: {got}want {error}") from error
         sources[setting.field] = source
     settings = Settings(**values, sources=sources)
     if settings.replay is not None:
@@ -522,6 +525,13 @@ def _read_text(_setting: Setting, given: Any) -> str:
     return text
 
 
+def _read_image(setting: Setting, given: Any) -> str:
+    text = _read_text(setting, given)
+    if not is_image(text):
+        raise ValueError("the reference of an image, such as registry.example.com/netshoot:v0.15")
+    return text
+
+
 def _read_namespace(_setting: Setting, given: Any) -> str:
     text = str(given).strip()
     if not is_namespace(text):
@@ -616,6 +626,7 @@ def _read_rate(_setting: Setting, given: Any) -> BitRate:
 
 _READERS: Mapping[Kind, Callable[[Setting, Any], Any]] = {
     "text": _read_text,
+    "image": _read_image,
     "namespace": _read_namespace,
     "path": _read_path,
     "list": _read_list,

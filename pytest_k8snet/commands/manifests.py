@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pytest_k8snet.access.image import is_image
 from pytest_k8snet.options import LEVELS, is_namespace
 
 
@@ -11,6 +12,12 @@ def _see_name(_context: click.Context, _parameter: click.Parameter, namespace: s
     if namespace is not None and not is_namespace(namespace):
         raise click.BadParameter(f"{namespace!r} is no name of a namespace: lower-case letters, digits and '-'", param_hint="--namespace")
     return namespace
+
+
+def _see_image(_context: click.Context, _parameter: click.Parameter, image: str) -> str:
+    if not is_image(image):
+        raise click.BadParameter("want the reference of an image, such as registry.example.com/k8snet:1", param_hint="--image")
+    return image
 
 
 @click.group("manifests")
@@ -41,7 +48,7 @@ def rbac(level: str, access: str, namespace: str | None, *, ingress: bool) -> No
 
 @command.command("job", context_settings={"ignore_unknown_options": True})
 @click.option("--shards", required=True, type=click.IntRange(min=1), metavar="N", help="How many pods share the nodes")
-@click.option("--image", required=True, metavar="REFERENCE", help="An image with python3 and pytest-k8snet")
+@click.option("--image", required=True, metavar="REFERENCE", callback=_see_image, help="An image with python3 and pytest-k8snet")
 @click.option(
     "--namespace", default="k8snet", show_default=True, metavar="NAME", callback=_see_name, help="Namespace of the Job and its account"
 )

@@ -395,7 +395,10 @@ def test_command_lines_of_the_processes_of_a_run(bench: Bench, monkeypatch: pyte
 
 def test_settings_with_passwords_in_them(bench: Bench) -> None:
     bench.checks("@check('ACME-1')\ndef test_it(k8snet_node): pass")
-    ran = bench.own(f"--k8snet-image=me:{PLANTED['url']}@registry", f"--k8snet-context=https://me:{PLANTED['url']}@x")
+    refused = bench.own(f"--k8snet-image=me:{PLANTED['url']}@registry/probe:1")
+    assert refused.status == 4
+    assert PLANTED["url"] not in refused.out
+    ran = bench.own(f"--k8snet-context=https://me:{PLANTED['url']}@x")
     assert ran.status == 0
     assert "context https://[redacted]@x (command line)" in ran.out
     assert bench.record("run.json")["settings"]["context"]["value"] == "https://[redacted]@x"

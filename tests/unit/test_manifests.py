@@ -135,6 +135,13 @@ def test_no_name_of_a_namespace(name: str) -> None:
         assert "is no name of a namespace" in ran.output
 
 
+@pytest.mark.parametrize("image", ["", "a b", "Probe:1"])
+def test_no_image(image: str) -> None:
+    ran = CliRunner().invoke(main, ["manifests", "job", "--shards", "2", "--image", image])
+    assert ran.exit_code == 2
+    assert "want the reference of an image, such as registry.example.com/k8snet:1" in " ".join(ran.output.split())
+
+
 @pytest.mark.parametrize("level", ["read", "probe", "load"])
 @pytest.mark.parametrize("namespace", [None, "net"])
 def test_the_rights_are_those_that_a_run_uses(server: FakeApiServer, api: Api, namespace: str | None, level: str) -> None:

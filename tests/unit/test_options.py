@@ -93,6 +93,42 @@ def test_from_the_environment(variable: str, given: str, name: str, value: Any) 
     assert found.sources[name] == f"environment {variable}"
 
 
+DIGEST = "@sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *("netshoot", "nicolaka/netshoot", "docker.io/nicolaka/netshoot:v0.15", "localhost:5000/a/b_c__d-e--f.g:Tag_1.2-3"),
+        *(
+            "192.0.2.1:5000/probe",
+            "[2001:db8::1]:5000/probe:1",
+            "Registry.Example.com/probe",
+            f"r.example/probe{DIGEST}",
+            f"r/probe:1{DIGEST}",
+        ),
+    ],
+)
+def test_image(image: str) -> None:
+    assert settings({"k8snet_image": f" {image} "}).image == image
+
+
+@pytest.mark.parametrize(
+    "image", ["a b", "r.example/Probe:1", "probe:", "-x", "r.example/", "probe:a:b", "https://r.example/probe", "$IMAGE"]
+)
+def test_what_is_no_image(image: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings({"k8snet_image": image})
+    want = "want the reference of an image, such as registry.example.com/netshoot:v0.15"
+    assert str(caught.value) == f"--k8snet-image: got {image!r}, {want}"
+
+
+@pytest.mark.parametrize("image", ["me:s3cret@r.example/probe", "probe@sha256:12"])
+def test_what_is_no_image_and_may_hold_a_password(image: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^--k8snet-image: want the reference of an image, such as registry"):
+        settings({"k8snet_image": image})
+
+
 @pytest.mark.parametrize(("name", "metavar"), [("profile", "PROFILE"), ("checks", "IDS")])
 def test_nothing_in_place_of_a_list(name: str, metavar: str) -> None:
     option = f"k8snet_{name}"
