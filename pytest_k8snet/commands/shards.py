@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from pytest_k8snet.commands.cluster import cluster_options, told
+from pytest_k8snet.errors import ConfigurationError
 from pytest_k8snet.shards.layout import JOB
 
 _KEEP_S = 3600.0
@@ -72,6 +73,8 @@ def merge_command(bundles: tuple[Path, ...], out: Path) -> None:
     from pytest_k8snet.shards.merge import merge
 
     with told():
+        if any(out.resolve().is_relative_to(bundle.resolve()) for bundle in bundles):
+            raise ConfigurationError(f"--out: {out}: is of a shard that is joined; name another file")
         check_target(out, "--out")
         joined = merge(bundles, out)
     click.echo(f"{out}: {joined}: judge it with pytest --k8snet-replay={out}")

@@ -189,7 +189,17 @@ def test_shards_of_another_version(bench: Bench) -> None:
     assert (refused.exit_code, refused.output.strip()) == (1, f"Error: {words}")
 
 
+def test_a_shard_is_not_replaced_by_the_whole(bench: Bench) -> None:
+    few = ("--k8snet-checks=NET-MTU-001", "--k8snet-level=read")
+    bundles = [shard(bench, f"{index}/2", *few) for index in range(2)]
+    before = bundles[1].read_bytes()
+    ran = CliRunner().invoke(main, ["shards", "merge", *map(str, bundles), "-o", str(bundles[1])])
+    assert (ran.exit_code, ran.output.strip()) == (1, f"Error: --out: {bundles[1]}: is of a shard that is joined; name another file")
+    assert bundles[1].read_bytes() == before
+
+
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     target = tmp_path / "none" / "whole.tar.zst"
-    ran = CliRunner().invoke(main, ["shards", "merge", str(tmp_path), "-o", str(target)])
+    (tmp_path / "shard").touch()
+    ran = CliRunner().invoke(main, ["shards", "merge", str(tmp_path / "shard"), "-o", str(target)])
     assert (ran.exit_code, ran.output.strip()) == (1, f"Error: --out: {target}: there is no folder {target.parent}")
