@@ -457,6 +457,10 @@ def _refuse_what_is_in_vain(settings: Settings) -> None:
     said = {name for name, source in settings.sources.items() if settings.active and source == COMMAND_LINE}
     if "conntrack_burst_anyway" in said and not settings.conntrack_burst:
         raise ConfigurationError("--k8snet-conntrack-burst-anyway: has no effect without --k8snet-conntrack-burst=N")
+    if "context" in said and settings.kubeconfig == IN_CLUSTER:
+        raise ConfigurationError(
+            f"--k8snet-context: has no effect with --k8snet-kubeconfig={IN_CLUSTER}, the cluster that the pod itself is in; leave it out"
+        )
     if {"no_lock", "lock_wait"} <= said:
         raise ConfigurationError("--k8snet-lock-wait: has no effect with --k8snet-no-lock, which waits for no other run; give one of them")
 

@@ -309,6 +309,12 @@ def test_what_another_option_makes_vain() -> None:
     assert settings({**cluster, "k8snet_conntrack_burst_anyway": True}, {"K8SNET_CONNTRACK_BURST": "9"})
     assert settings({**cluster, "k8snet_lock_wait": "9"}, {"K8SNET_NO_LOCK": "1"})
     with pytest.raises(ConfigurationError) as caught:
+        settings({"k8snet_kubeconfig": "in-cluster", "k8snet_context": "prod"})
+    assert str(caught.value) == (
+        "--k8snet-context: has no effect with --k8snet-kubeconfig=in-cluster, the cluster that the pod itself is in; leave it out"
+    )
+    assert settings({"k8snet_kubeconfig": "in-cluster"}, {"K8SNET_CONTEXT": "prod"})
+    with pytest.raises(ConfigurationError) as caught:
         settings({**cluster, "k8snet_lock_wait": "9", "k8snet_no_lock": True})
     assert str(caught.value) == "--k8snet-lock-wait: has no effect with --k8snet-no-lock, which waits for no other run; give one of them"
 
