@@ -133,10 +133,20 @@ def cilium_map_matches(document: Document, facts: LateFacts, cni: str | None, in
     record = IpvsRecord.from_document(document, "Cilium's map of Services")
     judgement = Judgement(want="a frontend for every Service port that leads to its endpoints and to nothing else")
     if not record.readings or record.readings[-1].cilium is None:
-        judgement.error(f"{record.node}: Cilium has no maps of Services in /sys/fs/bpf/tc/globals", command=_READ_CILIUM)
+        why = record.readings[-1].cilium_error if record.readings else None
+        told = f"Cilium's maps of Services were not read: {why}" if why else "Cilium has no maps of Services in /sys/fs/bpf/tc/globals"
+        judgement.error(f"{record.node}: {told}", command=_READ_CILIUM)
         return judgement
     judgement.evidence["lost_slots"] = sum(frontend["lost_slots"] for frontend in record.readings[-1].cilium)
-    return tables.compared(record, internal_ip, tables.differing_in_cilium, judgement, _READ_CILIUM, healer=virtual_servers.CILIUM.healer)
+    return tables.compared(
+        record,
+        internal_ip,
+        tables.differing_in_cilium,
+        judgement,
+        _READ_CILIUM,
+        servers=tables.cilium_servers,
+        healer=virtual_servers.CILIUM.healer,
+    )
 
 
 def workloads(cluster: Cluster, expect: ProxyExpectation) -> Judgement:

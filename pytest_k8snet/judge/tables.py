@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import TypeAlias
 
 from pytest_k8snet.cluster import cilium_map
+from pytest_k8snet.cluster.ipvs_table import VirtualServer
 from pytest_k8snet.cluster.virtual_servers import IPVS, Backend, differences
 from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.ipvs import IpvsReading, IpvsRecord
@@ -48,6 +50,11 @@ def differing_in_cilium(record: IpvsRecord, reading: IpvsReading, node_ips: Sequ
     return {item.message for item in found}
 
 
+def cilium_servers(reading: IpvsReading) -> Sequence[VirtualServer]:
+    """Return what a reading of Cilium's maps has, as virtual servers."""
+    return cilium_map.servers(reading.cilium or (), reading.services)
+
+
 def compared(
     record: IpvsRecord,
     internal_ip: str | None,
@@ -55,6 +62,7 @@ def compared(
     judgement: Judgement,
     command: str,
     *,
+    servers: Callable[[IpvsReading], Sequence[VirtualServer]] = attrgetter("servers"),
     healer: str = IPVS.healer,
 ) -> Judgement:
     """Judge by the first and the last reading of a table: what both have, one sync period apart, is a fault."""
@@ -64,10 +72,11 @@ def compared(
         return judgement
     found = [differing(record, reading, addresses) for reading in record.readings]
     last = record.readings[-1]
+    table = servers(last)
     judgement.evidence.update(
-        virtual_servers=len(last.servers), real_servers=sum(len(server.real) for server in last.servers), readings=len(record.readings)
+        virtual_servers=len(table), real_servers=sum(len(server.real) for server in table), readings=len(record.readings)
     )
-    judgement.checked = max(1, len(last.servers))
+    judgement.checked = max(1, len(table))
     if last.changed:
         judgement.remark(f"{record.node}: {len(last.changed)} objects changed during the reading and are not judged: {few(last.changed)}")
     span_s = (last.at - record.readings[0].at).total_seconds()

@@ -16,7 +16,7 @@ from pytest_k8snet.cluster import cilium_map, nft_table
 from pytest_k8snet.cluster.claims import cilium
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.cluster.virtual_servers import IPVS, NFTABLES, differences
-from pytest_k8snet.errors import RecordError
+from pytest_k8snet.errors import TRANSPORT_ERRORS, RecordError
 from pytest_k8snet.measure.taking import MEASURE_ERRORS, again, now, take_document
 from pytest_k8snet.record.ipvs import SYNC_SLACK_S, exclude_cidrs, sync_period_s
 from pytest_k8snet.record.shared import Shared
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SLACK_S = 5.0  # that an answer takes, besides the command
 NFTABLES_MODE = "nftables"
+_TABLE_MODES = ("ipvs", NFTABLES_MODE)
 
 _JUDGED_ANNOTATIONS = ("kubernetes.io", "cilium.io", "io.cilium")  # by the end of their group
 _POLL_S = 2.0
@@ -113,7 +114,7 @@ def _read(context: MeasureContext, tables: Sequence[_Table], listed: _Objects) -
             nft = _nft(agent(table.node.name), table.node.addresses) if answer.get("mode") == NFTABLES_MODE else None
             table.answer = answer if nft is None else {**answer, "nft": nft}
             if context.cluster.cni == cilium.NAME:
-                table.answer["cilium"] = _cilium(agent(table.node.name))
+                table.answer.update(_cilium_beside(answer.get("mode"), agent(table.node.name)))
         except MEASURE_ERRORS as error:
             table.error, table.settled = error, True
 
@@ -128,15 +129,13 @@ def _read(context: MeasureContext, tables: Sequence[_Table], listed: _Objects) -
     for table in tables:
         if table.error is not None or table.answer is None:
             continue
-        others = {name: found for name in ("nft", "cilium") if (found := table.answer.get(name)) is not None}
-        if not table.answer["loaded"] and not others:
+        others = {name: found for name in ("nft", "cilium", "cilium_error") if (found := table.answer.get(name)) is not None}
+        if not table.answer["loaded"] and not others.keys() - {"cilium_error"}:
             table.settled = True
             continue
         reading = {"at": at, "table": table.answer["table"], "services": shared[0], "endpoint_slices": shared[1], "changed": changed}
         table.readings[1:] = [{**reading, **others}]
-        # Of a proxy in another mode nobody expects a table.
-        is_asked = "cilium" in others or table.answer.get("mode") in ("ipvs", NFTABLES_MODE)
-        differs = is_asked and _differs(table, services, slices, changed)
+        differs = _differs(table, services, slices, changed)
         table.settled = not differs or table.node.name in late
         if table.deadline is None:
             table.deadline = Deadline.after(sync_period_s(table.answer.get("configz")) + SYNC_SLACK_S)
@@ -168,13 +167,25 @@ def _cilium(agent: Agent) -> list[dict[str, Any]] | None:
     return cilium_map.frontends(answer) if answer["4"] is not None or answer["6"] is not None else None
 
 
+def _cilium_beside(mode: str | None, agent: Agent) -> dict[str, Any]:
+    """Read Cilium's maps; where kube-proxy has a table of its own, and that is judged, why they were not read spoils nothing."""
+    try:
+        return {"cilium": _cilium(agent)}
+    except MEASURE_ERRORS as error:
+        if mode not in _TABLE_MODES or isinstance(error, TRANSPORT_ERRORS):
+            raise
+        return {"cilium_error": str(error) or type(error).__name__}
+
+
 def _differs(table: _Table, services: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]], changed: Sequence[str]) -> bool:
     node = table.node
     answer = table.answer or {}
-    if (frontends := answer.get("cilium")) is not None:
-        return bool(
-            cilium_map.differences(frontends, services, slices, changed, node=node.name, node_ips=[*node.addresses], zone=node.zone)
-        )
+    if (frontends := answer.get("cilium")) is not None and cilium_map.differences(
+        frontends, services, slices, changed, node=node.name, node_ips=[*node.addresses], zone=node.zone
+    ):
+        return True
+    if answer.get("mode") not in _TABLE_MODES:
+        return False  # of a proxy in another mode nobody expects a table
     try:
         servers = _servers(answer)
     except RecordError as error:
@@ -197,7 +208,9 @@ def _differs(table: _Table, services: Sequence[Mapping[str, Any]], slices: Seque
 
 def _servers(answer: Mapping[str, Any]) -> tuple[VirtualServer, ...]:
     nft = answer.get("nft")
-    return parse_table(answer["table"]) if nft is None else nft_table.servers(nft)
+    if nft is not None:
+        return nft_table.servers(nft)
+    return () if answer["table"] is None else parse_table(answer["table"])
 
 
 def _objects(source: ServiceSource) -> _Objects:

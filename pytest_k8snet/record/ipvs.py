@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_k8snet.cluster import cilium_map, nft_table
+from pytest_k8snet.cluster import nft_table
 from pytest_k8snet.cluster.ipvs_table import VirtualServer, parse_table
 from pytest_k8snet.record.document import Document
 
@@ -26,11 +26,12 @@ class IpvsReading:
     """One reading of the table, and the Services and EndpointSlices listed right after it."""
 
     at: datetime.datetime
-    servers: tuple[VirtualServer, ...]
+    servers: tuple[VirtualServer, ...]  # of kube-proxy's table: none where there is no such table
     services: Sequence[Mapping[str, Any]]
     endpoint_slices: Sequence[Mapping[str, Any]]
     node_port_addresses: tuple[str, ...] | None  # where nftables mode serves NodePorts
     cilium: Sequence[Mapping[str, Any]] | None  # frontends of Cilium's maps; None where there are none
+    cilium_error: str | None  # why those were not read, beside a table that was
     changed: tuple[str, ...]  # objects that changed between the list before and the list after the reading
 
 
@@ -66,6 +67,7 @@ class IpvsRecord:
                         endpoint_slices=reading["endpoint_slices"],
                         node_port_addresses=_node_port_addresses(reading),
                         cilium=reading.get("cilium"),
+                        cilium_error=reading.get("cilium_error"),
                         changed=tuple(reading["changed"]),
                     )
                     for reading in data["readings"]
@@ -76,10 +78,11 @@ class IpvsRecord:
 
 
 def _servers(reading: Mapping[str, Any]) -> tuple[VirtualServer, ...]:
-    if (frontends := reading.get("cilium")) is not None:
-        return cilium_map.servers(frontends, reading["services"])
     tables = reading.get("nft")
-    return parse_table(reading["table"]) if tables is None else nft_table.servers(tables)
+    if tables is not None:
+        return nft_table.servers(tables)
+    # Cilium keeps maps of Services beside kube-proxy as well; where it serves alone there is no table.
+    return () if reading["table"] is None else parse_table(reading["table"])
 
 
 def _node_port_addresses(reading: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -147,6 +147,12 @@ def test_a_node_without_maps_is_an_error() -> None:
     assert judged(record()) == ("error", f"node-1: Cilium has no maps of Services in /sys/fs/bpf/tc/globals {LIST}")
 
 
+def test_maps_that_were_not_read_beside_a_table_of_kube_proxy_are_an_error() -> None:
+    beside = {**reading(), "cilium": None, "cilium_error": "the map of services has keys of 4 and values of 4 bytes"}
+    told = "node-1: Cilium's maps of Services were not read: the map of services has keys of 4 and values of 4 bytes"
+    assert judged(record(beside)) == ("error", f"{told} {LIST}")
+
+
 def test_maps_that_were_not_read_are_an_error() -> None:
     with pytest.raises(RecordError, match="cilium_lb4_services_v2: Operation not permitted"):
         judged(document("ipvs", "node-1", None, "cilium_lb4_services_v2: Operation not permitted"))

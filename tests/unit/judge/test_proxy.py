@@ -543,6 +543,23 @@ def test_virtual_servers_that_kube_proxy_leaves_alone(ranges: list[str], verdict
     assert outcome(proxy.scheduler(node, IPVS))[0] == verdict
 
 
+FRONTEND = {"address": "10.96.0.1", "port": 443, "protocol": "ANY", "affinity_s": None, "redirected": False, "lost_slots": 0}
+MAPS = [
+    {**FRONTEND, "backends": ["192.168.10.1:6443"]},
+    {**FRONTEND, "address": "10.96.0.10", "port": 53, "backends": ["10.244.1.5:53", "10.244.2.6:53"]},
+]
+
+
+@pytest.mark.parametrize(("table", "verdict"), [(TABLE, "pass"), (STALE, "fail")], ids=["healthy", "stale-endpoint"])
+@pytest.mark.parametrize("maps", [MAPS, MAPS[:1]], ids=["maps-that-are-right", "maps-without-a-frontend"])
+def test_maps_of_cilium_beside_kube_proxy_are_not_its_table(maps: list[dict[str, Any]], table: str, verdict: str) -> None:
+    """Cilium that replaces no kube-proxy keeps maps of ClusterIPs for pods' packets all the same."""
+    record = ipvs(*({**reading(table, second), "cilium": maps} for second in (0, 35)))
+    found = outcome(proxy.table_matches(record, facts(), IPVS, "192.168.10.11"))
+    without = outcome(proxy.table_matches(ipvs(reading(table), reading(table, 35)), facts(), IPVS, "192.168.10.11"))
+    assert (found, found[0]) == (without, verdict)
+
+
 def test_what_changed_meanwhile_is_told_and_not_judged() -> None:
     changed = ["EndpointSlice kube-system/kube-dns-x"]
     judgement = proxy.table_matches(ipvs(reading(STALE, 0, changed), reading(STALE, 35, changed)), facts(), IPVS, "192.168.10.11")

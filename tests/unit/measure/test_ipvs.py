@@ -167,9 +167,9 @@ def test_in_other_modes_nft_is_not_asked() -> None:
     assert [op for _, _, op in fake.requests] == ["ipvs"]
 
 
-def in_cilium(maps: dict[str, Any]) -> Document:
+def in_cilium(maps: dict[str, Any], **table: Any) -> Document:
     fake = FakeCluster(["node-1"])
-    fake.answer("node-1", "ipvs", {**IN_NFTABLES_MODE, "mode": None})
+    fake.answer("node-1", "ipvs", {**IN_NFTABLES_MODE, "mode": None, **table})
     fake.answer("node-1", "cilium.maps", maps)
     given = context(fake)
     given.stopped.set()
@@ -202,3 +202,23 @@ def test_maps_of_an_unknown_layout_are_no_finding() -> None:
     document = in_cilium({"big_endian": False, "4": {"services": table, "backends": {**table, "value_bytes": 12}}, "6": None})
     assert document.values is None
     assert "has keys of 4 and values of 4 bytes" in (document.reason or "")
+
+
+NO_SERVER = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight\n"
+
+
+@pytest.mark.parametrize(("mode", "differs"), [("ipvs", True), ("iptables", False), (None, False)])
+def test_a_table_of_kube_proxy_is_compared_beside_maps_of_cilium_that_are_right(mode: str | None, differs: bool) -> None:
+    node = context(FakeCluster(["node-1"])).cluster.node("node-1")
+    stale = f"{NO_SERVER}TCP  0A600001:01BB rr\n  -> C0A80A01:192B      Masq    1\n"
+    assert ipvs._differs(ipvs._Table(node, {"mode": mode, "table": stale, "cilium": []}), [], [], []) is differs
+
+
+def test_maps_of_an_unknown_layout_do_not_spoil_the_table_of_kube_proxy() -> None:
+    table = {"key_bytes": 4, "value_bytes": 4, "entries": ""}
+    maps = {"big_endian": False, "4": {"services": table, "backends": {**table, "value_bytes": 12}}, "6": None}
+    values = in_cilium(maps, mode="ipvs", loaded=True, table=NO_SERVER, kube_ipvs0=True).values
+    assert values is not None
+    (reading,) = values["readings"]
+    assert (reading["table"], "cilium" in reading) == (NO_SERVER, False)
+    assert "has keys of 4 and values of 4 bytes" in reading["cilium_error"]
