@@ -16,8 +16,9 @@ def test_configuration_in_force(node, cluster, verdict):
         `GET http://127.0.0.1:10249/proxyMode` and `/configz` in the node's network namespace, beside the cluster's claims:
         ConfigMap, flags, k3s' arguments (docs/claims.md).
     Expected
-        The same mode, and in ipvs mode the same scheduler and strictARP. A mode that is not written is advice: kube-proxy's
-        default changes in Kubernetes 1.40. Skipped where the cluster claims nothing, or that there is no kube-proxy.
+        The same mode, and in ipvs mode the same scheduler and strictARP; an error when kube-proxy does not tell them. A mode
+        that is not written is advice: kube-proxy's default changes in Kubernetes 1.40. Skipped where the cluster claims
+        nothing, or that there is no kube-proxy.
     Fix
         `kubectl -n kube-system rollout restart daemonset kube-proxy`, or take away what the node has of its own. First see
         that the configuration is the one you want.

@@ -18,7 +18,8 @@ def test_keeps_in_sync(node, cluster, expect, verdict):
         `GET http://127.0.0.1:10256/livez` there: kube-proxy's own word for changes that wait, however many come after them.
     Expected
         The container runs, and no sync has been waited for longer than two sync periods (of 30 s by default). Restarts, and
-        failures that a later sync made good, are remarks. Skipped where no kube-proxy is wanted.
+        failures that a later sync made good, are remarks. A kube-proxy that tells nothing of its syncs is an error. Skipped
+        where no kube-proxy is wanted.
     Fix
         Look at kube-proxy's log on the node (`kubectl -n kube-system logs POD --previous` after a restart).
     References

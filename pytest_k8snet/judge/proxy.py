@@ -112,7 +112,13 @@ def configuration_in_force(facts: NodeFacts, claims: Mapping[str, Claim]) -> Jud
         in_force |= {"proxy.scheduler": None if proxy.scheduler is None else proxy.scheduler or "rr", "proxy.strict_arp": proxy.strict_arp}
     for key, name in (("proxy.mode", "mode"), ("proxy.scheduler", "scheduler"), ("proxy.strict_arp", "strictARP")):
         claim, have = claims.get(key), in_force.get(key)
-        if claim is None or claim.value is None or have is None:
+        if claim is None or claim.value is None or key not in in_force:
+            continue
+        if have is None:
+            judgement.error(
+                f"{facts.node}: kube-proxy does not tell its {name}, its configuration says {_word(claim.value)} ({claim.source})",
+                command="curl http://127.0.0.1:10249/configz",
+            )
             continue
         judgement.check(
             have == claim.value,
@@ -156,6 +162,8 @@ def keeps_in_sync(facts: NodeFacts, cluster: Cluster, expect: ProxyExpectation) 
             judgement.remark(told + (f", the last end: {pod['last_end']}" if pod["last_end"] else ""))
     if proxy.metrics is None and proxy.metrics_error is not None:
         judgement.error(f"{facts.node}: kube-proxy's metrics were not read: {proxy.metrics_error}", command=_READ_METRICS)
+    elif proxy.metrics is None and proxy.mode is None and (pods or proxy.processes):
+        judgement.error(f"{facts.node}: kube-proxy's metrics were not read: it tells nothing ({proxy.mode_error})", command=_READ_METRICS)
     elif proxy.metrics is not None and proxy.at_s is not None:
         _syncs(judgement, facts, proxy.metrics, proxy.at_s)
     if not judgement.checked and not judgement.findings:

@@ -383,6 +383,14 @@ def by_ovn(**changes: str) -> dict[str, Any]:
             id="ovn-s-port-does-not-forward",
         ),
         pytest.param(by_ovn(net__ipv6__conf__all__forwarding="0"), {4, 6}, ("pass", ""), id="ovn-carries-ipv6-past-the-kernel"),
+        pytest.param(by_ovn(net__ipv6__conf__all__forwarding="0"), {6}, ("pass", ""), id="ovn-carries-ipv6-alone-past-the-kernel"),
+        pytest.param(by_ovn(), {6}, ("pass", ""), id="ovn-with-ipv6-alone"),
+        pytest.param(
+            {**by_ovn(), "host__sysctls": {}},
+            {6},
+            ("error", "node-1: net.ipv6.conf.all.forwarding was not measured (sysctl net.ipv6.conf.all.forwarding)"),
+            id="ovn-with-ipv6-alone-unmeasured",
+        ),
         pytest.param(
             {"host__sysctls": sysctls(net__ipv4__ip_forward="0")},
             {4},

@@ -629,7 +629,24 @@ def running(mode: str = "ipvs", *, scheduler: str = "", strict_arp: bool = True,
     ("kube_proxy", "claims", "expected"),
     [
         pytest.param(running(), CLAIMS, ("pass", ""), id="healthy"),
-        pytest.param({**running(), "configz": None}, CLAIMS, ("pass", ""), id="tells-no-configuration"),
+        pytest.param(
+            {**running(), "configz": None},
+            CLAIMS,
+            (
+                "error",
+                (
+                    f"node-1: kube-proxy does not tell its scheduler, its configuration says rr ({SOURCE} ipvs.scheduler) {CONFIGZ}\n"
+                    f"node-1: kube-proxy does not tell its strictARP, its configuration says true ({SOURCE} ipvs.strictARP) {CONFIGZ}"
+                ),
+            ),
+            id="tells-no-configuration",
+        ),
+        pytest.param(
+            {**running(), "configz": None},
+            {"proxy.mode": CLAIMS["proxy.mode"]},
+            ("pass", ""),
+            id="tells-no-configuration-of-which-more-than-the-mode-is-claimed",
+        ),
         pytest.param(
             running("iptables"),
             CLAIMS,
@@ -779,6 +796,18 @@ END = "Error, exit status 1, at 2026-11-24T03:00:00Z"
             {},
             ("error", f"node-1: kube-proxy's metrics do not tell when it synced {METRICS}"),
             id="other-metrics",
+        ),
+        pytest.param(
+            {"mode": None, "mode_error": "timed out", "listening": True, "processes": ["pid 812: kube-proxy"]},
+            {},
+            ("error", f"node-1: kube-proxy's metrics were not read: it tells nothing (timed out) {METRICS}"),
+            id="mute",
+        ),
+        pytest.param(
+            GONE,
+            {},
+            ("error", f"node-1: kube-proxy's metrics were not read: it tells nothing (connection refused) {METRICS}"),
+            id="no-process-of-a-pod-that-is-said-to-run",
         ),
         pytest.param(
             metrics(),
