@@ -16,8 +16,9 @@ def test_existing_pods_routes(node, verdict):
         `ip -j link` and `ip -j route` inside the network namespaces of running pods, from the node and only reading. Up to 20
         pods a node are looked at, in the order of their names; the message says how many of how many.
     Expected
-        A default route of either family whose device is up; built in. Pods without a device in their namespace (gVisor) are
-        not judged. Their MTU is NET-MTU-004's.
+        A default route of either family whose device is up; built in. Pods without a device in their namespace are not
+        judged, nor those that have a device that is up and no route at all: gVisor, and virtual machines of KubeVirt with the
+        binding bridge, keep addresses and routes elsewhere. Their MTU is NET-MTU-004's.
     Fix
         Restart the named pods, and look at what the CNI's log says of their making.
     References

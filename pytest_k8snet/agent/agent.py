@@ -30,7 +30,7 @@ Operations and their parameters:
 Reading changes nothing on the node: a tool that would load a kernel module by being asked is not asked before it is seen to be there.
 """
 # pathlib and contextlib are not imported on nodes: starting fast matters there.
-# ruff: noqa: PTH110, PTH112, PTH115, PTH121, PTH123, PTH207, PTH208, SIM105
+# ruff: noqa: PTH110, PTH112, PTH115, PTH116, PTH121, PTH123, PTH207, PTH208, SIM105
 
 from __future__ import annotations
 
@@ -90,6 +90,7 @@ BIRD_SOCKETS = (
     "/run/bird6.ctl",
 )
 FLANNEL_FILE = "/run/flannel/subnet.env"
+NAMESPACE_FILES = ("/run/netns", "/run/docker/netns")
 CILIUM_SOCKET = "/run/cilium/cilium.sock"
 # What the kubelet is told of names: by flags, which win, or in its files.
 KUBELET_FLAGS = {"--cluster-dns": "clusterDNS", "--cluster-domain": "clusterDomain", "--resolv-conf": "resolvConf"}
@@ -1625,7 +1626,7 @@ def has_nf_tables() -> bool:
 def running_pods(skip_namespace: str | None) -> dict[str, tuple[str, str]]:
     """Return the pods that have a network namespace of their own: name to a process in it and its identity."""
     names = pod_names()
-    pods: dict[str, tuple[str, str]] = {}
+    pods: dict[str, list[tuple[str, str]]] = {}
     seen = {net_namespace("self"), net_namespace("1")}
     for pid in processes():
         namespace = net_namespace(pid)
@@ -1637,8 +1638,29 @@ def running_pods(skip_namespace: str | None) -> dict[str, tuple[str, str]]:
         seen.add(namespace)
         name = names.get(uid, uid)
         if not skip_namespace or not name.startswith(skip_namespace + "/"):
-            pods[name] = (pid, namespace)
-    return pods
+            pods.setdefault(name, []).append((pid, namespace))
+    kept = kept_namespaces() if any(len(found) > 1 for found in pods.values()) else set()
+    return {name: of_pod(found, kept) for name, found in pods.items()}
+
+
+def of_pod(found: Sequence[tuple[str, str]], kept: Collection[str]) -> tuple[str, str]:
+    """Return which of the network namespaces of a pod's processes is the pod's: the one that the runtime keeps by a file, else the first.
+
+    Containers within it (Docker in Docker), and sandboxes that a program makes for itself, have others.
+    """
+    return next((item for item in found if item[1] in kept), found[0])
+
+
+def kept_namespaces() -> set[str]:
+    """Return the network namespaces that the node's container runtimes keep by a file, as containerd and CRI-O do."""
+    found = set()
+    for directory in [HOST_ROOT + path for path in NAMESPACE_FILES if os.path.isdir(HOST_ROOT + path)]:
+        for name in os.listdir(directory):
+            try:
+                found.add(f"net:[{os.stat(directory + '/' + name).st_ino}]")
+            except OSError:
+                continue  # its pod is gone
+    return found
 
 
 def existing_pods(keys: Sequence[str], pods: Mapping[str, tuple[str, str]], limit: int) -> list[dict[str, Any]]:

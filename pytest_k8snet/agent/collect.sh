@@ -11,6 +11,7 @@
 #   peers       addresses to ask the route to
 #   bird_sockets, flannel_file, cilium_socket  files of networks' daemons
 #   kubelite_file  of the kubelet's arguments in MicroK8s
+#   namespace_files  folders where container runtimes keep network namespaces
 #   pods        how many running pods to look into
 #   skip        a namespace whose pods are left out, or nothing
 #
@@ -359,8 +360,15 @@ networks() {
     fi
 }
 
+# The network namespaces that container runtimes keep by a file.
+kept_namespaces() {
+    for path in $namespace_files; do
+        ls -di "$path"/* 2>/dev/null
+    done | sed 's/^ *\([0-9]*\) .*/net:[\1]/'
+}
+
 # Lines "NAME PID NAMESPACE" of the pods that have a network namespace of their own, sorted by name. NAME is namespace/name when there are
-# logs of the pod, else its uid.
+# logs of the pod, else its uid. Of several namespaces of a pod's processes the pod's is the one that the runtime keeps, else the first one.
 running_pods() {
     own=
     set --
@@ -376,21 +384,25 @@ running_pods() {
             ;;
         esac
     done
-    foreign=
-    for pid in "$@"; do
+    kept=" $(kept_namespaces | tr '\n' ' ') "
+    foreign='' others=''
+    for pid in $(printf '%s\n' "$@" | sort -n); do
         eval "namespace=\$namespace_$pid"
         case $own in
-        *" $namespace "*) ;;
-        *) foreign="$foreign /proc/$pid/cgroup" ;;
+        *" $namespace "*) continue ;;
+        esac
+        case $kept in
+        *" $namespace "*) foreign="$foreign /proc/$pid/cgroup" ;;
+        *) others="$others /proc/$pid/cgroup" ;;
         esac
     done
     entries=
     for path in /var/log/pods/*; do
         entries="$entries ${path##*/}"
     done
-    seen=
+    seen='' named=' '
     # A pod's uid is in the path of its control group, whichever driver makes that.
-    for found in $(lines_of $foreign 2>/dev/null |
+    for found in $(lines_of $foreign $others 2>/dev/null |
         sed -n 's,^/proc/\([0-9]*\)/cgroup:.*pod\([0-9a-f]\{8\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{12\}\).*,\1=\2,p' |
         tr _ -); do
         pid=${found%%=*}
@@ -407,6 +419,10 @@ running_pods() {
             *_*_"$uid") name=${entry%_*} && name=${name%%_*}/${name#*_} ;;
             esac
         done
+        case $named in
+        *" $name "*) continue ;;
+        esac
+        named="$named$name "
         case $name in
         "${skip:-/}"/*) ;;
         *) echo "$name $pid $namespace" ;;

@@ -102,6 +102,7 @@ def script(what: str, params: Mapping[str, Any], mark: str) -> bytes:
         "flannel_file": agent.FLANNEL_FILE,
         "cilium_socket": agent.CILIUM_SOCKET,
         "kubelite_file": agent.KUBELITE_FILE,
+        "namespace_files": " ".join(agent.NAMESPACE_FILES),
         "skip": params.get("skip_namespace") or "",
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())

@@ -57,6 +57,8 @@ def existing_pods_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: E
         judgement = Judgement(want=_told(wanted))
         judgement.error(f"{facts.node}: the pods that were there before were not looked at{facts.why('existing_pods')}")
         return judgement
+    if not facts.existing_pods and facts.existing_pods_running:
+        return Judgement.beyond_reach(f"none of {facts.existing_pods_running} pods was looked at")
     if not facts.existing_pods:
         return Judgement.skipped("no other pod with a network of its own runs on this node")
     judgement = Judgement(want=_told(wanted))

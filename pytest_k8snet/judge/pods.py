@@ -44,26 +44,37 @@ def _wrong(want: SysctlWant, pod: ExistingPod) -> str | None:
 def routes(facts: NodeFacts) -> Judgement:
     """Judge that pods that were there before have a route that leads beyond their own range, by a device that is up.
 
-    A pod with more devices than its CNI's is its own affair; one that has none at all (gVisor) keeps its routes elsewhere.
+    A pod with more devices than its CNI's is its own affair. One whose devices are up and that has no route at all keeps its address and
+    its routes elsewhere: gVisor takes them into its own stack (runsc/sandbox/network.go), KubeVirt's bridge binding into the guest.
     """
     judgement = _judgement(facts, "a default route in pods (built-in)")
     with_devices = [pod for pod in facts.existing_pods if any(link.name != "lo" for link in pod.network.links)]
     without = len(facts.existing_pods) - len(with_devices)
     if without:
         judgement.remark(f"{facts.node}: {without} pods have no device but lo in their network namespace, not judged")
-    if facts.existing_pods and not with_devices:
-        judgement.skip_reason = "no other pod on this node has a device in its network namespace"
-    elif with_devices:
+    judged = [pod for pod in with_devices if not _keeps_routes_elsewhere(pod)]
+    if elsewhere := [pod.name for pod in with_devices if pod not in judged]:
+        judgement.remark(
+            f"{facts.node}: {len(elsewhere)} pods have a device that is up and no route at all, as those of gVisor and of virtual machines "
+            f"have it, not judged: {', '.join(elsewhere[:_FEW])}{', ...' if len(elsewhere) > _FEW else ''}"
+        )
+    if facts.existing_pods and not judged:
+        judgement.skip_reason = f"no other pod on this node has a {'route' if with_devices else 'device'} in its network namespace"
+    elif judged:
         _check(
             judgement,
             facts,
-            with_devices,
+            judged,
             _no_way_out,
             "no way out",
             "a default route (built-in)",
             "nsenter --net=/proc/PID/ns/net ip route",
         )
     return judgement
+
+
+def _keeps_routes_elsewhere(pod: ExistingPod) -> bool:
+    return not pod.network.routes and any(link.up for link in pod.network.links if link.name != "lo")
 
 
 def _no_way_out(pod: ExistingPod) -> str | None:
@@ -79,6 +90,8 @@ def _judgement(facts: NodeFacts, want: str) -> Judgement:
     judgement = Judgement(want=want)
     if "existing_pods" in facts.errors:
         judgement.error(f"{facts.node}: the pods that were there before were not looked at{facts.why('existing_pods')}")
+    elif not facts.existing_pods and facts.existing_pods_running:
+        judgement.skip_reason, judgement.unsupported = f"none of {facts.existing_pods_running} pods was looked at", True
     elif not facts.existing_pods:
         judgement.skip_reason = _NOBODY
     elif len(facts.existing_pods) < facts.existing_pods_running:

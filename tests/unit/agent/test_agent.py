@@ -912,3 +912,36 @@ def test_routes_that_tell_subnets_are_kept_of_thousands() -> None:
     kept = agent.few_routes({"routes": [*pods, subnet, default]})
     assert kept["routes"] == [subnet, default, *pods[: agent.MOST_ROUTES - 2]]
     assert kept["routes_total"] == 1002
+
+
+UID = "0a1b2c3d-0000-4000-8000-00000000000a"
+NAMESPACES = {"1": "net:[1]", "self": "net:[1]", "40": "net:[1]", "70": "net:[7]", "71": "net:[7]", "90": "net:[9]", "92": "net:[8]"}
+
+
+@pytest.mark.parametrize(
+    ("kept", "chosen"),
+    [
+        ({"net:[7]"}, ("70", "net:[7]")),
+        ({"net:[8]", "net:[1]"}, ("92", "net:[8]")),
+        (set(), ("70", "net:[7]")),
+    ],
+    ids=["first", "last", "not-kept"],
+)
+def test_the_network_namespace_of_a_pod_is_the_one_that_the_runtime_keeps(
+    monkeypatch: pytest.MonkeyPatch, kept: set[str], chosen: tuple[str, str]
+) -> None:
+    """Docker in Docker: a container within the pod has a network namespace of its own, and the pod's uid in its control group."""
+    texts = {f"/proc/{pid}/cgroup": f"0::/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/a/docker/b" for pid in NAMESPACES}
+    monkeypatch.setattr(agent, "processes", lambda: [pid for pid in NAMESPACES if pid.isdigit()])
+    monkeypatch.setattr(agent, "net_namespace", NAMESPACES.get)
+    monkeypatch.setattr(agent, "read_or_none", texts.get)
+    monkeypatch.setattr(agent, "pod_names", lambda: {UID: "ci/runner"})
+    monkeypatch.setattr(agent, "kept_namespaces", lambda: kept)
+    assert agent.running_pods(None) == {"ci/runner": chosen}
+
+
+def test_network_namespaces_that_are_kept_by_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "run/netns").mkdir(parents=True)
+    (tmp_path / "run/netns/cni-1").write_text("")
+    monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
+    assert agent.kept_namespaces() == {f"net:[{(tmp_path / 'run/netns/cni-1').stat().st_ino}]"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -587,3 +588,30 @@ def test_speeds_of_devices_with_hardware() -> None:
 
     files = {path("eth1"): "25000", path("eth0"): "10000", path("eth2"): "-1", "/sys/class/net/bond0/speed": "35000"}
     assert collected.speeds(files) == {"eth0": 10000, "eth1": 25000}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(("kept", "chosen"), [("7", "70"), ("8", "92"), ("1", "70")], ids=["first", "last", "not-kept"])
+def test_of_a_pod_s_network_namespaces_the_one_that_the_runtime_keeps_is_looked_at(shell: list[str], kept: str, chosen: str) -> None:
+    """As the agent does; the names of the files say here which ones they keep."""
+    uid = "0a1b2c3d-0000-4000-8000-00000000000a"
+    links = {"1": 1, "self": 1, "40": 1, "70": 7, "71": 7, "90": 9, "92": 8}
+    namespaces = "\n".join(f"lrwxrwxrwx 1 root root 0 Nov 24 03:00 /proc/{pid}/ns/net -> net:[{number}]" for pid, number in links.items())
+    functions = SCRIPT.read_text().replace("\nmain </dev/null", "")
+    play = f"""
+        lines_of() {{ for path in "$@"; do echo "$path:0::/kubepods/pod{uid}/a/docker/b"; done; }}
+        kept_namespaces() {{ echo 'net:[{kept}]'; }}
+        namespaces={shlex.quote(namespaces)}
+        running_pods
+    """
+    ran = subprocess.run([*shell, "-s"], input=f"skip=\n{functions}\n{play}", capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == f"{uid} {chosen} net:[{links[chosen]}]\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_network_namespaces_that_are_kept_by_a_file(shell: list[str], tmp_path: Path) -> None:
+    (tmp_path / "cni-1").write_text("")
+    functions = SCRIPT.read_text().replace("\nmain </dev/null", "")
+    play = f"namespace_files='/nowhere {tmp_path}'\n{functions}\nkept_namespaces"
+    ran = subprocess.run([*shell, "-s"], input=play, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == f"net:[{(tmp_path / 'cni-1').stat().st_ino}]\n"

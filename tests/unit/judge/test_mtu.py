@@ -193,6 +193,12 @@ def test_a_wrong_uplink_does_not_redden_the_pod_check_that_is_derived_from_it() 
         ),
         pytest.param({"existing_pods": []}, FLAT, ("skip", "no other pod with a network of its own runs on this node"), id="no-other-pods"),
         pytest.param(
+            {"existing_pods": [], "existing_pods_running": 7},
+            FLAT,
+            ("skip", "none of 7 pods was looked at"),
+            id="others-that-ended-meanwhile",
+        ),
+        pytest.param(
             {"existing_pods": [{"name": "ci/runner", **OTHER_DEVICES}]},
             FLAT,
             ("pass", ""),

@@ -85,6 +85,11 @@ NEIGHBOURS = [{"dst": "10.244.1.0/24", "dev": "eth0"}]
 SIX = [{"dst": "default", "gateway": "fe80::1", "dev": "eth0"}]
 
 
+ELSEWHERE = (
+    "node-1: 1 pods have a device that is up and no route at all, as those of gVisor and of virtual machines have it, not judged: a/vm"
+)
+
+
 def lost(problem: str) -> tuple[str, str]:
     return (
         "fail",
@@ -115,6 +120,24 @@ def lost(problem: str) -> tuple[str, str]:
             ["node-1: 1 pods have no device but lo in their network namespace, not judged"],
             id="stacks-of-their-own",
         ),
+        pytest.param(
+            [pod("a/one"), pod("a/vm", routes=[])],
+            ("pass", ""),
+            [ELSEWHERE],
+            id="routes-elsewhere",
+        ),
+        pytest.param(
+            [pod("a/vm", routes=[])],
+            ("skip", "no other pod on this node has a route in its network namespace"),
+            [ELSEWHERE],
+            id="all-routes-elsewhere",
+        ),
+        pytest.param(
+            [pod("a/one", links=[link("lo"), link("eth0", flags=[])], routes=[])],
+            lost("no default route"),
+            [],
+            id="device-is-down-and-its-routes-are-gone",
+        ),
         pytest.param([], NONE, [], id="no-pods"),
     ],
 )
@@ -126,3 +149,11 @@ def test_routes(found: list[dict[str, Any]], expected: tuple[str, str], noted: l
 
 def test_routes_that_were_not_read() -> None:
     assert outcome(pods.routes(facts(existing_pods=[], errors={"existing_pods": "nsenter: not on the node"}))) == UNREAD
+
+
+def test_pods_of_which_none_was_looked_at_are_not_taken_for_none() -> None:
+    """As where all that were chosen ended meanwhile."""
+    found = facts(existing_pods=[], existing_pods_running=7)
+    for judgement in (pods.routes(found), pods.sysctls(found, TUNED)):
+        assert outcome(judgement) == ("skip", "none of 7 pods was looked at")
+        assert judgement.unsupported
