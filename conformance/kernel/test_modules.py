@@ -15,7 +15,8 @@ def test_modules(node, expect, verdict):
     How it is measured
         /sys/module and /lib/modules/RELEASE/modules.builtin; nothing is loaded by asking.
     Expected
-        kernel.modules of the profile; skipped without it. A bridge with pods for ports and no br_netfilter is advice whatever
+        kernel.modules of the profile; skipped without it. Inconclusive for one that is not loaded on a node without a
+        modules.builtin of its kernel (k3d, kind on WSL 2). A bridge with pods for ports and no br_netfilter is advice whatever
         the profile says. What kube-proxy's ipvs mode needs is judged by NET-PROXY-004.
     Fix
         A file in /etc/modules-load.d, and `modprobe`.

@@ -605,6 +605,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "persisted": persisted,
         "running": running_sysctls(persisted),
         "modules": modules(),
+        "modules_built_in": built_in_modules() is not None,
         "kube_proxy": dict(
             proxy,
             processes=kube_proxy_processes(proxy["listening"]),
@@ -744,7 +745,12 @@ def few_neighbours(entries: Iterable[Mapping[str, Any]], routes: Iterable[Mappin
 
 def modules() -> list[str]:
     """Return the modules that networks need and that this kernel has at work: loaded ones, and those that are built in."""
-    return loaded_modules(os.listdir("/sys/module"), read_or_none(f"{HOST_ROOT}/lib/modules/{os.uname().release}/modules.builtin") or "")
+    return loaded_modules(os.listdir("/sys/module"), built_in_modules() or "")
+
+
+def built_in_modules() -> str | None:
+    """Return the list of what is built into the kernel, None on a node that has none: its kernel came from elsewhere."""
+    return read_or_none(f"{HOST_ROOT}/lib/modules/{os.uname().release}/modules.builtin")
 
 
 def loaded_modules(loaded: Iterable[str], built_in: str) -> list[str]:
@@ -1615,7 +1621,7 @@ def has_nf_tables() -> bool:
     """Whether the kernel has nf_tables in it, as a loaded module or built in."""
     if os.path.exists("/sys/module/nf_tables"):
         return True
-    built_in = read_or_none(f"{HOST_ROOT}/lib/modules/{os.uname().release}/modules.builtin")
+    built_in = built_in_modules()
     # Without a list of modules there is nothing that asking could load.
     return built_in is None or "/nf_tables.ko" in built_in
 

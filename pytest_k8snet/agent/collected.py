@@ -148,6 +148,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
         "physical": physical,
         "persisted": persisted,
         "running": _running(found, persisted, host["sysctls"]),
+        "modules_built_in": (section := found.get("modules built in")) is not None and section.status in (0, 1),  # grep's words
         "modules": agent.loaded_modules(_lines(found, "modules"), "\n".join(_lines(found, "modules built in"))),
         "kube_proxy": {
             **proxy,

@@ -25,6 +25,7 @@ POOL_LABELS = (
     "karpenter.sh/nodepool",
     "node.kubernetes.io/instance-type",
 )
+OS_LABELS = ("kubernetes.io/os", "beta.kubernetes.io/os")
 #: Labels and taints of nodes that stand for a service: key, the value where it matters, what it is.
 VIRTUAL_LABELS = (
     ("type", "virtual-kubelet", "is a virtual kubelet"),
@@ -155,12 +156,19 @@ def running_pod_ips(pods: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, .
 
 
 def kube_proxies(daemonsets: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the kube-proxy DaemonSets with their pods; pods of none of them (static ones) come under a name of their own."""
+    """Return the kube-proxy DaemonSets with their pods; pods of none of them (static ones) come under a name of their own.
+
+    That of Windows nodes is left out: it is there whatever serves the Linux nodes, and those alone are measured.
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
+    of_windows = set()
     for item in daemonsets:
         if is_kube_proxy(item["metadata"], item["spec"]["template"]["spec"].get("containers") or ()):
             spec, status = item["spec"]["template"]["spec"], item.get("status", {})
             key = (item["metadata"]["namespace"], item["metadata"]["name"])
+            if is_for_windows(spec):
+                of_windows.add(key)
+                continue
             found[key] = {
                 "name": key[1],
                 "namespace": key[0],
@@ -176,6 +184,8 @@ def kube_proxies(daemonsets: Iterable[Mapping[str, Any]], pods: Iterable[Mapping
         owners = [owner["name"] for owner in metadata.get("ownerReferences") or () if owner.get("kind") == "DaemonSet"]
         static = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
         key = (metadata["namespace"], owners[0] if owners else "(static pods)" if static else "(pods)")
+        if key in of_windows or is_for_windows(item["spec"]):
+            continue
         entry = found.setdefault(key, {"name": key[1], "namespace": key[0], "desired": 0, "ready": 0, "node_selector": {}, "pods": []})
         entry["pods"].append({"name": metadata["name"], "node": item["spec"].get("nodeName"), "static": static, **_state(item)})
         if not owners:
@@ -204,6 +214,22 @@ def is_kube_proxy(metadata: Mapping[str, Any], containers: Sequence[Mapping[str,
     if metadata["name"] in ("kube-proxy", "openshift-kube-proxy") or metadata["name"].startswith("kube-proxy-"):
         return True
     return any(str(container.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0] == "kube-proxy" for container in containers)
+
+
+def is_for_windows(spec: Mapping[str, Any]) -> bool:
+    """Whether a pod's spec lets it run on Windows nodes alone: by its os, its node selector, or each term of the affinity it requires."""
+    selector = spec.get("nodeSelector") or {}
+    if (spec.get("os") or {}).get("name") == "windows" or any(selector.get(label) == "windows" for label in OS_LABELS):
+        return True
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    return bool(terms) and all(
+        any(
+            wanted.get("key") in OS_LABELS and wanted.get("operator") == "In" and wanted.get("values") == ["windows"]
+            for wanted in term.get("matchExpressions") or ()
+        )
+        for term in terms
+    )
 
 
 def _addresses(status: Mapping[str, Any], kind: str) -> list[str]:

@@ -34,6 +34,7 @@ class ProxyExpectation:
     """What the service proxy of a node should be."""
 
     mode: Wanted[str] | None = None  # ipvs, iptables, nftables, none (no kube-proxy at all)
+    mode_unknown: str | None = None  # why it is not known whether something claims that there is none
     scheduler: Wanted[str] | None = None
     strict_arp: Wanted[bool] | None = None
 

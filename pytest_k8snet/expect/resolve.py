@@ -137,6 +137,7 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
             # An empty mode is kube-proxy's default, iptables (platformApplyDefaults, cmd/kube-proxy/app/server_linux.go; written
             # out by kubeadm since 1.37); an empty scheduler is rr (pkg/proxy/ipvs/proxier.go).
             mode=source.value("proxy.mode", lambda mode: str(mode) or "iptables", "proxy", "mode"),
+            mode_unknown=source.unknown("proxy.replaced"),
             scheduler=source.value("proxy.scheduler", lambda name: str(name) or "rr", "proxy", "scheduler"),
             strict_arp=source.value("proxy.strict_arp", bool, "proxy", "strict_arp"),
         ),
@@ -193,6 +194,11 @@ class _Source:
         if claimed is None or claimed.value is None:
             return None
         return Wanted(convert(claimed.value), f"claim {claimed.source}")
+
+    def unknown(self, key: str) -> str | None:
+        """Return why a claim could not be read, None when it was, and where there is none."""
+        claimed = self.cluster.claims.get(key)
+        return claimed.source if claimed is not None and claimed.value is None else None
 
     def wanted(self, convert: Callable[[Any], T], *location: str) -> Wanted[T] | None:
         """Return the profile's value at `location`, None when it has none."""

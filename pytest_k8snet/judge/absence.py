@@ -277,6 +277,8 @@ def _is_within(address: str, ranges: Iterable[Network]) -> bool:
 
 def _wanted(expect: ProxyExpectation) -> Wanted[str] | Judgement:
     """Return the wanted mode none, or the skipped judgement when it is another one."""
+    if expect.mode is None and expect.mode_unknown is not None:
+        return Judgement.beyond_reach(f"whether there should be no kube-proxy could not be read ({expect.mode_unknown})")
     if expect.mode is None:
         return Judgement.skipped("nothing says that there should be no kube-proxy")
     if expect.mode.value != "none":

@@ -282,7 +282,7 @@ def modules(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     judgement = Judgement(want=None if expect.modules is None else f"modules {', '.join(expect.modules.value)} ({expect.modules.origin})")
     judgement.evidence["modules"] = sorted(facts.modules)
     # Two pods of a node behind one bridge answer each other past the node's own rules, and the address of a Service is never put back.
-    if facts.bridges_pods and "br_netfilter" not in facts.modules:
+    if facts.bridges_pods and "br_netfilter" not in facts.modules and facts.modules_built_in:
         judgement.advise(
             f"{facts.node}: pods are ports of a bridge and br_netfilter is not loaded: a pod that asks a Service whose endpoint is on its "
             "own node gets no usable answer",
@@ -292,6 +292,13 @@ def modules(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
         judgement.skip_reason = "no profile names modules"
         return judgement
     for name in expect.modules.value:
+        if name.replace("-", "_") not in facts.modules and not facts.modules_built_in:
+            judgement.inconclusive(
+                f"{facts.node}: the module {name} is not loaded, and whether it is built in is not known: the node has no list of such "
+                f"modules, want it ({expect.modules.origin})",
+                command=f"cat /lib/modules/{facts.kernel}/modules.builtin",
+            )
+            continue
         judgement.check(
             name.replace("-", "_") in facts.modules,
             f"{facts.node}: the module {name} is neither loaded nor built in, want it ({expect.modules.origin})",

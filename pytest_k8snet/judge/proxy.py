@@ -51,6 +51,8 @@ def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> J
     """
     if reason := _no_proxy_wanted(expect):
         return Judgement.skipped(reason)
+    if expect.mode is None and expect.mode_unknown is not None:
+        return Judgement.beyond_reach(f"which mode kube-proxy should run in, if any, could not be read ({expect.mode_unknown})")
     if expect.mode is None:
         return Judgement.skipped("nothing says which mode kube-proxy should run in: the cluster claims none and no profile gives one")
     judgement = Judgement(want=f"kube-proxy in mode {expect.mode}")

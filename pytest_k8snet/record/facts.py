@@ -489,6 +489,7 @@ class NodeFacts(LateFacts):
     persisted: tuple[Persisted, ...]  # in the order in which a boot applies them
     running: Mapping[str, str] | None  # values in force of those keys; None in an older recording
     modules: frozenset[str] | None  # of networks, loaded or built in; None in an older recording
+    modules_built_in: bool  # whether there was a list of those that are built in
     clock: Clock | None
     ipvs_loaded: bool  # /proc/net/ip_vs exists
     ipvs_table: str | None  # its text
@@ -588,6 +589,7 @@ class NodeFacts(LateFacts):
                 persisted=tuple(Persisted(**item) for item in data["persisted"]),
                 running=data.get("running"),
                 modules=frozenset(data["modules"]) if "modules" in data else None,
+                modules_built_in=data.get("modules_built_in", True),
                 activity=Activity.from_json(data["activity"]) if "activity" in data else None,
                 clock=Clock(tuple(data["clock"]["problems"]), data["clock"]["max_error_us"]) if data.get("clock") else None,
                 kube_proxy=KubeProxy.from_json(data["kube_proxy"]),

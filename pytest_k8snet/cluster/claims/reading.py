@@ -71,9 +71,10 @@ def all_config_maps() -> list[str]:
 def read_claims(objects: Objects, cni: str | None) -> Found:
     """Return all claims.
 
-    Keys: ``proxy.mode``, ``proxy.mode_defaulted``, ``proxy.scheduler``, ``proxy.strict_arp``, ``encapsulation`` (of all traffic between
-    nodes) or ``encapsulation.cross_subnet`` (only of what leaves the subnet), ``mtu.pod``, ``mtu.uplink``, ``mtu.tunnel``, ``bgp``
-    (``mesh``, ``peers``, ``none``), ``policy.enforced``, ``cilium.*``. A claim whose value is None could not be read; its source says why.
+    Keys: ``proxy.mode``, ``proxy.mode_defaulted``, ``proxy.scheduler``, ``proxy.strict_arp``, ``proxy.replaced`` (only where it could not
+    be read whether something serves in kube-proxy's place), ``encapsulation`` (of all traffic between nodes) or
+    ``encapsulation.cross_subnet`` (only of what leaves the subnet), ``mtu.pod``, ``mtu.uplink``, ``mtu.tunnel``, ``bgp`` (``mesh``,
+    ``peers``, ``none``), ``policy.enforced``, ``cilium.*``. A claim whose value is None could not be read; its source says why.
     """
     found = Found()
     kube_proxy.read(objects, found)
@@ -99,3 +100,11 @@ def _replaced(objects: Objects, found: Found) -> None:
         sources = (cni.replaces_kube_proxy(objects, found) for cni in (calico, antrea, ovn))
         if (source := next(filter(None, sources), None)) is not None:
             found.claim("proxy.mode", "none", source)
+        elif (why := objects.why_unknown(calico.FELIX.kind, *_unread_maps(objects))) is not None:
+            found.unknown("proxy.replaced", why)
+
+
+def _unread_maps(objects: Objects) -> list[str]:
+    """Return those ConfigMaps that may say that a CNI serves all Services, and could not be read."""
+    names = {*cilium.CONFIG_MAPS, *antrea.CONFIG_MAPS}
+    return [kind for kind in objects.unreadable if kind.startswith("ConfigMap ") and kind.rpartition("/")[2] in names]

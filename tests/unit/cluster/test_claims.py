@@ -515,6 +515,16 @@ def test_felix() -> None:
     assert values(beside)["proxy.mode"] == "iptables", "Felix supports a kube-proxy beside itself"
 
 
+def test_felix_that_may_not_be_read() -> None:
+    hidden = {"FelixConfiguration": "HTTP 403"}
+    found = calico_of(unreadable=hidden, custom=pools(custom("p")))
+    assert (values(found)["proxy.replaced"], sources(found)["proxy.replaced"]) == (None, "FelixConfiguration: not readable: HTTP 403")
+    beside = calico_of(unreadable=hidden, custom=pools(custom("p")), proxies=SCHEDULED, config_maps=kubeadm("mode: iptables"))
+    assert "proxy.replaced" not in values(beside), "kube-proxy's own configuration counts"
+    hidden = {"ConfigMap elsewhere/cilium-config": "HTTP 403", "ConfigMap elsewhere/coredns": "HTTP 403"}
+    assert sources(network("cilium", unreadable=hidden))["proxy.replaced"] == "ConfigMap elsewhere/cilium-config: not readable: HTTP 403"
+
+
 def test_wireguard_of_calico_is_what_packets_are_in() -> None:
     felix = [custom("default", wireguardEnabled=True, wireguardMTU=1440)]
     found = calico_of(custom={"FelixConfiguration": felix, **pools(custom("p", vxlanMode="CrossSubnet"))})

@@ -52,6 +52,36 @@ def test_kube_proxy_by_its_labels(labels: dict[str, str], wanted: bool) -> None:
     assert is_kube_proxy({"name": "x", "labels": labels}, []) is wanted
 
 
+def affinity(*terms: list[dict[str, Any]]) -> dict[str, Any]:
+    wanted = {"nodeSelectorTerms": [{"matchExpressions": term} for term in terms]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": wanted}}}
+
+
+ON_WINDOWS = {"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "left_out"),
+    [
+        ({"nodeSelector": {"kubernetes.io/os": "windows"}}, True),
+        ({"nodeSelector": None, "os": {"name": "windows"}}, True),
+        ({"nodeSelector": {}, **affinity([{"key": "pool", "operator": "Exists"}, ON_WINDOWS])}, True),
+        ({"nodeSelector": {}, **affinity([ON_WINDOWS], [{"key": "pool", "operator": "Exists"}])}, False),
+        ({"nodeSelector": {"kubernetes.io/os": "linux"}}, False),
+        ({"nodeSelector": {}}, False),
+    ],
+    ids=["selector", "os", "affinity", "affinity-or-another", "linux", "any"],
+)
+def test_kube_proxy_of_windows_nodes_is_none_of_linux_nodes(spec: dict[str, Any], left_out: bool) -> None:
+    """sig-windows-tools brings one by a DaemonSet of its own; a pod's affinity is its node's name alone."""
+    item = daemonset("kube-proxy-windows", desired=1)
+    item["spec"]["template"]["spec"].update(spec)
+    owner = {"kind": "DaemonSet", "name": "kube-proxy-windows"}
+    metadata = {"name": "kube-proxy-windows-x", "namespace": "kube-system", "ownerReferences": [owner]}
+    pod = {"metadata": metadata, "spec": {"nodeName": "win"}}
+    assert [len(found["pods"]) for found in kube_proxies([item], [pod])] == ([] if left_out else [1])
+
+
 NOT_READY = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "cni"}
 
 

@@ -66,6 +66,12 @@ def test_claims() -> None:
     assert str(common.throughput.pod_to_host) == "0.8 (built-in, encapsulation vxlan)"
 
 
+def test_claims_that_could_not_be_read() -> None:
+    proxy = resolve(None, cluster(proxy__replaced=None)).common.proxy
+    assert (proxy.mode, proxy.mode_unknown) == (None, "ConfigMap proxy__replaced")
+    assert resolve(None, cluster()).common.proxy.mode_unknown is None
+
+
 def test_encapsulation_across_subnets_alone(tmp_path: Path) -> None:
     claimed = cluster(encapsulation__cross_subnet="ipip")
     common = resolve(None, claimed).common

@@ -29,11 +29,17 @@ ABSENT: dict[str, Any] = {
     [
         (ProxyExpectation(), "nothing says that there should be no kube-proxy"),
         (ProxyExpectation(mode=Wanted("ipvs", "profile ipvs.yaml:4")), "kube-proxy is wanted, in mode ipvs (profile ipvs.yaml:4)"),
+        (
+            ProxyExpectation(mode_unknown="FelixConfiguration: not readable: HTTP 403"),
+            "whether there should be no kube-proxy could not be read (FelixConfiguration: not readable: HTTP 403)",
+        ),
     ],
 )
 def test_absence_is_judged_only_where_it_is_wanted(judge: Any, expect: ProxyExpectation, reason: str) -> None:
     assert outcome(judge(facts(), expect)) == ("skip", reason)
-    assert outcome(absence.workloads(cluster(), expect)) == ("skip", reason)
+    judgement = absence.workloads(cluster(), expect)
+    assert outcome(judgement) == ("skip", reason)
+    assert judgement.unsupported is (expect.mode_unknown is not None)
 
 
 @pytest.mark.parametrize("judge", [absence.processes, absence.iptables_chains, absence.nft_tables, absence.ipvs_leftovers])

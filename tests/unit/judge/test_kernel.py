@@ -651,6 +651,20 @@ BR_NETFILTER = (
             [],
             id="missing",
         ),
+        pytest.param(
+            {"modules": ["ip_vs_rr"], "modules_built_in": False, "host__links": BRIDGED},
+            MODULES,
+            (
+                "inconclusive",
+                (
+                    "node-1: the module br_netfilter is not loaded, and whether it is built in is not known: the node has no list of such "
+                    f"modules, want it ({ORIGIN}) (cat /lib/modules/6.1.0/modules.builtin)"
+                ),
+            ),
+            [],
+            id="missing-and-maybe-built-in",
+        ),
+        pytest.param({"modules_built_in": False}, MODULES, ("pass", ""), [], id="loaded"),
         pytest.param({}, None, ("skip", "no profile names modules"), [], id="nothing-wanted"),
         pytest.param(
             {"modules": [], "host__links": BRIDGED}, None, ("skip", "no profile names modules"), [BR_NETFILTER], id="a-bridge-without-it"
