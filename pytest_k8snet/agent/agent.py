@@ -1630,23 +1630,26 @@ def has_nf_tables() -> bool:
 
 
 def running_pods(skip_namespace: str | None) -> dict[str, tuple[str, str]]:
-    """Return the pods that have a network namespace of their own: name to a process in it and its identity."""
+    """Return the pods that have a network namespace of their own: name to a process in it and its identity.
+
+    A pod with a process in the node's has none: what of it is in another one, as Cilium's health endpoint is, is no pod.
+    """
     names = pod_names()
-    pods: dict[str, list[tuple[str, str]]] = {}
-    seen = {net_namespace("self"), net_namespace("1")}
-    for pid in processes():
-        namespace = net_namespace(pid)
-        if namespace is None or namespace in seen:
+    own = {net_namespace("self"), net_namespace("1")}
+    spaces = [(pid, space) for pid in processes() for space in [net_namespace(pid)] if space is not None]
+    of_node = {uid for pid, space in spaces if space in own for uid in [pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "")]}
+    found: dict[str, list[tuple[str, str]]] = {}
+    seen = set(own)
+    for pid, space in spaces:
+        uid = None if space in seen else pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "")
+        if uid is None or uid in of_node:
             continue
-        uid = pod_uid(read_or_none(f"/proc/{pid}/cgroup") or "")
-        if uid is None:
-            continue
-        seen.add(namespace)
-        name = names.get(uid, uid)
-        if not skip_namespace or not name.startswith(skip_namespace + "/"):
-            pods.setdefault(name, []).append((pid, namespace))
-    kept = kept_namespaces() if any(len(found) > 1 for found in pods.values()) else set()
-    return {name: of_pod(found, kept) for name, found in pods.items()}
+        seen.add(space)
+        found.setdefault(names.get(uid, uid), []).append((pid, space))
+    kept = kept_namespaces() if any(len(several) > 1 for several in found.values()) else set()
+    return {
+        name: of_pod(several, kept) for name, several in found.items() if not skip_namespace or not name.startswith(skip_namespace + "/")
+    }
 
 
 def of_pod(found: Sequence[tuple[str, str]], kept: Collection[str]) -> tuple[str, str]:

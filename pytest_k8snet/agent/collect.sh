@@ -367,8 +367,16 @@ kept_namespaces() {
     done | sed 's/^ *\([0-9]*\) .*/net:[\1]/'
 }
 
+# Lines PID=UID of the processes whose control groups are given: a pod's uid is in their paths, whichever driver makes them.
+uids_of() {
+    lines_of "$@" 2>/dev/null |
+        sed -n 's,^/proc/\([0-9]*\)/cgroup:.*pod\([0-9a-f]\{8\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{12\}\).*,\1=\2,p' |
+        tr _ -
+}
+
 # Lines "NAME PID NAMESPACE" of the pods that have a network namespace of their own, sorted by name. NAME is namespace/name when there are
 # logs of the pod, else its uid. Of several namespaces of a pod's processes the pod's is the one that the runtime keeps, else the first one.
+# A pod with a process in the node's namespace has none of its own, whatever else there is (Cilium's health endpoint).
 running_pods() {
     own=
     set --
@@ -385,11 +393,14 @@ running_pods() {
         esac
     done
     kept=" $(kept_namespaces | tr '\n' ' ') "
-    foreign='' others=''
+    foreign='' others='' ours=''
     for pid in $(printf '%s\n' "$@" | sort -n); do
         eval "namespace=\$namespace_$pid"
         case $own in
-        *" $namespace "*) continue ;;
+        *" $namespace "*)
+            ours="$ours /proc/$pid/cgroup"
+            continue
+            ;;
         esac
         case $kept in
         *" $namespace "*) foreign="$foreign /proc/$pid/cgroup" ;;
@@ -400,13 +411,14 @@ running_pods() {
     for path in /var/log/pods/*; do
         entries="$entries ${path##*/}"
     done
+    of_node=" $(uids_of $ours | sed 's/.*=//' | tr '\n' ' ') "
     seen='' named=' '
-    # A pod's uid is in the path of its control group, whichever driver makes that.
-    for found in $(lines_of $foreign $others 2>/dev/null |
-        sed -n 's,^/proc/\([0-9]*\)/cgroup:.*pod\([0-9a-f]\{8\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{4\}[-_]*[0-9a-f]\{12\}\).*,\1=\2,p' |
-        tr _ -); do
+    for found in $(uids_of $foreign $others); do
         pid=${found%%=*}
         uid=${found#*=}
+        case $of_node in
+        *" $uid "*) continue ;;
+        esac
         eval "namespace=\$namespace_$pid"
         case $seen in
         *" $namespace "*) continue ;;

@@ -915,6 +915,13 @@ def test_routes_that_tell_subnets_are_kept_of_thousands() -> None:
 
 
 UID = "0a1b2c3d-0000-4000-8000-00000000000a"
+AGENT_UID = "0a1b2c3d-0000-4000-8000-00000000000b"
+
+
+def of_pod(uid: str) -> str:
+    return f"0::/kubepods.slice/kubepods-pod{uid.replace('-', '_')}.slice/a/docker/b"
+
+
 NAMESPACES = {"1": "net:[1]", "self": "net:[1]", "40": "net:[1]", "70": "net:[7]", "71": "net:[7]", "90": "net:[9]", "92": "net:[8]"}
 
 
@@ -931,7 +938,7 @@ def test_the_network_namespace_of_a_pod_is_the_one_that_the_runtime_keeps(
     monkeypatch: pytest.MonkeyPatch, kept: set[str], chosen: tuple[str, str]
 ) -> None:
     """Docker in Docker: a container within the pod has a network namespace of its own, and the pod's uid in its control group."""
-    texts = {f"/proc/{pid}/cgroup": f"0::/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/a/docker/b" for pid in NAMESPACES}
+    texts = {f"/proc/{pid}/cgroup": of_pod(UID) for pid in ("70", "71", "90", "92")}
     monkeypatch.setattr(agent, "processes", lambda: [pid for pid in NAMESPACES if pid.isdigit()])
     monkeypatch.setattr(agent, "net_namespace", NAMESPACES.get)
     monkeypatch.setattr(agent, "read_or_none", texts.get)
@@ -945,3 +952,13 @@ def test_network_namespaces_that_are_kept_by_a_file(monkeypatch: pytest.MonkeyPa
     (tmp_path / "run/netns/cni-1").write_text("")
     monkeypatch.setattr(agent, "HOST_ROOT", str(tmp_path))
     assert agent.kept_namespaces() == {f"net:[{(tmp_path / 'run/netns/cni-1').stat().st_ino}]"}
+
+
+def test_a_pod_in_the_network_namespace_of_the_node_has_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cilium's health endpoint is one for its agent's pod, and a tool of that pod may have entered another pod's for a while."""
+    uids = {"40": AGENT_UID, "70": AGENT_UID, "71": UID, "90": AGENT_UID}
+    monkeypatch.setattr(agent, "processes", lambda: [pid for pid in NAMESPACES if pid.isdigit()])
+    monkeypatch.setattr(agent, "net_namespace", NAMESPACES.get)
+    monkeypatch.setattr(agent, "read_or_none", {f"/proc/{pid}/cgroup": of_pod(uid) for pid, uid in uids.items()}.get)
+    monkeypatch.setattr(agent, "pod_names", lambda: {UID: "ci/runner", AGENT_UID: "kube-system/cilium-x"})
+    assert agent.running_pods(None) == {"ci/runner": ("71", "net:[7]")}

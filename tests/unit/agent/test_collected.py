@@ -590,22 +590,41 @@ def test_speeds_of_devices_with_hardware() -> None:
     assert collected.speeds(files) == {"eth0": 10000, "eth1": 25000}
 
 
-@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-@pytest.mark.parametrize(("kept", "chosen"), [("7", "70"), ("8", "92"), ("1", "70")], ids=["first", "last", "not-kept"])
-def test_of_a_pod_s_network_namespaces_the_one_that_the_runtime_keeps_is_looked_at(shell: list[str], kept: str, chosen: str) -> None:
-    """As the agent does; the names of the files say here which ones they keep."""
-    uid = "0a1b2c3d-0000-4000-8000-00000000000a"
+UID = "0a1b2c3d-0000-4000-8000-00000000000a"
+AGENT_UID = "0a1b2c3d-0000-4000-8000-00000000000b"
+
+
+def running_pods(shell: list[str], kept: str, uids: Mapping[str, str]) -> str:
+    """Return what the collector says of pods on a node with these processes; `kept` is the number of a namespace."""
     links = {"1": 1, "self": 1, "40": 1, "70": 7, "71": 7, "90": 9, "92": 8}
     namespaces = "\n".join(f"lrwxrwxrwx 1 root root 0 Nov 24 03:00 /proc/{pid}/ns/net -> net:[{number}]" for pid, number in links.items())
     functions = SCRIPT.read_text().replace("\nmain </dev/null", "")
+    cases = "\n".join(f"/proc/{pid}/cgroup) echo $path:0::/kubepods/pod{uid}/a/docker/b ;;" for pid, uid in uids.items())
     play = f"""
-        lines_of() {{ for path in "$@"; do echo "$path:0::/kubepods/pod{uid}/a/docker/b"; done; }}
+        lines_of() {{ for path in "$@"; do case $path in
+            {cases}
+            *) echo $path:0::/init.scope ;; esac; done; }}
         kept_namespaces() {{ echo 'net:[{kept}]'; }}
         namespaces={shlex.quote(namespaces)}
         running_pods
     """
     ran = subprocess.run([*shell, "-s"], input=f"skip=\n{functions}\n{play}", capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout == f"{uid} {chosen} net:[{links[chosen]}]\n"
+    return ran.stdout
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("kept", "chosen"), [("7", "70 net:[7]"), ("8", "92 net:[8]"), ("1", "70 net:[7]")], ids=["first", "last", "not-kept"]
+)
+def test_of_a_pod_s_network_namespaces_the_one_that_the_runtime_keeps_is_looked_at(shell: list[str], kept: str, chosen: str) -> None:
+    """As the agent does: Docker in Docker."""
+    assert running_pods(shell, kept, dict.fromkeys(("70", "71", "90", "92"), UID)) == f"{UID} {chosen}\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_pod_in_the_network_namespace_of_the_node_has_no_other(shell: list[str]) -> None:
+    """As the agent says: Cilium's health endpoint, and a tool of its pod that has entered another pod's."""
+    assert running_pods(shell, "9", {"40": AGENT_UID, "70": AGENT_UID, "71": UID, "90": AGENT_UID}) == f"{UID} 71 net:[7]\n"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
