@@ -31,6 +31,7 @@ _KEYS = {
     "throughput.line_rate_bps": "throughput.line_rate",
 }
 _NO_TUNING = ("modules", "persisted")  # of the kernel's, what is never advice of tuned-node
+_UNKNOWN = "mode_unknown"  # of the proxy's, told with the mode
 _NAMED = 10  # nodes that are named one by one
 _WIDEST = 20  # characters of values below each other; longer ones stand out
 _SYSCTLS = {"host_sysctls": "kernel.sysctl.host", "pod_sysctls": "kernel.sysctl.pod"}
@@ -58,6 +59,8 @@ def explain(expectation: Expectation, claims: Mapping[str, Claim], profile: Prof
             continue
         note = "advice only: no profile wants any tuning" if isinstance(value, KernelExpectation) and value.advice else None
         for item in fields(value):
+            if item.name == _UNKNOWN:
+                continue
             yield from _of_field(section.name, item.name, getattr(value, item.name), claims, None if item.name in _NO_TUNING else note)
 
 
@@ -91,6 +94,8 @@ def _of_field(section: str, name: str, value: object, claims: Mapping[str, Claim
         return
     key = _KEYS.get(f"{section}.{name}", f"{section}.{name}")
     claim = claims.get(key)
+    if key == "proxy.mode" and claim is None:
+        claim = claims.get("proxy.replaced")
     if key == "encapsulation" and claim is None and (between := claims.get("encapsulation.cross_subnet")) is not None:
         claim = replace(between, value=f"{between.value}{CROSS_SUBNET}")
     if not isinstance(value, Wanted):

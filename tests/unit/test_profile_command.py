@@ -450,3 +450,10 @@ def test_help(name: str) -> None:
 
 def test_nothing_to_lint() -> None:
     assert profile("lint").exit_code == 2
+
+
+def test_a_claim_that_could_not_be_read_is_told_with_what_nobody_says() -> None:
+    claims = {"proxy.replaced": Claim(None, "FelixConfiguration: not readable: HTTP 403")}
+    told = {item.key: item.origin for item in explain(Expectation(), claims, None)}
+    assert told["proxy.mode"] == "nobody says: FelixConfiguration: not readable: HTTP 403"
+    assert told["proxy.scheduler"] == "nobody says"
