@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,29 @@ EXEC = "/api/v1/namespaces/k8snet-r1/pods/host-node-1/exec"
 PATIENCE_S = 60.0  # with a busy machine, never a measure
 
 
-@pytest.fixture
-def access(server: FakeApiServer, tmp_path: Path) -> Iterator[PodAccess]:
+@contextmanager
+def opened(server: FakeApiServer, tmp_path: Path, patience_s: float) -> Iterator[PodAccess]:
     api = Api.from_kubeconfig(str(write_kubeconfig(tmp_path / "config", server.url)))
     probes = {
         "node-1": Probe("node-1", "k8snet-r1", "host-node-1", "probe-node-1", "10.244.1.5"),
         "node-2": Probe("node-2", "k8snet-r1", "host-node-2", "probe-node-2", None, "node-2: pod x: ErrImagePull: no such image"),
     }
-    access = PodAccess(api, probes, patience_s=0.6)
+    access = PodAccess(api, probes, patience_s=patience_s)
     yield access
     access.close()
     api.close()
+
+
+@pytest.fixture
+def access(server: FakeApiServer, tmp_path: Path) -> Iterator[PodAccess]:
+    with opened(server, tmp_path, 0.6) as access:
+        yield access
+
+
+@pytest.fixture
+def patient(server: FakeApiServer, tmp_path: Path) -> Iterator[PodAccess]:
+    with opened(server, tmp_path, PATIENCE_S) as access:
+        yield access
 
 
 def test_agent_runs_over_one_exec(access: PodAccess, server: FakeApiServer) -> None:
@@ -97,7 +110,7 @@ def test_stream_that_was_cut_while_idle_is_opened_again(access: PodAccess, serve
     assert run(agent, ["echo", "again"], timeout_s=PATIENCE_S).stdout == "again\n"
 
 
-def test_way_that_is_closed_for_a_while(access: PodAccess, server: FakeApiServer) -> None:
+def test_way_that_is_closed_for_a_while(patient: PodAccess, server: FakeApiServer) -> None:
     def later(sock: socket.socket, argv: list[str]) -> None:
         if len(server.asked("GET")) < 3:
             sock.shutdown(socket.SHUT_RDWR)
@@ -105,7 +118,7 @@ def test_way_that_is_closed_for_a_while(access: PodAccess, server: FakeApiServer
             run_locally(sock, argv)
 
     server.exec = later
-    assert run(access.host("node-1"), ["echo", "back"], timeout_s=PATIENCE_S).stdout == "back\n"
+    assert run(patient.host("node-1"), ["echo", "back"], timeout_s=PATIENCE_S).stdout == "back\n"
     assert server.asked("GET") == [EXEC, EXEC, EXEC]
 
 
@@ -188,7 +201,7 @@ def test_probe_pod_that_ended_meanwhile(access: PodAccess, server: FakeApiServer
     assert server.asked("GET").count(EXEC) == 1
 
 
-def test_container_that_ended_and_whose_pod_does_not_say_so_yet(access: PodAccess, server: FakeApiServer) -> None:
+def test_container_that_ended_and_whose_pod_does_not_say_so_yet(patient: PodAccess, server: FakeApiServer) -> None:
     def lost(sock: socket.socket, argv: list[str]) -> None:
         ended = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}
         status = {"phase": "Running"} if server.asked("GET").count(EXEC) < 3 else ended
@@ -201,7 +214,7 @@ def test_container_that_ended_and_whose_pod_does_not_say_so_yet(access: PodAcces
     server.items("/api/v1/namespaces/k8snet-r1/pods", {"metadata": {"name": "host-node-1"}, "status": {"phase": "Running"}})
     server.exec = lost
     with pytest.raises(ProbeError, match=r"the probe pod OOMKilled \(exit status 137\)"):
-        access.host("node-1").request("facts", timeout_s=30)
+        patient.host("node-1").request("facts", timeout_s=30)
     assert server.asked("GET").count(EXEC) == 3
 
 
@@ -218,7 +231,7 @@ def test_node_whose_probe_failed(access: PodAccess) -> None:
         access.pod("node-9")
 
 
-def test_kubelet_that_does_not_know_its_pods_yet(access: PodAccess, server: FakeApiServer) -> None:
+def test_kubelet_that_does_not_know_its_pods_yet(patient: PodAccess, server: FakeApiServer) -> None:
     def later(path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         if server.asked("GET").count(EXEC) > 1:
             del server.routes["GET", EXEC]
@@ -227,4 +240,4 @@ def test_kubelet_that_does_not_know_its_pods_yet(access: PodAccess, server: Fake
     server.routes["GET", EXEC] = later
     pod = {"metadata": {"name": "host-node-1"}, "status": {"phase": "Running"}}
     server.items("/api/v1/namespaces/k8snet-r1/pods", pod)
-    assert run(access.host("node-1"), ["echo", "back"], timeout_s=PATIENCE_S).stdout == "back\n"
+    assert run(patient.host("node-1"), ["echo", "back"], timeout_s=PATIENCE_S).stdout == "back\n"
