@@ -15,7 +15,8 @@ def test_mode(node, cluster, expect, verdict):
         mode send traffic to dead endpoints.
     How it is measured
         `GET http://127.0.0.1:10249/proxyMode` (and `[::1]`, and the node's InternalIP, where metricsBindAddress may have
-        it) in the node's network namespace; KUBE-SVC and KUBE-SEP chains
+        it) in the node's network namespace; where nobody listens there, the port of metricsBindAddress in the file or among
+        the flags that kube-proxy runs with (OpenShift: 29102); KUBE-SVC and KUBE-SEP chains
         of both iptables back ends, and which of them a packet can reach.
     Expected
         proxy.mode of the profile; else the mode that the kube-proxy ConfigMap claims, where kube-proxy is scheduled (an

@@ -104,6 +104,8 @@ NGINX_UPSTREAM = ("keepalive", "keepalive_timeout", "keepalive_requests", "keepa
 NGINX_FILE = "/etc/nginx/nginx.conf"
 NGINX_BYTES = 1 << 18
 RESOLV_BYTES = 1 << 16
+CONFIG_BYTES = 1 << 16
+PROXY_PORT = 10249  # where kube-proxy tells its mode by default
 MOST_NGINX = 5
 KEPT_SETTINGS = ("mode", "ipvs", "ipvsconfiguration", "syncperiod", "excludecidrs", "conntrack", "linux")
 # Of which the facts tell whether they are there; hundreds of others are nobody's concern.
@@ -591,7 +593,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         return otherwise
 
     nft = nft_tables()
-    proxy = kube_proxy_mode(uplink_ip)
+    proxy = kube_proxy(uplink_ip)
     persisted = part(
         "persisted", lambda: [item for item in in_root_of("1", persisted_on_node, 20.0) if is_of_interest(item["key"], keys)], []
     )
@@ -1368,12 +1370,54 @@ def read_http(data: bytes) -> tuple[int, str]:
     return int(found.group(1)), body.decode("utf-8", "replace")
 
 
-def kube_proxy_mode(node_ip: str | None, get: HttpGet = http_get) -> dict[str, Any]:
+def kube_proxy(node_ip: str | None) -> dict[str, Any]:
+    """Return kube-proxy's own word for its mode, from the port that its configuration names where nobody listens at the default one."""
+    told = kube_proxy_mode(node_ip)
+    if told["mode"] is None and not told["listening"]:
+        port = kube_proxy_port()
+        if port != PROXY_PORT:
+            return kube_proxy_mode(node_ip, port=port)
+    return told
+
+
+def kube_proxy_port() -> int:
+    """Return the port at which the kube-proxy in this network namespace tells its mode: OpenShift's has another than the default one."""
+    own = net_namespace("self")
+    for pid in sorted(processes(), key=int):
+        arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
+        if arguments[0].rsplit("/", 1)[-1] == "kube-proxy" and net_namespace(pid) == own:
+            config = argument(arguments, "--config")
+            text = read_regular(f"/proc/{pid}/root{config}", CONFIG_BYTES) if config else None
+            return metrics_port(arguments, text)
+    return PROXY_PORT
+
+
+def argument(arguments: Sequence[str], name: str) -> str | None:
+    """Return the value of a flag, of one that is given twice the last."""
+    found = None
+    for index, word in enumerate(arguments):
+        if word == name:
+            found = "".join(arguments[index + 1 : index + 2])
+        elif word.startswith(name + "="):
+            found = word.partition("=")[2]
+    return found
+
+
+def metrics_port(arguments: Sequence[str], configuration: str | None) -> int:
+    """Return the port of metricsBindAddress: that of the file, beside which flags do not count, else that of the flag."""
+    if argument(arguments, "--config"):
+        found = re.search(r"""metricsBindAddress"?: *["']?[^\s"',]*:(\d+)""", configuration or "")
+    else:
+        found = re.search(r":(\d+)$", argument(arguments, "--metrics-bind-address") or "")
+    return int(found.group(1)) if found else PROXY_PORT
+
+
+def kube_proxy_mode(node_ip: str | None, get: HttpGet = http_get, port: int = PROXY_PORT) -> dict[str, Any]:
     """Return kube-proxy's own word for its mode; metricsBindAddress may have it on the node's address instead of loopback."""
-    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False, "address": None}
+    answer: dict[str, Any] = {"mode": None, "mode_error": None, "listening": False, "address": None, "port": port}
     for address in ("127.0.0.1", "::1") + ((node_ip,) if node_ip else ()):
         try:
-            status, body = get(address, 10249, "/proxyMode")
+            status, body = get(address, port, "/proxyMode")
         except (OSError, Failed) as error:
             if address == node_ip:  # a firewall may be silent there
                 continue
@@ -1457,7 +1501,7 @@ def without_real_servers(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def ipvs(params: Mapping[str, Any]) -> dict[str, Any]:
     """Operation ``ipvs``."""
-    proxy = kube_proxy_mode(params.get("uplink_ip"))
+    proxy = kube_proxy(params.get("uplink_ip"))
     return dict(ipvs_table(), kube_ipvs0=os.path.exists("/sys/class/net/kube-ipvs0"), configz=kube_proxy_configz(proxy), mode=proxy["mode"])
 
 
@@ -1466,7 +1510,7 @@ def kube_proxy_configz(proxy: Mapping[str, Any], get: HttpGet = http_get) -> Any
     if proxy["address"] is None:
         return None
     try:
-        status, body = get(proxy["address"], 10249, "/configz")
+        status, body = get(proxy["address"], proxy["port"], "/configz")
         found = json.loads(body) if status == 200 else None
     except (OSError, ValueError, Failed):
         return None
@@ -1489,7 +1533,7 @@ def kube_proxy_metrics(proxy: Mapping[str, Any], get: HttpGet = patient_http_get
     if proxy["address"] is None:
         return {"metrics": None, "metrics_error": None}
     try:
-        status, body = get(proxy["address"], 10249, "/metrics")
+        status, body = get(proxy["address"], proxy["port"], "/metrics")
     except (OSError, Failed) as error:
         return {"metrics": None, "metrics_error": str(error) or type(error).__name__}
     if status != 200:

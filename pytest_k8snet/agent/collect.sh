@@ -22,6 +22,8 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
 
+proxy_port=10249
+
 begin() {
     printf '\n%s begin %s\n' "$mark" "$1"
     printf '\n%s begin %s\n' "$mark" "$1" >&2
@@ -175,22 +177,55 @@ http() {
 
 # What kube-proxy's metrics say of its syncs; they are hundreds of kilobytes otherwise.
 sync_metrics() {
-    http "$1" /metrics | grep -e '^HTTP/' -e '^.$' -e '^kubeproxy_sync_proxy_rules_.*\(timestamp_seconds\|failures_total\)' \
+    http "$1" /metrics "$proxy_port" | grep -e '^HTTP/' -e '^.$' -e '^kubeproxy_sync_proxy_rules_.*\(timestamp_seconds\|failures_total\)' \
         -e '^process_start_time_seconds'
+}
+
+# listening PORT: whether somebody listens there
+listening() {
+    grep -q "^ *[0-9]*: [0-9A-F]*:$(printf %04X "$1") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+# The port that kube-proxy's configuration names, of the one in this network namespace: beside a file its flags do not count.
+find_proxy_port() {
+    own=$(readlink /proc/self/ns/net)
+    for path in $(grep -l kube-proxy /proc/[0-9]*/cmdline 2>/dev/null); do
+        set -- $(tr '\0' '\n' <"$path" 2>/dev/null)
+        [ "${1##*/} $(readlink "${path%/cmdline}/ns/net")" = "kube-proxy $own" ] || continue
+        config='' bound=''
+        while [ $# -gt 0 ]; do
+            case $1 in
+            --config) config=$2 ;;
+            --config=*) config=${1#*=} ;;
+            --metrics-bind-address) bound=$2 ;;
+            --metrics-bind-address=*) bound=${1#*=} ;;
+            esac
+            shift
+        done
+        [ -z "$config" ] || bound=$(regular "${path%/cmdline}/root$config" |
+            sed -n 's/.*metricsBindAddress"*: *\([^ ,]*\).*/\1/p' | tr -d "\"'")
+        case ${bound##*:} in
+        '' | *[!0-9]*) ;;
+        *) proxy_port=${bound##*:} ;;
+        esac
+        return 0
+    done
 }
 
 kube_proxy() {
     # Nobody is asked on a port on which nobody listens.
-    grep -q '^ *[0-9]*: [0-9A-F]*:2809 [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || return 0
+    listening "$proxy_port" || find_proxy_port
+    section 'proxy port' echo "$proxy_port"
+    listening "$proxy_port" || return 0
     for address in 127.0.0.1 ::1 $uplink_ip; do
         begin "http $address /proxyMode"
-        answer=$(http "$address" /proxyMode)
+        answer=$(http "$address" /proxyMode "$proxy_port")
         found=$?
         printf '%s\n' "$answer"
         end "$found"
         case $answer in
         HTTP/1.[01]' 200'*)
-            section "http $address /configz" http "$address" /configz
+            section "http $address /configz" http "$address" /configz "$proxy_port"
             if [ "$what" = facts ]; then
                 section "http $address /metrics" sync_metrics "$address"
                 section now date +%s

@@ -132,7 +132,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
     files_of_networks = found.files("flannel")
     nft = _nft_tables(found)
     get = _http(found)
-    proxy = agent.kube_proxy_mode(uplink_ip, get)
+    proxy = agent.kube_proxy_mode(uplink_ip, get, _proxy_port(found))
     running = [line.split() for line in _lines(found, "pods")]
     conntrack = {name: _number(files.get(f"/proc/sys/net/netfilter/nf_conntrack_{name}")) for name in ("count", "max", "buckets")}
     speed = _number(files.get(f"/sys/class/net/{uplink}/speed"))
@@ -189,7 +189,7 @@ def facts(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
 def ipvs(found: Collected, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the agent's operation ``ipvs`` gives."""
     get = _http(found)
-    proxy = agent.kube_proxy_mode(params.get("uplink_ip"), get)
+    proxy = agent.kube_proxy_mode(params.get("uplink_ip"), get, _proxy_port(found))
     kube_ipvs0 = found.get("kube-ipvs0")
     return {
         **_ipvs_table(found),
@@ -369,6 +369,11 @@ def _persisted(found: Collected) -> list[dict[str, Any]]:
             lines.setdefault(match[1], []).append((int(match[2]), match[3]))
     order = [*agent.sysctl_files(directories), "/etc/sysctl.conf"]
     return [item for path in order for item in agent.assignments(path, lines.get(path, ()))]
+
+
+def _proxy_port(found: Collected) -> int:
+    section = found.get("proxy port")
+    return (None if section is None else _number(section.out)) or agent.PROXY_PORT
 
 
 def _http(found: Collected) -> Callable[[str, int, str], tuple[int, str]]:

@@ -213,7 +213,7 @@ def test_flags_that_nobody_needs_stay_on_the_node(arguments: list[str], kept: li
     ],
 )
 def test_settings_that_nobody_needs_stay_on_the_node(monkeypatch: pytest.MonkeyPatch, body: Any, kept: Any) -> None:
-    assert agent.kube_proxy_configz({"address": "127.0.0.1"}, lambda *_: (200, json.dumps(body))) == kept
+    assert agent.kube_proxy_configz({"address": "127.0.0.1", "port": 10249}, lambda *_: (200, json.dumps(body))) == kept
     assert agent.kube_proxy_configz({"address": None}) is None
 
 
@@ -640,7 +640,7 @@ def test_a_part_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch: p
 
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")
-SILENT: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "listening": False, "address": None}
+SILENT: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "listening": False, "address": None, "port": 10249}
 
 
 @pytest.mark.parametrize(
@@ -648,11 +648,13 @@ SILENT: dict[str, Any] = {"mode": None, "mode_error": "connection refused", "lis
     [
         pytest.param({}, SILENT, id="nobody"),
         pytest.param(
-            {"127.0.0.1": (200, "ipvs\n")}, {"mode": "ipvs", "mode_error": None, "listening": True, "address": "127.0.0.1"}, id="answers"
+            {"127.0.0.1": (200, "ipvs\n")},
+            {**SILENT, "mode": "ipvs", "mode_error": None, "listening": True, "address": "127.0.0.1"},
+            id="answers",
         ),
         pytest.param(
             {"192.168.10.11": (200, "ipvs")},
-            {"mode": "ipvs", "mode_error": None, "listening": True, "address": "192.168.10.11"},
+            {**SILENT, "mode": "ipvs", "mode_error": None, "listening": True, "address": "192.168.10.11"},
             id="bound-to-the-node's-address",
         ),
         pytest.param({"192.168.10.11": TimeoutError("timed out")}, SILENT, id="filtered-on-the-node's-address"),
@@ -712,7 +714,7 @@ def test_metrics_about_syncs_of_kube_proxy() -> None:
     def refuse(*_: Any) -> tuple[int, str]:
         raise ConnectionRefusedError(111, "Connection refused")
 
-    proxy = {"address": "127.0.0.1"}
+    proxy = {"address": "127.0.0.1", "port": 10249}
     assert agent.kube_proxy_metrics(proxy, lambda *_: (200, METRICS)) == {"metrics": KEPT, "metrics_error": None}
     assert agent.kube_proxy_metrics(proxy, lambda *_: (404, "")) == {"metrics": None, "metrics_error": "HTTP 404"}
     assert agent.kube_proxy_metrics(proxy, refuse) == {"metrics": None, "metrics_error": "[Errno 111] Connection refused"}
@@ -962,3 +964,22 @@ def test_a_pod_in_the_network_namespace_of_the_node_has_no_other(monkeypatch: py
     monkeypatch.setattr(agent, "read_or_none", {f"/proc/{pid}/cgroup": of_pod(uid) for pid, uid in uids.items()}.get)
     monkeypatch.setattr(agent, "pod_names", lambda: {UID: "ci/runner", AGENT_UID: "kube-system/cilium-x"})
     assert agent.running_pods(None) == {"ci/runner": ("71", "net:[7]")}
+
+
+OPENSHIFT = "kind: KubeProxyConfiguration\nmetricsBindAddress: 127.0.0.1:29102\nmode: iptables\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "port"),
+    [
+        (["kube-proxy", "--config=/config/c.yaml", "--metrics-bind-address=0.0.0.0:9"], OPENSHIFT, 29102),
+        (["kube-proxy", "--config", "/config/c.yaml"], '{"metricsBindAddress":"[::1]:29102","mode":"ipvs"}', 29102),
+        (["kube-proxy", "--config=/config/c.yaml"], 'metricsBindAddress: ""\nmode: ipvs\n', 10249),
+        (["kube-proxy", "--config=/config/c.yaml"], None, 10249),
+        (["kube-proxy", "--metrics-bind-address", "0.0.0.0:10251"], None, 10251),
+        (["kube-proxy", "--metrics-bind-address=0.0.0.0"], None, 10249),
+        (["kube-proxy"], None, 10249),
+    ],
+)
+def test_port_of_kube_proxy_s_metrics(arguments: list[str], text: str | None, port: int) -> None:
+    assert agent.metrics_port(arguments, text) == port

@@ -63,7 +63,7 @@ def by_agent(op: str) -> dict[str, Any]:
 
 @pytest.fixture
 def no_other_kubelet() -> Iterator[None]:
-    """Keep tests that read this machine's kubelet, or play one, from each other: they may run at the same time, and in several runs."""
+    """Keep tests that read this machine's kubelet or kube-proxy, or play one, from each other: they may run at the same time, and in several runs."""
     with (Path(tempfile.gettempdir()) / f"k8snet-tests-kubelet-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -200,6 +200,7 @@ def test_a_kubelet_of_microk8s_is_the_agent_s(shell: list[str], tmp_path: Path) 
 
 
 @needs_ip
+@pytest.mark.usefixtures("no_other_kubelet")
 def test_ipvs_is_the_agent_s() -> None:
     assert collected.ipvs(run_script("ipvs"), PARAMS) == by_agent("ipvs")
 
@@ -396,7 +397,7 @@ def test_every_client_gets_the_mode(programs: Path, web: int, client: tuple[str,
     syncs = ask("", "sync_metrics")
     assert "go_goroutines" not in syncs[0]
     get = collected._http(sections(**{"http__127.0.0.1__/metrics": syncs}))
-    assert agent.kube_proxy_metrics({"address": "127.0.0.1"}, get) == {"metrics": KEPT, "metrics_error": None}
+    assert agent.kube_proxy_metrics({"address": "127.0.0.1", "port": web}, get) == {"metrics": KEPT, "metrics_error": None}
     for port, told in ((web, 200), (1, None)):  # one on which something listens, and one on which nothing does
         get = collected._http(sections(**{"http__127.0.0.1__/livez": ask("/proxyMode", port=port)}))
         assert agent.kube_proxy_livez({"address": "127.0.0.1"}, get) == told
@@ -634,3 +635,25 @@ def test_network_namespaces_that_are_kept_by_a_file(shell: list[str], tmp_path: 
     play = f"namespace_files='/nowhere {tmp_path}'\n{functions}\nkept_namespaces"
     ran = subprocess.run([*shell, "-s"], input=play, capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout == f"net:[{(tmp_path / 'cni-1').stat().st_ino}]\n"
+
+
+@needs_ip
+@pytest.mark.usefixtures("no_other_kubelet")
+@pytest.mark.skipif(os.getuid() != 0, reason="another root takes root")
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shell[0] != "busybox"], ids=" ".join)
+@pytest.mark.parametrize("by_file", [True, False], ids=["file", "flag"])
+def test_kube_proxy_is_asked_at_the_port_of_its_configuration(shell: list[str], tmp_path: Path, web: int, by_file: bool) -> None:
+    """As OpenShift has it."""
+    (tmp_path / "config.yaml").write_text(f"kind: KubeProxyConfiguration\nmetricsBindAddress: 127.0.0.1:{web}\nmode: ipvs\n")
+    flag = f"--config={tmp_path}/config.yaml" if by_file else f"--metrics-bind-address=127.0.0.1:{web}"
+    program = ["/usr/bin/kube-proxy", "-c", "import time; print(flush=True); time.sleep(60)", flag]
+    with subprocess.Popen(program, executable=sys.executable, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            found, wanted = collected.facts(run_script("facts", shell=shell), PARAMS)["kube_proxy"], by_agent("facts")["kube_proxy"]
+            table = collected.ipvs(run_script("ipvs", shell=shell), PARAMS)
+        finally:
+            process.kill()
+    assert (found["mode"], found["port"], found["metrics"]) == (wanted["mode"], wanted["port"], wanted["metrics"]) == ("ipvs", web, KEPT)
+    assert (table["mode"], by_file or found["configz"]) == ("ipvs", by_file or None)
