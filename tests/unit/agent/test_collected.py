@@ -63,7 +63,7 @@ def by_agent(op: str) -> dict[str, Any]:
 
 @pytest.fixture
 def no_other_kubelet() -> Iterator[None]:
-    """Keep tests that read this machine's kubelet or kube-proxy, or play one, from each other: they may run at the same time, and in several runs."""
+    """Keep tests that read this machine's kubelet or kube-proxy, or play one, from each other: several may run at a time."""
     with (Path(tempfile.gettempdir()) / f"k8snet-tests-kubelet-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
