@@ -6,6 +6,8 @@ from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+BY_NAME = "-k, -m or --deselect"  # what left cases out
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet import summary
-from pytest_k8snet.cases import Case, Collection, Result
+from pytest_k8snet.cases import BY_NAME, Case, Collection, Result
+from pytest_k8snet.cluster.pairs import pair_nodes
 from pytest_k8snet.errors import ConfigurationError, K8sNetError
 from pytest_k8snet.junit import JUnit
 from pytest_k8snet.options import COMMAND_LINE
+from pytest_k8snet.plan import some
 from pytest_k8snet.record.store import COLLECTION
 
 if TYPE_CHECKING:
@@ -316,6 +318,24 @@ class Controller:
                 else "not one check could be judged: all were skipped or inconclusive, or could not be measured"
             )
             self.trouble.append(f"{what}: nothing was proved")
+        elif self._run.settings.asked_for and session.exitstatus in green and (unjudged := self._unjudged()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            more = f"more nodes are missing than --k8snet-allow-missing accepts ({self._run.settings.allow_missing})"
+            self.trouble.append(f"{more}, and no pair was judged with {some(unjudged)}")
+
+    def _unjudged(self) -> list[str]:
+        """Return missing nodes that nothing was judged of, when they are more than may be: pairs are chosen of Ready nodes alone.
+
+        Checks of nodes are errors on those themselves. Who runs cases of the cluster alone, or picks some by name, does not ask for them.
+        """
+        cases = self.collected.cases.values()
+        if BY_NAME in self.collected.left_out or all(pair_nodes(case.subject) == (case.subject,) for case in cases):
+            return []
+        missing = self._run.missing()
+        if len(missing) <= self._run.settings.allow_missing.of(len(self._run.plan.nodes)):
+            return []
+        judged = {name for result in self.results.values() if result.proof for name in pair_nodes(result.case.subject)}
+        return [name for name in missing if name not in judged]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:

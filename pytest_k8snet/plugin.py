@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_k8snet import markers, options
-from pytest_k8snet.cases import Case, Collection
+from pytest_k8snet.cases import BY_NAME, Case, Collection
 from pytest_k8snet.errors import ConfigurationError, K8sNetError, MeasurementError
 from pytest_k8snet.fixtures import (
     NOTHING,
@@ -241,7 +241,7 @@ def pytest_deselected(config: pytest.Config | None = None, items: list[pytest.It
     for item in items or ():
         if case_of(item) is not None and item.config.stash.get(COUNTING, True):
             counts = item.config.stash.setdefault(LEFT_OUT, {})
-            counts["-k, -m or --deselect"] = counts.get("-k, -m or --deselect", 0) + 1
+            counts[BY_NAME] = counts.get(BY_NAME, 0) + 1
             item.config.stash.setdefault(UNCHOSEN, set()).add(item)
 
 

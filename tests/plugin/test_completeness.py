@@ -318,6 +318,36 @@ def test_allow_missing(bench: Bench, allowed: str, status: int) -> None:
         assert "2 missing, " in ran.line("ALLOWED ACME-1[node-2] (error)")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ([], 1),
+        (["-n2"], 1),
+        (["--k8snet-allow-missing=1"], 0),
+        (["--k8snet-nodes=node-1,node-3"], 0),
+        (["-k", "ACME-1"], 0),
+        (["--k8snet-checks=ACME-2"], 0),
+    ],
+    ids=["none", "none-xdist", "one", "not-chosen", "by-name", "cluster-alone"],
+)
+def test_pairs_are_of_ready_nodes_alone_and_the_others_are_not_forgotten(bench: Bench, arguments: list[str], status: int) -> None:
+    bench.cluster('fake.not_ready("node-2", "KubeletNotReady: cni")')
+    bench.checks("""
+        @check("ACME-1", level="load")
+        def test_pair(k8snet_pair):
+            pass
+
+        @check("ACME-2")
+        def test_cluster(k8snet_cluster):
+            pass
+    """)
+    ran = bench.own("--k8snet-load-pairs=all", *arguments)
+    assert ran.status == status
+    assert set(ran.verdicts.values()) == {"pass"}
+    words = ["more nodes are missing than --k8snet-allow-missing accepts (0), and no pair was judged with node-2"]
+    assert ran.lines("more nodes") == words * status
+
+
 def test_no_probe_at_all(bench: Bench) -> None:
     bench.cluster(
         "from pytest_k8snet.errors import ProbeError\nfake.start_error = ProbeError('namespace k8snet-x: forbidden: user may not')"
