@@ -46,7 +46,7 @@ _IN_PART = ("partial", "probe")
 
 
 def processes(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
-    """Judge that no kube-proxy runs on the node, as a process or within another (k3s): nothing answers /proxyMode on port 10249.
+    """Judge that no kube-proxy runs on the node, as a process or within another (k3s): nothing answers /proxyMode.
 
     Port 10256 would prove nothing: Cilium and Calico serve it as well.
     """
@@ -54,7 +54,7 @@ def processes(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     if isinstance(wanted, Judgement):
         return wanted
     proxy = facts.kube_proxy
-    judgement = Judgement(want=f"no process and no answer on port 10249, mode {wanted}")
+    judgement = Judgement(want=f"no process and no answer on port {proxy.port}, mode {wanted}")
     judgement.check(
         not proxy.processes,
         f"{facts.node}: kube-proxy runs ({'; '.join(proxy.processes)}), want mode {wanted}",
@@ -63,16 +63,16 @@ def processes(facts: NodeFacts, expect: ProxyExpectation) -> Judgement:
     )
     judgement.check(
         proxy.mode is None,
-        f"{facts.node}: 127.0.0.1:10249/proxyMode answers {proxy.mode}, want mode {wanted}",
+        f"{facts.node}: 127.0.0.1:{proxy.port}/proxyMode answers {proxy.mode}, want mode {wanted}",
         measured=proxy.mode,
-        command="curl http://127.0.0.1:10249/proxyMode",
+        command=proxy.ask("/proxyMode"),
     )
     if proxy.listening and proxy.mode is None:
-        told = f"{facts.node}: something listens on port 10249 and tells no mode ({proxy.mode_error})"
+        told = f"{facts.node}: something listens on port {proxy.port} and tells no mode ({proxy.mode_error})"
         if (proxy.mode_error or "").startswith("HTTP"):
             judgement.remark(f"{told}: not kube-proxy")
         else:
-            judgement.inconclusive(told, command="curl http://127.0.0.1:10249/proxyMode")
+            judgement.inconclusive(told, command=proxy.ask("/proxyMode"))
     return judgement
 
 

@@ -23,7 +23,6 @@ from pytest_k8snet.record.ipvs import IpvsRecord
 _ASK_MODE = "curl http://127.0.0.1:10249/proxyMode"
 _READ_TABLE = "cat /proc/net/ip_vs"
 _READ_NFT = "nft list table ip kube-proxy"
-_READ_METRICS = "curl http://127.0.0.1:10249/metrics"
 _READ_LIVEZ = "curl http://127.0.0.1:10256/livez"
 _UNAVAILABLE = 503
 
@@ -61,10 +60,13 @@ def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> J
         problem = f"{facts.node}: kube-proxy does not tell its mode ({proxy.mode_error})"
         if _absent(proxy):
             judgement.check(
-                False, f"{problem} and no process of it runs, want mode {expect.mode}", wanted=expect.mode.value, command=_ASK_MODE
+                False,
+                f"{problem} and no process of it runs, want mode {expect.mode}",
+                wanted=expect.mode.value,
+                command=proxy.ask("/proxyMode"),
             )
         else:
-            judgement.error(problem, command=_ASK_MODE)
+            judgement.error(problem, command=proxy.ask("/proxyMode"))
         return judgement
     judgement.evidence["mode"] = proxy.mode
     judgement.check(
@@ -72,7 +74,7 @@ def mode_in_force(facts: NodeFacts, expect: ProxyExpectation, version: str) -> J
         f"{facts.node}: kube-proxy runs in mode {proxy.mode}, want {expect.mode}",
         measured=proxy.mode,
         wanted=expect.mode.value,
-        command=_ASK_MODE,
+        command=proxy.ask("/proxyMode"),
     )
     if proxy.mode != "iptables":
         _service_chains(judgement, facts, proxy.mode)
@@ -119,7 +121,7 @@ def configuration_in_force(facts: NodeFacts, claims: Mapping[str, Claim]) -> Jud
         if have is None:
             judgement.error(
                 f"{facts.node}: kube-proxy does not tell its {name}, its configuration says {_word(claim.value)} ({claim.source})",
-                command="curl http://127.0.0.1:10249/configz",
+                command=proxy.ask("/configz"),
             )
             continue
         judgement.check(
@@ -128,7 +130,7 @@ def configuration_in_force(facts: NodeFacts, claims: Mapping[str, Claim]) -> Jud
             "it was started before that, or has one of its own",
             measured=_word(have),
             wanted=_word(claim.value),
-            command="curl http://127.0.0.1:10249/configz",
+            command=proxy.ask("/configz"),
         )
     if "proxy.mode_defaulted" in claims:
         judgement.advise(
@@ -163,9 +165,11 @@ def keeps_in_sync(facts: NodeFacts, cluster: Cluster, expect: ProxyExpectation) 
             told = f"{facts.node}: pod {pod['name']} has restarted {pod['restarts']} times"
             judgement.remark(told + (f", the last end: {pod['last_end']}" if pod["last_end"] else ""))
     if proxy.metrics is None and proxy.metrics_error is not None:
-        judgement.error(f"{facts.node}: kube-proxy's metrics were not read: {proxy.metrics_error}", command=_READ_METRICS)
+        judgement.error(f"{facts.node}: kube-proxy's metrics were not read: {proxy.metrics_error}", command=proxy.ask("/metrics"))
     elif proxy.metrics is None and proxy.mode is None and (pods or proxy.processes):
-        judgement.error(f"{facts.node}: kube-proxy's metrics were not read: it tells nothing ({proxy.mode_error})", command=_READ_METRICS)
+        judgement.error(
+            f"{facts.node}: kube-proxy's metrics were not read: it tells nothing ({proxy.mode_error})", command=proxy.ask("/metrics")
+        )
     elif proxy.metrics is not None and proxy.at_s is not None:
         _syncs(judgement, facts, proxy.metrics, proxy.at_s)
     if not judgement.checked and not judgement.findings:
@@ -179,9 +183,10 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
     # Each address family has its own series, where kube-proxy tells them apart.
     syncs = _series(metrics, f"{_SYNC}_last_timestamp_seconds")
     queues = _series(metrics, f"{_SYNC}_last_queued_timestamp_seconds")
+    command = facts.kube_proxy.ask("/metrics")
     failures = {name.removeprefix(f"{_SYNC}_"): value for name, value in metrics.items() if "failures_total" in name and value}
     if not syncs:
-        judgement.error(f"{facts.node}: kube-proxy's metrics do not tell when it synced", command=_READ_METRICS)
+        judgement.error(f"{facts.node}: kube-proxy's metrics do not tell when it synced", command=command)
         return
     newest = max(syncs.values())
     synced, queued = max(
@@ -206,12 +211,10 @@ def _syncs(judgement: Judgement, facts: NodeFacts, metrics: Mapping[str, float],
         f"{facts.node}: a change has waited {waiting_s:.0f} s for kube-proxy to bring it into the kernel, want at most two sync periods "
         f"({2 * facts.kube_proxy.sync_period_s:.0f} s); {last}" + (f", failures since its start: {told}" if told else ""),
         measured=f"{waiting_s:.0f} s",
-        command=_READ_METRICS,
+        command=command,
     )
     if told and not unwell and not late:
-        judgement.remark(
-            f"{facts.node}: syncs of kube-proxy have failed since its start, and succeeded since: {told}", command=_READ_METRICS
-        )
+        judgement.remark(f"{facts.node}: syncs of kube-proxy have failed since its start, and succeeded since: {told}", command=command)
 
 
 def _series(metrics: Mapping[str, float], name: str) -> dict[str, float]:
@@ -236,7 +239,7 @@ def nodes_agree(documents: Mapping[str, Document], cluster: Cluster, expect: Pro
             judgement.error(str(error))
             continue
         if proxy.mode is None and not _absent(proxy):
-            judgement.error(f"{name}: kube-proxy does not tell its mode ({proxy.mode_error})", command=_ASK_MODE)
+            judgement.error(f"{name}: kube-proxy does not tell its mode ({proxy.mode_error})", command=proxy.ask("/proxyMode"))
             continue
         groups.setdefault(cluster.node(name).group, {})[name] = proxy.mode or "none"
     judgement.evidence["modes"] = dict(Counter(mode for modes in groups.values() for mode in modes.values()))
@@ -394,7 +397,7 @@ def _not_in_mode(facts: LateFacts, expect: ProxyExpectation, mode: str) -> Judge
     if _absent(proxy):
         return Judgement.skipped("kube-proxy does not run here, in ipvs mode or any other")
     judgement = Judgement()
-    judgement.error(f"{facts.node}: kube-proxy does not tell its mode ({proxy.mode_error})", command=_ASK_MODE)
+    judgement.error(f"{facts.node}: kube-proxy does not tell its mode ({proxy.mode_error})", command=proxy.ask("/proxyMode"))
     return judgement
 
 

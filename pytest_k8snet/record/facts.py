@@ -125,7 +125,8 @@ class KubeProxy:
 
     mode: str | None  # body of /proxyMode when it answered 200
     mode_error: str | None  # why there is no mode: "connection refused", "HTTP 404", ...
-    listening: bool  # something accepts connections on 127.0.0.1:10249 or [::1]:10249
+    port: int  # where it was asked for its mode, on loopback: what its configuration names, 10249 by default
+    listening: bool  # something accepts connections there
     exclude_cidrs: tuple[str, ...]  # ipvs.excludeCIDRs: virtual servers there are somebody else's
     conntrack: ConntrackSettings | None  # None: it does not tell
     processes: tuple[str, ...]  # "pid 812: /usr/local/bin/kube-proxy --config=..."
@@ -143,6 +144,7 @@ class KubeProxy:
         return cls(
             mode=data["mode"],
             mode_error=data["mode_error"],
+            port=data.get("port", 10249),
             listening=data["listening"],
             exclude_cidrs=exclude_cidrs(configz := data.get("configz")),
             conntrack=ConntrackSettings.from_configz(configz),
@@ -155,6 +157,10 @@ class KubeProxy:
             at_s=data.get("at_s"),
             livez=data.get("livez"),
         )
+
+    def ask(self, path: str) -> str:
+        """Return the command that asks it for what it tells of itself."""
+        return f"curl http://127.0.0.1:{self.port}{path}"
 
     @classmethod
     def from_document(cls, document: Document) -> KubeProxy:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +18,7 @@ from pytest_k8snet.options import IN_CLUSTER
 from pytest_k8snet.shards.layout import BUNDLE, COLLECTED, DONE, INDEX_VARIABLE, RESULTS
 
 _POLL_S = 0.5
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def measure(
@@ -25,6 +27,7 @@ def measure(
     """Run pytest on this pod's shard, wait until its bundle is fetched, and return the pod's exit status.
 
     A red run is a good measurement: the status is 0 when the bundle was made and fetched. `root` is the folder that `RESULTS` lies in.
+    Raises `SystemExit` at SIGTERM: a pod that is deleted does not wait for anybody.
     """
     index = environment.get(INDEX_VARIABLE, "")
     if not index.isdigit() or int(index) >= shards:
@@ -34,7 +37,9 @@ def measure(
         *(sys.executable, "-m", "pytest", f"--k8snet-kubeconfig={IN_CLUSTER}", f"--k8snet-shard={index}/{shards}"),
         *(f"--k8snet-save-bundle={bundle}", f"--k8snet-run-dir={results / 'run'}", "-p", "no:cacheprovider", *arguments),
     ]
-    status = _run(argv, results)
+    status, ended = _run(argv, results)
+    if ended:
+        raise SystemExit(_TERMINATED)
     if not bundle.is_file():
         print(f"shard {index}/{shards}: no bundle was written; pytest's exit status was {status}", flush=True)
         return status or 1
@@ -43,23 +48,42 @@ def measure(
     temporary.replace(done)
     print(f"shard {index}/{shards}: measured; waiting for `k8snet shards collect`", flush=True)
     until = time.monotonic() + keep_s
-    while not collected.exists():
-        if time.monotonic() > until:
-            print(f"shard {index}/{shards}: nobody has fetched the bundle in {keep_s:g} s", flush=True)
-            return 1
-        time.sleep(_POLL_S)
+    with _at_sigterm(_leave):
+        while not collected.exists():
+            if time.monotonic() > until:
+                print(f"shard {index}/{shards}: nobody has fetched the bundle in {keep_s:g} s", flush=True)
+                return 1
+            time.sleep(_POLL_S)
     return 0
 
 
-def _run(argv: Sequence[str], folder: Path) -> int:
-    """Run pytest. SIGTERM is passed on to it, so that it removes its probe pods: a pod's first process ignores what it does not handle."""
-    with subprocess.Popen(argv, cwd=folder) as process:
+def _run(argv: Sequence[str], folder: Path) -> tuple[int, bool]:
+    """Run pytest, and return its exit status and whether SIGTERM came. It is passed on to it, so that it removes its probe pods."""
+    ended = False
+    running: list[subprocess.Popen[bytes]] = []
 
-        def pass_on(number: int, _frame: FrameType | None) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        nonlocal ended
+        ended = True
+        for process in running:
             process.send_signal(number)
 
-        old = signal.signal(signal.SIGTERM, pass_on)
-        try:
-            return process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL if old is None else old)
+    with _at_sigterm(pass_on), subprocess.Popen(argv, cwd=folder) as process:
+        running.append(process)
+        if ended:
+            process.terminate()
+        return process.wait(), ended
+
+
+@contextmanager
+def _at_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGTERM meanwhile: a pod's first process ignores what it does not handle."""
+    old = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if old is None else old)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(_TERMINATED)

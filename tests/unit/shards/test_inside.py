@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,15 +26,15 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def ran(monkeypatch: pytest.MonkeyPatch, bundle: bytes | None, status: int) -> list[str]:
+def ran(monkeypatch: pytest.MonkeyPatch, bundle: bytes | None, status: int, *, ended: bool = False) -> list[str]:
     """Let pytest end like this; return what it is called with."""
     called: list[str] = []
 
-    def run(argv: Sequence[str], folder: Path) -> int:
+    def run(argv: Sequence[str], folder: Path) -> tuple[int, bool]:
         called.extend(argv)
         if bundle is not None:
             (folder / "shard.tar.zst").write_bytes(bundle)
-        return status
+        return status, ended
 
     monkeypatch.setattr(inside, "_run", run)
     return called
@@ -81,5 +84,21 @@ def test_run_without_a_bundle(
 
 
 def test_pytest_is_run_in_the_folder(results: Path) -> None:
-    assert inside._run(["sh", "-c", "pwd >out; exit 3"], results) == 3
+    assert inside._run(["sh", "-c", "pwd >out; exit 3"], results) == (3, False)
     assert (results / "out").read_text().strip() == str(results)
+
+
+def test_a_pod_that_is_deleted_waits_for_nobody(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(monkeypatch, b"12345", 2, ended=True)
+    with pytest.raises(SystemExit, match="143"):
+        inside.measure(3, [], keep_s=60, environment=INDEX, root=results.parent)
+    ran(monkeypatch, b"12345", 0)
+    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit, match="143"):
+        inside.measure(3, [], keep_s=60, environment=INDEX, root=results.parent)
+    assert signal.getsignal(signal.SIGTERM) != inside._leave
+
+
+def test_pytest_is_told_of_sigterm(results: Path) -> None:
+    script = "trap 'exit 5' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+    assert inside._run(["sh", "-c", script], results) == (5, True)
