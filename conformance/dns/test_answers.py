@@ -16,10 +16,13 @@ def test_dns_answers(node, cluster, expect, verdict):
     How it is measured
         The node's probe pod asks the DNS Service (and NodeLocal DNSCache) for kubernetes.default by packets of its own, each
         question from another source port: 100 over UDP, one after the other, 20 over TCP; 5 for each of dns.names of the
-        profile. What failed is asked again once, what was too slow twice. Beside them it asks its own loopback.
+        profile. What failed is asked again once, what was too slow twice. Beside them it asks its own loopback. On GKE Cloud DNS
+        (169.254.169.254) is asked in the Service's place where it knows that name: no pod uses kube-dns then. A NodeLocal DNSCache
+        that makes no device (-setupinterface=false, behind a CiliumLocalRedirectPolicy) is asked by the Service's address.
     Expected
         No question without a right answer that is not answered when asked again; 99 of 100 within dns.p99_ms of the profile
-        (50 ms), the best round counting. Inconclusive when the pod's own loopback takes half of that. Skipped where no
+        (50 ms), the best round counting. Inconclusive when the pod's own loopback takes half of that, and where the kubelet tells
+        pods to ask Cloud DNS, which does not know the cluster's name. Skipped where no
         Service address leads anywhere (no kube-proxy and nothing in its place).
     Blind spots
         The cluster's own name comes from CoreDNS' memory; names that are forwarded are asked for only where the profile

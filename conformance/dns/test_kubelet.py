@@ -18,7 +18,8 @@ def test_kubelet(node, cluster, verdict):
         *.conf of --config-dir), read on the node: no right to nodes/proxy is needed. Flags win over files, and of files the last one.
         Beside them the address of the Service with label k8s-app=kube-dns, NodeLocal DNSCache's, and the Corefile's zones.
     Expected
-        clusterDNS with no other addresses than the Service's, NodeLocal DNSCache's or that of AKS' LocalDNS; a clusterDomain that
+        clusterDNS with no other addresses than the Service's, NodeLocal DNSCache's, that of AKS' LocalDNS or, on GKE, that of Cloud
+        DNS (169.254.169.254), which NET-DNS-004 asks whether it knows the cluster; a clusterDomain that
         the plugin kubernetes answers for; no loopback address in the file resolvConf. What is not known of the cluster is not
         judged, nor are addresses where neither kube-proxy nor anything in its place leads from Services to pods. It is what the
         kubelet takes when it starts: a file that was changed since counts. Of MicroK8s, which has the kubelet within another process,

@@ -16,10 +16,10 @@ def test_resolver(node, cluster, verdict):
         /etc/resolv.conf in the file systems of running pods, read from the node (20 pods a node at most), beside the addresses
         of the Service with label k8s-app=kube-dns.
     Expected
-        That, NodeLocal DNSCache or AKS' LocalDNS (169.254.10.11), in pods whose search list has the cluster's domains. One more
-        beside it, as a pod's own dnsConfig may name, is advice; others alone are a fault. What ndots and the search list cost is
-        advice where neither autopath nor NodeLocal DNSCache spares it. How many pods were not looked into is
-        told. Skipped where no such pod was.
+        That, NodeLocal DNSCache, AKS' LocalDNS (169.254.10.11) or, on GKE, Cloud DNS (169.254.169.254), in pods whose search list
+        has the cluster's domains. One more beside it, as a pod's own dnsConfig may name, is advice; others alone are a fault. What
+        ndots and the search list cost is advice where neither autopath nor NodeLocal DNSCache spares it. How many pods were not
+        looked into is told. Skipped where no such pod was.
     Fix
         clusterDNS in the kubelet's configuration on the node, then restart the pods. For the search list: a dot at the end of
         names, or dnsConfig options ndots:2.

@@ -15,6 +15,9 @@ LABEL = "k8s-app=kube-dns"
 COREFILES = ("coredns", "rke2-coredns-rke2-coredns")  # ConfigMaps of kube-system
 NODE_LOCAL = ("node-local-dns", "nodelocaldns")  # DaemonSets
 
+CLOUD_DNS = "169.254.169.254"
+"""The metadata server of Google's machines. With Cloud DNS for GKE kubelets give it to pods, and a kube-dns that still runs is not used."""
+
 #: Plugins whose arguments say something about how names are resolved.
 KEPT = frozenset({"autopath", "cache", "forward", "kubernetes", "loop", "proxy", "ready", "reload"})
 
@@ -50,6 +53,7 @@ class NodeLocal:
     desired: int
     ready: int
     addresses: tuple[str, ...]  # it listens on
+    makes_device: bool = True  # with these addresses; else nobody may have them, as a policy of Cilium leads to its pods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class Dns:
                 "desired": self.node_local.desired,
                 "ready": self.node_local.ready,
                 "addresses": [*self.node_local.addresses],
+                "makes_device": self.node_local.makes_device,
             },
             "unreadable": dict(self.unreadable),
         }
@@ -110,7 +115,9 @@ class Dns:
                 for item in data["blocks"]
             ),
             damaged=data["damaged"],
-            node_local=None if local is None else NodeLocal(local["name"], local["desired"], local["ready"], tuple(local["addresses"])),
+            node_local=None
+            if local is None
+            else NodeLocal(local["name"], local["desired"], local["ready"], tuple(local["addresses"]), local.get("makes_device", True)),
             unreadable=dict(data["unreadable"]),
         )
 
@@ -146,6 +153,11 @@ def read_dns(
 
 
 SERVICE = "Services with label k8s-app=kube-dns"
+
+
+def may_be_of_cloud(version: str) -> bool:
+    """Whether a cluster of this version may have Cloud DNS in kube-dns' place: no object of the API says that it has."""
+    return "-gke." in version
 
 
 def parse_corefile(text: str) -> Iterator[ServerBlock]:
@@ -211,4 +223,6 @@ def _node_local(item: Mapping[str, Any]) -> NodeLocal:
         status.get("desiredNumberScheduled", 0),
         status.get("numberReady", 0),
         tuple(filter(None, addresses.split(","))),
+        # So Cilium's examples/kubernetes-local-redirect/node-local-dns.yaml has it: in pods of the pod network, behind the DNS Service.
+        makes_device=not any(word.lstrip("-") == "setupinterface=false" for word in words),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_k8snet.cluster.dns import Dns, ServerBlock
+from pytest_k8snet.cluster.dns import CLOUD_DNS, Dns, ServerBlock, may_be_of_cloud
 from pytest_k8snet.cluster.model import Cluster, parsed_address
 from pytest_k8snet.cluster.serving import is_served
 from pytest_k8snet.expect.model import DnsExpectation
@@ -154,7 +154,7 @@ def resolver(facts: NodeFacts, cluster: Cluster) -> Judgement:
         return Judgement.skipped("no pod that uses the cluster's names was looked into on this node")
     if not dns.addresses:
         return Judgement.beyond_reach(f"the address of the cluster's DNS is not known{_why(dns)}")
-    local = _caches(dns)
+    local = _others(cluster, dns)
     allowed = {parsed_address(address) for address in (*dns.addresses, *local)}
     want = " or ".join(
         [", ".join(dns.addresses) + f" (Service {dns.service})", *(["NodeLocal DNSCache"] if dns.node_local is not None else [])]
@@ -182,9 +182,10 @@ def resolver(facts: NodeFacts, cluster: Cluster) -> Judgement:
     return judgement
 
 
-def _caches(dns: Dns) -> tuple[str, ...]:
-    """Return the addresses at which a cache on the node itself answers, as far as it is known that there may be one."""
-    return (AKS_LOCAL,) if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL, AKS_LOCAL)
+def _others(cluster: Cluster, dns: Dns) -> tuple[str, ...]:
+    """Return the addresses at which others than the Service may answer: caches on the node itself, and Cloud DNS on GKE."""
+    caches = (AKS_LOCAL,) if dns.node_local is None else (*dns.node_local.addresses, LINK_LOCAL, AKS_LOCAL)
+    return (*caches, CLOUD_DNS) if may_be_of_cloud(cluster.version) else caches
 
 
 def _amplification(judgement: Judgement, node: str, dns: Dns, asking: list[tuple[ExistingPod, ResolvConf]]) -> None:
@@ -216,7 +217,7 @@ def kubelet(facts: NodeFacts, cluster: Cluster) -> Judgement:
         judgement.error(f"{facts.node}: the kubelet's file {path} could not be read")
     if not given.unread and dns is not None:
         if is_served(cluster):  # else the Service's address leads nowhere, and pods have to be told another one
-            _given_addresses(judgement, facts.node, given, dns)
+            _given_addresses(judgement, facts.node, given, dns, _others(cluster, dns))
         _given_domain(judgement, facts.node, given, dns)
     _given_resolver(judgement, facts.node, given)
     if not judgement.checked and not judgement.findings:
@@ -224,10 +225,9 @@ def kubelet(facts: NodeFacts, cluster: Cluster) -> Judgement:
     return judgement
 
 
-def _given_addresses(judgement: Judgement, node: str, given: Kubelet, dns: Dns) -> None:
+def _given_addresses(judgement: Judgement, node: str, given: Kubelet, dns: Dns, local: Sequence[str]) -> None:
     if not dns.addresses:
         return
-    local = _caches(dns)
     want = f"{', '.join(dns.addresses)} (Service {dns.service}){' or NodeLocal DNSCache' * (dns.node_local is not None)}"
     told = () if given.dns is None else given.dns.value
     source = "clusterDNS is not set" if given.dns is None else given.dns.source
@@ -291,12 +291,19 @@ def _not_recorded() -> Judgement:
 
 def answers(record: DnsRecord, facts: NodeFacts, cluster: Cluster, expect: DnsExpectation) -> Judgement:
     """Judge that whom pods are told to ask answers every question of a node's pod, rightly and in time, over UDP and TCP."""
-    asked = record.of("cache", "service", "outside")
+    asked = record.of("cache", "service", "cloud", "outside")
     if (unasked := _unasked(record, asked)) is not None:
         return unasked
     if not any(done.answered for series in asked for done in series.rounds) and (why := nobody_serves(facts, cluster)) is not None:
         return Judgement.skipped(why)
     judgement = Judgement(want=f"every question answered, 99 of 100 within {expect.p99_ms} ms")
+    told_cloud = facts.kubelet is not None and facts.kubelet.dns is not None and CLOUD_DNS in facts.kubelet.dns.value
+    if told_cloud and may_be_of_cloud(cluster.version) and not record.of("cloud"):
+        judgement.inconclusive(
+            f"{record.node}: the kubelet tells new pods to ask {CLOUD_DNS} (Cloud DNS), which did not answer rightly for the API server's "
+            f"name in {record.domain}: give dns.domain in a profile if the cluster has another one",
+            command=f"dig @{CLOUD_DNS} kubernetes.default.svc.{record.domain}.",
+        )
     for series in asked:
         told = _told(record, series)
         _answered(judgement, record, series, told)
@@ -325,7 +332,7 @@ def every_server(record: DnsRecord, expect: DnsExpectation) -> Judgement:
 
 def both_answers(record: DnsRecord, facts: NodeFacts, cluster: Cluster) -> Judgement:
     """Judge that of two questions from one socket, A and AAAA, both are answered. What neither is answered of says nothing here."""
-    asked = record.of("cache", "service", protocols=("pair",))
+    asked = record.of("cache", "service", "cloud", protocols=("pair",))
     if (unasked := _unasked(record, asked)) is not None:
         return unasked
     if not any(done.answered or done.missing for series in asked for done in series.rounds):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_k8snet.cluster.dns import CLOUD_DNS, may_be_of_cloud
 from pytest_k8snet.measure.taking import take_document
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _BETWEEN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    what: str  # service, cache, server
+    what: str  # service, cache, cloud, server
     address: str
     udp_port: int
     tcp_port: int | None
@@ -95,6 +96,8 @@ def _node(context: MeasureContext, targets: _Targets | _Nobody, name: str, numbe
     agent = context.access.pod(name)
     if isinstance(targets, _Nobody):
         return {"absent": targets.why, "unread": targets.unread}
+    if may_be_of_cloud(context.cluster.version):
+        targets = _by_cloud(agent, targets)
     probe = context.probes.get(name)
     namespace = probe.namespace if probe is not None else "default"
     chosen = _chosen(targets.servers, number)
@@ -122,6 +125,17 @@ def _node(context: MeasureContext, targets: _Targets | _Nobody, name: str, numbe
         "search": _walk(agent, targets, namespace, context.dns.names, SILENT_S if _silent(targets, rounds) else TIMEOUT_S),
         "requests": None if _silent(targets, rounds) else _requests(agent, targets, namespace),
     }
+
+
+def _by_cloud(agent: Agent, targets: _Targets) -> _Targets:
+    """Return the targets with Cloud DNS in the DNS Service's place, where it knows the cluster's own name: only then pods ask it."""
+    cloud = _Server("cloud", CLOUD_DNS, 53, 53, "Cloud DNS", None)
+    rounds: dict[str, list[dict[str, Any]]] = {cloud.what: []}
+    _ask(agent, {cloud.what: _series(targets, cloud, "UDP", 1)}, rounds, silent=True)
+    answer = rounds[cloud.what][0]
+    if answer["errors"] or not set(answer["addresses"]) & set(targets.want):
+        return targets
+    return replace(targets, resolvers=(*(server for server in targets.resolvers if server.what == "cache"), cloud))
 
 
 def _ask(agent: Agent, asked: Mapping[str, Mapping[str, Any]], rounds: Mapping[str, list[dict[str, Any]]], *, silent: bool = False) -> None:
@@ -258,7 +272,7 @@ def _targets(context: MeasureContext) -> _Targets | _Nobody:
     spec = services.get((namespace, name), {}).get("spec") or {}
     ports = {(item.get("name"), item.get("protocol", "TCP")) for item in spec.get("ports") or () if item.get("port") == 53}
     addresses = _cluster_ips(services.get(API_SERVICE))
-    node_local = () if found.node_local is None else found.node_local.addresses
+    node_local = found.node_local.addresses if found.node_local is not None and found.node_local.makes_device else ()
     resolvers = [
         _Server("cache", address, 53, 53, found.node_local.name if found.node_local else "", None)
         for address in node_local

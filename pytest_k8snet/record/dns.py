@@ -27,7 +27,7 @@ class Round:
 class Series:
     """The same question to the same server, in as many rounds as it took to be sure."""
 
-    what: str  # service, cache (NodeLocal DNSCache), server (one of CoreDNS), outside (a name of the profile), loopback
+    what: str  # service, cache (NodeLocal DNSCache), cloud (Cloud DNS), server (one of CoreDNS), outside (a name of the profile), loopback
     server: str  # name of Service or pod
     node: str | None  # the server's
     address: str

@@ -123,6 +123,21 @@ def test_objects() -> None:
     assert Dns.from_json(json.loads(json.dumps(dns.to_json()))) == dns
 
 
+def test_a_cache_that_makes_no_device_has_no_address_of_the_node() -> None:
+    """As in Cilium's examples/kubernetes-local-redirect/node-local-dns.yaml."""
+    local = daemonset("node-local-dns")
+    args = ["-localip", "169.254.20.10,10.96.0.10", "-conf", "/etc/Corefile", "-skipteardown=true", "-setupinterface=false"]
+    local["spec"]["template"]["spec"]["containers"][0]["args"] = args
+    dns = read_dns([], [], [local], {}, {})
+    assert dns.node_local is not None
+    assert not dns.node_local.makes_device
+    told = json.loads(json.dumps(dns.to_json()))
+    assert Dns.from_json(told) == dns
+    del told["node_local"]["makes_device"]  # of an earlier version's record
+    assert (earlier := Dns.from_json(told).node_local) is not None
+    assert earlier.makes_device
+
+
 def test_headless_or_no_service_has_no_address() -> None:
     headless = {"metadata": {"namespace": "kube-system", "name": "kube-dns"}, "spec": {"clusterIP": "None"}}
     assert read_dns([headless], [], [], {}, {}).addresses == ()

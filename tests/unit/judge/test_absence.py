@@ -85,7 +85,7 @@ def test_processes(proxy: dict[str, Any], expected: tuple[str, str]) -> None:
 
 
 def test_the_port_is_that_at_which_it_was_asked() -> None:
-    proxy = {"mode": "iptables", "mode_error": None, "listening": True, "processes": [], "port": 29102}
+    proxy: dict[str, Any] = {"mode": "iptables", "mode_error": None, "listening": True, "processes": [], "port": 29102}
     judgement = absence.processes(facts(**{**ABSENT, "kube_proxy": proxy}), NONE)
     ask = "curl http://127.0.0.1:29102/proxyMode"
     assert outcome(judgement) == ("fail", f"node-1: 127.0.0.1:29102/proxyMode answers iptables, want mode none ({ORIGIN}) ({ask})")

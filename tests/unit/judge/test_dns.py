@@ -262,6 +262,13 @@ def test_resolver(existing: list[dict[str, Any]], changes: dict[str, Any], expec
     assert outcome(dns.resolver(facts(existing_pods=existing), cluster(**changes))) == expected
 
 
+def test_cloud_dns_of_gke() -> None:
+    existing = facts(existing_pods=pods(nameservers=["169.254.169.254"]))
+    assert outcome(dns.resolver(existing, replace(cluster(), version="v1.33.4-gke.1134000"))) == ("pass", "")
+    elsewhere = ("fail", f"node-1: default/web-1 asks 169.254.169.254, want 10.96.0.10 (Service kube-system/kube-dns) {CAT}")
+    assert outcome(dns.resolver(existing, cluster())) == elsewhere
+
+
 def test_pods_that_were_not_looked_into_are_told() -> None:
     judgement = dns.resolver(facts(existing_pods=pods(), existing_pods_running=40), cluster())
     assert outcome(judgement) == ("pass", "")

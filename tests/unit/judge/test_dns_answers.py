@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_k8snet.access.fake import fake_node, healthy_dns
+from pytest_k8snet.access.fake import fake_node, healthy_dns, healthy_host_facts
 from pytest_k8snet.cluster.model import Claim, Cluster
 from pytest_k8snet.errors import RecordError
 from pytest_k8snet.expect.model import DnsExpectation, Wanted
@@ -157,6 +157,29 @@ LOST = f"{SERVICE} UDP: 4 of 200 questions for {NAME} failed: timed out (4)"
 )
 def test_answers(judged: DnsRecord, expect: DnsExpectation, expected: tuple[str, str]) -> None:
     assert outcome(answers(judged, expect)) == expected
+
+
+def test_cloud_dns_of_gke() -> None:
+    told_so = healthy_host_facts()["kubelet"]
+    told_so["files"] = [{"path": "/home/kubernetes/kubelet-config.yaml", "text": "clusterDNS: [169.254.169.254]"}]
+    whom = {"what": "cloud", "server": "Cloud DNS", "address": "169.254.169.254"}
+    gke = "v1.33.4-gke.1134000"
+    asked = record(series("UDP", **whom), series("TCP", **whom), series("pair", **whom))
+    assert outcome(answers(asked, node=facts(kubelet=told_so), version=gke)) == ("pass", "")
+    lost = record(series("UDP", done(lost=2), **whom))
+    message = f"node-1: Cloud DNS (169.254.169.254) over UDP: 2 of 100 questions for {NAME} failed: timed out (2)"
+    assert outcome(answers(lost, version=gke)) == ("fail", f"{message} (dig @169.254.169.254 {NAME})")
+    stalled = dns.both_answers(record(series("pair", done(20, lost=1, missing={"A": 1}), **whom)), facts(), cluster(version=gke))
+    assert stalled.message.startswith("node-1: Cloud DNS (169.254.169.254) left one question of a pair from one socket unanswered")
+    kube_dns_alone = answers(record(), node=facts(kubelet=told_so), version=gke)
+    assert outcome(kube_dns_alone) == (
+        "inconclusive",
+        (
+            "node-1: the kubelet tells new pods to ask 169.254.169.254 (Cloud DNS), which did not answer rightly for the API server's name "
+            f"in cluster.local: give dns.domain in a profile if the cluster has another one (dig @169.254.169.254 {NAME})"
+        ),
+    )
+    assert outcome(answers(record(), node=facts(kubelet=told_so))) == ("pass", ""), "NET-DNS-008 judges that"
 
 
 def test_what_was_answered_the_second_time_is_a_remark() -> None:

@@ -17,14 +17,16 @@ LOCAL = replace(DNS, node_local=NodeLocal("kube-system/node-local-dns", 1, 1, ("
 PATH = "/var/lib/kubelet/config.yaml"
 
 
-def judged(text: str | None = None, /, *, dns: Dns | None = DNS, flags: dict[str, str] | None = None, **changes: Any) -> Judgement:
+def judged(
+    text: str | None = None, /, *, dns: Dns | None = DNS, flags: dict[str, str] | None = None, version: str = "v1.37.0", **changes: Any
+) -> Judgement:
     facts = healthy_host_facts()
     if text is not None:
         facts["kubelet"]["files"] = [{"path": PATH, "text": text}]
     facts["kubelet"].update({"flags": flags or {}, **changes})
     values = {**facts, "pod": None}
     document = Document(kind="facts", subject="node-1", started="", duration_s=0, method="", values=values)
-    return judge.kubelet(NodeFacts.from_document(document), replace(FakeCluster(["node-1"]).read_cluster(), dns=dns))
+    return judge.kubelet(NodeFacts.from_document(document), replace(FakeCluster(["node-1"]).read_cluster(), dns=dns, version=version))
 
 
 def settings(dns: str = "[10.96.0.10]", domain: str = "cluster.local") -> str:
@@ -48,6 +50,7 @@ FINE = {
     "NodeLocal": judged(settings("[169.254.20.10]"), dns=LOCAL),
     "NodeLocal with an address of its own": judged(settings("['169.254.25.10']"), dns=LOCAL),
     "LocalDNS of AKS": judged(settings("[169.254.10.11]")),
+    "Cloud DNS of GKE": judged(settings("[169.254.169.254]"), version="v1.33.4-gke.1134000"),
     "by flags": judged("", flags={"clusterDNS": "10.96.0.10", "clusterDomain": "cluster.local."}),
     "flags win": judged(settings("[192.0.2.1]"), flags={"clusterDNS": "10.96.0.10"}),
     "no resolver is given": judged(resolv_path=None, resolv=None),
@@ -68,6 +71,7 @@ WRONG = {
     "by a flag": (judged(flags={"clusterDNS": "192.0.2.53"}), f"new pods to ask 192.0.2.53, {ELSEWHERE} (--cluster-dns)"),
     "not set": (judged("clusterDomain: cluster.local\n"), f"new pods to ask the resolver of the node, {ELSEWHERE} (clusterDNS is not set)"),
     "NodeLocal that is not there": (judged(settings("[169.254.20.10]")), f"new pods to ask 169.254.20.10, {ELSEWHERE}"),
+    "Cloud DNS, not on GKE": (judged(settings("[169.254.169.254]")), f"new pods to ask 169.254.169.254, {ELSEWHERE}"),
     "with NodeLocal": (judged(settings("[192.0.2.53]"), dns=LOCAL), f"{ELSEWHERE} or NodeLocal DNSCache"),
     "domain": (
         judged(settings(domain="corp.example")),

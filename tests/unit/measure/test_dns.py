@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_k8snet.access.base import Deadline
-from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster
+from pytest_k8snet.access.fake import ENDPOINT_SLICES, SERVICES, FakeCluster, healthy_dns
 from pytest_k8snet.access.fakes import dns as fake_dns
-from pytest_k8snet.cluster.dns import Dns
+from pytest_k8snet.cluster.dns import Dns, NodeLocal
 from pytest_k8snet.measure import dns
 from pytest_k8snet.measure.registry import MEASUREMENTS, DnsWishes, MeasureContext
 from pytest_k8snet.record.dns import DnsRecord
@@ -74,6 +75,37 @@ def test_whom_a_pod_asks_and_what() -> None:
         ("kubernetes.default.svc.cluster.local", 7, 1.6, 0.203, None),
         (name, 7, 0.4, 0.06, None),
     ]
+
+
+@pytest.mark.parametrize(("makes_device", "addresses"), [(True, ["169.254.20.10", "10.96.0.10"]), (False, ["10.96.0.10"])])
+def test_a_cache_is_asked_at_addresses_that_it_makes(makes_device: bool, addresses: list[str]) -> None:
+    fake = cluster(nodes=["node-1"])
+    local = NodeLocal("kube-system/node-local-dns", 1, 1, ("169.254.20.10", "10.96.0.10"), makes_device)
+    fake.dns = replace(healthy_dns(["node-1"]), node_local=local)
+    record = DnsRecord.from_document(measure(fake)["node-1"])
+    assert [series.address for series in record.of("cache", "service", protocols=("UDP",))] == addresses
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "asked"),
+    [
+        ("v1.33.4-gke.1134000", {}, [("cloud", "169.254.169.254")]),
+        ("v1.33.4-gke.1134000", {"addresses": [], "errors": {"NXDOMAIN": 1}}, [("service", "10.96.0.10")]),
+        ("v1.33.4-gke.1134000", {"addresses": ["192.0.2.1"]}, [("service", "10.96.0.10")]),
+        ("v1.33.4", {}, [("service", "10.96.0.10")]),
+    ],
+    ids=["cloud", "kube-dns", "another-cluster's", "elsewhere"],
+)
+def test_cloud_dns_is_asked_where_it_knows_the_cluster(version: str, said: Mapping[str, Any], asked: list[tuple[str, str]]) -> None:
+    fake = cluster(nodes=["node-1"], version=version)
+
+    def respond(params: Mapping[str, Any]) -> Any:
+        alone = [series["address"] for series in params["series"]] == ["169.254.169.254"]
+        return answering(said if alone else {})(params)
+
+    fake.answer("node-1", "dns.ask", respond, role="pod")
+    record = DnsRecord.from_document(measure(fake)["node-1"])
+    assert [(series.what, series.address) for series in record.series if series.protocol == "pair"] == asked
 
 
 def test_requests_that_were_not_answered() -> None:
