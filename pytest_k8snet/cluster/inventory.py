@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_k8snet.cluster import admission, dns
-from pytest_k8snet.cluster.claims import calico, cilium, fetching, ingress, lab, reading
+from pytest_k8snet.cluster.claims import aws, calico, cilium, fetching, ingress, lab, reading
 from pytest_k8snet.cluster.claims.bgp_status import bgp_statuses
 from pytest_k8snet.cluster.claims.objects import Objects
 from pytest_k8snet.cluster.claims.ranges import SERVICE_CIDR, read_ranges
@@ -93,7 +93,7 @@ def read_cluster(api: Api) -> Cluster:
             for name in sorted(nodes)
         ),
         claims=found.claims,
-        node_claims=cilium.node_claims(objects) if cni == cilium.NAME else {},
+        node_claims=cilium.node_claims(objects) if cni == cilium.NAME else aws.node_claims(objects) if cni == aws.NAME else {},
         kube_proxy_daemonsets=proxies,
         cni=cni,
         mistakes=tuple(found.mistakes),

@@ -13,6 +13,9 @@ from pytest_k8snet.cluster.dns import Dns
 from pytest_k8snet.cluster.ingress import Ingress
 from pytest_k8snet.cluster.ranges import Range, ranges_from_json
 
+CNI_OF_NODE = "cni"
+"""The claim of a node that has another CNI than the cluster's others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -147,6 +150,11 @@ class Cluster:
         """Return a claim as it is on one node."""
         own = self.node_claims.get(node, {})
         return own[key] if key in own else self.claims.get(key)
+
+    def cni_of(self, node: str) -> str | None:
+        """Return the CNI of one node, None when it is unknown."""
+        own = self.node_claims.get(node, {}).get(CNI_OF_NODE)
+        return self.cni if own is None else own.value
 
     def to_json(self) -> dict[str, Any]:
         """Return builtin values: the content of the ``cluster`` document."""

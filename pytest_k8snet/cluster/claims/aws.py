@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pytest_k8snet.cluster.claims.objects import Found, Objects
 from pytest_k8snet.cluster.claims.parsing import bytes_of, environment, name_of
+from pytest_k8snet.cluster.model import CNI_OF_NODE, Claim
 
 NAME = "aws-vpc-cni"
 DAEMONSETS = ("aws-node",)
+#: Nodes that its DaemonSet keeps away from: EKS Hybrid Nodes, where Cilium is, as a rule, and those of Auto Mode, which have their own.
+_LABEL = "eks.amazonaws.com/compute-type"
+_ELSEWHERE = ("hybrid", "auto")
+_CLAIMS = ("encapsulation", "mtu.uplink", "mtu.pod")
 
 
 def read(objects: Objects, found: Found) -> None:
@@ -21,3 +26,16 @@ def read(objects: Objects, found: Found) -> None:
         name = next((name for name in names if given.get(name)), None)
         if name is not None:
             found.claim(key, bytes_of(given[name], f"{source} {name}"), f"{source} {name}")
+
+
+def node_claims(objects: Objects) -> dict[str, dict[str, Claim]]:
+    """Return by node that nothing is claimed of those on which it does not run (EKS User Guide, Configure CNI for hybrid nodes)."""
+    found = {}
+    for item in objects.nodes:
+        kind = (item["metadata"].get("labels") or {}).get(_LABEL)
+        if kind in _ELSEWHERE:
+            nothing = Claim(
+                None, f"Node {item['metadata']['name']} has label {_LABEL}={kind}: DaemonSet {DAEMONSETS[0]} does not run there"
+            )
+            found[item["metadata"]["name"]] = dict.fromkeys((*_CLAIMS, CNI_OF_NODE), nothing)
+    return found

@@ -14,6 +14,7 @@ from pytest_k8snet.cluster.claims.reading import all_config_maps, read_claims, r
 from pytest_k8snet.cluster.inventory import kube_proxies, read_cluster
 from pytest_k8snet.cluster.model import Cluster
 from pytest_k8snet.errors import ClusterError
+from pytest_k8snet.expect.resolve import resolve
 from tests.unit.cluster.samples import custom, daemonset
 from tests.unit.fakeapi import FakeApiServer, status
 
@@ -723,6 +724,51 @@ def test_aws() -> None:
     assert values(found) == {"encapsulation": "none", "mtu.uplink": 9001, "mtu.pod": 9001}
     found = network("aws-vpc-cni", daemonsets=[daemonset("aws-node", env={"AWS_VPC_ENI_MTU": "9001", "POD_MTU": "1500"})])
     assert (values(found)["mtu.pod"], sources(found)["mtu.pod"]) == (1500, "DaemonSet kube-system/aws-node POD_MTU")
+
+
+def test_nodes_of_eks_that_the_vpc_cni_keeps_away_from(server: FakeApiServer, api: Api) -> None:
+    """EKS User Guide, Configure CNI for hybrid nodes: its DaemonSet has an anti-affinity for them, and Cilium runs there."""
+    server.routes["GET", "/version"] = (200, {"gitVersion": "v1.33.5-eks-113cf36"})
+    kinds = {"node-1": None, "node-2": "hybrid", "node-3": "auto", "node-4": "ec2"}
+    label = "eks.amazonaws.com/compute-type"
+    server.items("/api/v1/nodes", *[{"metadata": {"name": name, "labels": {label: kind} if kind else {}}} for name, kind in kinds.items()])
+    server.items("/api/v1/namespaces/kube-system/pods")
+    server.items("/apis/apps/v1/daemonsets", daemonset("aws-node", env={"AWS_VPC_ENI_MTU": "9001"}), daemonset("cilium", desired=1))
+    cluster = read_cluster(api)
+    assert cluster.cni == "aws-vpc-cni"
+    assert {node.name: cluster.cni_of(node.name) for node in cluster.nodes} == {
+        "node-1": "aws-vpc-cni",
+        "node-2": None,
+        "node-3": None,
+        "node-4": "aws-vpc-cni",
+    }
+    wanted = resolve(None, cluster)
+    mtus = {node.name: wanted.node(node.name).mtu.uplink for node in cluster.nodes}
+    assert {name: mtu and mtu.value for name, mtu in mtus.items()} == {"node-1": 9001, "node-2": None, "node-3": None, "node-4": 9001}
+    assert wanted.node("node-2").encapsulation.kind is None
+    assert wanted.node("node-2").mtu.pod is None
+    own = cluster.claim_of("node-2", "mtu.uplink")
+    assert own is not None
+    assert own.source == f"Node node-2 has label {label}=hybrid: DaemonSet aws-node does not run there"
+    assert Cluster.from_json(cluster.to_json()).cni_of("node-2") is None
+
+
+#: What Cilium of AKS and of GKE has in its ConfigMap, as far as claims are read from it: azure-container-networking, test/integration/
+#: manifests/cilium; GKE's as clusters show it.
+CLOUDS = {
+    "aks": {"routing-mode": "native", "ipam": "delegated-plugin", "kube-proxy-replacement": "true", "enable-bgp-control-plane": "false"},
+    "aks-1.13": {"tunnel": "disabled", "ipam": "delegated-plugin", "kube-proxy-replacement": "strict", "enable-local-node-route": "false"},
+    "gke": {"tunnel": "disabled", "ipam": "kubernetes", "kube-proxy-replacement": "strict", "cni-chaining-mode": "generic-veth"},
+}
+
+
+@pytest.mark.parametrize(("settings", "name"), [(CLOUDS["aks"], "cilium"), (CLOUDS["aks-1.13"], "cilium"), (CLOUDS["gke"], "anetd")])
+def test_cilium_of_clouds(settings: dict[str, str], name: str) -> None:
+    daemonsets = [daemonset(name), daemonset("kube-proxy", desired=0)]
+    assert recognise_cni(daemonsets) == "cilium"
+    found = network("cilium", config_maps={CILIUM: settings}, daemonsets=daemonsets, proxies=kube_proxies(daemonsets, []))
+    assert (values(found), found.mistakes) == ({"encapsulation": "none", "cilium.routing": "native", "proxy.mode": "none"}, [])
+    assert sources(found)["proxy.mode"] == "ConfigMap kube-system/cilium-config kube-proxy-replacement"
 
 
 def test_ovn() -> None:
