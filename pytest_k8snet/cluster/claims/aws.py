@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_k8snet.cluster.claims.objects import Found, Objects
+from pytest_k8snet.cluster.claims import cilium
+from pytest_k8snet.cluster.claims.objects import Found, Object, Objects
 from pytest_k8snet.cluster.claims.parsing import bytes_of, environment, name_of
 from pytest_k8snet.cluster.model import CNI_OF_NODE, Claim
 
@@ -10,7 +11,8 @@ NAME = "aws-vpc-cni"
 DAEMONSETS = ("aws-node",)
 #: Nodes that its DaemonSet keeps away from: EKS Hybrid Nodes, where Cilium is, as a rule, and those of Auto Mode, which have their own.
 _LABEL = "eks.amazonaws.com/compute-type"
-_ELSEWHERE = ("hybrid", "auto")
+_HYBRID = "hybrid"
+_ELSEWHERE = (_HYBRID, "auto")
 _CLAIMS = ("encapsulation", "mtu.uplink", "mtu.pod")
 
 
@@ -29,13 +31,30 @@ def read(objects: Objects, found: Found) -> None:
 
 
 def node_claims(objects: Objects) -> dict[str, dict[str, Claim]]:
-    """Return by node that nothing is claimed of those on which it does not run (EKS User Guide, Configure CNI for hybrid nodes)."""
+    """Return by node that nothing is claimed of those on which it does not run (EKS User Guide, Configure CNI for hybrid nodes).
+
+    Where Cilium is on hybrid nodes alone, it is theirs that it says of kube-proxy, and nothing is said of policies there.
+    """
     found = {}
+    theirs = has_cilium_on_hybrid_nodes(objects)
+    replaced = cilium.replaces_kube_proxy(objects, Found()) if theirs else None
     for item in objects.nodes:
-        kind = (item["metadata"].get("labels") or {}).get(_LABEL)
+        kind, name = _kind(item), item["metadata"]["name"]
         if kind in _ELSEWHERE:
-            nothing = Claim(
-                None, f"Node {item['metadata']['name']} has label {_LABEL}={kind}: DaemonSet {DAEMONSETS[0]} does not run there"
-            )
-            found[item["metadata"]["name"]] = dict.fromkeys((*_CLAIMS, CNI_OF_NODE), nothing)
+            nothing = Claim(None, f"Node {name} has label {_LABEL}={kind}: DaemonSet {DAEMONSETS[0]} does not run there")
+            found[name] = dict.fromkeys((*_CLAIMS, CNI_OF_NODE, *(("policy.enforced",) if theirs else ())), nothing)
+        if kind == _HYBRID and replaced is not None:
+            found[name]["proxy.mode"] = Claim("none", replaced)
     return found
+
+
+def has_cilium_on_hybrid_nodes(objects: Objects) -> bool:
+    """Whether Cilium runs on no more nodes than there are hybrid ones: on others of EKS it is chained to this CNI."""
+    item = objects.daemonset(*cilium.DAEMONSETS)
+    desired = 0 if item is None else (item.get("status") or {}).get("desiredNumberScheduled", 0)
+    return 0 < desired <= sum(_kind(node) == _HYBRID for node in objects.nodes)
+
+
+def _kind(node: Object) -> str | None:
+    kind: str | None = (node["metadata"].get("labels") or {}).get(_LABEL)
+    return kind

@@ -50,9 +50,10 @@ def _told(objects: Objects) -> Iterator[tuple[bool | None, str]]:
         (weave.DAEMONSETS, _weave),
         (aws.DAEMONSETS, _aws),
     )
+    of_hybrid_nodes = objects.daemonset(*aws.DAEMONSETS) is not None and aws.has_cilium_on_hybrid_nodes(objects)
     for names, told in settings:
         item = objects.daemonset(*names)
-        if item is not None and _is_scheduled(item):
+        if item is not None and _is_scheduled(item) and not (of_hybrid_nodes and names == cilium.DAEMONSETS):
             yield told(objects, item)
 
 

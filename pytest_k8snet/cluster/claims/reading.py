@@ -82,17 +82,18 @@ def read_claims(objects: Objects, cni: str | None) -> Found:
     if cni is not None and cni in network:
         network[cni].read(objects, found)
     policy.read(objects, found)
-    _replaced(objects, found)
+    _replaced(objects, found, cni)
     return found
 
 
-def _replaced(objects: Objects, found: Found) -> None:
+def _replaced(objects: Objects, found: Found, cni: str | None) -> None:
     """Claim that there is no kube-proxy where a CNI says that it serves all Services.
 
     Under Cilium one that is left works on silently beside it (kubeproxy-free.rst): that is what the absence checks are for. The others
-    support one beside themselves, so its own configuration counts.
+    support one beside themselves, so its own configuration counts. Of Cilium on EKS Hybrid Nodes alone it is a claim of those nodes.
     """
-    if (source := cilium.replaces_kube_proxy(objects, found)) is not None:
+    source = cilium.replaces_kube_proxy(objects, found)
+    if source is not None and not (cni == aws.NAME and aws.has_cilium_on_hybrid_nodes(objects)):
         for key in ("proxy.mode_defaulted", "proxy.scheduler", "proxy.strict_arp"):
             found.claims.pop(key, None)
         found.claim("proxy.mode", "none", source)

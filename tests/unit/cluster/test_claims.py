@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_k8snet.cluster.api import Api
-from pytest_k8snet.cluster.claims import calico, cilium, kube_proxy, policy
+from pytest_k8snet.cluster.claims import aws, calico, cilium, kube_proxy, policy
 from pytest_k8snet.cluster.claims.objects import Found, Objects
 from pytest_k8snet.cluster.claims.reading import all_config_maps, read_claims, recognise_cni, wanted_config_maps, wanted_resources
 from pytest_k8snet.cluster.inventory import kube_proxies, read_cluster
@@ -751,6 +751,24 @@ def test_nodes_of_eks_that_the_vpc_cni_keeps_away_from(server: FakeApiServer, ap
     assert own is not None
     assert own.source == f"Node node-2 has label {label}=hybrid: DaemonSet aws-node does not run there"
     assert Cluster.from_json(cluster.to_json()).cni_of("node-2") is None
+
+
+@pytest.mark.parametrize(("desired", "common", "hybrid"), [(1, "ipvs", "none"), (3, "none", "none")], ids=["there-alone", "chained"])
+def test_cilium_of_hybrid_nodes_says_nothing_of_kube_proxy_elsewhere(desired: int, common: str, hybrid: str) -> None:
+    kinds = {"node-1": "ec2", "node-2": "hybrid", "node-3": "auto"}
+    label = "eks.amazonaws.com/compute-type"
+    objects = Objects(
+        nodes=[{"metadata": {"name": name, "labels": {label: kind}}} for name, kind in kinds.items()],
+        daemonsets=[daemonset("aws-node"), daemonset("cilium", desired=desired), daemonset("kube-proxy", desired=1)],
+        proxies=SCHEDULED,
+        config_maps={CILIUM: {"kube-proxy-replacement": "true", "routing-mode": "tunnel"}, kube_proxy.EKS: {"config": "mode: ipvs"}},
+    )
+    claims = read_claims(objects, "aws-vpc-cni").claims
+    assert claims["proxy.mode"].value == common
+    own = {name: {**claims, **found}["proxy.mode"].value for name, found in aws.node_claims(objects).items()}
+    assert own == {"node-2": hybrid, "node-3": common}
+    enforced = {name: {**claims, **found}[policy.KEY].value for name, found in aws.node_claims(objects).items()}
+    assert (claims[policy.KEY].value, enforced["node-2"]) == ((False, None) if common == "ipvs" else (True, True))
 
 
 #: What Cilium of AKS and of GKE has in its ConfigMap, as far as claims are read from it: azure-container-networking, test/integration/
