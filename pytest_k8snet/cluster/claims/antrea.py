@@ -1,4 +1,4 @@
-"""Antrea: antrea-agent.conf in its ConfigMap (docs/noencap-hybrid-modes.md)."""
+"""Antrea: antrea-agent.conf in its ConfigMap (docs/noencap-hybrid-modes.md, docs/traffic-encryption.md)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _KEY = "antrea-agent.conf"
 MODES = {"encap": "Always", "noencap": "Never", "hybrid": "CrossSubnet"}  # taken in any case
 POLICY_ONLY = "networkpolicyonly"  # another CNI carries the packets
 TUNNELS = ("geneve", "vxlan", "gre", "stt")
+ENCRYPTIONS = ("none", "ipSec", "wireGuard")  # in any case
 
 
 def read(objects: Objects, found: Found) -> None:
@@ -25,12 +26,17 @@ def read(objects: Objects, found: Found) -> None:
         settings = read_settings(data[_KEY], source, "AgentConfig")
         mode = str(settings.get("trafficEncapMode") or "encap")
         tunnel = str(settings.get("tunnelType") or "geneve")
+        encryption = str(settings.get("trafficEncryptionMode") or "none")
+        if encryption.lower() not in map(str.lower, ENCRYPTIONS):
+            found.mistake(f"{source} trafficEncryptionMode", encryption, ENCRYPTIONS)
         if tunnel not in TUNNELS:
             found.mistake(f"{source} tunnelType", tunnel, TUNNELS)
         elif mode.lower() in MODES:
             scope = MODES[mode.lower()]
             told = f"{source} trafficEncapMode" + ("" if settings.get("trafficEncapMode") else " (encap is the default)")
-            found.encapsulate(tunnel, scope, told)
+            # It encrypts in mode encap alone: WireGuard goes in the tunnel's place, and ESP hides what tunnel it is.
+            if encryption.lower() == "none" or scope != "Always":
+                found.encapsulate(tunnel, scope, told)
         elif mode.lower() != POLICY_ONLY:
             found.mistake(f"{source} trafficEncapMode", mode, ("encap", "noEncap", "hybrid", "networkPolicyOnly"))
         if settings.get("defaultMTU"):

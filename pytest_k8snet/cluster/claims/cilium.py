@@ -46,9 +46,11 @@ def read(objects: Objects, found: Found) -> None:
 def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
     """Read the settings of one ConfigMap, or what an object puts over them."""
     tunnel = _tunnel(data, source, found)
-    encrypted = any(is_true(data.get(key)) for key in ("enable-wireguard", "enable-ipsec", "enable-ztunnel"))
-    # What is encrypted is inside another packet as well, but no route shows it: Cilium's programs redirect it.
-    if tunnel is not None and (tunnel[0] != "none" or not encrypted):
+    whole = any(is_true(data.get(key)) for key in ("enable-wireguard", "enable-ipsec"))
+    encrypted = whole or is_true(data.get("enable-ztunnel"))  # which encrypts for those who ask for it
+    # What is encrypted is inside another packet as well, but no route shows it: Cilium's programs redirect it. Of a tunnel nothing is seen
+    # either: packets go by WireGuard in its place, and ESP hides what they are (encryption-wireguard.rst, encryption-ipsec.rst).
+    if tunnel is not None and not (whole or (encrypted and tunnel[0] == "none")):
         found.encapsulate(*tunnel)
     if tunnel is not None:
         mode = {"Never": "native", "Always": f"tunnel {tunnel[0]}", "CrossSubnet": f"hybrid {tunnel[0]}"}[tunnel[1]]

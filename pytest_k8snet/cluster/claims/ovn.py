@@ -1,4 +1,4 @@
-"""OVN-Kubernetes: Geneve between all nodes; OpenShift's network operator says its MTU and whether there is a kube-proxy."""
+"""OVN-Kubernetes: Geneve between all nodes; OpenShift's network operator says otherwise, its MTU and whether there is a kube-proxy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ RESOURCES = (OPERATOR, STATUS)
 def read(objects: Objects, found: Found) -> None:
     """Read encapsulation and MTU."""
     item = objects.daemonset(*DAEMONSETS)
-    if item is not None:
-        found.encapsulate("geneve", "Always", f"DaemonSet {name_of(item)} (it always encapsulates)")
+    operator = next(iter(objects.of(OPERATOR)), {})
+    if item is not None and _settings(operator).get("transport") == "NoOverlay":
+        found.encapsulate(
+            "none", "Never", f"Network {name_of(operator)} (operator.openshift.io) spec.defaultNetwork.ovnKubernetesConfig.transport"
+        )
+    elif item is not None and not _encrypts(operator):
+        found.encapsulate("geneve", "Always", f"DaemonSet {name_of(item)} (it encapsulates unless it is told otherwise)")
     for network in objects.of(STATUS):
         if mtu := section(network, "status").get("clusterNetworkMTU"):
             source = f"Network {name_of(network)} (config.openshift.io) status.clusterNetworkMTU"
@@ -41,3 +46,9 @@ def replaces_kube_proxy(objects: Objects, found: Found) -> str | None:
 
 def _settings(network: Mapping[str, Any]) -> Mapping[str, Any]:
     return section(network, "spec", "defaultNetwork", "ovnKubernetesConfig")
+
+
+def _encrypts(network: Mapping[str, Any]) -> bool:
+    """Whether IPsec hides what pods' traffic is in: a configuration without a mode is one of before 4.15, and means Full (GetIPsecMode)."""
+    settings = _settings(network)
+    return "ipsecConfig" in settings and (section(settings, "ipsecConfig").get("mode") or "Full") == "Full"

@@ -565,6 +565,10 @@ def cilium_of(settings: dict[str, str], *overrides: dict[str, Any]) -> Found:
         ({"routing_mode": "native", "enable_wireguard": "true", "mtu": "1500"}, {}),
         ({"routing_mode": "native", "enable_ipsec": "true"}, {}),
         ({"routing_mode": "native", "enable_ipsec": "false"}, {"encapsulation": "none"}),
+        ({"routing_mode": "tunnel", "enable_wireguard": "true", "mtu": "1500"}, {}),
+        ({"tunnel": "vxlan", "enable_ipsec": "true"}, {}),
+        ({"routing_mode": "native", "enable_ztunnel": "true"}, {}),
+        ({"routing_mode": "tunnel", "enable_ztunnel": "true"}, {"encapsulation": "vxlan"}),
         ({}, {}),
     ],
 )
@@ -696,6 +700,10 @@ def test_values_that_kube_router_does_not_know(argument: str, mistake: str) -> N
         ("trafficEncapMode: noEncap\n", {"encapsulation": "none"}),
         ("trafficEncapMode: hybrid\ntunnelType: vxlan\n", {"encapsulation.cross_subnet": "vxlan"}),
         ("trafficEncapMode: networkPolicyOnly\n", {}),
+        ("trafficEncryptionMode: wireGuard\n", {}),
+        ("trafficEncryptionMode: ipsec\ntunnelType: gre\n", {}),
+        ("trafficEncryptionMode: wireGuard\ntrafficEncapMode: noEncap\n", {"encapsulation": "none"}),
+        ("trafficEncryptionMode: None\n", {"encapsulation": "geneve"}),
         (
             "tunnelType: gre\ndefaultMTU: 1400\nantreaProxy: {proxyAll: true}\n",
             {"encapsulation": "gre", "mtu.pod": 1400, "proxy.mode": "none"},
@@ -717,6 +725,12 @@ def test_antrea(settings: str, wanted: dict[str, Any]) -> None:
 def test_values_that_antrea_does_not_know(settings: str, mistake: str) -> None:
     found = network("antrea", config_maps={("kube-system", "antrea-config"): {"antrea-agent.conf": settings}})
     assert (found.mistakes, values(found)) == ([f"ConfigMap kube-system/antrea-config antrea-agent.conf {mistake}"], {})
+
+
+def test_an_encryption_that_antrea_does_not_know() -> None:
+    found = network("antrea", config_maps={("kube-system", "antrea-config"): {"antrea-agent.conf": "trafficEncryptionMode: tls\n"}})
+    source = "ConfigMap kube-system/antrea-config antrea-agent.conf trafficEncryptionMode"
+    assert found.mistakes == [f"{source} is tls, which is no value of it; valid: none, ipSec, wireGuard"]
 
 
 def test_aws() -> None:
@@ -799,6 +813,24 @@ def test_ovn() -> None:
     with_proxy = custom("cluster", deployKubeProxy=True)
     both = {"Network (operator.openshift.io)": [with_proxy], "Network (config.openshift.io)": [status_]}
     assert values(network("ovn-kubernetes", **objects, custom=both)) == {"encapsulation": "geneve", "mtu.pod": 1400}
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"ipsecConfig": {"mode": "Full"}}, None),
+        ({"ipsecConfig": {}}, None),  # before 4.15
+        ({"ipsecConfig": {"mode": "External"}}, "geneve"),
+        ({"ipsecConfig": {"mode": "Disabled"}}, "geneve"),
+        ({"transport": "NoOverlay", "noOverlayConfig": {"routing": "Managed"}}, "none"),
+        ({"transport": "Geneve"}, "geneve"),
+    ],
+)
+def test_what_openshift_tells_ovn(settings: dict[str, Any], wanted: str | None) -> None:
+    operator = custom("cluster", defaultNetwork={"ovnKubernetesConfig": settings})
+    objects = {"daemonsets": [daemonset("ovnkube-node", namespace="openshift-ovn-kubernetes")]}
+    found = network("ovn-kubernetes", **objects, custom={"Network (operator.openshift.io)": [operator]})
+    assert values(found).get("encapsulation") == wanted
 
 
 def test_weave() -> None:
