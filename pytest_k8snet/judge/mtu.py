@@ -122,13 +122,26 @@ def tunnel_mtu(facts: NodeFacts, expect: MtuExpectation, encapsulation: Encapsul
 
 
 def _wanted_of_pods(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> Wanted[int] | None:
-    """Return the MTU that pods of the node should have: the cluster's, else what flanneld has written for the node, if it fits."""
-    if expect.pod is not None or facts.flannel_mtu is None:
+    """Return the MTU that pods of the node should have: the cluster's, else what flanneld has written for the node, if it fits.
+
+    A claim of more than flannel's own device carries (Canal's veth_mtu over a narrower uplink) is none that pods should keep to.
+    """
+    if facts.flannel_mtu is None:
         return expect.pod
+    if (claimed := expect.pod) is not None:
+        claim = claimed.origin.removeprefix("claim ")
+        if claim == claimed.origin or claimed.value <= facts.flannel_mtu or not _by_flannel(facts):
+            return claimed
+        return Wanted(facts.flannel_mtu, f"claim {_FLANNEL} FLANNEL_MTU; {claim} says {claimed.value}")
     room = _room(facts, expect, encapsulation)
     if room is not None and facts.flannel_mtu > room:
         return Wanted(room, f"{_ARITHMETIC}; {_FLANNEL} says {facts.flannel_mtu}")
     return Wanted(facts.flannel_mtu, f"claim {_FLANNEL} FLANNEL_MTU")
+
+
+def _by_flannel(facts: NodeFacts) -> bool:
+    """Whether a device of flannel leads to other nodes' pods: its file stays until the next boot when it is gone."""
+    return any((routes.dev or "").startswith("flannel") for routes in facts.peer_routes)
 
 
 def _room(facts: NodeFacts, expect: MtuExpectation, encapsulation: EncapsulationExpectation) -> int | None:

@@ -25,6 +25,9 @@ def read(objects: Objects, found: Found) -> None:
         if "net-conf.json" in data:
             _from_configuration(data["net-conf.json"], f"{source} net-conf.json", found)
             read_any = True
+        # In Canal it is Calico's plugin that makes pods' devices, with an MTU of their own (RKE2: 1450, on whatever uplink).
+        if (mtu := data.get("veth_mtu", "0")) != "0":
+            found.claim("mtu.pod", bytes_of(mtu, f"{source} veth_mtu"), f"{source} veth_mtu")
     if not read_any:
         _from_nodes(objects, found)
 

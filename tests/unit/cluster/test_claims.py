@@ -319,6 +319,15 @@ def test_flannel_of_canal() -> None:
     assert sources(found) == {"encapsulation": "ConfigMap kube-system/canal-config net-conf.json Backend.Type"}
 
 
+@pytest.mark.parametrize("backend", ["", ', "MTU": 9000'])
+def test_pods_of_canal_have_an_mtu_of_their_own(backend: str) -> None:
+    data = {"net-conf.json": f'{{"Backend": {{"Type": "vxlan"{backend}}}}}', "veth_mtu": "1450"}
+    found = network("flannel", config_maps={("kube-system", "rke2-canal-config"): data})
+    assert (values(found)["mtu.pod"], sources(found)["mtu.pod"]) == (1450, "ConfigMap kube-system/rke2-canal-config veth_mtu")
+    assert values(found).get("mtu.tunnel") == (8950 if backend else None)
+    assert "mtu.pod" not in values(network("flannel", config_maps={("kube-system", "canal-config"): {"veth_mtu": "0"}}))
+
+
 def test_backend_of_flannel_that_there_is_not() -> None:
     found = flannel('{"Type": "hostgw"}')
     assert found.mistakes == [

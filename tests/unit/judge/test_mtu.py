@@ -377,6 +377,36 @@ def test_pods_by_flannel_s_own_word(changes: dict[str, Any], expect: MtuExpectat
     assert outcome(mtu.pod_mtu(facts(**changes), expect, VXLAN)) == expected
 
 
+CANAL = "ConfigMap kube-system/rke2-canal-config veth_mtu"
+BY_FLANNEL = [{"peer": "node-2", "address": "10.42.1.0", "real_pod": True, "dev": "flannel.1", "gateway": "10.42.1.0"}]
+
+
+@pytest.mark.parametrize(
+    ("flannels", "routes", "expected"),
+    [
+        pytest.param(8950, BY_FLANNEL, ("pass", ""), id="over-jumbo-frames"),
+        pytest.param(1450, BY_FLANNEL, ("pass", ""), id="usual"),
+        pytest.param(
+            1350,
+            BY_FLANNEL,
+            (
+                "fail",
+                "\n".join(
+                    f"node-1: probe pod: route {dst} dev eth0 MTU 1450, want 1350 (claim /run/flannel/subnet.env FLANNEL_MTU; {CANAL} "
+                    "says 1450) (ip -j route)"
+                    for dst in ("default", "10.244.1.0/24")
+                ),
+            ),
+            id="more-than-flannel-carries",
+        ),
+        pytest.param(1350, [], ("pass", ""), id="left-over-of-a-flannel-that-is-gone"),
+    ],
+)
+def test_pods_of_canal(flannels: int, routes: list[dict[str, Any]], expected: tuple[str, str]) -> None:
+    changes = {**by_flannel(flannels, 1450), "peer_routes": routes}
+    assert outcome(mtu.pod_mtu(facts(**changes), MtuExpectation(pod=Wanted(1450, f"claim {CANAL}")), VXLAN)) == expected
+
+
 def test_less_than_fits_by_flannel_s_own_word_is_advice() -> None:
     judgement = mtu.pod_mtu(facts(**by_flannel(1400, 1400)), NOTHING, VXLAN)
     assert outcome(judgement) == ("pass", "")
