@@ -16,9 +16,9 @@ def test_tunnel_mtu(node, expect, verdict):
         `ip -j -d link` in the node's network namespace, devices of the expected kind that routes to peers leave by.
     Expected
         mtu.tunnel of the profile; else the CNI's claim; else no more than the underlay less the overhead (IPIP 20, VXLAN
-        and Geneve 50, WireGuard 60 bytes over IPv4; 20 more where the uplink has IPv6 alone). Skipped when no tunnel is
-        expected; without a wanted MTU also where routes lead to a gateway device: Cilium's tunnel device has the uplink's MTU
-        and the pods' routes a smaller one.
+        and Geneve 50, WireGuard 60 bytes over IPv4; 20 more where the uplink has IPv6 alone; of other tunnels anything less
+        than the underlay is taken). Skipped when no tunnel is expected; without a wanted MTU also where routes lead to a
+        gateway device: Cilium's tunnel device has the uplink's MTU and the pods' routes a smaller one.
     Fix
         The CNI's MTU setting; most CNIs create the device anew when it is deleted and their pod restarted.
     References

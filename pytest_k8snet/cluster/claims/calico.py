@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_k8snet.cluster.claims.objects import Found, Objects, Resource
-from pytest_k8snet.cluster.claims.parsing import bytes_of, environment, is_true, items, name_of, section
+from pytest_k8snet.cluster.claims.parsing import bytes_of, containers, environment, is_true, items, name_of, section
 from pytest_k8snet.cluster.model import parsed_address
 
 NAME = "calico"
@@ -59,7 +59,7 @@ def read(objects: Objects, found: Found) -> None:
     of_pools = [way for pool in objects.of(IP_POOL) if (way := _pool(pool, found)) is not None]
     of_installation = [way for item in installations for way in _installed(item, found)]
     node = objects.daemonset(*DAEMONSETS)
-    _encapsulation(of_pools or of_installation or ([_by_environment(node, found)] if node is not None else []), found)
+    _encapsulation(of_pools or of_installation or [way for way in [node and _by_environment(node, found)] if way], found)
     if "encapsulation" not in found.claims and "encapsulation.cross_subnet" not in found.claims and (why := objects.why_unknown("IPPool")):
         found.unknown("encapsulation", why)
     for item in felix:
@@ -107,9 +107,15 @@ def _installed(item: Mapping[str, Any], found: Found) -> list[Scoped]:
     return scoped
 
 
-def _by_environment(node: Mapping[str, Any], found: Found) -> Scoped:
-    """Return what a manifest install makes its first pool of; nothing is encapsulated where neither is set (startup.go)."""
+def _by_environment(node: Mapping[str, Any], found: Found) -> Scoped | None:
+    """Return what a manifest install makes its first pool of; nothing is encapsulated where neither is set (startup.go).
+
+    None where that says nothing: there is no first pool, or the pools are in an etcd, where others put them (kubespray) as they like.
+    """
     given = environment(node)
+    if is_true(given.get("NO_DEFAULT_POOLS")):
+        found.unknown("encapsulation", f"DaemonSet {name_of(node)} NO_DEFAULT_POOLS: no IPPool is known")
+        return None
     source = f"DaemonSet {name_of(node)} CALICO_IPV4POOL_IPIP and CALICO_IPV4POOL_VXLAN"
     for kind in ("ipip", "vxlan"):
         value = given.get(name := f"CALICO_IPV4POOL_{kind.upper()}", "")
@@ -120,6 +126,9 @@ def _by_environment(node: Mapping[str, Any], found: Found) -> Scoped:
             found.mistake(f"DaemonSet {name_of(node)} {name}", value, POOL_MODES)
         elif mode != "Never":
             return kind, mode, f"DaemonSet {name_of(node)} {name}"
+    if any(entry.get("name") == "ETCD_ENDPOINTS" for container in containers(node) for entry in items(container, "env")):
+        found.unknown("encapsulation", f"DaemonSet {name_of(node)} ETCD_ENDPOINTS: IPPools are in an etcd that is not read")
+        return None
     return "none", "Never", source
 
 

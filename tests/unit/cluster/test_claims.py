@@ -486,6 +486,27 @@ def test_environment_of_a_manifest_install(env: dict[str, str], wanted: dict[str
     assert values(calico_of(daemonsets=[daemonset("calico-node", env=env)])) == wanted
 
 
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"CALICO_IPV4POOL_IPIP": "Off", "ETCD_ENDPOINTS": "x"}, "ETCD_ENDPOINTS: IPPools are in an etcd that is not read"),
+        ({"CALICO_IPV4POOL_IPIP": "Always", "NO_DEFAULT_POOLS": "true"}, "NO_DEFAULT_POOLS: no IPPool is known"),
+    ],
+)
+def test_environment_that_makes_no_pool_that_is_known(env: dict[str, str], why: str) -> None:
+    """So kubespray installs Calico with an etcd of its own: the pool is VXLAN's, and IPIP is off."""
+    node = daemonset("calico-node", env=env)
+    for entry in node["spec"]["template"]["spec"]["containers"][0]["env"]:
+        if entry["name"] == "ETCD_ENDPOINTS":
+            entry["valueFrom"] = {"configMapKeyRef": {"name": "calico-config", "key": "etcd_endpoints"}}
+            del entry["value"]
+    found = calico_of(daemonsets=[node])
+    assert (values(found), sources(found)) == ({"encapsulation": None}, {"encapsulation": f"DaemonSet kube-system/calico-node {why}"})
+    ipip = calico_of(daemonsets=[daemonset("calico-node", env={"CALICO_IPV4POOL_IPIP": "Always", "ETCD_ENDPOINTS": "x"})])
+    assert values(ipip) == {"encapsulation": "ipip"}
+    assert values(calico_of(daemonsets=[node], custom=pools(custom("default-pool", vxlanMode="Always")))) == {"encapsulation": "vxlan"}
+
+
 def test_environment_that_means_nothing() -> None:
     found = calico_of(daemonsets=[daemonset("calico-node", env={"CALICO_IPV4POOL_IPIP": "On"})])
     assert found.mistakes == [

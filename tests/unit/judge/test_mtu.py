@@ -328,6 +328,28 @@ def test_tunnel_mtu(
     assert outcome(mtu.tunnel_mtu(facts(**changes), expect, encapsulation)) == expected
 
 
+@pytest.mark.parametrize("kind", ["tun", "gre", "stt"])
+def test_tunnels_of_which_it_is_not_known_what_they_take(kind: str) -> None:
+    """Flannel's udp, and what Antrea may be told to tunnel by."""
+    encapsulation = EncapsulationExpectation(kind=Wanted(kind, "claim c"))
+    routes = [{"peer": "node-2", "address": "10.0.2.5", "real_pod": True, "dev": "tunnel0", "gateway": None}]
+    for size, expected in (
+        (1472, ("pass", "")),
+        (1500, ("fail", "node-1: tunnel0 MTU 1500, want less than 1500 (uplink) (ip -j link show tunnel0)")),
+    ):
+        changes: dict[str, Any] = {"host__links": [link("eth0"), link("tunnel0", size, kind)], "peer_routes": routes}
+        assert outcome(mtu.tunnel_mtu(facts(**changes), NOTHING, encapsulation)) == expected
+    by_gateway = [{**routes[0], "dev": "antrea-gw0"}]
+    judgement = mtu.tunnel_mtu(facts(host__links=[link("eth0"), link("antrea-gw0", 1450)], peer_routes=by_gateway), NOTHING, encapsulation)
+    assert outcome(judgement) == ("skip", f"there is no {kind} device in use: NET-ENCAP-001 judges that")
+    assert outcome(mtu.pod_mtu(facts(**probe(mtu=1472)), NOTHING, encapsulation)) == ("pass", "")
+    verdict, message = outcome(mtu.pod_mtu(facts(**probe(mtu=9000)), NOTHING, encapsulation))
+    assert (verdict, message.split("\n")[0]) == (
+        "fail",
+        "node-1: probe pod: route default dev eth0 MTU 9000, want 1500 at most (uplink) (ip -j route)",
+    )
+
+
 def by_flannel(mtu_bytes: int, pods: int) -> dict[str, Any]:
     """Return changes: flanneld has written `mtu_bytes`, and pods have `pods`."""
     made = network(mtu=pods)
