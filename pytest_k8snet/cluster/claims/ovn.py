@@ -14,15 +14,18 @@ OPERATOR = Resource("Network (operator.openshift.io)", "networks", (("operator.o
 STATUS = Resource("Network (config.openshift.io)", "networks", (("config.openshift.io", "v1"),))
 RESOURCES = (OPERATOR, STATUS)
 
+#: What the operator is told of the default network, by its name and by an earlier one (openshift/enhancements, no-overlay mode).
+_TRANSPORT = ("defaultNetworkTransport", "transport")
+
 
 def read(objects: Objects, found: Found) -> None:
     """Read encapsulation and MTU."""
     item = objects.daemonset(*DAEMONSETS)
     operator = next(iter(objects.of(OPERATOR)), {})
-    if item is not None and _settings(operator).get("transport") == "NoOverlay":
-        found.encapsulate(
-            "none", "Never", f"Network {name_of(operator)} (operator.openshift.io) spec.defaultNetwork.ovnKubernetesConfig.transport"
-        )
+    no_overlay = next((key for key in _TRANSPORT if _settings(operator).get(key) == "NoOverlay"), None)
+    if item is not None and no_overlay is not None:
+        source = f"Network {name_of(operator)} (operator.openshift.io) spec.defaultNetwork.ovnKubernetesConfig.{no_overlay}"
+        found.encapsulate("none", "Never", source)
     elif item is not None and not _encrypts(operator):
         found.encapsulate("geneve", "Always", f"DaemonSet {name_of(item)} (it encapsulates unless it is told otherwise)")
     for network in objects.of(STATUS):

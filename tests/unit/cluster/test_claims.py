@@ -853,7 +853,8 @@ def test_ovn() -> None:
         ({"ipsecConfig": {"mode": "External"}}, "geneve"),
         ({"ipsecConfig": {"mode": "Disabled"}}, "geneve"),
         ({"transport": "NoOverlay", "noOverlayConfig": {"routing": "Managed"}}, "none"),
-        ({"transport": "Geneve"}, "geneve"),
+        ({"defaultNetworkTransport": "NoOverlay", "defaultNetworkNoOverlayOptions": {"routing": "Managed"}}, "none"),
+        ({"defaultNetworkTransport": "Geneve"}, "geneve"),
     ],
 )
 def test_what_openshift_tells_ovn(settings: dict[str, Any], wanted: str | None) -> None:
