@@ -1,18 +1,30 @@
 """kube-proxy's configuration, wherever distributions keep it.
 
-A ConfigMap (kubeadm, kind, Talos, k0s, EKS, OpenShift), flags of a DaemonSet (AKS) or of static pods (RKE2, GKE), and k3s' own arguments,
-in which kube-proxy is no pod at all.
+A ConfigMap (kubeadm, kind, k0s, EKS, OpenShift), one that the DaemonSet alone knows the name of (Talos, Gardener), flags of a DaemonSet
+(AKS, older Talos) or of static pods (RKE2, GKE), and k3s' own arguments, in which kube-proxy is no pod at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from posixpath import split
 from typing import Any
 
 from pytest_k8snet.cluster.claims.objects import Found, Objects
-from pytest_k8snet.cluster.claims.parsing import NODE_ARGUMENTS, arguments, containers, flags, is_true, name_of, read_yaml, section, words
+from pytest_k8snet.cluster.claims.parsing import (
+    NODE_ARGUMENTS,
+    arguments,
+    containers,
+    flags,
+    is_true,
+    items,
+    name_of,
+    read_yaml,
+    section,
+    words,
+)
 
-KUBEADM = ("kube-system", "kube-proxy")  # kind, Talos and k0s too
+KUBEADM = ("kube-system", "kube-proxy")  # kind and k0s too
 EKS = ("kube-system", "kube-proxy-config")
 OPENSHIFT = ("openshift-kube-proxy", "proxy-config")
 #: ConfigMap to its key.
@@ -20,10 +32,15 @@ CONFIGURATIONS = {KUBEADM: "config.conf", EKS: "config", OPENSHIFT: "kube-proxy-
 
 MODES = ("iptables", "ipvs", "nftables")
 
+Entry = tuple[tuple[str, str], str]  # a ConfigMap, and a key in it
+
 
 def read(objects: Objects, found: Found) -> None:
     """Read mode, scheduler and strict ARP. A ConfigMap often outlives kube-proxy and claims nothing where nothing of it is scheduled."""
     if any(proxy["desired"] or proxy["pods"] for proxy in objects.proxies):
+        named = {(proxy["namespace"], proxy["name"]) for proxy in objects.proxies if proxy["desired"]}
+        if _from_mounted(objects, mounted(item for item in objects.daemonsets if _key(item) in named), found):
+            return
         for key, entry in CONFIGURATIONS.items():
             text = objects.config_maps.get(key, {}).get(entry)
             if text is not None:
@@ -33,6 +50,45 @@ def read(objects: Objects, found: Found) -> None:
     elif not _from_k3s(objects.nodes, found) and objects.proxies:
         proxy = objects.proxies[0]
         found.claim("proxy.mode", "none", f"DaemonSet {proxy['namespace']}/{proxy['name']} wants 0 pods")
+
+
+def mounted(daemonsets: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """Return which entries of ConfigMaps kube-proxy's ``--config`` is, by what is mounted there: Talos and Gardener give it a hash."""
+    found: dict[Entry, None] = {}
+    for item in daemonsets:
+        volumes = {volume.get("name"): section(volume, "configMap") for volume in items(item, "spec", "template", "spec", "volumes")}
+        for container in containers(item):
+            folder, file = split(flags(words(container)).get("config", "")) if _is_kube_proxy(container) else ("", "")
+            for mount in items(container, "volumeMounts") if folder else ():
+                config_map = volumes.get(mount.get("name"), {})
+                if config_map.get("name") and str(mount.get("mountPath")).rstrip("/") == folder:
+                    entries = {entry.get("path"): str(entry.get("key")) for entry in items(config_map, "items")}
+                    found[(item["metadata"]["namespace"], str(config_map["name"])), entries.get(file, file)] = None
+    return [*found]
+
+
+def _is_kube_proxy(container: Mapping[str, Any]) -> bool:
+    return any("kube-proxy" in word for word in (*words(container)[:4], str(container.get("image"))))
+
+
+def _from_mounted(objects: Objects, entries: Sequence[Entry], found: Found) -> bool:
+    """Read what kube-proxy has mounted; say whether that is all there is to be read."""
+    known = {(key, entry): text for key, entry in entries if (text := objects.config_maps.get(key, {}).get(entry)) is not None}
+    read_ = []
+    for (key, entry), text in known.items():
+        one = Found()
+        _from_configuration(text, f"ConfigMap {'/'.join(key)} {entry}", one)
+        read_.append(one)
+    modes = {one.claims["proxy.mode"].value: one.claims["proxy.mode"].source for one in read_}
+    if len(modes) > 1:
+        told = "; ".join(f"{mode} in {source}" for mode, source in sorted(modes.items(), key=str))
+        found.unknown("proxy.mode", f"DaemonSets of kube-proxy have different modes: {told}")
+    elif read_:
+        found.claims.update(read_[0].claims)
+    elif why := objects.why_unknown(*(f"ConfigMap {'/'.join(key)}" for key, _ in entries if key not in CONFIGURATIONS)):
+        found.unknown("proxy.mode", why)
+    found.mistakes += [mistake for one in read_ for mistake in one.mistakes]
+    return "proxy.mode" in found.claims
 
 
 def _from_configuration(text: str, source: str, found: Found) -> None:
@@ -56,9 +112,8 @@ def _from_flags(objects: Objects, found: Found) -> None:
     read_: list[tuple[str, Mapping[str, str]]] = []
     for kind, item in sources:
         for container in containers(item):
-            line = words(container)
-            given = flags(line)
-            if "config" not in given and any("kube-proxy" in word for word in (*line[:4], str(container.get("image")))):
+            given = flags(words(container))
+            if "config" not in given and _is_kube_proxy(container):
                 read_.append((f"{kind} {name_of(item)}", given))
                 break
     _of_equal_flags(read_, found)

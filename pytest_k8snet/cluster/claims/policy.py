@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pytest_k8snet.cluster.claims import antrea, aws, cilium, kube_router, ovn, weave
+from pytest_k8snet.cluster.claims import antrea, aws, cilium, flannel, kube_router, ovn, weave
 from pytest_k8snet.cluster.claims.objects import Found, Object, Objects
 from pytest_k8snet.cluster.claims.parsing import containers, flags, is_true, name_of, words
 
@@ -20,6 +20,7 @@ ALWAYS: Mapping[str, str] = {
     "kube-network-policies": "kube-network-policies",
 }
 _WEAVE_CONTAINER = "weave-npc"
+_FLANNEL_CONTAINER = "kube-network-policies"  # by its chart's netpol.enabled, and by Talos (Documentation/netpol.md)
 
 
 def read(objects: Objects, found: Found) -> None:
@@ -37,9 +38,13 @@ def read(objects: Objects, found: Found) -> None:
 
 def _always(objects: Objects) -> Iterator[tuple[bool, str]]:
     for item in objects.daemonsets:
-        who = ALWAYS.get(item["metadata"]["name"])
-        if who is not None and _is_scheduled(item):
+        name = item["metadata"]["name"]
+        if not _is_scheduled(item):
+            continue
+        if (who := ALWAYS.get(name)) is not None:
             yield True, f"DaemonSet {name_of(item)} ({who} enforces them)"
+        elif name in flannel.DAEMONSETS and any(container.get("name") == _FLANNEL_CONTAINER for container in containers(item)):
+            yield True, f"DaemonSet {name_of(item)} container {_FLANNEL_CONTAINER}"
 
 
 def _told(objects: Objects) -> Iterator[tuple[bool | None, str]]:

@@ -38,9 +38,9 @@ def recognise_cni(daemonsets: Iterable[Object], nodes: Iterable[Object] = (), co
     return None
 
 
-def wanted_config_maps(daemonsets: Iterable[Object]) -> list[tuple[str, str]]:
+def wanted_config_maps(daemonsets: Sequence[Object]) -> list[tuple[str, str]]:
     """Return which ConfigMaps may hold claims: (namespace, name), those that there may be on any cluster first."""
-    wanted = [*ALWAYS, (flannel.NAMESPACE, flannel.CONFIG)]
+    wanted = [*ALWAYS, (flannel.NAMESPACE, flannel.CONFIG), *(key for key, _ in kube_proxy.mounted(daemonsets))]
     for item in daemonsets:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         if namespace == kube_proxy.OPENSHIFT[0]:

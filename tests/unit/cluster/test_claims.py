@@ -95,6 +95,78 @@ def test_kube_proxy_of_openshift_is_known_and_asked_for() -> None:
     assert kube_proxy.OPENSHIFT in wanted_config_maps([item])
 
 
+def mounting(config_map: str, file: str = "config.conf", name: str = "kube-proxy", **more: Any) -> dict[str, Any]:
+    """Return a DaemonSet as Talos has it, with its configuration in a ConfigMap whose name has a hash."""
+    item = daemonset(name, args=["/usr/local/bin/kube-proxy", f"--config=/var/lib/kube-proxy/{file}", "--hostname-override=$(NODE_NAME)"])
+    spec = item["spec"]["template"]["spec"]
+    spec["containers"][0]["volumeMounts"] = [
+        {"mountPath": "/etc/kubernetes", "name": "kubeconfig"},
+        {"mountPath": "/var/lib/kube-proxy", "name": "config"},
+    ]
+    spec["volumes"] = [
+        {"hostPath": {"path": "/lib/modules"}, "name": "lib-modules"},
+        {"configMap": {"name": "kubeconfig-in-cluster"}, "name": "kubeconfig"},
+        {"configMap": {"name": config_map, **more}, "name": "config"},
+    ]
+    return item
+
+
+TALOS = ("kube-system", "kube-proxy-config-abc123")
+
+
+@pytest.mark.parametrize(
+    ("more", "entry"),
+    [({}, "config.conf"), ({"items": [{"key": "proxy.yaml", "path": "config.conf"}]}, "proxy.yaml")],
+    ids=["talos", "items"],
+)
+def test_config_map_of_which_the_daemonset_alone_knows_the_name(more: dict[str, Any], entry: str) -> None:
+    item = mounting(TALOS[1], **more)
+    wanted = wanted_config_maps([item])
+    assert TALOS in wanted
+    assert ("kube-system", "kubeconfig-in-cluster") not in wanted
+    found = proxy(daemonsets=[item], config_maps={TALOS: {entry: "mode: nftables"}, kube_proxy.KUBEADM: {"config.conf": "mode: ipvs"}})
+    assert (values(found), sources(found)) == (
+        {"proxy.mode": "nftables"},
+        {"proxy.mode": f"ConfigMap kube-system/kube-proxy-config-abc123 {entry} mode"},
+    )
+
+
+def test_config_map_of_the_daemonset_that_may_not_be_read() -> None:
+    unreadable = {"ConfigMap kube-system/kube-proxy-config-abc123": "HTTP 403"}
+    found = proxy(daemonsets=[mounting(TALOS[1])], unreadable=unreadable)
+    assert (values(found), sources(found)) == (
+        {"proxy.mode": None},
+        {"proxy.mode": "ConfigMap kube-system/kube-proxy-config-abc123: not readable: HTTP 403"},
+    )
+    assert values(proxy(daemonsets=[mounting(TALOS[1])])) == {}
+
+
+def test_daemonsets_of_pools_with_configurations_of_their_own() -> None:
+    """So Gardener has them."""
+    names = ("kube-proxy-a", "kube-proxy-b")
+    pools = [{**SCHEDULED[0], "name": name} for name in names]
+    daemonsets = [mounting(f"kube-proxy-config-{number}", name=name) for number, name in enumerate(names)]
+    keys = [("kube-system", f"kube-proxy-config-{number}") for number in range(2)]
+
+    def read(*modes: str) -> Found:
+        maps = {key: {"config.conf": f"mode: {mode}"} for key, mode in zip(keys, modes, strict=True)}
+        return proxy(proxies=pools, daemonsets=daemonsets, config_maps=maps)
+
+    assert values(read("iptables", "iptables")) == {"proxy.mode": "iptables"}
+    told = (
+        "DaemonSets of kube-proxy have different modes: iptables in ConfigMap kube-system/kube-proxy-config-0 config.conf mode; "
+        "ipvs in ConfigMap kube-system/kube-proxy-config-1 config.conf mode"
+    )
+    differing = read("iptables", "ipvs")
+    assert (values(differing), sources(differing)) == ({"proxy.mode": None}, {"proxy.mode": told})
+    assert read("ipvs", "userspace").mistakes == [
+        (
+            "ConfigMap kube-system/kube-proxy-config-1 config.conf mode is userspace, which is no value of it; "
+            "valid: iptables, ipvs, nftables"
+        )
+    ]
+
+
 def test_config_map_that_outlived_kube_proxy() -> None:
     assert values(proxy(config_maps=kubeadm("mode: ipvs"), proxies=[])) == {}
 

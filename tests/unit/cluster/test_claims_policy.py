@@ -30,6 +30,13 @@ def test_who_cannot_be_told_not_to(name: str) -> None:
     assert claimed(daemonset(name)) == (True, said)
 
 
+def test_flannel_with_somebody_who_enforces_them() -> None:
+    item = with_containers(daemonset("kube-flannel"), "kube-flannel", "kube-network-policies")
+    assert claimed(item) == (True, "DaemonSet kube-system/kube-flannel container kube-network-policies")
+    item["status"]["desiredNumberScheduled"] = 0
+    assert claimed(item) is None
+
+
 def test_nobody_says_anything() -> None:
     assert claimed() is None
     assert claimed(daemonset("kube-flannel-ds"), daemonset("kube-proxy")) is None
