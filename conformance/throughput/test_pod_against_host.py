@@ -19,7 +19,8 @@ def test_pod_against_host(pair, expect, verdict):
         paths are more than 10 % apart, pod and host are taken again, up to seven takes: the best take of a path counts. Bytes
         on both uplinks are read around each take, to see traffic that is not ours. Retransmits are recorded.
     Expected
-        throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with. Inconclusive when the host
+        throughput.pod_to_host of the profile; else 0.9 without encapsulation and 0.8 with; less than that is advice where pods'
+        traffic is encrypted, as what that costs is no fault of the network. Inconclusive when the host
         takes (those of nodes with processors to spare) differ by more than 15 % and that decides, when more than 10 % of the
         bytes were somebody else's and that could, when a node's processors were more than 85 % busy, or the hypervisor took
         more than 10 % of their time, during the best pod take of a slow path, and when the host path is far below a known line

@@ -16,8 +16,9 @@ def test_pod_against_line(pair, expect, verdict):
         The best pod take of NET-THROUGHPUT-001, against the TCP payload that full frames carry at the line rate, encapsulation
         included.
     Expected
-        As NET-THROUGHPUT-002, for pods. When the host path does not reach its share either, the check is inconclusive: that
-        is no finding about pods, and NET-THROUGHPUT-002 fails.
+        As NET-THROUGHPUT-002, for pods; advice where their traffic is encrypted and no profile gives throughput.line_share.
+        When the host path does not reach its share either, the check is inconclusive: that is no finding about pods, and
+        NET-THROUGHPUT-002 fails.
     Blind spots
         As NET-THROUGHPUT-001 and -002: a number of streams that one pair needs, and a line rate that is believed.
         Of two address families the first one alone is measured.

@@ -31,7 +31,7 @@ _KEYS = {
     "throughput.line_rate_bps": "throughput.line_rate",
 }
 _NO_TUNING = ("modules", "persisted")  # of the kernel's, what is never advice of tuned-node
-_UNKNOWN = "mode_unknown"  # of the proxy's, told with the mode
+_NOT_KEYS = ("mode_unknown", "encrypted")  # told with the proxy's mode; what the cluster alone can say
 _NAMED = 10  # nodes that are named one by one
 _WIDEST = 20  # characters of values below each other; longer ones stand out
 _SYSCTLS = {"host_sysctls": "kernel.sysctl.host", "pod_sysctls": "kernel.sysctl.pod"}
@@ -59,7 +59,7 @@ def explain(expectation: Expectation, claims: Mapping[str, Claim], profile: Prof
             continue
         note = "advice only: no profile wants any tuning" if isinstance(value, KernelExpectation) and value.advice else None
         for item in fields(value):
-            if item.name == _UNKNOWN:
+            if item.name in _NOT_KEYS:
                 continue
             yield from _of_field(section.name, item.name, getattr(value, item.name), claims, None if item.name in _NO_TUNING else note)
 

@@ -127,6 +127,7 @@ class ThroughputExpectation:
     service_to_pod: Wanted[float] = field(default_factory=lambda: Wanted(0.85, "built-in"))
     udp_loss: Wanted[float] = field(default_factory=lambda: Wanted(0.001, "built-in"))  # of the packets, beyond the host path's
     udp_jitter_ms: Wanted[float] | None = None  # between pods, at most
+    encrypted: Wanted[str] | None = None  # by what pods' traffic is: what that costs is told by no share that is built in
 
 
 @dataclass(frozen=True, slots=True)

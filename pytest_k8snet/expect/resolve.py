@@ -148,7 +148,7 @@ def _expectation(profile: Profile | None, cluster: Cluster) -> Expectation:
             tunnel=source.value("mtu.tunnel", _bytes, "mtu", "tunnel"),
         ),
         kernel=_kernel(profile),
-        throughput=_throughput(profile, encapsulation.anywhere),
+        throughput=_throughput(profile, encapsulation.anywhere, source.claim("encrypted", str)),
         reach=ReachExpectation(loss=source.wanted(float, "reach", "loss") or ReachExpectation().loss),
         latency=_latency(source),
         service=ServiceExpectation(
@@ -360,11 +360,13 @@ def _sysctls(profile: Profile, where: str, wanted: Mapping[str, str | None]) -> 
     return tuple(found.values())
 
 
-def _throughput(profile: Profile | None, kind: Wanted[str] | None) -> ThroughputExpectation:
+def _throughput(profile: Profile | None, kind: Wanted[str] | None, encrypted: Wanted[str] | None) -> ThroughputExpectation:
     default = ThroughputExpectation()
     section = profile.model.throughput if profile else None
     line_rate, pod_to_host, line_share = None, default.pod_to_host, default.line_share
     service_to_pod, udp_loss, udp_jitter_ms = default.service_to_pod, default.udp_loss, default.udp_jitter_ms
+    if kind is not None and kind.value == "wireguard":
+        encrypted = kind
     if kind is not None:
         share = POD_TO_HOST_NATIVE if kind.value == "none" else POD_TO_HOST_ENCAPSULATED
         pod_to_host = Wanted(share, f"{BUILT_IN}, encapsulation {kind.value}")
@@ -383,4 +385,4 @@ def _throughput(profile: Profile | None, kind: Wanted[str] | None) -> Throughput
             udp_loss = Wanted(section.udp_loss, profile.origin("throughput", "udp_loss"))
         if section.udp_jitter_ms is not None:
             udp_jitter_ms = Wanted(section.udp_jitter_ms, profile.origin("throughput", "udp_jitter_ms"))
-    return ThroughputExpectation(line_rate, pod_to_host, line_share, service_to_pod, udp_loss, udp_jitter_ms)
+    return ThroughputExpectation(line_rate, pod_to_host, line_share, service_to_pod, udp_loss, udp_jitter_ms, encrypted)

@@ -29,6 +29,7 @@ def read(objects: Objects, found: Found) -> None:
         encryption = str(settings.get("trafficEncryptionMode") or "none")
         if encryption.lower() not in map(str.lower, ENCRYPTIONS):
             found.mistake(f"{source} trafficEncryptionMode", encryption, ENCRYPTIONS)
+            encryption = "none"
         if tunnel not in TUNNELS:
             found.mistake(f"{source} tunnelType", tunnel, TUNNELS)
         elif mode.lower() in MODES:
@@ -37,6 +38,8 @@ def read(objects: Objects, found: Found) -> None:
             # It encrypts in mode encap alone: WireGuard goes in the tunnel's place, and ESP hides what tunnel it is.
             if encryption.lower() == "none" or scope != "Always":
                 found.encapsulate(tunnel, scope, told)
+            else:
+                found.claim("encrypted", encryption.lower(), f"{source} trafficEncryptionMode")
         elif mode.lower() != POLICY_ONLY:
             found.mistake(f"{source} trafficEncapMode", mode, ("encap", "noEncap", "hybrid", "networkPolicyOnly"))
         if settings.get("defaultMTU"):

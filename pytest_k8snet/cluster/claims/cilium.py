@@ -49,9 +49,12 @@ def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
     whole = any(is_true(data.get(key)) for key in ("enable-wireguard", "enable-ipsec"))
     encrypted = whole or is_true(data.get("enable-ztunnel"))  # which encrypts for those who ask for it
     # What is encrypted is inside another packet as well, but no route shows it: Cilium's programs redirect it. Of a tunnel nothing is seen
-    # either: packets go by WireGuard in its place, and ESP hides what they are (encryption-wireguard.rst, encryption-ipsec.rst).
+    # either: WireGuard goes in its place or around it, and ESP hides what it is in (cilium#29000, encryption-ipsec.rst).
     if tunnel is not None and not (whole or (encrypted and tunnel[0] == "none")):
         found.encapsulate(*tunnel)
+    for key, kind in (("enable-wireguard", "wireguard"), ("enable-ipsec", "ipsec")):
+        if is_true(data.get(key)):
+            found.claim("encrypted", kind, f"{source} {key}")
     if tunnel is not None:
         mode = {"Never": "native", "Always": f"tunnel {tunnel[0]}", "CrossSubnet": f"hybrid {tunnel[0]}"}[tunnel[1]]
         found.claim("cilium.routing", mode, tunnel[2])

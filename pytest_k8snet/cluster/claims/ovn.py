@@ -26,7 +26,10 @@ def read(objects: Objects, found: Found) -> None:
     if item is not None and no_overlay is not None:
         source = f"Network {name_of(operator)} (operator.openshift.io) spec.defaultNetwork.ovnKubernetesConfig.{no_overlay}"
         found.encapsulate("none", "Never", source)
-    elif item is not None and not _encrypts(operator):
+    elif item is not None and _encrypts(operator):
+        source = f"Network {name_of(operator)} (operator.openshift.io) spec.defaultNetwork.ovnKubernetesConfig.ipsecConfig"
+        found.claim("encrypted", "ipsec", source)
+    elif item is not None:
         found.encapsulate("geneve", "Always", f"DaemonSet {name_of(item)} (it encapsulates unless it is told otherwise)")
     for network in objects.of(STATUS):
         if mtu := section(network, "status").get("clusterNetworkMTU"):

@@ -664,11 +664,11 @@ def cilium_of(settings: dict[str, str], *overrides: dict[str, Any]) -> Found:
         ({"routing_mode": "native", "devices": "eth0  eth1"}, {"encapsulation": "none", "cilium.devices": "eth0 eth1"}),
         ({"routing_mode": "native", "enable_bgp_control_plane": "true"}, {"encapsulation": "none", "bgp": "peers"}),
         ({"routing_mode": "native", "enable_bgp_control_plane": "false"}, {"encapsulation": "none"}),
-        ({"routing_mode": "native", "enable_wireguard": "true", "mtu": "1500"}, {}),
-        ({"routing_mode": "native", "enable_ipsec": "true"}, {}),
+        ({"routing_mode": "native", "enable_wireguard": "true", "mtu": "1500"}, {"encrypted": "wireguard"}),
+        ({"routing_mode": "native", "enable_ipsec": "true"}, {"encrypted": "ipsec"}),
         ({"routing_mode": "native", "enable_ipsec": "false"}, {"encapsulation": "none"}),
-        ({"routing_mode": "tunnel", "enable_wireguard": "true", "mtu": "1500"}, {}),
-        ({"tunnel": "vxlan", "enable_ipsec": "true"}, {}),
+        ({"routing_mode": "tunnel", "enable_wireguard": "true", "mtu": "1500"}, {"encrypted": "wireguard"}),
+        ({"tunnel": "vxlan", "enable_ipsec": "true"}, {"encrypted": "ipsec"}),
         ({"routing_mode": "native", "enable_ztunnel": "true"}, {}),
         ({"routing_mode": "tunnel", "enable_ztunnel": "true"}, {"encapsulation": "vxlan"}),
         ({}, {}),
@@ -760,6 +760,7 @@ def test_claims_of_single_nodes() -> None:
     objects = Objects(nodes=nodes, config_maps=objects.config_maps, custom={"CiliumNodeConfig": [encrypted]})
     assert {key: (claim.value, claim.source) for key, claim in cilium.node_claims(objects)["node-1"].items()} == {
         "encapsulation": (None, "CiliumNodeConfig e"),
+        "encrypted": ("wireguard", "CiliumNodeConfig e over ConfigMap kube-system/cilium-config enable-wireguard"),
         "mtu.pod": (None, "CiliumNodeConfig e"),
     }
     assert cilium.node_claims(Objects(nodes=nodes)) == {}
@@ -802,8 +803,8 @@ def test_values_that_kube_router_does_not_know(argument: str, mistake: str) -> N
         ("trafficEncapMode: noEncap\n", {"encapsulation": "none"}),
         ("trafficEncapMode: hybrid\ntunnelType: vxlan\n", {"encapsulation.cross_subnet": "vxlan"}),
         ("trafficEncapMode: networkPolicyOnly\n", {}),
-        ("trafficEncryptionMode: wireGuard\n", {}),
-        ("trafficEncryptionMode: ipsec\ntunnelType: gre\n", {}),
+        ("trafficEncryptionMode: wireGuard\n", {"encrypted": "wireguard"}),
+        ("trafficEncryptionMode: ipsec\ntunnelType: gre\n", {"encrypted": "ipsec"}),
         ("trafficEncryptionMode: wireGuard\ntrafficEncapMode: noEncap\n", {"encapsulation": "none"}),
         ("trafficEncryptionMode: None\n", {"encapsulation": "geneve"}),
         (
@@ -934,6 +935,7 @@ def test_what_openshift_tells_ovn(settings: dict[str, Any], wanted: str | None) 
     objects = {"daemonsets": [daemonset("ovnkube-node", namespace="openshift-ovn-kubernetes")]}
     found = network("ovn-kubernetes", **objects, custom={"Network (operator.openshift.io)": [operator]})
     assert values(found).get("encapsulation") == wanted
+    assert values(found).get("encrypted") == (None if wanted else "ipsec")
 
 
 def test_weave() -> None:

@@ -66,6 +66,16 @@ def test_claims() -> None:
     assert str(common.throughput.pod_to_host) == "0.8 (built-in, encapsulation vxlan)"
 
 
+def test_what_pods_traffic_is_encrypted_by(tmp_path: Path) -> None:
+    by_cilium = resolve(None, cluster(encrypted="ipsec")).common
+    assert (by_cilium.encapsulation.kind, str(by_cilium.throughput.encrypted)) == (None, "ipsec (claim ConfigMap encrypted)")
+    by_calico = resolve(None, cluster(encapsulation="wireguard")).common
+    assert str(by_calico.throughput.encrypted) == "wireguard (claim ConfigMap encapsulation)"
+    by_profile = resolve(profile(tmp_path, "encapsulation: wireguard\n"), cluster(encrypted="wireguard")).common
+    assert str(by_profile.throughput.encrypted).startswith("wireguard (profile ")
+    assert resolve(None, cluster(encapsulation="vxlan")).common.throughput.encrypted is None
+
+
 def test_claims_that_could_not_be_read() -> None:
     proxy = resolve(None, cluster(proxy__replaced=None)).common.proxy
     assert (proxy.mode, proxy.mode_unknown) == (None, "ConfigMap proxy__replaced")

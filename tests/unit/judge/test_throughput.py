@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -251,6 +252,26 @@ def test_traffic_of_others_is_told_with_its_share() -> None:
 def test_without_a_claim_the_measured_encapsulation_gives_the_threshold(encapsulated: bool | None, verdict: str) -> None:
     judgement = throughput.pod_against_host(record(takes(45, 38, 45, encapsulated=encapsulated)), ThroughputExpectation(), NO_LINE)
     assert str(judgement.verdict) == verdict
+
+
+def test_what_encryption_costs_is_advice_unless_a_profile_says_what_it_may() -> None:
+    by = Wanted("wireguard", "claim ConfigMap kube-system/cilium-config enable-wireguard")
+    encrypted = replace(EXPECT, encrypted=by)
+    cost = f"pods' traffic is encrypted by {by}, whose cost only a profile can judge"
+    slow = record(takes(45, 15, 45))
+    ratio = (
+        "pods 15 Mbit/s, hosts 45 Mbit/s and 45 Mbit/s: pod path 0.33 of the host path, want at least 0.9 (built-in, encapsulation none)"
+    )
+    line = "pod path 15 Mbit/s, want at least 40 Mbit/s: 0.85 (built-in) of the payload that 50 Mbit/s carry (profile lab.yaml:4)"
+    for judge, message in ((throughput.pod_against_host, ratio), (throughput.pod_against_line, line)):
+        judgement = judge(slow, encrypted, LINE)
+        assert outcome(judgement) == ("pass", "")
+        assert told(judgement, "advice") == [f"node-1:node-2: {message}; {cost}"]
+    of_profile = replace(encrypted, pod_to_host=Wanted(0.5, "profile x.yaml:3"), line_share=Wanted(0.5, "profile x.yaml:4"))
+    assert str(throughput.pod_against_host(slow, of_profile, LINE).verdict) == "fail"
+    assert str(throughput.pod_against_line(slow, of_profile, LINE).verdict) == "fail"
+    assert str(throughput.host_against_line(record(takes(15, 15, 15)), encrypted, LINE).verdict) == "fail", "nodes encrypt nothing"
+    assert told(throughput.pod_against_host(record(takes(45, 44, 45)), encrypted, LINE), "advice") == []
 
 
 def test_the_line_carries_less_payload_inside_a_tunnel() -> None:
