@@ -92,13 +92,19 @@ def qdisc(facts: NodeFacts, expect: KernelExpectation) -> Judgement:
     """Judge the leaf queueing disciplines of the uplink, not the sysctl: default_qdisc counts only when a device is made.
 
     A multiqueue NIC keeps ``mq`` at its root and has the leaves below [Linux Documentation/admin-guide/sysctl/net.rst]. Bonds, bridges and
-    VLANs hold no packets (noqueue): the hardware below them is looked at.
+    VLANs hold no packets (noqueue): the hardware below them is looked at, which of Open vSwitch's ports is known where there is one alone.
     """
     if expect.qdisc is None:
         return Judgement.skipped(_NO_QDISC)
     judgement = Judgement(want=f"qdisc {expect.qdisc}")
     if facts.uplink is None:
         judgement.error(f"{facts.node}: no device holds the node's InternalIP")
+        return judgement
+    link = facts.host.link(facts.uplink)
+    if link is not None and link.kind == "openvswitch" and not facts.hardware_below(facts.uplink):
+        judgement.inconclusive(
+            f"{facts.node}: which hardware is below {facts.uplink} (openvswitch) is not known, and with it whose qdisc is in force"
+        )
         return judgement
     for device, leaves in leaf_qdiscs(facts, facts.uplink).items():
         command = f"tc -j qdisc show dev {device}"

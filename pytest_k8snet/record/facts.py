@@ -542,12 +542,19 @@ class NodeFacts(LateFacts):
         return any(link.kind == "veth" and link.master in bridges for link in self.host.links)
 
     def hardware_below(self, device: str) -> list[str]:
-        """Return the hardware that packets to `device` leave by when it only stands for other devices, nothing when it does not."""
+        """Return the hardware that packets to `device` leave by when it only stands for other devices, nothing when it does not.
+
+        Of a bridge of Open vSwitch (OpenShift's br-ex) the kernel does not tell the ports: all bridges' have one master. One alone is it.
+        """
         link = self.host.link(device)
-        below = [member.name for member in self.host.links if member.master == device]
+        by_ovs = link is not None and link.kind == "openvswitch"
+        master = "ovs-system" if by_ovs else device
+        below = [member.name for member in self.host.links if member.master == master and not (by_ovs and member.kind == "openvswitch")]
         if link is not None and link.lower is not None and link.kind in ("vlan", "macvlan", "ipvlan"):
             below.append(link.lower)
         found = [self.hardware_below(name) or ([name] if name in self.physical else []) for name in below]
+        if by_ovs and sum(bool(names) for names in found) != 1:
+            return []
         return sorted({name for names in found for name in names})
 
     def path_speed(self) -> tuple[int, str] | None:

@@ -236,6 +236,39 @@ QUEUELESS = [{"kind": "noqueue", "handle": "0:", "dev": dev, "root": True} for d
             ("pass", ""),
             id="below-a-vlan",
         ),
+        pytest.param(
+            {
+                "uplink": "br-ex",
+                "physical": ["br-ex", "eth0"],
+                "host__links": [
+                    link("eth0", master="ovs-system"),
+                    link("genev_sys_6081", 65000, "geneve", master="ovs-system"),
+                    link("br-int", kind="openvswitch", master="ovs-system"),
+                    link("br-ex", kind="openvswitch"),
+                ],
+                "qdiscs": [
+                    {"kind": "noqueue", "handle": "0:", "dev": "br-ex", "root": True},
+                    {"kind": "fq", "handle": "8001:", "dev": "eth0", "root": True},
+                ],
+            },
+            TUNED,
+            ("pass", ""),
+            id="below-a-bridge-of-open-vswitch",
+        ),
+        pytest.param(
+            {
+                "uplink": "br-ex",
+                "physical": ["br-ex", "eth0", "eth1"],
+                "host__links": [
+                    *(link(name, master="ovs-system") for name in ("eth0", "eth1")),
+                    link("br-ex", kind="openvswitch"),
+                ],
+                "qdiscs": [{"kind": "noqueue", "handle": "0:", "dev": "br-ex", "root": True}],
+            },
+            TUNED,
+            ("inconclusive", "node-1: which hardware is below br-ex (openvswitch) is not known, and with it whose qdisc is in force"),
+            id="of-two-ports-of-open-vswitch-it-is-not-known-which",
+        ),
         pytest.param({"qdiscs": []}, TUNED, ("error", f"node-1: no qdisc of eth0 was measured ({SHOW})"), id="not-measured"),
         pytest.param(
             {"qdiscs": [], "errors": {"qdiscs": "tc: neither in the probe image nor on the node"}},
