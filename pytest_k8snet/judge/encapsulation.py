@@ -39,7 +39,13 @@ TUNNEL_KINDS = frozenset(
 )
 
 #: Kinds that a wanted encapsulation may show as.
-KINDS_OF = {"vxlan": {"vxlan"}, "ipip": {"ipip", "ip6tnl"}, "geneve": {"geneve"}, "wireguard": {"wireguard"}}
+KINDS_OF = {
+    "vxlan": {"vxlan"},
+    "ipip": {"ipip", "ip6tnl"},
+    "geneve": {"geneve"},
+    "wireguard": {"wireguard"},
+    "fou": {"ipip", "ip6tnl"},  # kube-router's, of devices with a second encapsulation
+}
 
 #: Names that CNIs give their tunnel devices; others (a VPN of the node's) are nobody's concern. The kernel makes tunl0 with its module.
 _OF_CNIS = re.compile(

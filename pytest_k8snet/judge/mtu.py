@@ -10,7 +10,7 @@ from pytest_k8snet.record.pathmtu import Path, PathMtuRecord, Way
 
 #: Bytes that an encapsulation over IPv4 takes from the underlay's MTU: the least it can be (IPv6 takes 20 more, options more still).
 #: VXLAN 20 IP + 8 UDP + 8 VXLAN + 14 Ethernet [cilium pkg/mtu/mtu.go; calico felix/dataplane/linux/int_dataplane.go].
-#: Of others that a CNI may claim (flannel's udp, Antrea's gre and stt) nothing is known but that they take something.
+#: Of others that a CNI may claim (flannel's udp, Antrea's gre and stt, kube-router's fou) nothing is known but that they take something.
 OVERHEAD = {"none": 0, "ipip": 20, "vxlan": 50, "geneve": 50, "wireguard": 60}
 _MORE_OVER_IPV6 = 20
 

@@ -11,7 +11,15 @@ from pytest_k8snet.judge.model import Judgement
 from pytest_k8snet.record.wire import NATIVE, Connection, Crossing, Encrypted, Side, Stream, WireRecord
 
 #: What a wanted encapsulation looks like on the wire; what is encrypted does not look like anything.
-FORMS_OF = {"none": NATIVE, "vxlan": "vxlan", "ipip": "ipip", "geneve": "geneve", "gre": "gre", "tun": "fou"}  # tun: flannel's udp
+FORMS_OF = {
+    "none": NATIVE,
+    "vxlan": "vxlan",
+    "ipip": "ipip",
+    "geneve": "geneve",
+    "gre": "gre",
+    "tun": "fou",  # flannel's udp
+    "fou": "gue",  # kube-router's (docs/tunnels.md)
+}
 ENCRYPTED = {"wireguard": "WireGuard", "esp": "ESP", "ah": "AH"}
 
 _WORDS = {"vxlan": "VXLAN", "geneve": "Geneve", "ipip": "IPIP", "gre": "GRE", "fou": "FOU", "gue": "GUE", **ENCRYPTED}

@@ -9,7 +9,7 @@ NAME = "kube-router"
 DAEMONSETS = ("kube-router",)
 
 OVERLAY_TYPES = ("subnet", "full")
-ENCAPSULATIONS = ("ipip", "fou")  # fou is IPIP within UDP: the device is an ipip one as well
+ENCAPSULATIONS = ("ipip", "fou")  # fou is IP within UDP (GUE): the device is an ipip one as well
 
 
 def read(objects: Objects, found: Found) -> None:
@@ -28,4 +28,4 @@ def read(objects: Objects, found: Found) -> None:
         found.mistake(f"{source} --overlay-encap", kind, ENCAPSULATIONS)
     else:
         told = f"{source} --overlay-type" + ("" if "overlay-type" in given else " (subnet is the default)")
-        found.encapsulate("ipip", "Always" if overlay == "full" else "CrossSubnet", told)
+        found.encapsulate(kind, "Always" if overlay == "full" else "CrossSubnet", told)

@@ -775,7 +775,8 @@ def test_claims_of_single_nodes() -> None:
         ([], {"encapsulation.cross_subnet": "ipip"}),
         (["--run-router=true", "--enable-overlay=false"], {"encapsulation": "none"}),
         (["--overlay-type=full"], {"encapsulation": "ipip"}),
-        (["--overlay-type=full", "--overlay-encap=fou"], {"encapsulation": "ipip"}),
+        (["--overlay-type=full", "--overlay-encap=fou"], {"encapsulation": "fou"}),
+        (["--overlay-encap=fou"], {"encapsulation.cross_subnet": "fou"}),
     ],
 )
 def test_kube_router(args: list[str], wanted: dict[str, Any]) -> None:

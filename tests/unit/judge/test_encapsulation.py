@@ -41,6 +41,7 @@ def all_via(dev: str, kind: str | None) -> dict[str, Any]:
         pytest.param({}, NATIVE, ("pass", ""), id="native"),
         pytest.param(all_via("vxlan0", "vxlan"), wants("vxlan"), ("pass", ""), id="vxlan"),
         pytest.param(all_via("tunl0", "ipip"), wants("ipip"), ("pass", ""), id="ipip"),
+        pytest.param(all_via("tun-0b1ec8e4c2f", "ipip"), wants("fou"), ("pass", ""), id="fou-of-kube-router"),
         pytest.param(via("flannel-wg", "wireguard"), wants("geneve"), None, id="another-tunnel"),
         pytest.param({**via("bond0", "bond"), "uplink": "bond0"}, NATIVE, ("pass", ""), id="bond"),
         pytest.param(via("eth1.20", "vlan"), NATIVE, ("pass", ""), id="vlan-beside-the-uplink"),
@@ -1182,6 +1183,13 @@ UNSEEN = side({"native": 990}, unseen=10)
         pytest.param("ipip", pair("ipip"), ("pass", ""), id="ipip"),
         pytest.param("geneve", pair("geneve/6081"), ("pass", ""), id="geneve"),
         pytest.param("tun", pair("fou/8285"), ("pass", ""), id="udp-of-flannel"),
+        pytest.param("fou", pair("gue/5555"), ("pass", ""), id="fou-of-kube-router"),
+        pytest.param(
+            "fou",
+            pair("ipip"),
+            ("fail", f"{CROSS} inside IPIP: 1000 of 1000, want inside GUE ({PLAIN})"),
+            id="ipip-although-fou-is-wanted",
+        ),
         pytest.param("wireguard", hidden("wireguard"), ("pass", ""), id="wireguard"),
         pytest.param(
             "none",
