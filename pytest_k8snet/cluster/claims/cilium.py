@@ -23,6 +23,8 @@ TUNNELS = ("vxlan", "geneve")
 REPLACEMENTS = ("true", "false", "strict", "partial", "probe", "disabled")  # all but the first two until 1.14
 _FLAGS = ("--routing-mode", "--tunnel")
 OVERHEAD_BYTES = 50  # of either tunnel over IPv4
+#: In native mode a tunnel leads to an egress gateway as well, and pods have its MTU (pkg/egressgateway/manager.go, tunnel.NewEnabler).
+EGRESS_GATEWAY = ("enable-egress-gateway", "enable-ipv4-egress-gateway", "enable-ipv4-egress-gateway-ha")
 
 
 def read(objects: Objects, found: Found) -> None:
@@ -61,8 +63,10 @@ def read_settings(data: Mapping[str, str], source: str, found: Found) -> None:
     if mtu := data.get("mtu"):
         of_device = bytes_of(mtu, f"{source} mtu")
         if tunnel is not None and not encrypted:
-            less = 0 if tunnel[0] == "none" else OVERHEAD_BYTES
-            told = f"{source} mtu" + (f" less {less} bytes of {tunnel[0]}" if less else "")
+            gateway = next((key for key in EGRESS_GATEWAY if is_true(data.get(key))), None)
+            less = 0 if tunnel[0] == "none" and gateway is None else OVERHEAD_BYTES
+            by = f"{gateway}'s tunnel" if tunnel[0] == "none" else tunnel[0]
+            told = f"{source} mtu" + (f" less {less} bytes of {by}" if less else "")
             found.claim("mtu.pod", of_device - less, told)
     if is_true(data.get("enable-bgp-control-plane")):
         found.claim("bgp", "peers", f"{source} enable-bgp-control-plane")

@@ -661,6 +661,9 @@ def cilium_of(settings: dict[str, str], *overrides: dict[str, Any]) -> Found:
         ({"tunnel": "geneve"}, {"encapsulation": "geneve"}),
         ({"routing_mode": "native", "mtu": "9000"}, {"encapsulation": "none", "mtu.pod": 9000}),
         ({"routing_mode": "tunnel", "mtu": "1500"}, {"encapsulation": "vxlan", "mtu.pod": 1450}),
+        ({"routing_mode": "native", "mtu": "9000", "enable_ipv4_egress_gateway": "true"}, {"encapsulation": "none", "mtu.pod": 8950}),
+        ({"routing_mode": "native", "mtu": "9000", "enable_egress_gateway": "false"}, {"encapsulation": "none", "mtu.pod": 9000}),
+        ({"tunnel": "vxlan", "mtu": "9000", "enable_ipv4_egress_gateway": "true"}, {"encapsulation": "vxlan", "mtu.pod": 8950}),
         ({"routing_mode": "native", "devices": "eth0  eth1"}, {"encapsulation": "none", "cilium.devices": "eth0 eth1"}),
         ({"routing_mode": "native", "enable_bgp_control_plane": "true"}, {"encapsulation": "none", "bgp": "peers"}),
         ({"routing_mode": "native", "enable_bgp_control_plane": "false"}, {"encapsulation": "none"}),
@@ -677,6 +680,11 @@ def cilium_of(settings: dict[str, str], *overrides: dict[str, Any]) -> Found:
 def test_cilium(settings: dict[str, str], wanted: dict[str, Any]) -> None:
     found = cilium_of(settings)
     assert ({key: value for key, value in values(found).items() if key != "cilium.routing"}, found.mistakes) == (wanted, [])
+
+
+def test_pods_of_cilium_have_room_for_the_tunnel_to_an_egress_gateway() -> None:
+    found = cilium_of({"routing_mode": "native", "mtu": "9000", "enable_egress_gateway": "true"})
+    assert sources(found)["mtu.pod"] == "ConfigMap kube-system/cilium-config mtu less 50 bytes of enable-egress-gateway's tunnel"
 
 
 @pytest.mark.parametrize(
