@@ -25,8 +25,10 @@ def test_pods_reach_pods(node, verdict):
         are nodes that are no pair of this run. NetworkPolicies of your own namespaces do not hold in the run's.
     Fix
         `ip route get` the named address on the named node, then NET-ENCAP-001 and NET-LOSS-001: they say where packets go and
-        where they end. Where a policy blocks the probe pods, it is named and the verdict is inconclusive: allow what
-        the message says, or let the run use another namespace.
+        where they end. Where UDP alone gets no answer, or nothing between nodes of different groups: a cloud's security groups
+        (terraform-aws-eks opens port 53 and, of the rest, at most a part of TCP to other nodes by itself). Where a policy
+        blocks the probe pods, it is named and the verdict is inconclusive: allow what the message says, or let the run use
+        another namespace.
     References
         Kubernetes documentation, The Kubernetes network model: pods can communicate with all other pods.
     """
