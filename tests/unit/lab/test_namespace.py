@@ -120,8 +120,9 @@ def test_a_program_is_started_to_stay(tmp_path: Path) -> None:
         assert started.name == "etcd"
         assert started.is_running
         assert os.getsid(started.pid) == started.pid, "Ctrl-C in this terminal does not reach it"
+        # While it becomes `sleep` it has none.
+        eventually(lambda: environment(started).get("K8SNET_LAB") == "/x", "the program to have its environment")
         given = environment(started)
-        assert given["K8SNET_LAB"] == "/x"
         assert given["PATH"].endswith(":/usr/local/sbin:/usr/sbin:/sbin")
     finally:
         os.kill(started.pid, signal.SIGKILL)
