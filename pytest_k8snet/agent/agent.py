@@ -593,6 +593,7 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         return otherwise
 
     nft = nft_tables()
+    built_in = built_in_modules()
     proxy = kube_proxy(uplink_ip)
     persisted = part(
         "persisted", lambda: [item for item in in_root_of("1", persisted_on_node, 20.0) if is_of_interest(item["key"], keys)], []
@@ -606,8 +607,8 @@ def facts(params: Mapping[str, Any]) -> dict[str, Any]:
         "physical": physical_devices(uplink),
         "persisted": persisted,
         "running": running_sysctls(persisted),
-        "modules": modules(),
-        "modules_built_in": built_in_modules() is not None,
+        "modules": loaded_modules(os.listdir("/sys/module"), built_in or ""),
+        "modules_built_in": built_in is not None,
         "kube_proxy": dict(
             proxy,
             processes=kube_proxy_processes(proxy["listening"]),
@@ -745,18 +746,16 @@ def few_neighbours(entries: Iterable[Mapping[str, Any]], routes: Iterable[Mappin
     return {"total": len(known), "entries": permanent[:MOST_PERMANENT] + learned[:MOST_NEIGHBOURS]}
 
 
-def modules() -> list[str]:
-    """Return the modules that networks need and that this kernel has at work: loaded ones, and those that are built in."""
-    return loaded_modules(os.listdir("/sys/module"), built_in_modules() or "")
-
-
 def built_in_modules() -> str | None:
     """Return the list of what is built into the kernel, None on a node that has none: its kernel came from elsewhere."""
     return read_or_none(f"{HOST_ROOT}/lib/modules/{os.uname().release}/modules.builtin")
 
 
 def loaded_modules(loaded: Iterable[str], built_in: str) -> list[str]:
-    """Return names from /sys/module, which has built-in ones only when they take parameters, and from modules.builtin."""
+    """Return the modules that networks need and that this kernel has at work, loaded or built in.
+
+    Those of /sys/module, which has built-in ones only when they take parameters, and of modules.builtin.
+    """
     names = {line.rsplit("/", 1)[-1].split(".ko")[0].replace("-", "_") for line in built_in.splitlines()}
     return sorted(name for name in names.union(loaded) if re.match(NETWORK_MODULES, name))
 
@@ -1119,12 +1118,17 @@ def is_kubelet(arguments: Sequence[str]) -> bool:
 
 
 def kubelet_flags(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the flags that are of interest, by their name with two dashes; of one that is given twice the last."""
+    """Return the flags that are of interest."""
+    return flags_of(arguments, (*KUBELET_FLAGS, *KUBELET_FILES))
+
+
+def flags_of(arguments: Sequence[str], names: Collection[str]) -> dict[str, str]:
+    """Return flags of a command line by their name with two dashes; of one that is given twice the last."""
     found: dict[str, str] = {}
     for index, word in enumerate(arguments):
         name, equals, value = word.partition("=")
         name = "--" + name.lstrip("-") if name.startswith("-") else ""
-        if name in KUBELET_FLAGS or name in KUBELET_FILES:
+        if name in names:
             found[name] = value if equals else "".join(arguments[index + 1 : index + 2])
     return found
 
@@ -1386,29 +1390,19 @@ def kube_proxy_port() -> int:
     for pid in sorted(processes(), key=int):
         arguments = (read_or_none(f"/proc/{pid}/cmdline") or "").split("\0")
         if arguments[0].rsplit("/", 1)[-1] == "kube-proxy" and net_namespace(pid) == own:
-            config = argument(arguments, "--config")
+            config = flags_of(arguments, ("--config",)).get("--config")
             text = read_regular(f"/proc/{pid}/root{config}", CONFIG_BYTES) if config else None
             return metrics_port(arguments, text)
     return PROXY_PORT
 
 
-def argument(arguments: Sequence[str], name: str) -> str | None:
-    """Return the value of a flag, of one that is given twice the last."""
-    found = None
-    for index, word in enumerate(arguments):
-        if word == name:
-            found = "".join(arguments[index + 1 : index + 2])
-        elif word.startswith(name + "="):
-            found = word.partition("=")[2]
-    return found
-
-
 def metrics_port(arguments: Sequence[str], configuration: str | None) -> int:
     """Return the port of metricsBindAddress: that of the file, beside which flags do not count, else that of the flag."""
-    if argument(arguments, "--config"):
+    flags = flags_of(arguments, ("--config", "--metrics-bind-address"))
+    if flags.get("--config"):
         found = re.search(r"""metricsBindAddress"?: *["']?[^\s"',]*:(\d+)""", configuration or "")
     else:
-        found = re.search(r":(\d+)$", argument(arguments, "--metrics-bind-address") or "")
+        found = re.search(r":(\d+)$", flags.get("--metrics-bind-address", ""))
     return int(found.group(1)) if found else PROXY_PORT
 
 
