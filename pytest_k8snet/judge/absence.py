@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from ipaddress import ip_address
 
 from pytest_k8snet.cluster import virtual_servers
@@ -253,7 +253,7 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation, services: Collect
     if servers and facts.host.link("kube-dummy-if") is not None:
         judgement.remark(f"{facts.node}: {len(servers)} virtual servers are kube-router's (device kube-dummy-if)")
         return judgement
-    if servers and services and not any(_is_within(server.key.address, services) for server in servers):
+    if servers and services and not any(ip_address(server.key.address) in network for server in servers for network in services):
         named = few([str(server.key) for server in servers])
         judgement.remark(
             f"{facts.node}: {len(servers)} virtual servers ({named}) are another program's: none is within the Services' ranges"
@@ -268,11 +268,6 @@ def ipvs_leftovers(facts: NodeFacts, expect: ProxyExpectation, services: Collect
         command=command,
     )
     return judgement
-
-
-def _is_within(address: str, ranges: Iterable[Network]) -> bool:
-    parsed = ip_address(address)
-    return any(parsed.version == network.version and parsed in network for network in ranges)
 
 
 def _wanted(expect: ProxyExpectation) -> Wanted[str] | Judgement:

@@ -74,8 +74,8 @@ def read_claims(objects: Objects, cni: str | None) -> Found:
     Keys: ``proxy.mode``, ``proxy.mode_defaulted``, ``proxy.scheduler``, ``proxy.strict_arp``, ``proxy.replaced`` (only where it could not
     be read whether something serves in kube-proxy's place), ``encapsulation`` (of all traffic between nodes) or
     ``encapsulation.cross_subnet`` (only of what leaves the subnet), ``encrypted`` (``wireguard``, ``ipsec``: where that hides the
-    encapsulation), ``mtu.pod``, ``mtu.uplink``, ``mtu.tunnel``, ``bgp`` (``mesh``,
-    ``peers``, ``none``), ``policy.enforced``, ``cilium.*``. A claim whose value is None could not be read; its source says why.
+    encapsulation), ``mtu.pod``, ``mtu.uplink``, ``mtu.tunnel``, ``bgp`` (``mesh``, ``peers``, ``none``), ``policy.enforced``,
+    ``cilium.*``. A claim whose value is None could not be read; its source says why.
     """
     found = Found()
     kube_proxy.read(objects, found)
